@@ -1,0 +1,61 @@
+"""The systems of the review, each as what it is made of: a network, an objective, a sampler, a conditioning.
+
+`SYSTEMS` is the study's register: notebooks ask it for a system by the review's id, the scoreboard lists it. Adding a
+system is one entry; only a new idea needs a new file.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+
+import torch
+
+from cmri_lib.errors import ParameterError
+from cmri_lib.generators.base import Generator
+from cmri_lib.generators.flow import FlowMatching, FlowSettings
+from cmri_lib.networks.conditioning import ConcatMask, Conditioning
+from cmri_lib.networks.unet import Denoiser, UNetSettings
+from cmri_lib.study import Study
+
+
+@dataclass(frozen=True)
+class System:
+    """One row of the study: `make` builds the untrained generator from the parameters of a `Study`."""
+
+    id: str
+    family: str
+    section: str  # of params.yaml
+    make: Callable[[Study, str], Generator]
+
+    @property
+    def folder(self) -> str:
+        """A name for files: ``u10-ot-fm``."""
+        return self.id.lower().replace(" ", "-").replace("+", "")
+
+    def build(self, study: Study) -> Generator:
+        """The generator with initial weights drawn from the study's seed."""
+        torch.manual_seed(study.seed)
+        return self.make(study, self.section)
+
+
+def _flow(conditioning: type[Conditioning], **changes: str) -> Callable[[Study, str], Generator]:
+    def make(study: Study, section: str) -> Generator:
+        way_in = conditioning()
+        network = Denoiser(study.settings(f"{section}.network", UNetSettings), way_in)
+        settings = replace(study.settings(f"{section}.objective", FlowSettings), **changes)
+        return FlowMatching(network, way_in, settings)
+    return make
+
+
+SYSTEMS: dict[str, System] = {s.id: s for s in (
+    System("U10 OT-FM", "flow", "flow", _flow(Conditioning)),
+    System("U10 OT-FM + mask", "flow", "flow", _flow(ConcatMask, coupling="independent")),
+)}
+
+
+def system(name: str) -> System:
+    """The system of that id. Raises ParameterError with the known ids."""
+    if name not in SYSTEMS:
+        raise ParameterError(f"unknown system {name!r}", field="system", remedy=f"choose among {list(SYSTEMS)}")
+    return SYSTEMS[name]
