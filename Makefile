@@ -1,0 +1,32 @@
+# Two commands matter: `make reproduce` and `make test`. Both create the environment first, once.
+PYTHON ?= python3.11
+export PATH := $(CURDIR)/.venv/bin:$(PATH)
+# Quiet, and no look-ups over the network while the study runs.
+export HF_HUB_OFFLINE := 1
+export DVC_NO_ANALYTICS := 1
+export PYDEVD_DISABLE_FILE_VALIDATION := 1
+
+.PHONY: reproduce test env notebooks lock clean
+
+reproduce: env  ## every figure and table, from the embedded cohort
+	dvc repro --pull
+
+test: env  ## the whole suite, smoke pipeline included
+	python -m pytest
+
+env: .venv/ready
+
+.venv/ready: requirements.lock pyproject.toml
+	$(PYTHON) -m venv .venv
+	python -m pip install --quiet --disable-pip-version-check --requirement requirements.lock
+	python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
+	touch $@
+
+notebooks: env  ## after editing notebooks/*.py: bring the paired .ipynb in step
+	jupytext --sync notebooks/*.py
+
+lock: env  ## after changing dependencies in pyproject.toml and installing them
+	python -m pip freeze --all --exclude-editable --exclude pip | sed 's/+cpu//' | LC_ALL=C sort -f > requirements.lock
+
+clean:  ## forget everything computed; data, results and figures stay
+	rm -rf work executed

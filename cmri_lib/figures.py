@@ -1,0 +1,119 @@
+"""Figures that keep their numbers: every ``figures/<dataset>/NN_name.png`` has its .svg and its .csv.
+
+`publish` writes the CSV first and draws from what it reads back, so a figure can always be redrawn from its CSV alone.
+Pictures of slices go through `publish_slices`, which never lets an image of a real patient leave the notebook.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+
+import matplotlib.pyplot as plt
+import numpy as np
+import pandas as pd
+import seaborn as sns
+from matplotlib.colors import ListedColormap
+from matplotlib.figure import Figure
+
+from cmri_lib.cohort.slices import Slices
+from cmri_lib.errors import DataError
+from cmri_lib.study import Study
+
+#: LV, Myo, RV, in the colours that every overlay uses.
+LABEL_COLOURS = ("#d1495b", "#edae49", "#2e86ab")
+REAL_COLOUR = "#555555"
+
+
+def use_style() -> None:
+    """The study's look, for every notebook."""
+    sns.set_theme(context="notebook", style="whitegrid", palette="colorblind", font_scale=0.9)
+    # A fixed salt and no date make equal figures equal files.
+    plt.rcParams.update({"svg.hashsalt": "cmri", "figure.dpi": 100, "savefig.dpi": 130, "figure.constrained_layout.use": True})
+
+
+def publish(study: Study, name: str, table: pd.DataFrame, draw: Callable[[pd.DataFrame], Figure]) -> Figure:
+    """Write `table` to ``<name>.csv``, read it back, draw it and write ``<name>.png`` and ``.svg``."""
+    study.figures.mkdir(parents=True, exist_ok=True)
+    table.to_csv(study.figures / f"{name}.csv", index=False, float_format="%.6g")
+    return _write(study.figures / name, draw(pd.read_csv(study.figures / f"{name}.csv")))
+
+
+def publish_slices(study: Study, name: str, rows: Mapping[str, Slices], *, outline: bool = True,
+                   titles: Sequence[str] = ()) -> Figure:
+    """A grid with one labelled row per `Slices`; its CSV lists every tile.
+
+    Rows of real patients of a cohort other than the phantom are shown in the returned figure and left out of the file.
+    """
+    study.figures.mkdir(parents=True, exist_ok=True)
+    public = {label: s for label, s in rows.items() if study.dataset == "phantom" or (s.table["source"] != "real").all()}
+    if not public:
+        raise DataError("only images of real patients", field=name, remedy="publish synthetic ones beside or instead")
+    tiles = [s.table.assign(row=label, column=range(len(s)), mean=s.images.mean((1, 2, 3)), std=s.images.std((1, 2, 3)))
+             for label, s in public.items()]
+    pd.concat(tiles).to_csv(study.figures / f"{name}.csv", index=False, float_format="%.6g")
+    figure = _write(study.figures / name, slice_grid(public, outline=outline, titles=titles))
+    if len(public) == len(rows):
+        return figure
+    plt.close(figure)
+    return slice_grid(rows, outline=outline, titles=titles)
+
+
+def _write(stem: Path, figure: Figure) -> Figure:
+    figure.savefig(stem.with_suffix(".png"), metadata={"Software": None})
+    figure.savefig(stem.with_suffix(".svg"), metadata={"Date": None})
+    return figure
+
+
+def slice_grid(rows: Mapping[str, Slices], *, outline: bool = True, titles: Sequence[str] = ()) -> Figure:
+    """One row of images per entry, the label map outlined where there is one."""
+    columns = max(len(s) for s in rows.values())
+    figure, axes = plt.subplots(len(rows), columns, figsize=(1.35 * columns + 0.8, 1.42 * len(rows) + 0.2), squeeze=False)
+    for line, (label, slices) in zip(axes, rows.items(), strict=True):
+        for axis in line:
+            axis.set(xticks=[], yticks=[])
+            sns.despine(ax=axis, left=True, bottom=True)
+        line[0].set_ylabel(label, rotation=0, ha="right", va="center")
+        for axis, image, mask in zip(line, slices.images, slices.masks):
+            show(axis, image[0], mask if outline else None)
+    for axis, title in zip(axes[0], titles):
+        axis.set_title(title, fontsize="small")
+    return figure
+
+
+def show(axis: plt.Axes, image: np.ndarray, mask: np.ndarray | None = None) -> None:
+    """One image (H, W) in [−1, 1], with the outlines of its label map."""
+    axis.imshow(image, cmap="gray", vmin=-1, vmax=1, interpolation="nearest")
+    for label, colour in enumerate(LABEL_COLOURS, start=1):
+        if mask is not None and (mask == label).any():
+            axis.contour(mask == label, levels=[0.5], colors=[colour], linewidths=0.8)
+    axis.set(xticks=[], yticks=[])
+
+
+def label_cmap() -> ListedColormap:
+    """Background black, then `LABEL_COLOURS`; use with vmin=0, vmax=3."""
+    return ListedColormap(["black", *LABEL_COLOURS])
+
+
+def score_plot(table: pd.DataFrame, *, x: str = "system", metric: str | None = None) -> Figure:
+    """Values with 95 % intervals, one panel per metric; dashed line: floor (real against real); dotted: ceiling."""
+    metrics = [metric] if metric else list(table["metric"].unique())
+    wide = min(4, len(metrics))
+    high = -(-len(metrics) // wide)
+    figure, axes = plt.subplots(high, wide, figsize=(3.4 * wide, 0.9 + 2.3 * high), squeeze=False)
+    for axis in axes.flat[len(metrics):]:
+        axis.set_visible(False)
+    for axis, name in zip(axes.flat, metrics):
+        rows = table[table["metric"] == name].reset_index(drop=True)
+        colours = sns.color_palette(n_colors=len(rows))
+        for i, row in rows.iterrows():
+            error = [[max(0.0, row["value"] - row["low"])], [max(0.0, row["high"] - row["value"])]]
+            axis.errorbar(i, row["value"], yerr=error, fmt="o", color=colours[i], capsize=3)
+        for column, style in (("floor", "--"), ("ceiling", ":")):
+            if rows[column].notna().any():
+                axis.axhline(rows[column].mean(), ls=style, color=REAL_COLOUR, lw=1, label=column)
+        axis.set_xticks(range(len(rows)), rows[x], rotation=20, ha="right", fontsize="small")
+        axis.set(title=f"{name} ({rows['better'].iloc[0]} is better)", xlim=(-0.6, len(rows) - 0.4))
+        axis.title.set_fontsize("small")
+    axes.flat[0].legend(fontsize="x-small")
+    return figure

@@ -1,0 +1,40 @@
+"""Small sets of slices that tests share; no test needs a network, a GPU or more than a few seconds of training."""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+
+from cmri_lib.cohort.slices import Slices
+
+
+@pytest.fixture(autouse=True)
+def _seeded() -> None:
+    torch.manual_seed(0)
+    np.random.seed(0)
+
+
+def discs(patients: int = 8, per_patient: int = 4, size: int = 32, seed: int = 0, split: str = "train") -> Slices:
+    """Bright discs (LV) in rings (Myo) beside crescents (RV); radius and brightness differ between patients."""
+    rng = np.random.default_rng(seed)
+    images, masks, rows = [], [], []
+    y, x = np.mgrid[:size, :size] / size
+    for p in range(patients):
+        radius, bright = rng.uniform(0.10, 0.16), rng.uniform(0.5, 0.9)
+        for k in range(per_patient):
+            cy, cx = rng.uniform(0.45, 0.55, 2)
+            r = np.hypot(y - cy, x - cx)
+            mask = np.zeros((size, size), np.uint8)
+            mask[np.hypot(y - cy, x - cx + 0.2) < 1.5 * radius] = 3
+            mask[r < radius + 0.07] = 2
+            mask[r < radius] = 1
+            levels = np.array([-0.8, bright, -0.3, bright])
+            images.append(np.clip(levels[mask] + 0.05 * rng.standard_normal(mask.shape), -1, 1))
+            masks.append(mask)
+            rows.append({"patient": f"{split}{seed}-{p}", "scan": f"{split}{seed}-{p}", "split": split, "dataset": "discs",
+                         "vendor": "AB"[p % 2], "centre": "1", "disease": "NOR", "phase": ("ED", "ES")[k % 2],
+                         "level": ("apical", "mid", "basal")[k % 3], "height": k / max(1, per_patient - 1), "index": k,
+                         "spacing": 3.0, "slice_mm": 10.0, "source": "real"})
+    return Slices(np.stack(images)[:, None].astype(np.float32), np.stack(masks), pd.DataFrame(rows))
