@@ -10,6 +10,7 @@ there is never overwritten; a failed add leaves nothing half-done.
 from __future__ import annotations
 
 import argparse
+import os
 import re
 import shutil
 import sys
@@ -42,7 +43,9 @@ def add_dataset(name: str, source: str | Path, layout: str | None = None, *, lin
     source, target = Path(source).resolve(), data.resolve() / name
     _check_target(name, source, target)
     layout = layout or layout_of(source)
-    cohort = read_cohort(source, layout, dataset=name, on_bad_case=on_bad_case)
+    cohort = read_cohort(source, layout, dataset=name, on_bad_case="skip")
+    if on_bad_case == "stop":
+        _refuse_bad(cohort, source)
     data.mkdir(parents=True, exist_ok=True)
     # Everything is prepared beside the target and renamed at the end: the folder appears complete or not at all.
     prepared = Path(tempfile.mkdtemp(prefix=f".{name}-", dir=data))
@@ -73,17 +76,23 @@ def _check_target(name: str, source: Path, target: Path) -> None:
                         remedy="move the scans out of the study's data folder first")
 
 
+def _refuse_bad(cohort: Cohort, source: Path) -> None:
+    problems = cohort.report.loc[cohort.report["status"] == "bad", "problem"]
+    if len(problems):
+        raise DataError("\n- ".join([f"{len(problems)} of {len(cohort.report)} scans cannot be read:", *problems]),
+                        file=source, field="scans", remedy="correct them, or add the others with --on-bad-case skip")
+
+
 def _place(source: Path, prepared: Path, link: bool) -> None:
-    """Copy or link what `source` holds, hidden files and an earlier ``cohort.yaml`` aside."""
+    """Copy or link every file of `source`, hidden ones and an earlier ``cohort.yaml`` aside."""
+    put = os.symlink if link else shutil.copy2
     for entry in sorted(source.iterdir()):
         if entry.name.startswith(".") or entry.name == COHORT_FILE:
             continue
-        if link:
-            (prepared / entry.name).symlink_to(entry, target_is_directory=entry.is_dir())
-        elif entry.is_dir():
-            shutil.copytree(entry, prepared / entry.name)
+        if entry.is_dir():
+            shutil.copytree(entry, prepared / entry.name, copy_function=put)
         else:
-            shutil.copy2(entry, prepared / entry.name)
+            put(entry, prepared / entry.name)
 
 
 def _settle_split(name: str, cohort: Cohort, prepared: Path) -> None:

@@ -153,7 +153,7 @@ def layout_of(folder: str | Path) -> str:
         except (yaml.YAMLError, UnicodeDecodeError, TypeError, KeyError) as error:
             raise DataError("names no layout", file=file, field="layout",
                             remedy=f"write 'layout: NAME' with one of {', '.join(LAYOUTS)}") from error
-        if layout not in LAYOUTS:
+        if layout not in list(LAYOUTS):  # the file may hold an unhashable value
             raise DataError(f"layout {layout!r} is unknown", file=file, field="layout",
                             remedy=f"use one of {', '.join(LAYOUTS)}")
         return layout

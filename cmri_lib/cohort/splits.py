@@ -96,9 +96,10 @@ def split_cohort(table: pd.DataFrame, seed: int = SEED) -> pd.DataFrame:
     Returns:
         Columns patient, split and, where known, official.
     """
+    table = table.reset_index(drop=True)
     paired = table.groupby("patient")["scan"].transform("nunique") > 1
-    official = table["official"].fillna("") if "official" in table else pd.Series("", index=table.index)
-    official = official.where((official == "testing").any(), "")
+    published = "official" in table and (table["official"] == "testing").any()
+    official = table["official"].fillna("") if published else pd.Series("", index=table.index)
     parts = []
     for part, rows in table.assign(_part=official.mask(paired, "paired")).groupby("_part", sort=True):
         splits = ("test",) if part == "paired" else OFFICIAL.get(part, SPLITS)
@@ -107,7 +108,7 @@ def split_cohort(table: pd.DataFrame, seed: int = SEED) -> pd.DataFrame:
         share = sum(FRACTIONS[name] for name in splits)
         parts.append(make_split(rows, {name: FRACTIONS[name] / share for name in splits}, seed))
     split = pd.concat(parts).sort_values("patient", ignore_index=True)
-    if official.any():
+    if published:
         split["official"] = split["patient"].map(dict(zip(table["patient"], official)))
     return split
 
@@ -181,19 +182,18 @@ def read_split(file: str | Path) -> pd.DataFrame:
     return split
 
 
-def apply_split(patients: Iterable[str], split: pd.DataFrame) -> np.ndarray:
-    """(N,) the split of each of `patients`; a list may name people who are not in the cohort, not the reverse.
+def apply_split(patients: Iterable[str], split: pd.DataFrame) -> dict[str, str]:
+    """{patient: split} of the given patients. A list may name people who are not in the cohort, not the reverse.
 
     Raises:
         SplitError: if a patient is not in the list.
     """
-    of_patient = dict(zip(split["patient"], split["split"]))
-    patients = list(patients)
-    if unlisted := sorted(set(patients) - set(of_patient)):
+    listed, patients = dict(zip(split["patient"], split["split"])), sorted(set(patients))
+    if unlisted := [patient for patient in patients if patient not in listed]:
         raise SplitError(f"{len(unlisted)} patients are in no split: {', '.join(unlisted[:10])}",
                          file=split.attrs.get("file"), field="patient",
                          remedy="add them to the list, or write a new one: python -m cmri_lib.cohort.splits")
-    return np.array([of_patient[patient] for patient in patients], dtype=object)
+    return {patient: listed[patient] for patient in patients}
 
 
 def main(arguments: list[str] | None = None) -> Path:

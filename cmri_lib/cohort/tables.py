@@ -16,17 +16,19 @@ _STATES_NOTHING = ("", "n/a", "na", "nan", "none")
 
 
 def find_table(folder: Path, *columns: str) -> Path:
-    """The one CSV at the top of `folder` whose header has all of `columns`.
+    """The CSV at the top of `folder` whose header has all of `columns`; a lone CSV is taken unseen, so that reading it
+    tells what it lacks. Lists of patients per split are passed over.
 
     Raises:
         DataError: if there is none, or more than one.
     """
-    found = [p for p in sorted(folder.glob("*.csv")) if p.is_file() and set(columns) <= set(_header(p))]
+    tables = [p for p in sorted(folder.glob("*.csv")) if p.is_file() and _header(p)[:2] != ["patient", "split"]]
+    found = tables if len(tables) == 1 else [p for p in tables if set(columns) <= set(_header(p))]
     if len(found) == 1:
         return found[0]
-    problem = f"{', '.join(p.name for p in found)} all have the column" if found else "no CSV has the column"
+    problem = f"{', '.join(p.name for p in found)} all have the columns" if found else "no CSV with these columns"
     raise DataError(problem, file=folder / "*.csv", field=", ".join(columns),
-                    remedy="keep exactly one CSV with this column at the top of the cohort's folder")
+                    remedy="keep exactly one CSV with these columns at the top of the cohort's folder")
 
 
 def read_table(file: Path, required: Sequence[str]) -> list[dict[str, str]]:
@@ -93,13 +95,13 @@ def frame_number(fields: dict[str, str], name: str, file: Path, first: int) -> i
 
 
 def covariates_of(fields: dict[str, str], leave_out: Sequence[str]) -> dict[str, Any]:
-    """Further columns as {lower_case_name: number or text}; what a table leaves empty or calls N/A is absent."""
+    """Further columns as {name: number or text}; what a table leaves empty or calls N/A is absent."""
     covariates: dict[str, Any] = {}
     for name, text in fields.items():
         if name in leave_out or text.lower() in _STATES_NOTHING:
             continue
         number = _number(text)
-        covariates[name.lower().replace(" ", "_")] = text if number is None else number
+        covariates[name] = text if number is None else number
     return covariates
 
 
