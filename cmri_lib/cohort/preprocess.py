@@ -19,7 +19,7 @@ from cmri_lib.cohort.case import LABELS, PHASES, TISSUES, Case
 from cmri_lib.cohort.detector import Detector
 from cmri_lib.cohort.intensity import (Landmarks, clip_percentiles, correct_bias_field, minmax, standard_scale,
                                        standardise, zscore)
-from cmri_lib.cohort.resample import Window, middle, resample_image, resample_labels
+from cmri_lib.cohort.resample import Window, label_shares, middle, resample_image, resample_labels
 from cmri_lib.cohort.slices import COLUMNS, SPLITS, Slices
 from cmri_lib.errors import DataError, ParameterError, SplitError
 
@@ -241,8 +241,9 @@ def _tissues(case: Case, window: Window, chosen: list[tuple[str, int]], masks: n
     if not chosen:
         return masks
     stored = np.stack([case.volumes[phase].tissues[z] for phase, z in chosen])
-    around = [value for value in TISSUES.values() if value not in LABELS.values()]
-    return np.where(masks > 0, masks, resample_labels(stored, case.spacing[1:], window, around))
+    around = [0, *(value for value in TISSUES.values() if value not in LABELS.values())]
+    winner = label_shares(stored, case.spacing[1:], window, around).argmax(axis=0)
+    return np.where(masks > 0, masks, np.array(around, np.uint8)[winner])
 
 
 def _row(case: Case, split: str, phase: str, z: int, height: float, window: Window) -> dict[str, object]:
