@@ -34,9 +34,10 @@ def test_sizes_are_exact_strata_balanced_and_order_irrelevant(sizes, seed, order
     for name, share in FRACTIONS.items():
         assert abs((split["split"] == name).sum() - share * len(table)) < 1
     joined = table.merge(split)
-    for _, rows in joined.groupby(["vendor", "disease"]):
-        for name, share in FRACTIONS.items():
-            assert abs((rows["split"] == name).sum() - share * len(rows)) < 2.5
+    for strata in ("vendor", "disease", ["vendor", "disease"]):
+        for _, rows in joined.groupby(strata):
+            for name, share in FRACTIONS.items():
+                assert abs((rows["split"] == name).sum() - share * len(rows)) < 2.5
     pd.testing.assert_frame_equal(split, make_split(table.sample(frac=1, random_state=order), seed=seed))
 
 
@@ -70,7 +71,8 @@ def test_official_parts_are_kept():
     assert counts == {("testing", "test"): 12, ("training", "holdout"): 5, ("training", "train"): 15,
                       ("validation", "validation"): 8}
     no_validation = split_cohort(table[table["official"] != "validation"])
-    assert set(no_validation.loc[no_validation["official"] == "training", "split"]) == {"train", "holdout", "validation"}
+    training = no_validation.loc[no_validation["official"] == "training", "split"]
+    assert set(training) == {"train", "holdout", "validation"}
     only_training = split_cohort(table[table["official"] == "training"])
     assert set(only_training["split"]) == set(SPLITS) and "official" not in only_training
 
@@ -118,7 +120,7 @@ def test_shipped_phantom_list_is_balanced_and_follows_from_its_cohort():
     for column, size in (("vendor", 30), ("disease", 24)):
         counts = pd.crosstab(singles[column], singles["split"])
         for name, share in FRACTIONS.items():
-            assert np.abs(counts[name] - share * size).max() <= 2, counts
+            assert np.abs(counts[name] - share * size).max() < 1.5, counts
 
 
 # --- adding a data set ---------------------------------------------------------------------------------------------

@@ -22,6 +22,7 @@ from cmri_lib.errors import DataError
 #: Stored label → the library's label.
 SAME_LABELS = {value: value for value in LABELS.values()}
 ACDC_LABELS = {1: LABELS["RV"], 2: LABELS["Myo"], 3: LABELS["LV"]}
+#: In the order of the training set 001–100, 20 patients each.
 ACDC_GROUPS = ("DCM", "HCM", "MINF", "NOR", "RV")
 #: M&Ms codes its vendors A Siemens, B Philips, C General Electric, D Canon.
 MNMS_VENDORS = ("A", "B", "C", "D")
@@ -229,7 +230,8 @@ def _files(files: PhaseFiles, table: Path, phase: str) -> PhaseFiles:
 
 def _stated(row: dict[str, str], column: str, table: Path) -> str:
     if not row[column]:
-        raise DataError("empty value", file=table, field=column, remedy="fill the column in every row ('unknown' will do)")
+        raise DataError("empty value", file=table, field=column,
+                        remedy="fill the column in every row ('unknown' will do)")
     return row[column]
 
 

@@ -82,19 +82,12 @@ def read_scan(files: ScanFiles, dataset: str = "unknown") -> Case:
              for phase, content in _read_kind(files, "mask", images).items()}
     tissues = {phase: _mapped(files.phases[phase].tissues, content, _TISSUE_LABELS)
                for phase, content in _read_kind(files, "tissues", images).items()}
-    for phase, mask in masks.items():
-        if not mask.any():
-            raise DataError(f"scan {files.scan}: mask of {phase} is empty", file=files.phases[phase].mask,
-                            field=f"{phase} mask", remedy="segment the frame, or leave the scan out of the table")
-    ed, es = images["ED"].header, images["ES"].header
-    if ed.shape != es.shape or not np.allclose(ed.spacing, es.spacing, rtol=1e-3):
-        raise DataError(f"ED has shape {ed.shape} and spacing {ed.spacing}, ES {es.shape} and {es.spacing}",
-                        file=files.phases["ES"].image, field="dim, pixdim",
-                        remedy="give ED and ES of the same acquisition")
+    _check_phases(files, images, masks)
     volumes = {phase: Volume(images[phase].voxels.astype(np.float32), masks[phase], tissues.get(phase))
                for phase in PHASES}
-    return Case(patient=files.patient, scan=files.scan, volumes=volumes, spacing=ed.spacing, affine=ed.affine,
-                vendor=files.vendor, centre=files.centre, disease=files.disease, dataset=dataset,
+    return Case(patient=files.patient, scan=files.scan, volumes=volumes,
+                spacing=images["ED"].header.spacing, affine=images["ED"].header.affine, vendor=files.vendor,
+                centre=files.centre, disease=files.disease, dataset=dataset,
                 covariates={**files.covariates, **({"official": files.official} if files.official else {})},
                 file=files.phases["ED"].image)
 
@@ -211,12 +204,25 @@ def _read_kind(files: ScanFiles, kind: str, images: dict[str, _Content] | None =
     return contents
 
 
+def _check_phases(files: ScanFiles, images: dict[str, _Content], masks: dict[str, np.ndarray]) -> None:
+    """Both phases are segmented, on one grid."""
+    for phase, mask in masks.items():
+        if not mask.any():
+            raise DataError(f"scan {files.scan}: mask of {phase} is empty", file=files.phases[phase].mask,
+                            field=f"{phase} mask", remedy="segment the frame, or leave the scan out of the table")
+    ed, es = images["ED"].header, images["ES"].header
+    if ed.shape != es.shape or not np.allclose(ed.spacing, es.spacing, rtol=1e-3):
+        raise DataError(f"ED has shape {ed.shape} and spacing {ed.spacing}, ES {es.shape} and {es.spacing}",
+                        file=files.phases["ES"].image, field="dim, pixdim",
+                        remedy="give ED and ES of the same acquisition")
+
+
 def _mapped(file: Path, content: _Content, labels: dict[int, int]) -> np.ndarray:
     """(Z, H, W) uint8: stored labels → library labels."""
     mapped = np.zeros(content.voxels.shape, np.uint8)
     for stored, label in labels.items():
         mapped[content.voxels == stored] = label
     if (foreign := np.unique(content.voxels[(mapped == 0) & (content.voxels != 0)])).size:
-        raise DataError(f"labels {foreign[:8].tolist()} are not among 0 and {sorted(labels)}", file=file, field="labels",
-                        remedy="store the layout's whole-number labels, or choose the layout that has these labels")
+        raise DataError(f"labels {foreign[:8].tolist()} are not among 0 and {sorted(labels)}", file=file,
+                        field="labels", remedy="store the whole-number labels of the layout, or choose another")
     return mapped

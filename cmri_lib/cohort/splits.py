@@ -11,12 +11,14 @@ from __future__ import annotations
 
 import argparse
 import hashlib
+from collections import defaultdict
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
+from cmri_lib.cohort.layouts import ACDC_GROUPS
 from cmri_lib.cohort.readers import read_dataset
 from cmri_lib.cohort.slices import SPLITS
 from cmri_lib.cohort.tables import read_table
@@ -30,17 +32,16 @@ STRATA = ("vendor", "disease")
 #: A challenge's own parts → the splits its patients may go to. The audits' hold-out is taken from its training part.
 OFFICIAL = {"training": ("train", "holdout"), "validation": ("validation",), "testing": ("test",)}
 SEED = 0
-ACDC_GROUPS = ("DCM", "HCM", "MINF", "NOR", "RV")  # 20 patients each, in this order, of the training set 001–100
 
 
 def make_split(table: pd.DataFrame, fractions: Mapping[str, float] = FRACTIONS, seed: int = SEED,
                strata: Iterable[str] = STRATA) -> pd.DataFrame:
-    """Divide the patients of `table` by `fractions`, evenly within every stratum.
+    """Divide the patients of `table` by `fractions`, evenly within every vendor, every disease and every pair of them.
 
-    Patients are ordered by stratum and, within it, by a hash of seed and id; they are then dealt one by one to the
-    split that lags furthest behind its share. So the sizes are exact (largest remainder), every stratum and every run
-    of strata has its share within a patient or two, and the result depends on neither the order of the rows nor a
-    random generator. A patient with several scans counts once, in the stratum of the first.
+    Patients are ordered by stratum and, within it, by a hash of seed and id, and dealt one by one to the split that
+    lags most behind its share, the lags added over the whole, each single stratum and their combination (minimisation:
+    Pocock and Simon, Biometrics 1975). The sizes are exact (largest remainder), and the result depends on neither the
+    order of the rows nor a random generator. A patient with several scans counts once, in the stratum of the first.
 
     Args:
         table: columns patient and `strata`, a row per scan.
@@ -61,24 +62,27 @@ def make_split(table: pd.DataFrame, fractions: Mapping[str, float] = FRACTIONS, 
     if missing := [c for c in ("patient", *strata) if c not in table]:
         raise DataError(f"column {missing[0]!r} is missing", field=missing[0], remedy="give one row per scan with it")
     people = table.drop_duplicates("patient")
-    order = people.assign(_hash=[_hash(seed, patient) for patient in people["patient"]])
-    patients = order.sort_values([*strata, "_hash"])["patient"].tolist()
-    splits = _deal(len(patients), fractions)
-    return pd.DataFrame({"patient": patients, "split": splits}).sort_values("patient", ignore_index=True)
+    people = people.assign(_hash=[_hash(seed, patient) for patient in people["patient"]])
+    people = people.sort_values([*strata, "_hash"])
+    values = list(people[strata].astype(str).itertuples(index=False, name=None))
+    split = pd.DataFrame({"patient": people["patient"], "split": _deal(values, fractions)})
+    return split.sort_values("patient", ignore_index=True)
 
 
-def _deal(n: int, fractions: Mapping[str, float]) -> list[str]:
-    """n split names in which every stretch holds its share of each, with exact totals."""
-    names = list(fractions)
-    shares = np.array([fractions[name] for name in names])
-    totals = np.floor(n * shares + 1e-9).astype(int)
-    remainders = n * shares - totals
-    totals[np.argsort(-remainders, kind="stable")[:n - totals.sum()]] += 1
-    dealt, sequence = np.zeros(len(names), int), []
-    for i in range(1, n + 1):
-        lag = np.where(dealt < totals, i * totals / n - dealt, -np.inf)
-        chosen = int(lag.argmax())
-        dealt[chosen] += 1
+def _deal(values: list[tuple[str, ...]], fractions: Mapping[str, float]) -> list[str]:
+    """A split for each patient, given as the tuple of its strata, by minimisation with exact totals."""
+    names, shares = list(fractions), np.array(list(fractions.values()))
+    totals = np.floor(len(values) * shares + 1e-9).astype(int)
+    remainders = len(values) * shares - totals
+    totals[np.argsort(-remainders, kind="stable")[:len(values) - totals.sum()]] += 1
+    dealt: dict[tuple, np.ndarray] = defaultdict(lambda: np.zeros(len(names), int))  # group → patients per split
+    sequence = []
+    for strata in values:
+        groups = [("all",), *enumerate(strata), ("combined", *strata)]
+        lag = sum(shares * (dealt[group].sum() + 1) - dealt[group] for group in groups)
+        chosen = int(np.where(dealt["all",] < totals, lag, -np.inf).argmax())
+        for group in groups:
+            dealt[group][chosen] += 1
         sequence.append(names[chosen])
     return sequence
 

@@ -50,7 +50,7 @@ def read_table(file: Path, required: Sequence[str]) -> list[dict[str, str]]:
             continue
         if len(row) != len(header):
             raise DataError(f"record {number} has {len(row)} values, the header {len(header)}", file=file,
-                            field=f"record {number}", remedy="quote values that contain commas; fill absent ones with nothing")
+                            field=f"record {number}", remedy="quote values with commas; leave absent ones empty")
         table.append({column: value for column, value, keep in zip(header, row, named) if keep})
         if not table[-1][required[0]]:
             raise DataError(f"record {number} has no {required[0]}", file=file, field=required[0],
@@ -123,7 +123,8 @@ def _header(file: Path) -> list[str]:
 
 def _records(file: Path) -> list[list[str]]:
     try:
-        return [[value.strip() for value in row] for row in csv.reader(io.StringIO(_text(file), newline=""), strict=True)]
+        rows = csv.reader(io.StringIO(_text(file), newline=""), strict=True)
+        return [[value.strip() for value in row] for row in rows]
     except csv.Error as error:
         raise DataError(f"not a CSV ({error})", file=file, field="content",
                         remedy="save the table as comma-separated text, quotes closed") from error
