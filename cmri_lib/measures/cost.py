@@ -1,0 +1,65 @@
+"""Cost: seconds per image, network evaluations, memory, parameters and images seen."""
+
+from __future__ import annotations
+
+import resource
+import sys
+import time
+from collections.abc import Callable
+
+import numpy as np
+import torch
+from torch import nn
+
+from cmri_lib.measures.intervals import Score
+
+
+def peak_memory() -> float:
+    """Peak memory in GiB: of the GPU's allocator where there is one, else of this process since it began.
+
+    The process' peak never falls, so on a CPU it bounds what the last step needed from above.
+    """
+    if torch.cuda.is_available():
+        return torch.cuda.max_memory_allocated() / 2**30
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak / (2**30 if sys.platform == "darwin" else 2**20)  # macOS counts bytes, Linux KiB
+
+
+def seconds_per_image(sample: Callable[[int], object], images: int, repeats: int = 3) -> Score:
+    """Median seconds per image of ``sample(images)`` after one unmeasured call; low and high are the fastest and the
+    slowest repeat, n is `repeats`."""
+    sample(images)
+    seconds = []
+    for _ in range(repeats):
+        started = time.perf_counter()
+        sample(images)
+        if torch.cuda.is_available():
+            torch.cuda.synchronize()  # kernels run on after the call has returned
+        seconds.append((time.perf_counter() - started) / images)
+    return Score(float(np.median(seconds)), min(seconds), max(seconds), n=repeats)
+
+
+def cost(sample: Callable[[int], object], network: nn.Module, *, images: int, evaluations: int, images_seen: int,
+         training_seconds: float, repeats: int = 3) -> list[dict[str, object]]:
+    """Rows of axis "cost": what it took to train a generator and what a sample takes.
+
+    Args:
+        sample: draws so many images, e.g. ``lambda n: generator.sample(masks[:n])``.
+        network: everything with parameters that sampling uses.
+        images: how many to draw at once.
+        evaluations: network evaluations per image (NFE).
+        images_seen, training_seconds: of the training log.
+
+    Returns:
+        ``seconds_per_image`` (with fastest and slowest repeat), ``nfe``, ``peak_memory_gib``, ``parameters``,
+        ``images_seen``, ``training_seconds``. A cost has neither floor nor ceiling; what is counted has no interval.
+    """
+    exact = {"nfe": evaluations, "parameters": sum(p.numel() for p in network.parameters()),
+             "images_seen": images_seen, "training_seconds": training_seconds}
+    if torch.cuda.is_available():
+        torch.cuda.reset_peak_memory_stats()
+    timed = seconds_per_image(sample, images, repeats)
+    exact["peak_memory_gib"] = peak_memory()
+    counted = [Score(float(value), float("nan"), float("nan"), n=1).row(name, "cost", "lower")
+               for name, value in exact.items()]
+    return [timed.row("seconds_per_image", "cost", "lower"), *counted]
