@@ -117,3 +117,57 @@ def score_plot(table: pd.DataFrame, *, x: str = "system", metric: str | None = N
         axis.title.set_fontsize("small")
     axes.flat[0].legend(fontsize="x-small")
     return figure
+
+
+def publish_images(study: Study, name: str, rows: Mapping[str, Mapping[str, np.ndarray]]) -> Figure:
+    """A grid of images (H, W) of real patients, row → column → image, each shown on its own intensity range.
+
+    Its CSV lists row, column and intensity statistics. Only the phantom's are written to files.
+    """
+    tiles = pd.DataFrame([{"row": row, "column": column, "min": image.min(), "mean": image.mean(), "max": image.max()}
+                          for row, images in rows.items() for column, image in images.items()])
+    columns = list(dict.fromkeys(tiles["column"]))
+    figure, axes = plt.subplots(len(rows), len(columns), figsize=(1.8 * len(columns) + 0.8, 1.85 * len(rows) + 0.2),
+                                squeeze=False)
+    for line, (row, images) in zip(axes, rows.items(), strict=True):
+        line[0].set_ylabel(row, rotation=0, ha="right", va="center")
+        for axis, column in zip(line, columns, strict=True):
+            axis.set(xticks=[], yticks=[], title=column if line is axes[0] else "")
+            axis.imshow(images[column], cmap="gray", interpolation="nearest")
+    if study.dataset != "phantom":
+        return figure
+    study.figures.mkdir(parents=True, exist_ok=True)
+    tiles.to_csv(study.figures / f"{name}.csv", index=False, float_format="%.6g")
+    return _write(study.figures / name, figure)
+
+
+def scoreboard(table: pd.DataFrame) -> Figure:
+    """Systems × metrics: the value with its interval, coloured by its place between the worst and the best row."""
+    metrics, systems = list(dict.fromkeys(table["metric"])), list(dict.fromkeys(table["system"]))
+    figure, axis = plt.subplots(figsize=(1.5 * len(metrics) + 2.2, 0.55 * len(systems) + 1.6))
+    axis.set(xlim=(0, len(metrics)), ylim=(len(systems), 0), yticks=np.arange(len(systems)) + 0.5, yticklabels=systems)
+    axis.set_xticks(np.arange(len(metrics)) + 0.5, metrics, rotation=25, ha="left", fontsize="small")
+    axis.xaxis.tick_top()
+    axis.grid(False)
+    colours = sns.color_palette("RdYlGn", as_cmap=True)
+    for column, metric in enumerate(metrics):
+        cells = table[table["metric"] == metric]
+        rank = cells["value"].rank(ascending=cells["better"].iloc[0] == "higher")
+        for row, place in zip(cells.itertuples(), (rank - 1) / max(1, len(cells) - 1)):
+            y = systems.index(row.system)
+            axis.add_patch(plt.Rectangle((column, y), 1, 1, color=colours(0.15 + 0.7 * place), alpha=0.5, lw=0))
+            interval = f"\n[{row.low:.3g}, {row.high:.3g}]" if np.isfinite(row.low) else ""
+            axis.text(column + 0.5, y + 0.5, f"{row.value:.3g}{interval}", ha="center", va="center", fontsize="x-small")
+    return figure
+
+
+def coverage(table: pd.DataFrame) -> Figure:
+    """One square per system and per claim of the review, filled where this study has measured it."""
+    figure, axes = plt.subplots(2, 1, figsize=(11, 2.4))
+    for axis, (kind, part) in zip(axes, table.groupby("kind", sort=False)):
+        for x, row in enumerate(part.itertuples()):
+            axis.add_patch(plt.Rectangle((x, 0), 0.9, 0.9, color="#2a9d8f" if row.done else "#dddddd", lw=0))
+            axis.text(x + 0.45, 0.45, row.id, ha="center", va="center", fontsize="x-small")
+        axis.set(xlim=(0, 30), ylim=(0, 0.9), xticks=[], yticks=[], title=f"{kind}s: {int(part['done'].sum())} of {len(part)}")
+        sns.despine(ax=axis, left=True, bottom=True)
+    return figure

@@ -72,6 +72,8 @@ class Case:
                          "correct pixdim in the NIfTI header (mm)")
         for phase, volume in self.volumes.items():
             self._check_volume(phase, volume)
+        if len(shapes := {volume.image.shape for volume in self.volumes.values()}) > 1:
+            self._refuse(f"phases have shapes {sorted(shapes)}", "ES image", "export both frames of one acquisition")
 
     def _check_volume(self, phase: str, volume: Volume) -> None:
         image, mask = volume.image, volume.mask

@@ -6,7 +6,6 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from pathlib import Path
 
 import numpy as np
 import torch
@@ -37,8 +36,9 @@ class Generator(Trainable):
         """Network evaluations per image of the default sampler."""
 
     @abstractmethod
-    def sample(self, noise: Tensor, batch: Batch) -> Tensor:
-        """Images (B, 1, H, W) in [−1, 1] from standard normal `noise` (B, 1, H, W) and the conditions in `batch`."""
+    def sample(self, noise: Tensor, batch: Batch, **choices: object) -> Tensor:
+        """Images (B, 1, H, W) in [−1, 1] from standard normal `noise` (B, 1, H, W) and the conditions in `batch`;
+        `choices` override the default sampler."""
 
 
 def batch_of(slices: Slices) -> Batch:
@@ -56,7 +56,8 @@ def training_batch(slices: Slices, conditioning: Conditioning) -> Batch:
 
 
 @torch.no_grad()
-def draw(generator: Generator, conditions: Slices, source: str, *, seed: int = 0, batch: int = 16) -> Slices:
+def draw(generator: Generator, conditions: Slices, source: str, *, seed: int = 0, batch: int = 16,
+         **choices: object) -> Slices:
     """One synthetic slice for every slice of `conditions`, whose masks and metadata it inherits.
 
     The noise of sample i depends on (seed, i) alone, so neither batch size nor device changes what is drawn. An
@@ -66,6 +67,7 @@ def draw(generator: Generator, conditions: Slices, source: str, *, seed: int = 0
         source: the system's id, for the table.
         seed: of the noise.
         batch: images evaluated at once; small ones are faster on a CPU.
+        choices: for `Generator.sample`, e.g. ``steps=4``.
     """
     device = next(generator.parameters()).device
     given = {k: v for k, v in batch_of(conditions).items() if k in generator.conditioning.fields}
@@ -75,7 +77,7 @@ def draw(generator: Generator, conditions: Slices, source: str, *, seed: int = 0
         rows = range(start, min(start + batch, len(conditions)))
         noise = torch.stack([_noise(mixed_seed(seed, i), conditions.size) for i in rows]).to(device)
         part = {k: v[start:start + batch].to(device) for k, v in given.items()}
-        images.append(generator.sample(noise, part).clamp(-1, 1).float().cpu().numpy())
+        images.append(generator.sample(noise, part, **choices).clamp(-1, 1).float().cpu().numpy())
     return _as_slices(np.concatenate(images), conditions, source, bool(generator.conditioning.fields))
 
 
@@ -87,13 +89,9 @@ def _as_slices(images: np.ndarray, conditions: Slices, source: str, conditional:
     if conditional:
         table = conditions.table.assign(source=source)
         return Slices(images, conditions.masks, table, conditions.tissues)
-    table = conditions.table.assign(source=source, patient=[f"synthetic-{i:05d}" for i in range(len(images))],
+    names = [f"synthetic-{i:05d}" for i in range(len(images))]
+    table = conditions.table.assign(source=source, patient=names, scan=names,
                                     vendor="unknown", disease="unknown", phase="unknown", level="unknown")
     return Slices(images, np.zeros_like(conditions.masks), table)
 
 
-def draw_once(generator: Generator, conditions: Slices, source: str, folder: Path, **options: int) -> Slices:
-    """`draw`, saved to `folder` so that later notebooks share the bank."""
-    bank = draw(generator, conditions, source, **options)
-    bank.save(folder)
-    return bank

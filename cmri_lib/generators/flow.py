@@ -73,9 +73,9 @@ class FlowMatching(Generator):
             return torch.sigmoid(torch.randn(n, device=device))
         return torch.rand(n, device=device)
 
-    def sample(self, noise: Tensor, batch: Batch) -> Tensor:
-        """Images by the default solver and number of steps."""
-        return self.integrate(noise, batch, self.settings.solver, self.settings.steps)
+    def sample(self, noise: Tensor, batch: Batch, *, solver: str | None = None, steps: int | None = None) -> Tensor:
+        """Images by the given or else the default solver and number of steps."""
+        return self.integrate(noise, batch, solver or self.settings.solver, steps or self.settings.steps)
 
     @torch.no_grad()
     def integrate(self, x: Tensor, batch: Batch, solver: str, steps: int) -> Tensor:
@@ -83,7 +83,7 @@ class FlowMatching(Generator):
         h = 1.0 / steps
 
         def velocity(x: Tensor, t: float) -> Tensor:
-            return self.network(x, torch.full((len(x),), t, device=x.device), batch)
+            return self.network(x, torch.full((len(x),), t, dtype=x.dtype, device=x.device), batch)
 
         for t in (k * h for k in range(steps)):
             slope = velocity(x, t)

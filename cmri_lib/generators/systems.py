@@ -21,11 +21,19 @@ from cmri_lib.study import Study
 
 @dataclass(frozen=True)
 class System:
-    """One row of the study: `make` builds the untrained generator from the parameters of a `Study`."""
+    """One row of the study.
+
+    Attributes:
+        id: begins with the review's id.
+        family, conditioning: columns of the result tables.
+        section: of params.yaml, and the folder of the trained weights.
+        make: builds the untrained generator from a `Study` and that section.
+    """
 
     id: str
     family: str
-    section: str  # of params.yaml
+    conditioning: str
+    section: str
     make: Callable[[Study, str], Generator]
 
     @property
@@ -49,8 +57,8 @@ def _flow(conditioning: type[Conditioning], **changes: str) -> Callable[[Study, 
 
 
 SYSTEMS: dict[str, System] = {s.id: s for s in (
-    System("U10 OT-FM", "flow", "flow", _flow(Conditioning)),
-    System("U10 OT-FM + mask", "flow", "flow", _flow(ConcatMask, coupling="independent")),
+    System("U10 OT-FM", "flow", "none", "flow", _flow(Conditioning)),
+    System("U10 OT-FM + mask", "flow", "mask (concat)", "flow", _flow(ConcatMask, coupling="independent")),
 )}
 
 

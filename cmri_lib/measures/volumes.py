@@ -1,0 +1,59 @@
+"""Clinical indices of a labelled scan: volumes, ejection fractions, mass, wall thickness.
+
+Summation of discs: the area of a structure on every slice times the slice distance.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+from scipy import ndimage
+
+from cmri_lib.cohort.case import LABELS, Case
+
+#: g per mL of myocardium.
+MYOCARDIAL_DENSITY = 1.05
+
+
+def volume_ml(case: Case, structure: str, phase: str) -> float:
+    """Volume of a structure in mL, by summation of discs."""
+    return float((case.volumes[phase].mask == LABELS[structure]).sum() * np.prod(case.spacing) / 1000)
+
+
+def wall_thickness_mm(case: Case, phase: str = "ED") -> float:
+    """Thickest part of the LV wall in mm: the 98th percentile over slices of twice the distance from the wall's middle
+    to its nearest border, the diameter of the largest disc that fits."""
+    widest = []
+    for labels in case.volumes[phase].mask:
+        wall = labels == LABELS["Myo"]
+        if wall.any() and (labels == LABELS["LV"]).any():
+            depth = ndimage.distance_transform_edt(np.pad(wall, 1), sampling=case.spacing[1:])
+            widest.append(2 * depth.max() - min(case.spacing[1:]))  # distances run from pixel centre to pixel centre
+    return float(np.quantile(widest, 0.98)) if widest else float("nan")
+
+
+def body_surface(case: Case) -> float:
+    """Body surface area in m² (Du Bois & Du Bois 1916), NaN unless the table gives height (cm) and weight (kg)."""
+    known = {k.lower(): v for k, v in case.covariates.items()}
+    try:
+        height, weight = float(known["height"]), float(known["weight"])
+    except (KeyError, TypeError, ValueError):
+        return float("nan")
+    return 0.007184 * weight**0.425 * height**0.725
+
+
+def clinical_indices(case: Case) -> dict[str, object]:
+    """EF (%) of both ventricles, end-diastolic volumes (mL, and mL/m² where the body's size is known), LV mass (g),
+    largest wall thickness in diastole (mm)."""
+    edv, esv = (volume_ml(case, "LV", phase) for phase in ("ED", "ES"))
+    right, right_esv = (volume_ml(case, "RV", phase) for phase in ("ED", "ES"))
+    surface = body_surface(case)
+    return {"scan": case.scan, "patient": case.patient, "vendor": case.vendor, "disease": case.disease,
+            "LV EF (%)": 100 * (1 - esv / edv), "LV EDV (mL)": edv, "LV EDV index (mL/m²)": edv / surface,
+            "LV mass (g)": MYOCARDIAL_DENSITY * volume_ml(case, "Myo", "ED"), "wall (mm)": wall_thickness_mm(case),
+            "RV EDV index (mL/m²)": right / surface, "RV EF (%)": 100 * (1 - right_esv / right)}
+
+
+def indices_table(cases: list[Case]) -> pd.DataFrame:
+    """`clinical_indices` of every scan, one row each."""
+    return pd.DataFrame([clinical_indices(case) for case in cases])
