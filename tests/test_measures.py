@@ -72,6 +72,12 @@ def test_fewer_images_than_features_warn_and_one_image_is_refused():
         frechet_distance(rng.standard_normal((1, 4)), rng.standard_normal((9, 4)))
 
 
+def test_an_empty_set_is_refused():
+    real = discs(4, 4)
+    with pytest.raises(DataError, match="0 images"):
+        fidelity(real, real.where(vendor="no such vendor"), ClassicalFeatures())
+
+
 # KID
 
 def test_kid_is_the_u_statistic_of_the_cubic_kernel():
