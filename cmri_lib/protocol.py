@@ -8,21 +8,60 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import torch
 
 from cmri_lib.cohort.case import Case
 from cmri_lib.cohort.detector import Detector, train_detector
+from cmri_lib.cohort.preprocess import PreprocessSettings
 from cmri_lib.cohort.slices import Slices
 from cmri_lib.errors import DataError
 from cmri_lib.generators.base import Generator, draw, training_batch
+from cmri_lib.generators.flow import FlowSettings
 from cmri_lib.generators.systems import System
 from cmri_lib.measures.classical_features import ClassicalFeatures
 from cmri_lib.measures.features import Remembered, train_features
 from cmri_lib.measures.segmenter import Segmenter, train_segmenter
-from cmri_lib.study import Study
+from cmri_lib.networks.unet import UNetSettings
+from cmri_lib.study import Study, build
 from cmri_lib.training import TrainSettings, train
+
+
+@dataclass(frozen=True)
+class CohortSettings:
+    """What to do with a bad scan: "stop", or "skip" and list it in the report."""
+
+    on_bad_case: Literal["stop", "skip"]
+
+
+@dataclass(frozen=True)
+class InstrumentSettings:
+    """How the frozen networks are trained."""
+
+    detector: TrainSettings
+    segmenter: TrainSettings
+    features: TrainSettings
+
+
+@dataclass(frozen=True)
+class FewSteps:
+    """Network evaluations per image at which samplers are compared, and images drawn at each."""
+
+    evaluations: tuple[int, ...]
+    images: int
+
+
+@dataclass(frozen=True)
+class FlowParameters:
+    """Section `flow`."""
+
+    network: UNetSettings
+    objective: FlowSettings
+    training: TrainSettings
+    few_steps: FewSteps
 
 
 @dataclass(frozen=True)
@@ -31,6 +70,29 @@ class FidelitySettings:
 
     resamples: int
     repeats: int
+
+
+@dataclass(frozen=True)
+class Parameters:
+    """All of ``params.yaml`` below profile, dataset, seed and device."""
+
+    cohort: CohortSettings
+    preprocess: PreprocessSettings
+    instruments: InstrumentSettings
+    samples: int
+    flow: FlowParameters
+    fidelity: FidelitySettings
+
+
+def open_study(profile: str | None = None, dataset: str | None = None, root: Path | None = None
+               ) -> tuple[Study, Parameters]:
+    """The study as ``params.yaml`` describes it; arguments that are given override it.
+
+    Raises:
+        ParameterError: on any unknown, missing or mistyped key, wherever it stands, before anything is computed.
+    """
+    study = Study.open(profile, dataset, root)
+    return study, build(Parameters, study.values, "params")
 
 
 def load_slices(study: Study) -> Slices:
@@ -103,7 +165,7 @@ def sample_bank(study: Study, system: System, generator: Generator, conditions: 
     return bank
 
 
-def bank_folder(study: Study, system: System):
+def bank_folder(study: Study, system: System) -> Path:
     """Where the samples of `system` lie."""
     return study.work("banks") / system.folder
 

@@ -71,7 +71,7 @@ def run(number: str, parameters: dict[str, Any], root: Path | None = None) -> Pa
     target = folder / f"{source.stem}.ipynb"
     nbformat.write(notebook, target)
     papermill.execute_notebook(target, target, parameters=parameters, cwd=root, kernel_name="python3",
-                               progress_bar=False, log_output=False)
+                               language="python", progress_bar=False, log_output=False)
     return target
 
 

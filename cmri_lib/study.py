@@ -141,7 +141,9 @@ def _typed(value: Any, hint: Any, field: str) -> Any:
         if is_dataclass(option) and isinstance(value, dict):
             return build(option, value, field)
         if origin is tuple and isinstance(value, (list, tuple)):
-            return tuple(value)
+            kinds = [k for k in get_args(option) if k is not Ellipsis]
+            return tuple(_typed(v, kinds[min(i, len(kinds) - 1)], f"{field}[{i}]") if kinds else v
+                         for i, v in enumerate(value))
         if origin is float and isinstance(value, (int, float)) and not isinstance(value, bool):
             return float(value)
         if isinstance(option, type) and isinstance(value, option) and not (option is int and isinstance(value, bool)):

@@ -5,6 +5,8 @@
 #     text_representation:
 #       extension: .py
 #       format_name: percent
+#       format_version: '1.3'
+#       jupytext_version: 1.19.6
 #   kernelspec:
 #     display_name: Python 3
 #     language: python
@@ -36,14 +38,13 @@ import matplotlib.pyplot as plt
 from dataclasses import replace
 
 from cmri_lib import figures, protocol, results
-from cmri_lib.cohort.preprocess import PreprocessSettings, crop_report, fit_landmarks, preprocess, trace
+from cmri_lib.cohort.preprocess import crop_report, fit_landmarks, preprocess, trace
 from cmri_lib.cohort.readers import read_dataset
 from cmri_lib.cohort.splits import apply_split, load_split
 from cmri_lib.measures.anatomy import adherence, agreement
 from cmri_lib.measures.volumes import indices_table
-from cmri_lib.study import Study
 
-study = Study.open(profile, dataset)
+study, params = protocol.open_study(profile, dataset)
 figures.use_style()
 print(study.dataset, study.profile)
 
@@ -63,7 +64,7 @@ print(study.dataset, study.profile)
 # NIfTI folders are read by the same call.
 
 # %%
-cohort = read_dataset(study.data, on_bad_case=study.values["cohort"]["on_bad_case"])
+cohort = read_dataset(study.data, on_bad_case=params.cohort.on_bad_case)
 split_of = apply_split(cohort.table["patient"], load_split(study.dataset, study.data))
 table = cohort.table.assign(split=cohort.table["patient"].map(split_of))
 print(cohort.report["status"].value_counts().to_dict())
@@ -121,7 +122,7 @@ indices.groupby("disease")[columns].agg(["mean", "std"]).round(1)
 # The masks are the judge afterwards: how far off is the centre, and is any heart cut?
 
 # %%
-settings = study.settings("preprocess", PreprocessSettings)
+settings = params.preprocess
 training_cases = [c for c in cohort.cases if split_of[c.patient] == "train"]
 detector = protocol.detector(study, training_cases)
 crops = crop_report(cohort.cases, settings, detector).assign(split=lambda t: t["patient"].map(split_of))

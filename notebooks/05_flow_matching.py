@@ -5,6 +5,8 @@
 #     text_representation:
 #       extension: .py
 #       format_name: percent
+#       format_version: '1.3'
+#       jupytext_version: 1.19.6
 #   kernelspec:
 #     display_name: Python 3
 #     language: python
@@ -49,10 +51,9 @@ from cmri_lib.cohort.slices import concatenate
 from cmri_lib.generators.flow import EVALUATIONS, FlowMatching, FlowSettings
 from cmri_lib.generators.systems import system
 from cmri_lib.networks.conditioning import Conditioning
-from cmri_lib.study import Study
 from cmri_lib.training import TrainSettings, train
 
-study = Study.open(profile, dataset)
+study, params = protocol.open_study(profile, dataset)
 figures.use_style()
 
 # %% [markdown]
@@ -142,7 +143,7 @@ figures.publish(study, "05_training", curves[["system", "step", "images", "loss_
 # and judged by the notebooks that follow.
 
 # %%
-conditions = protocol.sampling_conditions(slices, study.values["samples"], study.seed)
+conditions = protocol.sampling_conditions(slices, params.samples, study.seed)
 banks = {name: protocol.sample_bank(study, systems[name], flows[name], conditions) for name in flows}
 shown = np.linspace(0, len(conditions) - 1, 10).astype(int)
 rows = {"real": conditions.take(shown), **{name: bank.take(shown) for name, bank in banks.items()}}
@@ -172,19 +173,19 @@ from cmri_lib.measures.anatomy import adherence
 from cmri_lib.measures.fidelity import fidelity
 
 space, segmenter = protocol.feature_spaces(study, slices)[0], protocol.segmenter(study, slices)
-test, few = slices.where(split="test"), study.values["flow"]["few_steps"]
-asked = protocol.sampling_conditions(slices, few["images"], study.seed)
-options = {"seed": study.seed, "resamples": study.values["fidelity"]["resamples"]}
+test, few = slices.where(split="test"), params.flow.few_steps
+asked = protocol.sampling_conditions(slices, few.images, study.seed)
+options = {"seed": study.seed, "resamples": params.fidelity.resamples}
 
 def at(solver, nfe):
     """Scores of the mask-conditioned flow with `nfe` evaluations by `solver`."""
     made = protocol.draw(flows["U10 OT-FM + mask"], asked, f"{solver} {nfe}", seed=study.seed, solver=solver,
                          steps=nfe // EVALUATIONS[solver])
-    rows = fidelity(test, made, space, repeats=study.values["fidelity"]["repeats"], **options) + adherence(test, made, segmenter, **options)
+    rows = fidelity(test, made, space, repeats=params.fidelity.repeats, **options) + adherence(test, made, segmenter, **options)
     return [{"solver": solver, "NFE": nfe, **r} for r in rows if r["metric"] in ("kid_study", "dice_mean")]
 
 # %%
-steps = pd.DataFrame([row for solver in EVALUATIONS for nfe in few["evaluations"] for row in at(solver, nfe)])
+steps = pd.DataFrame([row for solver in EVALUATIONS for nfe in few.evaluations for row in at(solver, nfe)])
 
 def draw_steps(numbers):
     figure, axes = plt.subplots(1, 2, figsize=(9, 3))

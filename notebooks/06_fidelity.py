@@ -5,6 +5,8 @@
 #     text_representation:
 #       extension: .py
 #       format_name: percent
+#       format_version: '1.3'
+#       jupytext_version: 1.19.6
 #   kernelspec:
 #     display_name: Python 3
 #     language: python
@@ -56,10 +58,11 @@ from cmri_lib.generators.systems import SYSTEMS
 from cmri_lib.measures.anatomy import adherence
 from cmri_lib.measures.fidelity import copied_training, fidelity, fidelity_floor
 from cmri_lib.privacy.neighbours import Pixels, audit_neighbours
-from cmri_lib.study import Study
 
-study = Study.open(profile, dataset)
+study, params = protocol.open_study(profile, dataset)
 figures.use_style()
+
+# %%
 slices = protocol.load_slices(study)
 test, training, holdout = (slices.where(split=s) for s in ("test", "train", "holdout"))
 banks = {name: protocol.load_bank(study, s) for name, s in SYSTEMS.items()}
@@ -70,7 +73,7 @@ banks = {name: protocol.load_bank(study, s) for name, s in SYSTEMS.items()}
 
 # %%
 columns = np.linspace(0, min(map(len, banks.values())) - 1, 9).astype(int)
-real = protocol.sampling_conditions(slices, study.values["samples"], study.seed)
+real = protocol.sampling_conditions(slices, params.samples, study.seed)
 figures.publish_slices(study, "06_samples", {"real": real.take(columns), **{n: b.take(columns) for n, b in banks.items()}});
 
 # %% [markdown]
@@ -78,14 +81,13 @@ figures.publish_slices(study, "06_samples", {"real": real.take(columns), **{n: b
 
 # %%
 spaces, segmenter = protocol.feature_spaces(study, slices), protocol.segmenter(study, slices)
-chosen = study.settings("fidelity", protocol.FidelitySettings)
-options = {"seed": study.seed, "resamples": chosen.resamples}
+options = {"seed": study.seed, "resamples": params.fidelity.resamples}
 rest = slices.where(split=["validation", "holdout"])
 
 def rows_of(name, bank):
     """All fidelity rows of one bank."""
     found = [row for space in spaces for row in
-             fidelity(test, bank, space, reference_real=rest, training=training, repeats=chosen.repeats, **options)]
+             fidelity(test, bank, space, reference_real=rest, training=training, repeats=params.fidelity.repeats, **options)]
     return [{"system": name, "family": SYSTEMS[name].family, "conditioning": SYSTEMS[name].conditioning, **r} for r in found]
 
 scores = [row for name, bank in banks.items() for row in rows_of(name, bank)]
@@ -135,7 +137,7 @@ figures.publish_slices(study, "06_nearest", pairs or {"no suspects: samples": ba
 def real_rows(space):
     """Real against real, and what copied training images would score."""
     copied = copied_training(test, training, len(test), space, seed=study.seed)
-    floor = fidelity_floor(test, len(test), space, reference_real=rest, seed=study.seed, repeats=chosen.repeats)
+    floor = fidelity_floor(test, len(test), space, reference_real=rest, seed=study.seed, repeats=params.fidelity.repeats)
     return [{"system": "real", "family": "real", "conditioning": "none",
              **score.against(score.value, copied[metric]).row(f"{metric}_{space.name}", "fidelity", "lower")}
             for metric, score in floor.items()]
@@ -164,7 +166,7 @@ caught = {r["metric"]: r for r in audit_neighbours(test, copies, training, holdo
 assert caught["nearest_share_study"]["low"] > 0.9, "the audit does not find exact copies"
 rng = np.random.default_rng(study.seed)
 broken = type(test)(np.clip(test.images + rng.normal(0, 0.5, test.images.shape), -1, 1).astype(np.float32), test.masks, test.table)
-for row in fidelity(test, broken, spaces[0], reference_real=rest, repeats=chosen.repeats, **options):
+for row in fidelity(test, broken, spaces[0], reference_real=rest, repeats=params.fidelity.repeats, **options):
     assert row["low"] > row["floor"], f"{row['metric']} does not see heavy noise"
 
 # %% [markdown]
@@ -174,7 +176,7 @@ for row in fidelity(test, broken, spaces[0], reference_real=rest, repeats=chosen
 
 # %% tags=["solution"]
 name, bank = next(iter(banks.items()))
-half = fidelity(test, bank.take(np.arange(0, len(bank), 2)), spaces[0], reference_real=rest, repeats=chosen.repeats, **options)
+half = fidelity(test, bank.take(np.arange(0, len(bank), 2)), spaces[0], reference_real=rest, repeats=params.fidelity.repeats, **options)
 pd.DataFrame(half).set_index("metric")[["value", "low", "high", "floor"]].round(3)
 # The Fréchet distance rises, and its floor with it: the bias grows as 1/N. KID stays where it was.
 

@@ -5,6 +5,8 @@
 #     text_representation:
 #       extension: .py
 #       format_name: percent
+#       format_version: '1.3'
+#       jupytext_version: 1.19.6
 #   kernelspec:
 #     display_name: Python 3
 #     language: python
@@ -29,10 +31,9 @@ import numpy as np
 import pandas as pd
 import seaborn as sns
 
-from cmri_lib import figures, results, review
-from cmri_lib.study import Study
+from cmri_lib import figures, protocol, results, review
 
-study = Study.open(profile, dataset)
+study, _ = protocol.open_study(profile, dataset)
 figures.use_style()
 scores, claims = results.union(study.root), results.union(study.root, claims=True)
 scores.to_csv(study.root / "results" / "scores.csv", index=False, float_format="%.6g")
