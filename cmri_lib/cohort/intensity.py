@@ -21,7 +21,7 @@ from cmri_lib.errors import DataError
 ZSCORE_RANGE = 3.0
 #: Percentiles of the landmarks: both ends and the deciles between (Nyúl, Udupa and Zhang 2000, set L4).
 LANDMARK_PERCENTILES = (1.0, *np.arange(10.0, 100.0, 10.0).tolist(), 99.0)
-_N4_GRID = 64  # longest in-plane side on which the field is estimated; it varies over centimetres
+_N4_GRID = 40  # longest in-plane side on which the field is estimated; it varies over centimetres
 _N4_ITERATIONS = (30, 20, 10)  # per resolution of the B-spline
 
 

@@ -15,6 +15,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
+from scipy.sparse import csr_array
 
 Kernel = Callable[[np.ndarray], np.ndarray]
 
@@ -59,8 +60,8 @@ def middle(shape: tuple[int, int]) -> tuple[float, float]:
     return (shape[0] - 1) / 2, (shape[1] - 1) / 2
 
 
-def interpolation_weights(length: int, spacing: float, centre: float, window: Window, kernel: Kernel) -> np.ndarray:
-    """(size, length) float32 weights of the stored pixels of one axis, of `spacing` mm, in each pixel of `window`.
+def interpolation_weights(length: int, spacing: float, centre: float, window: Window, kernel: Kernel) -> csr_array:
+    """(size, length) sparse float32 weights of one axis' stored pixels, of `spacing` mm, in each pixel of `window`.
 
     Rows sum to one where the kernel lies inside the image; beyond the border the missing weight belongs to the padding.
     """
@@ -69,23 +70,25 @@ def interpolation_weights(length: int, spacing: float, centre: float, window: Wi
     position = centre + (np.arange(window.size) - (window.size - 1) / 2) * step
     reach = int(np.ceil(2 * stretch)) + 1
     # Normalised over an unbounded grid, so that the border does not enlarge the weights of the pixels near it.
-    grid = np.floor(position)[:, None] + np.arange(-reach, reach + 1)
-    total = kernel((grid - position[:, None]) / stretch).sum(axis=1, keepdims=True)
-    weights = kernel((np.arange(length)[None, :] - position[:, None]) / stretch) / total
-    return weights.astype(np.float32)
+    pixel = np.floor(position)[:, None] + np.arange(-reach, reach + 1)
+    weight = kernel((pixel - position[:, None]) / stretch)
+    weight /= weight.sum(axis=1, keepdims=True)
+    stored = (pixel >= 0) & (pixel < length) & (weight != 0)
+    row, _ = np.nonzero(stored)
+    return csr_array((weight[stored].astype(np.float32), (row, pixel[stored].astype(int))), (window.size, length))
 
 
 def _apply(stack: np.ndarray, spacing: tuple[float, float], window: Window, kernel: Kernel) -> np.ndarray:
+    """`stack` (..., H, W) → (..., size, size): first along the rows' axis, then along the columns'."""
     rows, columns = (interpolation_weights(n, s, c, window, kernel)
                      for n, s, c in zip(stack.shape[-2:], spacing, window.centre, strict=True))
-    # Only the stored pixels that any output pixel looks at; the rest of the field of view has weight zero.
-    r, c = (slice(*_extent(w)) for w in (rows, columns))
-    return rows[:, r] @ stack[..., r, c].astype(np.float32) @ columns[:, c].T
-
-
-def _extent(weights: np.ndarray) -> tuple[int, int]:
-    used = np.flatnonzero(weights.any(axis=0))
-    return (int(used[0]), int(used[-1]) + 1) if used.size else (0, 1)
+    *leading, height, width = stack.shape
+    # Sparse products run in one thread and one order, so that the result has the same bits on any number of cores.
+    flat = stack.reshape(-1, height, width).astype(np.float32)
+    n = len(flat)
+    part = (rows @ flat.transpose(1, 0, 2).reshape(height, n * width)).reshape(window.size, n, width)
+    full = (columns @ part.transpose(2, 1, 0).reshape(width, n * window.size)).reshape(window.size, n, window.size)
+    return np.ascontiguousarray(full.transpose(1, 2, 0)).reshape(*leading, window.size, window.size)
 
 
 def resample_image(image: np.ndarray, spacing: tuple[float, float], window: Window) -> np.ndarray:
