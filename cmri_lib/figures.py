@@ -132,8 +132,10 @@ def publish_images(study: Study, name: str, rows: Mapping[str, Mapping[str, np.n
     for line, (row, images) in zip(axes, rows.items(), strict=True):
         line[0].set_ylabel(row, rotation=0, ha="right", va="center")
         for axis, column in zip(line, columns, strict=True):
-            axis.set(xticks=[], yticks=[], title=column if line is axes[0] else "")
+            axis.set(xticks=[], yticks=[])
             axis.imshow(images[column], cmap="gray", interpolation="nearest")
+    for axis, column in zip(axes[0], columns, strict=True):
+        axis.set_title(column)
     if study.dataset != "phantom":
         return figure
     study.figures.mkdir(parents=True, exist_ok=True)

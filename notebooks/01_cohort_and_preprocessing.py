@@ -163,7 +163,7 @@ figures.publish_images(study, "01_steps", pictures);
 # %%
 variants = {"clip": {"normalise": "none"}, "min–max": {}, "z-score": {"normalise": "zscore"},
             "N4 + min–max": {"bias_field": True}, "Nyúl + min–max": {"standardise": True}}
-some = [c for c in cohort.cases if split_of[c.patient] == "validation"]
+some = [c for c in cohort.cases if split_of[c.patient] == "holdout"]
 scale = fit_landmarks(training_cases[:24], settings, detector)
 
 def myocardium(name, change):
@@ -180,6 +180,7 @@ from scipy.stats import f_oneway
 def draw_tones(numbers):
     grid = sns.FacetGrid(numbers, col="variant", sharey=False, height=2.4, aspect=0.9)
     grid.map_dataframe(sns.stripplot, x="vendor", y="myocardium", hue="vendor", palette="colorblind", size=4)
+    grid.tick_params(axis="x", rotation=60)
     for name, axis in grid.axes_dict.items():
         groups = [g["myocardium"] for _, g in numbers[numbers["variant"] == name].groupby("vendor")]
         spread = f"F = {f_oneway(*groups).statistic:.1f}" if len(groups) > 1 else "one vendor"

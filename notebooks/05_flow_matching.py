@@ -165,7 +165,7 @@ figures.publish_slices(study, "05_one_mask", {"same mask": variety});
 # ## How few steps?
 #
 # Three solvers at equal numbers of network evaluations (NFE): Euler spends one per step, midpoint and Heun two. Fidelity as KID to
-# real test images in the study's features (lower is better, 0: the same distribution); anatomy as the Dice of what the
+# real images of other patients in the study's features (lower is better, 0: the same distribution); anatomy as the Dice of what the
 # frozen segmenter sees with the mask that was asked for.
 
 # %%
@@ -173,7 +173,7 @@ from cmri_lib.measures.anatomy import adherence
 from cmri_lib.measures.fidelity import fidelity
 
 space, segmenter = protocol.feature_spaces(study, slices)[0], protocol.segmenter(study, slices)
-test, few = slices.where(split="test"), params.flow.few_steps
+test, others, few = slices.where(split="test"), slices.where(split=["validation", "holdout"]), params.flow.few_steps
 asked = protocol.sampling_conditions(slices, few.images, study.seed)
 options = {"seed": study.seed, "resamples": params.fidelity.resamples}
 
@@ -181,7 +181,8 @@ def at(solver, nfe):
     """Scores of the mask-conditioned flow with `nfe` evaluations by `solver`."""
     made = protocol.draw(flows["U10 OT-FM + mask"], asked, f"{solver} {nfe}", seed=study.seed, solver=solver,
                          steps=nfe // EVALUATIONS[solver])
-    rows = fidelity(test, made, space, repeats=params.fidelity.repeats, **options) + adherence(test, made, segmenter, **options)
+    rows = fidelity(others, made, space, reference_real=test, repeats=params.fidelity.repeats, **options)
+    rows += adherence(test, made, segmenter, **options)
     return [{"solver": solver, "NFE": nfe, **r} for r in rows if r["metric"] in ("kid_study", "dice_mean")]
 
 # %%

@@ -78,16 +78,19 @@ figures.publish_slices(study, "06_samples", {"real": real.take(columns), **{n: b
 
 # %% [markdown]
 # ## Fidelity
+#
+# Samples follow masks of test patients, so they are compared with real images of **other** patients (validation and hold-out). The
+# floor is then the honest one: the real images of those same test patients in place of the synthetic ones.
 
 # %%
 spaces, segmenter = protocol.feature_spaces(study, slices), protocol.segmenter(study, slices)
 options = {"seed": study.seed, "resamples": params.fidelity.resamples}
-rest = slices.where(split=["validation", "holdout"])
+others = slices.where(split=["validation", "holdout"])
 
 def rows_of(name, bank):
     """All fidelity rows of one bank."""
     found = [row for space in spaces for row in
-             fidelity(test, bank, space, reference_real=rest, training=training, repeats=params.fidelity.repeats, **options)]
+             fidelity(others, bank, space, reference_real=test, training=training, repeats=params.fidelity.repeats, **options)]
     return [{"system": name, "family": SYSTEMS[name].family, "conditioning": SYSTEMS[name].conditioning, **r} for r in found]
 
 scores = [row for name, bank in banks.items() for row in rows_of(name, bank)]
@@ -136,8 +139,8 @@ figures.publish_slices(study, "06_nearest", pairs or {"no suspects: samples": ba
 # %%
 def real_rows(space):
     """Real against real, and what copied training images would score."""
-    copied = copied_training(test, training, len(test), space, seed=study.seed)
-    floor = fidelity_floor(test, len(test), space, reference_real=rest, seed=study.seed, repeats=params.fidelity.repeats)
+    copied = copied_training(others, training, params.samples, space, seed=study.seed)
+    floor = fidelity_floor(others, params.samples, space, reference_real=test, seed=study.seed, repeats=params.fidelity.repeats)
     return [{"system": "real", "family": "real", "conditioning": "none",
              **score.against(score.value, copied[metric]).row(f"{metric}_{space.name}", "fidelity", "lower")}
             for metric, score in floor.items()]
@@ -166,7 +169,7 @@ caught = {r["metric"]: r for r in audit_neighbours(test, copies, training, holdo
 assert caught["nearest_share_study"]["low"] > 0.9, "the audit does not find exact copies"
 rng = np.random.default_rng(study.seed)
 broken = type(test)(np.clip(test.images + rng.normal(0, 0.5, test.images.shape), -1, 1).astype(np.float32), test.masks, test.table)
-for row in fidelity(test, broken, spaces[0], reference_real=rest, repeats=params.fidelity.repeats, **options):
+for row in fidelity(others, broken, spaces[0], reference_real=test, repeats=params.fidelity.repeats, **options):
     assert row["low"] > row["floor"], f"{row['metric']} does not see heavy noise"
 
 # %% [markdown]
@@ -176,7 +179,7 @@ for row in fidelity(test, broken, spaces[0], reference_real=rest, repeats=params
 
 # %% tags=["solution"]
 name, bank = next(iter(banks.items()))
-half = fidelity(test, bank.take(np.arange(0, len(bank), 2)), spaces[0], reference_real=rest, repeats=params.fidelity.repeats, **options)
+half = fidelity(others, bank.take(np.arange(0, len(bank), 2)), spaces[0], reference_real=test, repeats=params.fidelity.repeats, **options)
 pd.DataFrame(half).set_index("metric")[["value", "low", "high", "floor"]].round(3)
 # The Fréchet distance rises, and its floor with it: the bias grows as 1/N. KID stays where it was.
 

@@ -1,0 +1,103 @@
+"""The whole pipeline under DVC, in the smoke profile, in a clone: it runs, it caches, it retrains what it must and no more."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pandas as pd
+import pytest
+import yaml
+
+ROOT = Path(__file__).parents[1]
+pytestmark = pytest.mark.pipeline
+
+
+def dvc(folder: Path, *arguments: str) -> str:
+    """Run a DVC command; returns what it printed, fails with it."""
+    environment = {**os.environ, "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
+                   "PYTHONPATH": str(folder), "TQDM_DISABLE": "1"}
+    done = subprocess.run([sys.executable, "-m", "dvc", *arguments], cwd=folder, env=environment, text=True,
+                          stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+    assert done.returncode == 0, done.stdout[-6000:]
+    return done.stdout
+
+
+def edit(file: Path, old: str, new: str) -> None:
+    text = file.read_text(encoding="utf-8")
+    assert text.count(old) >= 1, f"{old!r} is not in {file.name}"
+    file.write_text(text.replace(old, new, 1), encoding="utf-8")
+
+
+def weights(folder: Path) -> dict[str, int]:
+    """Time of writing of every trained network, by its folder."""
+    return {f.parent.name: f.stat().st_mtime_ns for f in folder.glob("work/phantom/smoke/*/*/weights.safetensors")}
+
+
+@pytest.fixture(scope="module")
+def clone(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """What git tracks, as it is now, in an empty folder; the smoke profile run to its end."""
+    folder = tmp_path_factory.mktemp("clone")
+    listed = subprocess.run(["git", "ls-files", "-z"], cwd=ROOT, capture_output=True, text=True, check=True)
+    for name in filter(None, listed.stdout.split("\0")):
+        if (ROOT / name).is_file():
+            (folder / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy2(ROOT / name, folder / name)
+    subprocess.run(["git", "init", "-q"], cwd=folder, check=True)
+    edit(folder / "params.yaml", "profile: laptop", "profile: smoke")
+    dvc(folder, "repro", "--pull")
+    return folder
+
+
+def test_every_figure_and_table_is_written(clone: Path) -> None:
+    stages = yaml.safe_load((clone / "dvc.yaml").read_text())["stages"]
+    outs = [next(iter(o)) if isinstance(o, dict) else o for s in stages.values() for o in [*s["outs"], *s.get("metrics", [])]]
+    missing = [o for o in outs if not (clone / o.replace("${dataset}", "phantom").replace("${profile}", "smoke")).exists()]
+    assert not missing
+    scores = pd.read_csv(clone / "results" / "scores.csv").query("dataset == 'phantom'")
+    assert set(scores["profile"]) == {"smoke"}
+    assert {"real", "U10 OT-FM", "U10 OT-FM + mask"} <= set(scores["system"])
+    assert {"fidelity", "anatomy", "privacy", "cost"} <= set(scores["axis"])
+
+
+def test_a_second_run_has_nothing_to_do(clone: Path) -> None:
+    assert "up to date" in dvc(clone, "repro", "--pull")
+
+
+def test_prose_retrains_nothing_and_code_retrains_its_own(clone: Path) -> None:
+    before = weights(clone)
+    assert {"detector", "segmenter", "features", "u10-ot-fm", "u10-ot-fm-mask"} <= set(before)
+    edit(clone / "notebooks" / "05_flow_matching.py", "## Limits", "## What this cannot tell")
+    edit(clone / "cmri_lib" / "generators" / "flow.py", "straight lines.", "straight paths.")
+    printed = dvc(clone, "repro")
+    assert "Stage 'cohort' didn't change" in printed and "Running stage 'flow'" in printed
+    assert weights(clone) == before, "prose retrained a network"
+
+    edit(clone / "cmri_lib" / "generators" / "flow.py", "(1 - s) * x0 + s * x1", "s * x1 + (1 - s) * x0")
+    printed = dvc(clone, "repro")
+    after = weights(clone)
+    assert "Stage 'cohort' didn't change" in printed and "Running stage 'fidelity'" in printed
+    changed = {name for name in before if after[name] != before[name]}
+    assert {"u10-ot-fm", "u10-ot-fm-mask"} <= changed and not changed & {"detector", "segmenter", "features"}
+
+
+def test_what_a_parameter_invalidates(clone: Path) -> None:
+    def stale(old: str, new: str) -> set[str]:
+        edit(clone / "params.yaml", old, new)
+        found = {line.split(":")[0] for line in dvc(clone, "status").splitlines() if line and not line[0].isspace()}
+        edit(clone / "params.yaml", new, old)
+        return found
+
+    assert stale("profile: smoke", "profile: laptop") == {"cohort", "flow", "fidelity", "review"}
+    assert stale("coupling: ot ", "coupling: independent ") == {"flow"}
+    assert stale("samples: {smoke: 48", "samples: {smoke: 40") == {"flow", "fidelity"}
+    assert stale("normalise: minmax", "normalise: zscore") == {"cohort"}
+    assert "up to date" in dvc(clone, "status")
+
+
+def test_metrics_and_plots_can_be_compared(clone: Path) -> None:
+    assert "U10 OT-FM + mask dice_mean" in dvc(clone, "metrics", "show")
+    assert (clone / "out.html").exists() or "html" in dvc(clone, "plots", "show", "-o", "plots")
