@@ -52,7 +52,8 @@ def test_finds_the_heart_of_unseen_scans(detector):
 
 
 def test_finds_it_at_another_spacing_shape_and_gain(detector):
-    others = [scan(101, shape=(90, 150), spacing=(3.0, 1.6), gain=0.01), scan(102, shape=(200, 180), spacing=(1.3, 1.4))]
+    others = [scan(101, shape=(90, 150), spacing=(3.0, 1.6), gain=0.01),
+              scan(102, shape=(200, 180), spacing=(1.3, 1.4))]
     assert crop_report(others, PreprocessSettings(field_of_view=120.0), detector)["error_mm"].max() < 15
 
 
