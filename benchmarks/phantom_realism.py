@@ -37,6 +37,7 @@ import matplotlib.pyplot as plt  # noqa: E402
 
 ROOT = Path(__file__).resolve().parents[1]
 FIELD_MM, SIDE = 192.0, 64           # crop about the heart and its size for the network: 3 mm per pixel
+FINE_SIDE = 128                      # of the crops whose look is compared: 1.5 mm per pixel
 STORED_MM, STORED_SIDE = 2.0, 136    # training crops are kept larger and finer, for shifts, turns and scales
 
 
@@ -150,8 +151,8 @@ def patient_dice(network: nn.Module, cases: list[Case]) -> pd.DataFrame:
 
 # --- small classifiers
 def ventricle_slices(case: Case) -> Iterator[np.ndarray]:
-    """64 × 64 crops of the three middle labelled slices at ED, each of zero mean and unit variance."""
-    images, masks = crop(case, FIELD_MM, SIDE)["ED"]
+    """128 × 128 crops of the three middle labelled slices at ED, each of zero mean and unit variance."""
+    images, masks = crop(case, FIELD_MM, FINE_SIDE)["ED"]
     labelled = np.flatnonzero((masks > 0).any((1, 2)))
     for z in labelled[len(labelled) // 2 - 1:len(labelled) // 2 + 2]:
         yield (images[z] - images[z].mean()) / max(images[z].std(), 1e-3)
@@ -220,7 +221,7 @@ def disease_accuracy(cases: list[Case]) -> Score:
 
 # --- curves
 def radial_spectrum(image: np.ndarray) -> np.ndarray:
-    """(SIDE / 2,) mean power over rings of equal spatial frequency of an image of unit variance."""
+    """(side / 2,) mean power over rings of equal spatial frequency of an image of unit variance."""
     image = image * np.outer(np.hanning(len(image)), np.hanning(len(image)))
     power = np.abs(np.fft.fftshift(np.fft.fft2(image))) ** 2 / image.size
     y, x = np.indices(power.shape) - len(power) // 2
@@ -237,7 +238,7 @@ def curves(cases: list[Case], name: str) -> pd.DataFrame:
         images = np.stack(list(ventricle_slices(case)))
         per_patient["histogram"].append(np.histogram(images, edges, density=True)[0])
         per_patient["spectrum"].append(np.mean([radial_spectrum(i) for i in images], 0))
-    axes = {"histogram": (edges[1:] + edges[:-1]) / 2, "spectrum": np.arange(SIDE // 2) / FIELD_MM}
+    axes = {"histogram": (edges[1:] + edges[:-1]) / 2, "spectrum": np.arange(FINE_SIDE // 2) / FIELD_MM}
     for kind, values in per_patient.items():
         low, high = np.percentile(values, (10, 90), axis=0)
         rows += [{"data": name, "curve": kind, "x": x, "mean": m, "p10": a, "p90": b}

@@ -143,14 +143,14 @@ def test_masks_measure_what_the_anatomy_says(number):
 def test_one_patient_twice_is_byte_identical(tmp_path):
     files = []
     for run in ("first", "second"):
-        write_case(scan(virtual_patient(SEED, 7), "B", SEED), tmp_path / run)
+        write_case(scan(virtual_patient(SEED, 7), "B", SEED, resolution=0.5), tmp_path / run)
         files.append({p.name: p.read_bytes() for p in sorted((tmp_path / run).rglob("*.nii.gz"))})
     assert len(files[0]) == 3 and files[0] == files[1]
 
 
 def test_the_cohort_does_not_depend_on_its_size_or_processes(tmp_path):
-    write_cohort(tmp_path / "a", patients=2, paired=0, processes=1)
-    write_cohort(tmp_path / "b", patients=3, paired=0, processes=2)
+    write_cohort(tmp_path / "a", patients=2, paired=0, resolution=0.5, processes=1)
+    write_cohort(tmp_path / "b", patients=3, paired=0, resolution=0.5, processes=2)
     for name in ("P001/P001_sa.nii.gz", "P002/P002_sa_gt.nii.gz"):
         assert (tmp_path / "a" / name).read_bytes() == (tmp_path / "b" / name).read_bytes()
 

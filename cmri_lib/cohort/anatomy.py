@@ -198,7 +198,7 @@ def _diastole(targets: Targets, details: Details) -> HeartPhase:
     def lv(radius: float) -> HeartPhase:
         endo_length = radius * targets.elongation
         wall = _wall(targets)
-        apex_wall = 0.6 * targets.wall
+        apex_wall = 0.45 * targets.wall
         length = endo_length + apex_wall
         endo = radius * _outline(targets, details) * _profile(LEVELS * length / endo_length, details)[:, None]
         epi = (radius * _outline(targets, details) + wall) * _profile(LEVELS, details)[:, None]
@@ -272,7 +272,7 @@ def _scar(targets: Targets) -> np.ndarray:
 def _wall(targets: Targets) -> np.ndarray:
     """(levels, angles) diastolic wall thickness in mm: hypertrophied, thinned in a scar, thinner to the apex."""
     extra, angle, width = targets.bump
-    wall = targets.wall * (1 + extra * _bell(angle, width)) * (1 - 0.2 * LEVELS[:, None] ** 2)
+    wall = targets.wall * (1 + extra * _bell(angle, width)) * (1 - 0.4 * LEVELS[:, None] ** 2)
     thinning = targets.scar[4] if targets.scar else 1.0
     return wall * (1 - (1 - thinning) * _scar(targets))
 

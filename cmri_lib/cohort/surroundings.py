@@ -74,7 +74,7 @@ def draw_surroundings(rng: np.random.Generator, person: Person, lv_radius: float
         spleen=(uniform(60, 120), uniform(5, 50), uniform(14, 30), uniform(18, 40)),
         bowel=uniform(-0.8, 0.8), aorta=aorta if rng.random() < 0.6 else None,
         spine=(uniform(50, 120), lv_radius + uniform(35, 90), uniform(17, 24)), vessels=uniform(1.7, 3.0),
-        fat_pad=(uniform(2, 34) * (0.4 + obesity), normal(-2.4, 1.0), uniform(0.5, 1.6)),
+        fat_pad=(uniform(0, 26) * (0.4 + obesity), normal(-2.4, 1.0), uniform(0.5, 1.6)),
         breast=0.0 if male else uniform(0, 20) * (0.4 + obesity))
 
 
