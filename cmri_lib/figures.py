@@ -84,9 +84,11 @@ def slice_grid(rows: Mapping[str, Slices], *, outline: bool = True, titles: Sequ
 def show(axis: plt.Axes, image: np.ndarray, mask: np.ndarray | None = None) -> None:
     """One image (H, W) in [−1, 1], with the outlines of its label map."""
     axis.imshow(image, cmap="gray", vmin=-1, vmax=1, interpolation="nearest")
-    for label, colour in enumerate(LABEL_COLOURS, start=1):
-        if mask is not None and (mask == label).any():
-            axis.contour(mask == label, levels=[0.5], colors=[colour], linewidths=0.8)
+    # The wall is outlined together with its cavity, so that the line between the two stays red.
+    parts = () if mask is None else ((mask == 1) | (mask == 2), mask == 1, mask == 3)
+    for part, colour in zip(parts, (LABEL_COLOURS[1], LABEL_COLOURS[0], LABEL_COLOURS[2])):
+        if part.any():
+            axis.contour(part, levels=[0.5], colors=[colour], linewidths=0.8)
     axis.set(xticks=[], yticks=[])
 
 

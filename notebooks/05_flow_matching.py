@@ -83,7 +83,7 @@ toys, noise = {}, torch.randn(1000, 2, generator=rng)
 for coupling in ("independent", "ot"):
     torch.manual_seed(study.seed)
     toys[coupling] = FlowMatching(Perceptron(), Conditioning(), FlowSettings(coupling=coupling))
-    train(toys[coupling], {"image": points}, TrainSettings(steps=2000, batch=64, learning_rate=3e-3, log_every=500),
+    train(toys[coupling], {"image": points}, TrainSettings(steps=1500, batch=256, learning_rate=1e-2, ema=0.99, log_every=500),
           study.work("flow") / f"toy-{coupling}")
 
 def wander(flow, steps):

@@ -6,6 +6,7 @@ system is one entry; only a new idea needs a new file.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
@@ -38,8 +39,8 @@ class System:
 
     @property
     def folder(self) -> str:
-        """A name for files: ``u10-ot-fm``."""
-        return self.id.lower().replace(" ", "-").replace("+", "")
+        """A name for files: ``u10-ot-fm-mask``."""
+        return re.sub(r"[^a-z0-9]+", "-", self.id.lower())
 
     def build(self, study: Study) -> Generator:
         """The generator with initial weights drawn from the study's seed."""
