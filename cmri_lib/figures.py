@@ -155,7 +155,7 @@ def scoreboard(table: pd.DataFrame) -> Figure:
     axis.grid(False)
     colours = sns.color_palette("RdYlGn", as_cmap=True)
     for column, metric in enumerate(metrics):
-        cells = table[table["metric"] == metric]
+        cells = table[(table["metric"] == metric) & table["value"].notna()]
         rank = cells["value"].rank(ascending=cells["better"].iloc[0] == "higher")
         for row, place in zip(cells.itertuples(), (rank - 1) / max(1, len(cells) - 1)):
             y = systems.index(row.system)

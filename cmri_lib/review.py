@@ -50,5 +50,5 @@ CLAIMS = {
 }
 
 #: Columns of the scoreboard, in this order, where measured.
-HEADLINE_METRICS = ("frechet_study", "kid_study", "frechet_classical", "kid_classical", "dice_mean", "hd95_mean_mm",
+HEADLINE_METRICS = ("frechet_study", "kid_study", "frechet_classical", "kid_classical", "dice_mean", "hd95_LV_mm",
                     "nearest_share_study", "near_copies_pixel", "seconds_per_image", "nfe")

@@ -93,7 +93,7 @@ def test_what_a_parameter_invalidates(clone: Path) -> None:
 
     assert stale("profile: smoke", "profile: laptop") == {"cohort", "flow", "fidelity", "review"}
     assert stale("coupling: ot ", "coupling: independent ") == {"flow"}
-    assert stale("samples: {smoke: 48", "samples: {smoke: 40") == {"flow", "fidelity"}
+    assert stale("samples: {smoke: 160", "samples: {smoke: 150") == {"flow", "fidelity"}
     assert stale("normalise: minmax", "normalise: zscore") == {"cohort"}
     assert "up to date" in dvc(clone, "status")
 
