@@ -3,7 +3,7 @@ small classifiers tell vendors from images and diseases from anatomy.
 
 ``python benchmarks/phantom_realism.py --acdc DIR [--seconds 120]`` reads data/phantom, prints the table and writes
 results/phantom/realism.csv and figures/phantom/realism.png with its CSV. Without ``--acdc`` only the measures that need
-no real data are made. Of ACDC (Bernard et al., IEEE TMI 37:2514, 2018) only aggregates are written: mean curves, scores.
+no real data are made. Of ACDC (Bernard et al., IEEE TMI 37:2514, 2018) only aggregates are written.
 """
 
 from __future__ import annotations
