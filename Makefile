@@ -18,8 +18,8 @@ env: .venv/ready
 
 .venv/ready: requirements.lock pyproject.toml
 	$(PYTHON) -m venv .venv
-	python -m pip install --quiet --disable-pip-version-check --requirement requirements.lock
-	python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
+	python -m pip install --quiet --quiet --disable-pip-version-check --requirement requirements.lock
+	python -m pip install --quiet --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
 	touch $@
 
 notebooks: env  ## after editing notebooks/*.py: bring the paired .ipynb in step

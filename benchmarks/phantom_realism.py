@@ -28,6 +28,7 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from cmri_lib.cohort.case import LABELS, Case
 from cmri_lib.cohort.disease import DISEASES, Person, violations
 from cmri_lib.cohort.readers import read_cohort
+from cmri_lib.figures import use_style
 from cmri_lib.measures.intervals import Score, mean_score
 from cmri_lib.networks.segmentation import SegmentationUNet, dice_cross_entropy
 from cmri_lib.results import SCORE_COLUMNS
@@ -248,7 +249,8 @@ def curves(cases: list[Case], name: str) -> pd.DataFrame:
 
 def draw(table: pd.DataFrame, file: Path) -> None:
     """Histogram and spectrum of every cohort in `table`, mean and 10–90 % of patients."""
-    figure, axes = plt.subplots(1, 2, figsize=(9, 3.4), layout="constrained")
+    use_style()
+    figure, axes = plt.subplots(1, 2, figsize=(9, 3.4))
     for axis, kind in zip(axes, ("histogram", "spectrum")):
         for name, part in table[table["curve"] == kind].groupby("data"):
             axis.plot(part["x"], part["mean"], label=name)
@@ -257,7 +259,8 @@ def draw(table: pd.DataFrame, file: Path) -> None:
     axes[1].set(xlabel="spatial frequency (1/mm)", ylabel="power", yscale="log")
     axes[0].legend()
     file.parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(file, dpi=130, metadata={"Software": None})
+    figure.savefig(file, metadata={"Software": None})
+    figure.savefig(file.with_suffix(".svg"), metadata={"Date": None})
 
 
 def curve_distance(table: pd.DataFrame, kind: str) -> float:

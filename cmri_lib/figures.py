@@ -146,23 +146,27 @@ def publish_images(study: Study, name: str, rows: Mapping[str, Mapping[str, np.n
 
 
 def scoreboard(table: pd.DataFrame) -> Figure:
-    """Systems × metrics: the value with its interval, coloured by its place between the worst and the best row."""
+    """Systems × metrics: the value with its interval; green where the interval reaches what real patients score."""
     metrics, systems = list(dict.fromkeys(table["metric"])), list(dict.fromkeys(table["system"]))
     figure, axis = plt.subplots(figsize=(1.5 * len(metrics) + 2.2, 0.55 * len(systems) + 1.6))
     axis.set(xlim=(0, len(metrics)), ylim=(len(systems), 0), yticks=np.arange(len(systems)) + 0.5, yticklabels=systems)
     axis.set_xticks(np.arange(len(metrics)) + 0.5, metrics, rotation=25, ha="left", fontsize="small")
     axis.xaxis.tick_top()
     axis.grid(False)
-    colours = sns.color_palette("RdYlGn", as_cmap=True)
-    for column, metric in enumerate(metrics):
-        cells = table[(table["metric"] == metric) & table["value"].notna()]
-        rank = cells["value"].rank(ascending=cells["better"].iloc[0] == "higher")
-        for row, place in zip(cells.itertuples(), (rank - 1) / max(1, len(cells) - 1)):
-            y = systems.index(row.system)
-            axis.add_patch(plt.Rectangle((column, y), 1, 1, color=colours(0.15 + 0.7 * place), alpha=0.5, lw=0))
-            interval = f"\n[{row.low:.3g}, {row.high:.3g}]" if np.isfinite(row.low) else ""
-            axis.text(column + 0.5, y + 0.5, f"{row.value:.3g}{interval}", ha="center", va="center", fontsize="x-small")
+    for row in table[table["value"].notna()].itertuples():
+        x, y = metrics.index(row.metric), systems.index(row.system)
+        axis.add_patch(plt.Rectangle((x, y), 1, 1, color=_place(row), lw=0))
+        interval = f"\n[{row.low:.3g}, {row.high:.3g}]" if np.isfinite(row.low) else ""
+        axis.text(x + 0.5, y + 0.5, f"{row.value:.3g}{interval}", ha="center", va="center", fontsize="x-small")
     return figure
+
+
+def _place(row: tuple) -> str:
+    """Colour of a cell of the scoreboard."""
+    real = row.ceiling if row.axis == "anatomy" else row.floor  # adherence is read against the segmenter's own Dice
+    if row.system == "real" or not np.isfinite(real):
+        return "#f2f2f2"
+    return "#b7e4c7" if (row.low <= real if row.better == "lower" else row.high >= real) else "#fff3bf"
 
 
 def coverage(table: pd.DataFrame) -> Figure:

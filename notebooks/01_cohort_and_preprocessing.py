@@ -178,14 +178,16 @@ tones = pd.concat([myocardium(name, change) for name, change in variants.items()
 from scipy.stats import f_oneway
 
 def draw_tones(numbers):
-    grid = sns.FacetGrid(numbers, col="variant", sharey=False, height=2.4, aspect=0.9)
-    grid.map_dataframe(sns.stripplot, x="vendor", y="myocardium", hue="vendor", palette="colorblind", size=4)
-    grid.tick_params(axis="x", rotation=60)
-    for name, axis in grid.axes_dict.items():
-        groups = [g["myocardium"] for _, g in numbers[numbers["variant"] == name].groupby("vendor")]
-        spread = f"F = {f_oneway(*groups).statistic:.1f}" if len(groups) > 1 else "one vendor"
-        axis.set_title(f"{name}: {spread}", fontsize="small")
-    return grid.figure
+    names = list(dict.fromkeys(numbers["variant"]))
+    figure, axes = plt.subplots(1, len(names), figsize=(2.3 * len(names), 2.9))
+    for axis, name in zip(axes, names):
+        part = numbers[numbers["variant"] == name]
+        sns.stripplot(part, x="vendor", y="myocardium", hue="vendor", palette="colorblind", legend=False, size=4, ax=axis)
+        groups = [g["myocardium"] for _, g in part.groupby("vendor")]
+        axis.set_title(f"{name}\n" + (f"F = {f_oneway(*groups).statistic:.1f}" if len(groups) > 1 else "one vendor"))
+        axis.tick_params(axis="x", rotation=60)
+        axis.set(xlabel="", ylabel="myocardial intensity" if axis is axes[0] else "")
+    return figure
 
 figures.publish(study, "01_intensity", tones, draw_tones);
 
@@ -193,14 +195,15 @@ figures.publish(study, "01_intensity", tones, draw_tones);
 # ## The slices
 #
 # `preprocess` turns cases into `Slices`: images in [−1, 1], masks, and a table that says of each slice whose it is. Everything
-# later starts here.
+# later starts here. One slice of six patients of each group, with its labels: LV red, myocardium yellow, RV blue.
 
 # %%
 landmarks = fit_landmarks(training_cases, settings, detector) if settings.standardise else None
 slices = preprocess(cohort.cases, settings, split=split_of, detector=detector, landmarks=landmarks)
 slices.save(study.work("slices"))
 example = slices.where(split="train", phase="ED", level="mid")
-by_disease = {d: example.where(disease=d).take(range(4)) for d in sorted(set(example.table["disease"]))}
+first = example.take(~example.table.duplicated("patient").to_numpy())
+by_disease = {d: first.where(disease=d).take(range(6)) for d in sorted(set(first.table["disease"]))}
 figures.publish_slices(study, "01_slices", by_disease)
 slices.table.groupby(["split", "phase"]).size().unstack()
 

@@ -196,6 +196,7 @@ def draw_steps(numbers):
             axis.errorbar(line["NFE"] * shift, line["value"], yerr=spread, marker="o", capsize=2, label=solver)
         axis.axhline(part["floor" if metric.startswith("kid") else "ceiling"].mean(), ls="--", color="gray", label="real")
         axis.set(xscale="log", xlabel="network evaluations per image", title=metric)
+    axes[0].set_yscale("symlog", linthresh=0.1)
     axes[0].legend(fontsize="small")
     return figure
 
@@ -220,8 +221,10 @@ costs = results.write_scores(study, "05_flow_matching", table, family="flow", se
 costs.pivot(index="metric", columns="system", values="value").round(4)
 
 # %% [markdown]
-# **Reading.** A second-order solver needs a few evaluations to make use of its order; beyond some sixteen evaluations more of them
-# change little: what is left is the network's error, not the solver's.
+# **Reading.** Midpoint is good from two to four evaluations on, Euler needs eight or more for the same distance. Heun, of the same order as
+# midpoint, fails at few steps: its last stage asks for the velocity at $t = 1$, the noise in a clean image, where training hardly ever
+# looked, and a long step lets that error through. That is why midpoint is the default. Adherence is as good with two evaluations as
+# with sixteen: *where* the heart lies is decided at once, its texture later.
 #
 # ## Check
 

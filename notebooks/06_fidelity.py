@@ -197,6 +197,10 @@ results.write_claims(study, "06_fidelity", claims)
 # handing out training images would score. That line lies *near the floor*, and that is claim F6 in one stroke: a machine that copies has a
 # perfect Fréchet distance. Only the third figure tells it from an honest one.
 #
+# A Fréchet distance can also lie *below* its floor. That is no miracle: the real slices of the floor come from a few dozen patients, a
+# dozen or more slices each, while every sample is a draw of its own. Clustered data look further apart than they are. KID leaves out
+# pairs within a patient and has no such bias, so between a system and real data it is KID that decides.
+#
 # ## Check
 #
 # The same rulers on sets whose answer is known: training images handed out as "synthetic" must be caught by the audit while

@@ -43,14 +43,14 @@ scores.groupby(["dataset", "profile", "system"]).size().unstack(fill_value=0)
 # %% [markdown]
 # ## Scoreboard
 #
-# One column per measure: the value with its 95 % interval, coloured from the worst to the best row of the column. `real` is the
-# floor of the distances, and of Dice and HD95 the segmenter's agreement with the annotators.
+# One column per measure: the value with its 95 % interval. Green: the interval reaches what real patients score (the floor of distances and
+# of the audit; for Dice and HD95 the segmenter's agreement with the annotators); yellow: it does not. Costs have no such mark.
 
 # %%
 mine = scores[(scores["dataset"] == study.dataset) & (scores["profile"] == study.profile)]
 shown = [m for m in review.HEADLINE_METRICS if m in set(mine["metric"])]
 ordered = pd.concat([mine[mine["metric"] == metric] for metric in shown])
-board = ordered[["system", "conditioning", "metric", "value", "low", "high", "floor", "ceiling", "better", "n"]]
+board = ordered[["system", "conditioning", "axis", "metric", "value", "low", "high", "floor", "ceiling", "better", "n"]]
 figures.publish(study, "13_scoreboard", board, figures.scoreboard);
 
 # %% [markdown]
