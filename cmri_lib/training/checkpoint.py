@@ -23,7 +23,7 @@ def write_tensors(file: Path, tensors: dict[str, Tensor], note: dict) -> None:
     file.parent.mkdir(parents=True, exist_ok=True)
     partial = file.with_suffix(".partial")
     save_file({k: v.detach().cpu().contiguous().clone() for k, v in tensors.items()}, partial,
-              metadata={"note": json.dumps(note, sort_keys=True)})
+              metadata={"note": json.dumps(note)})
     os.replace(partial, file)
 
 
