@@ -1,0 +1,1 @@
+"""From files to slices: readers, the phantom, splits by patient, preprocessing."""

@@ -1,0 +1,1 @@
+"""Generators: an objective and a sampler around a network. `systems` is the register."""

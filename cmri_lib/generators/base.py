@@ -10,7 +10,7 @@ from abc import abstractmethod
 import numpy as np
 import torch
 from torch import Tensor
-from tqdm.auto import tqdm
+from tqdm import tqdm
 
 from cmri_lib.cohort.slices import Slices
 from cmri_lib.errors import SplitError

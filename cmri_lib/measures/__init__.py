@@ -1,0 +1,1 @@
+"""Measures: ``measure(real, synthetic)``, each with its floor, its ceiling, its n and an interval over patients."""

@@ -1,0 +1,1 @@
+"""Networks, and the ways a condition enters them. They know tensors, not objectives."""

@@ -1,0 +1,1 @@
+"""Audits of a generator: does it give away whom it learnt from?"""

@@ -19,7 +19,7 @@ import pandas as pd
 import torch
 from accelerate import Accelerator
 from torch import Tensor, nn
-from tqdm.auto import tqdm
+from tqdm import tqdm
 
 from cmri_lib.errors import DataError, ParameterError
 from cmri_lib.training.checkpoint import (load_weights, optimiser_tensors, read_note, read_tensors, restore_optimiser,

@@ -1,0 +1,1 @@
+"""A reproducible comparison of generative models for synthetic cardiac MRI."""
