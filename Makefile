@@ -12,6 +12,7 @@ reproduce: env  ## every figure and table, from the embedded cohort
 	dvc repro --pull
 
 test: env  ## the whole suite, smoke pipeline included
+	dvc pull --quiet data.dvc
 	python -m pytest
 
 env: .venv/ready
