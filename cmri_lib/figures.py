@@ -17,7 +17,6 @@ from matplotlib.colors import ListedColormap
 from matplotlib.figure import Figure
 
 from cmri_lib.cohort.slices import Slices
-from cmri_lib.errors import DataError
 from cmri_lib.study import Study
 
 #: LV, Myo, RV, in the colours that every overlay uses.
@@ -43,20 +42,27 @@ def publish_slices(study: Study, name: str, rows: Mapping[str, Slices], *, outli
                    titles: Sequence[str] = ()) -> Figure:
     """A grid with one labelled row per `Slices`; its CSV lists every tile.
 
-    Rows of real patients of a cohort other than the phantom are shown in the returned figure and left out of the file.
+    Rows of real patients of a cohort other than the phantom are shown in the returned figure and left out of the files.
     """
     study.figures.mkdir(parents=True, exist_ok=True)
     public = {label: s for label, s in rows.items() if study.dataset == "phantom" or (s.table["source"] != "real").all()}
-    if not public:
-        raise DataError("only images of real patients", field=name, remedy="publish synthetic ones beside or instead")
     tiles = [s.table.assign(row=label, column=range(len(s)), mean=s.images.mean((1, 2, 3)), std=s.images.std((1, 2, 3)))
-             for label, s in public.items()]
+             for label, s in rows.items()]
     pd.concat(tiles).to_csv(study.figures / f"{name}.csv", index=False, float_format="%.6g")
-    figure = _write(study.figures / name, slice_grid(public, outline=outline, titles=titles))
+    published = slice_grid(public, outline=outline, titles=titles) if public else _notice()
+    _write(study.figures / name, published)
     if len(public) == len(rows):
-        return figure
-    plt.close(figure)
+        return published
+    plt.close(published)
     return slice_grid(rows, outline=outline, titles=titles)
+
+
+def _notice() -> Figure:
+    """What a figure file says where it may not show anything."""
+    figure, axis = plt.subplots(figsize=(5, 0.8))
+    axis.text(0.5, 0.5, "images of real patients: only in the executed notebook", ha="center", va="center")
+    axis.axis("off")
+    return figure
 
 
 def _write(stem: Path, figure: Figure) -> Figure:
@@ -138,11 +144,12 @@ def publish_images(study: Study, name: str, rows: Mapping[str, Mapping[str, np.n
             axis.imshow(images[column], cmap="gray", interpolation="nearest")
     for axis, column in zip(axes[0], columns, strict=True):
         axis.set_title(column)
-    if study.dataset != "phantom":
-        return figure
     study.figures.mkdir(parents=True, exist_ok=True)
     tiles.to_csv(study.figures / f"{name}.csv", index=False, float_format="%.6g")
-    return _write(study.figures / name, figure)
+    if study.dataset == "phantom":
+        return _write(study.figures / name, figure)
+    plt.close(_write(study.figures / name, _notice()))
+    return figure
 
 
 def scoreboard(table: pd.DataFrame) -> Figure:
