@@ -13,7 +13,6 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 import seaborn as sns
-from matplotlib.colors import ListedColormap
 from matplotlib.figure import Figure
 
 from cmri_lib.cohort.slices import Slices
@@ -96,11 +95,6 @@ def show(axis: plt.Axes, image: np.ndarray, mask: np.ndarray | None = None) -> N
         if part.any():
             axis.contour(part, levels=[0.5], colors=[colour], linewidths=0.8)
     axis.set(xticks=[], yticks=[])
-
-
-def label_cmap() -> ListedColormap:
-    """Background black, then `LABEL_COLOURS`; use with vmin=0, vmax=3."""
-    return ListedColormap(["black", *LABEL_COLOURS])
 
 
 def score_plot(table: pd.DataFrame, *, x: str = "system", metric: str | None = None) -> Figure:

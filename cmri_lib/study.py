@@ -12,7 +12,6 @@ from dataclasses import MISSING, dataclass, fields, is_dataclass
 from pathlib import Path
 from typing import Any, TypeVar, get_args, get_origin, get_type_hints
 
-import torch
 import yaml
 
 from cmri_lib.errors import ParameterError
@@ -153,8 +152,3 @@ def _typed(value: Any, hint: Any, field: str) -> Any:
     raise ParameterError(f"{value!r} is a {type(value).__name__}, not {getattr(hint, '__name__', hint)}",
                          file="params.yaml", field=field, remedy="mend the value (YAML reads 1e-4 as text: write 1.0e-4)")
 
-
-def device() -> torch.device:
-    """The device that training uses: Accelerate's choice, or the CPU if `params.yaml` says ``device: cpu``."""
-    from accelerate import Accelerator
-    return Accelerator().device
