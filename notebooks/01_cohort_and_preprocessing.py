@@ -64,6 +64,7 @@ print(study.dataset, study.profile)
 # NIfTI folders are read by the same call.
 
 # %%
+np.random.seed(study.seed)  # seaborn's jitter draws from it: equal runs, equal figures
 cohort = read_dataset(study.data, on_bad_case=params.cohort.on_bad_case)
 split_of = apply_split(cohort.table["patient"], load_split(study.dataset, study.data))
 table = cohort.table.assign(split=cohort.table["patient"].map(split_of))
