@@ -7,92 +7,25 @@ Each instrument is trained by notebook 01 and loaded, by the same call, wherever
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
 
 import numpy as np
-import torch
 
 from cmri_lib.cohort.case import Case
 from cmri_lib.cohort.detector import Detector, train_detector
-from cmri_lib.cohort.preprocess import PreprocessSettings
 from cmri_lib.cohort.slices import Slices
 from cmri_lib.errors import DataError
 from cmri_lib.generators.base import Generator, draw, training_batch
-from cmri_lib.generators.flow import FlowSettings
 from cmri_lib.generators.systems import System
 from cmri_lib.measures.classical_features import ClassicalFeatures
 from cmri_lib.measures.features import Remembered, train_features
 from cmri_lib.measures.segmenter import Segmenter, train_segmenter
-from cmri_lib.networks.unet import UNetSettings
-from cmri_lib.study import Study, build
+from cmri_lib.networks.conditioning import Conditioning
+from cmri_lib.parameters import open_study
+from cmri_lib.study import Study
 from cmri_lib.training import TrainSettings, train
 
-
-@dataclass(frozen=True)
-class CohortSettings:
-    """What to do with a bad scan: "stop", or "skip" and list it in the report."""
-
-    on_bad_case: Literal["stop", "skip"]
-
-
-@dataclass(frozen=True)
-class InstrumentSettings:
-    """How the frozen networks are trained."""
-
-    detector: TrainSettings
-    segmenter: TrainSettings
-    features: TrainSettings
-
-
-@dataclass(frozen=True)
-class FewSteps:
-    """Network evaluations per image at which samplers are compared, and images drawn at each."""
-
-    evaluations: tuple[int, ...]
-    images: int
-
-
-@dataclass(frozen=True)
-class FlowParameters:
-    """Section `flow`."""
-
-    network: UNetSettings
-    objective: FlowSettings
-    training: TrainSettings
-    few_steps: FewSteps
-
-
-@dataclass(frozen=True)
-class FidelitySettings:
-    """Bootstrap draws of patients, and random groups of patients behind each floor."""
-
-    resamples: int
-    repeats: int
-
-
-@dataclass(frozen=True)
-class Parameters:
-    """All of ``params.yaml`` below profile, dataset, seed and device."""
-
-    cohort: CohortSettings
-    preprocess: PreprocessSettings
-    instruments: InstrumentSettings
-    samples: int
-    flow: FlowParameters
-    fidelity: FidelitySettings
-
-
-def open_study(profile: str | None = None, dataset: str | None = None, root: Path | None = None
-               ) -> tuple[Study, Parameters]:
-    """The study as ``params.yaml`` describes it; arguments that are given override it.
-
-    Raises:
-        ParameterError: on any unknown, missing or mistyped key, wherever it stands, before anything is computed.
-    """
-    study = Study.open(profile, dataset, root)
-    return study, build(Parameters, study.values, "params")
+__all__ = ["open_study"]  # notebooks open the study through the protocol
 
 
 def load_slices(study: Study) -> Slices:
@@ -148,14 +81,35 @@ def sampling_conditions(slices: Slices, samples: int, seed: int, split: str = "t
     return slices.take(np.concatenate(chosen))
 
 
-def trained(study: Study, system: System, slices: Slices) -> Generator:
-    """`system`, trained on the training patients or loaded if that has been done."""
-    generator = system.build(study)
+def trained(study: Study, system: System, slices: Slices, patients: int | None = None) -> Generator:
+    """`system`, trained on the training patients or loaded if that has been done; its autoencoder, if any, first.
+
+    Args:
+        patients: learn from only so many training patients; smaller choices are contained in larger ones.
+    """
+    generator, folder = system.build(study), training_folder(study, system, patients)
+    seen = slices.where(split="train", patient=training_patients(study, slices)[:patients])
+    unseen = slices.where(split="validation")
+    if generator.first_stage is not None:
+        first = study.settings(f"{system.first_stage}.training", TrainSettings, seed=study.seed)
+        part = folder.with_name(system.first_stage.split(".")[-1] + ("" if patients is None else f"-{patients}"))
+        train(generator.first_stage, training_batch(seen, Conditioning()), first, part,
+              validation=training_batch(unseen, Conditioning()))
     settings = study.settings(f"{system.section}.training", TrainSettings, seed=study.seed)
-    train(generator, training_batch(slices.where(split="train"), generator.conditioning), settings,
-          study.work(system.section) / system.folder,
-          validation=training_batch(slices.where(split="validation"), generator.conditioning))
+    train(generator, generator.prepare(training_batch(seen, generator.conditioning)), settings, folder,
+          validation=generator.prepare(training_batch(unseen, generator.conditioning)))
     return generator
+
+
+def training_patients(study: Study, slices: Slices) -> list[str]:
+    """The training patients in an order drawn from the study's seed."""
+    names = np.unique(slices.where(split="train").patients)
+    return list(names[np.random.default_rng(study.seed).permutation(len(names))])
+
+
+def training_folder(study: Study, system: System, patients: int | None = None) -> Path:
+    """Where the weights and the log of `system` lie."""
+    return study.work(system.stage) / (system.folder + ("" if patients is None else f"-{patients}-patients"))
 
 
 def sample_bank(study: Study, system: System, generator: Generator, conditions: Slices) -> Slices:
@@ -174,7 +128,3 @@ def load_bank(study: Study, system: System) -> Slices:
     """The bank that the system's own notebook drew."""
     return Slices.load(bank_folder(study, system))
 
-
-def device_of(generator: Generator) -> torch.device:
-    """Where a generator's weights are."""
-    return next(generator.parameters()).device

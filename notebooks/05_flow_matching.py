@@ -215,7 +215,7 @@ from cmri_lib.measures.cost import cost
 
 table = []
 for name, flow in flows.items():
-    device, log = protocol.device_of(flow), logs[name]
+    device, log = flow.device, logs[name]
     some = {k: v[:16].to(device) for k, v in batch_of(conditions).items()}
     noise = torch.randn(16, 1, slices.size, slices.size, generator=rng).to(device)
     rows = cost(lambda n: flow.sample(noise[:n], {k: v[:n] for k, v in some.items()}), flow.network, images=len(noise),

@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 from abc import abstractmethod
+from collections.abc import Iterator
 
 import numpy as np
 import torch
@@ -26,9 +27,11 @@ class Generator(Trainable):
 
     Attributes:
         conditioning: what it is told besides noise.
+        first_stage: an autoencoder that must be trained before the generator is, or None.
     """
 
     conditioning: Conditioning
+    first_stage: Trainable | None = None
 
     @property
     @abstractmethod
@@ -37,8 +40,33 @@ class Generator(Trainable):
 
     @abstractmethod
     def sample(self, noise: Tensor, batch: Batch, **choices: object) -> Tensor:
-        """Images (B, 1, H, W) in [−1, 1] from standard normal `noise` (B, 1, H, W) and the conditions in `batch`;
+        """Images (B, 1, H, W) in [−1, 1] from standard normal `noise` (B, *noise_shape) and the conditions in `batch`;
         `choices` override the default sampler."""
+
+    def noise_shape(self, size: int) -> tuple[int, ...]:
+        """Shape of one sample's noise, for images of `size` × `size`."""
+        return 1, size, size
+
+    def prepare(self, data: Batch) -> Batch:
+        """What the training reads, computed once from images and conditions: latent systems encode here."""
+        return data
+
+    @property
+    def device(self) -> torch.device:
+        """Where the weights are."""
+        return next(self.parameters()).device
+
+
+def more_noise(noise: Tensor) -> Iterator[Tensor]:
+    """Fresh standard normal tensors of `noise`'s shape, without end, for samplers that draw on their way.
+
+    Each sample has a stream of its own, seeded by its initial noise, so what is drawn for it depends neither on its
+    neighbours in the batch nor on the device.
+    """
+    words = noise.detach().cpu().float().flatten(1)[:, :8].contiguous().view(torch.int32)
+    streams = [torch.Generator().manual_seed(mixed_seed(*row)) for row in words.tolist()]
+    while True:
+        yield torch.stack([torch.randn(noise.shape[1:], generator=g) for g in streams]).to(noise)
 
 
 def batch_of(slices: Slices) -> Batch:
@@ -69,20 +97,20 @@ def draw(generator: Generator, conditions: Slices, source: str, *, seed: int = 0
         batch: images evaluated at once; small ones are faster on a CPU.
         choices: for `Generator.sample`, e.g. ``steps=4``.
     """
-    device = next(generator.parameters()).device
     given = {k: v for k, v in batch_of(conditions).items() if k in generator.conditioning.fields}
     generator.eval()
     images = []
     for start in tqdm(range(0, len(conditions), batch), desc=f"draw {source}", mininterval=2.0, unit="batch"):
         rows = range(start, min(start + batch, len(conditions)))
-        noise = torch.stack([_noise(mixed_seed(seed, i), conditions.size) for i in rows]).to(device)
-        part = {k: v[start:start + batch].to(device) for k, v in given.items()}
+        shape = generator.noise_shape(conditions.size)
+        noise = torch.stack([_noise(mixed_seed(seed, i), shape) for i in rows]).to(generator.device)
+        part = {k: v[start:start + batch].to(generator.device) for k, v in given.items()}
         images.append(generator.sample(noise, part, **choices).clamp(-1, 1).float().cpu().numpy())
     return _as_slices(np.concatenate(images), conditions, source, bool(generator.conditioning.fields))
 
 
-def _noise(seed: int, size: int) -> Tensor:
-    return torch.randn(1, size, size, generator=torch.Generator().manual_seed(seed))
+def _noise(seed: int, shape: tuple[int, ...]) -> Tensor:
+    return torch.randn(shape, generator=torch.Generator().manual_seed(seed))
 
 
 def _as_slices(images: np.ndarray, conditions: Slices, source: str, conditional: bool) -> Slices:

@@ -27,8 +27,9 @@ class System:
     Attributes:
         id: begins with the review's id.
         family, conditioning: columns of the result tables.
-        section: of params.yaml, and the folder of the trained weights.
+        section: of params.yaml, dots descend; its first part names the folder of the trained weights.
         make: builds the untrained generator from a `Study` and that section.
+        first_stage: section of the autoencoder that is trained before the generator, shared by all that name it.
     """
 
     id: str
@@ -36,11 +37,17 @@ class System:
     conditioning: str
     section: str
     make: Callable[[Study, str], Generator]
+    first_stage: str = ""
 
     @property
     def folder(self) -> str:
         """A name for files: ``u10-ot-fm-mask``."""
         return re.sub(r"[^a-z0-9]+", "-", self.id.lower())
+
+    @property
+    def stage(self) -> str:
+        """Folder of everything trained by the same notebook."""
+        return self.section.split(".")[0]
 
     def build(self, study: Study) -> Generator:
         """The generator with initial weights drawn from the study's seed."""

@@ -11,7 +11,7 @@ import csv
 import math
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -40,6 +40,12 @@ class Trainable(nn.Module, ABC):
         """Who optimises what, in order of play within a step. Adversarial models name two."""
         return {"model": list(self.parameters())}
 
+    def turn(self, step: int, steps: int) -> Sequence[str]:
+        """The players that move at `step` of `steps`, in order; all of them unless overridden. A model whose objective
+        changes while it learns (a critic that moves more often, a network that grows) sets that here, from `step`
+        alone, so that a resumed training goes on as if nothing had happened."""
+        return tuple(self.players())
+
     def forward(self, batch: Batch, player: str = "model") -> Tensor:
         # Accelerate and DDP synchronise gradients only for what runs through forward.
         return self.loss(batch, player)
@@ -47,7 +53,8 @@ class Trainable(nn.Module, ABC):
 
 @dataclass(frozen=True)
 class TrainSettings:
-    """What a reader may turn. `batch` is per process; `precision` is "no" or "bf16" (mixed, for GPUs)."""
+    """What a reader may turn. `batch` is per process; `grad_clip` 0 clips nothing; `snapshots` EMA weights are kept on the
+    way, equally spaced; `precision` is "no" or "bf16" (mixed), `compile` and `channels_last` are for GPUs as well."""
 
     steps: int
     batch: int = 8
@@ -61,6 +68,9 @@ class TrainSettings:
     ema: float = 0.999
     seed: int = 0
     precision: str = "no"
+    channels_last: bool = False
+    compile: bool = False
+    snapshots: int = 0
     checkpoint_every: int = 250
     log_every: int = 50
     validate_every: int = 0
@@ -71,6 +81,10 @@ class TrainSettings:
                 raise ParameterError(f"{getattr(self, name)} is not positive", field=name, remedy="give at least 1")
         if self.precision not in ("no", "bf16"):
             raise ParameterError(f"{self.precision!r}", field="precision", remedy="choose 'no' or 'bf16'")
+
+    def snapshot_steps(self) -> list[int]:
+        """After which steps a snapshot is kept: `snapshots` equal parts of the way, the end excluded."""
+        return [self.steps * k // (self.snapshots + 1) for k in range(1, self.snapshots + 1)]
 
     def rate(self, step: int) -> float:
         """Learning rate: linear warm-up, then a half cosine (Loshchilov & Hutter 2017, eq. 5)."""
@@ -92,7 +106,7 @@ def train(model: Trainable, data: Mapping[str, Tensor], settings: TrainSettings,
         model: built under a fixed seed; afterwards holds the EMA weights, in eval mode, on the device that Accelerate
             finds (``ACCELERATE_USE_CPU=1`` overrides).
         data: named tensors of one length N, kept on the device; a batch is a dict of their rows.
-        folder: receives ``weights.safetensors``, ``log.csv`` and, while running, ``checkpoint.safetensors``.
+        folder: receives ``weights.safetensors``, ``log.csv``, snapshots and, while running, ``checkpoint.safetensors``.
         augment: acts on each batch, using torch's global random state.
         validation: data whose loss is logged every ``settings.validate_every`` steps, with the EMA weights.
 
@@ -124,6 +138,11 @@ def mixed_seed(*parts: int) -> int:
     return value >> 2
 
 
+def snapshot_file(folder: str | Path, step: int) -> Path:
+    """Where the EMA weights after `step` are kept; `checkpoint.load_weights` reads them."""
+    return Path(folder) / f"snapshot-{step:06d}.safetensors"
+
+
 class _Run:
     """One training under way. Split from `train` so that each moving part is a short method."""
 
@@ -132,16 +151,17 @@ class _Run:
         self.accelerator = Accelerator()
         self.device = self.accelerator.device
         self.settings, self.folder, self.identity, self.augment = settings, folder, identity, augment
-        self.model = model.to(self.device)
+        layout = torch.channels_last if settings.channels_last else torch.preserve_format
+        self.model = model.to(self.device, memory_format=layout)
         self.data = {k: v.to(self.device) for k, v in data.items()}
         self.validation = None if validation is None else {k: v.to(self.device) for k, v in validation.items()}
         self.average = {k: v.detach().clone() for k, v in model.state_dict().items()}
         betas = (settings.beta1, settings.beta2)
         self.players = model.players()
         self.optimisers = {name: self.accelerator.prepare(torch.optim.AdamW(
-            parameters, lr=settings.learning_rate, betas=betas, weight_decay=settings.weight_decay))
+            parameters, lr=settings.learning_rate, betas=betas, weight_decay=settings.weight_decay, fused=True))
             for name, parameters in self.players.items()}
-        self.wrapped = self.accelerator.prepare(model)
+        self.wrapped = self.accelerator.prepare(torch.compile(model) if settings.compile else model)
         self.rows: list[dict] = []
         self.step, self.seconds = 0, 0.0
 
@@ -149,6 +169,7 @@ class _Run:
         torch.use_deterministic_algorithms(True, warn_only=True)
         self._resume()
         started, finished = time.perf_counter() - self.seconds, self.settings.steps
+        snapshots = set(self.settings.snapshot_steps())
         bar = tqdm(total=finished, initial=self.step, desc=self.folder.name, mininterval=2.0, unit="step",
                    disable=not self.accelerator.is_main_process)
         while self.step < finished:
@@ -161,6 +182,8 @@ class _Run:
                 bar.set_postfix_str(f"{self.rows[-1]['images_per_s']:.0f} images/s")
             if self.step % self.settings.checkpoint_every == 0 and self.step < finished:
                 self._save("checkpoint.safetensors")
+            if self.step in snapshots and self.accelerator.is_main_process:
+                write_tensors(snapshot_file(self.folder, self.step), self.average, {"identity": self.identity})
         bar.close()
         return self._finish()
 
@@ -171,7 +194,8 @@ class _Run:
         batch = self._batch(self.step, rank)
         batch = batch if self.augment is None else self.augment(batch)
         losses = {}
-        for player, parameters in self.players.items():
+        for player in self.model.turn(self.step, self.settings.steps):
+            parameters = self.players[player]
             optimiser = self.optimisers[player]
             for group in optimiser.param_groups:
                 group["lr"] = self.settings.rate(self.step)
@@ -180,7 +204,7 @@ class _Run:
                 loss = self.wrapped(batch, player)
             optimiser.zero_grad(set_to_none=True)
             self.accelerator.backward(loss)
-            norm = self.accelerator.clip_grad_norm_(parameters, self.settings.grad_clip)
+            norm = self.accelerator.clip_grad_norm_(parameters, self.settings.grad_clip or math.inf)
             optimiser.step()
             losses[player] = loss.detach()
         self._update_average()
@@ -205,12 +229,12 @@ class _Run:
 
     @torch.no_grad()
     def _update_average(self) -> None:
-        weight = 1 - self.settings.decay(self.step)
-        for name, value in self.model.state_dict().items():
-            if value.is_floating_point():
-                self.average[name].lerp_(value, weight)
-            else:
-                self.average[name].copy_(value)
+        current = self.model.state_dict()
+        floating = [name for name, value in current.items() if value.is_floating_point()]
+        torch._foreach_lerp_([self.average[n] for n in floating], [current[n] for n in floating],
+                             1 - self.settings.decay(self.step))
+        for name in current.keys() - set(floating):
+            self.average[name].copy_(current[name])
 
     def _log(self, losses: dict[str, Tensor], norm: Tensor) -> None:
         before = self.rows[-1] if self.rows else {"images": 0, "seconds": 0.0}
@@ -218,7 +242,8 @@ class _Run:
         row = {"step": self.step, "images": images, "seconds": round(self.seconds, 3),
                "images_per_s": round((images - before["images"]) / max(1e-9, self.seconds - before["seconds"]), 1),
                "learning_rate": self.settings.rate(self.step - 1), "grad_norm": float(norm),
-               **{f"loss_{player}": float(loss) for player, loss in losses.items()}, "validation_loss": math.nan}
+               **{f"loss_{player}": float(losses[player]) if player in losses else math.nan for player in self.players},
+               "validation_loss": math.nan}
         every = self.settings.validate_every
         if every and self.validation is not None and (self.step % every == 0 or self.step == self.settings.steps):
             row["validation_loss"] = self._validate()

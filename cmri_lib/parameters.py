@@ -1,0 +1,78 @@
+"""Everything that `params.yaml` may say, typed: one dataclass per section, checked as a whole before anything is computed."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from cmri_lib.cohort.preprocess import PreprocessSettings
+from cmri_lib.generators.flow import FlowSettings
+from cmri_lib.networks.unet import UNetSettings
+from cmri_lib.study import Study, build
+from cmri_lib.training import TrainSettings
+
+
+@dataclass(frozen=True)
+class CohortSettings:
+    """What to do with a bad scan: "stop", or "skip" and list it in the report."""
+
+    on_bad_case: Literal["stop", "skip"]
+
+
+@dataclass(frozen=True)
+class InstrumentSettings:
+    """How the frozen networks are trained."""
+
+    detector: TrainSettings
+    segmenter: TrainSettings
+    features: TrainSettings
+
+
+@dataclass(frozen=True)
+class FewSteps:
+    """Network evaluations per image at which samplers are compared, and images drawn at each."""
+
+    evaluations: tuple[int, ...]
+    images: int
+
+
+@dataclass(frozen=True)
+class FlowParameters:
+    """Section `flow`."""
+
+    network: UNetSettings
+    objective: FlowSettings
+    training: TrainSettings
+    few_steps: FewSteps
+
+
+@dataclass(frozen=True)
+class FidelitySettings:
+    """Bootstrap draws of patients, and random groups of patients behind each floor."""
+
+    resamples: int
+    repeats: int
+
+
+@dataclass(frozen=True)
+class Parameters:
+    """All of ``params.yaml`` below profile, dataset, seed and device."""
+
+    cohort: CohortSettings
+    preprocess: PreprocessSettings
+    instruments: InstrumentSettings
+    samples: int
+    flow: FlowParameters
+    fidelity: FidelitySettings
+
+
+def open_study(profile: str | None = None, dataset: str | None = None, root: Path | None = None
+               ) -> tuple[Study, Parameters]:
+    """The study as ``params.yaml`` describes it; arguments that are given override it.
+
+    Raises:
+        ParameterError: on any unknown, missing or mistyped key, wherever it stands, before anything is computed.
+    """
+    study = Study.open(profile, dataset, root)
+    return study, build(Parameters, study.values, "params")
