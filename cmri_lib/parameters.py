@@ -31,10 +31,9 @@ class InstrumentSettings:
 
 @dataclass(frozen=True)
 class FewSteps:
-    """Network evaluations per image at which samplers are compared, and images drawn at each."""
+    """Network evaluations per image at which samplers are compared."""
 
     evaluations: tuple[int, ...]
-    images: int
 
 
 @dataclass(frozen=True)
@@ -56,6 +55,14 @@ class FidelitySettings:
 
 
 @dataclass(frozen=True)
+class CurveSettings:
+    """Samples drawn at every point of a curve; numbers of training patients besides all of them."""
+
+    images: int
+    patients: tuple[int, ...]
+
+
+@dataclass(frozen=True)
 class Parameters:
     """All of ``params.yaml`` below profile, dataset, seed and device."""
 
@@ -65,6 +72,7 @@ class Parameters:
     samples: int
     flow: FlowParameters
     fidelity: FidelitySettings
+    curves: CurveSettings
 
 
 def open_study(profile: str | None = None, dataset: str | None = None, root: Path | None = None

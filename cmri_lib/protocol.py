@@ -10,14 +10,17 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
+import torch
 
 from cmri_lib.cohort.case import Case
 from cmri_lib.cohort.detector import Detector, train_detector
 from cmri_lib.cohort.slices import Slices
 from cmri_lib.errors import DataError
-from cmri_lib.generators.base import Generator, draw, training_batch
+from cmri_lib.generators.base import Generator, batch_of, draw, training_batch
 from cmri_lib.generators.systems import System
 from cmri_lib.measures.classical_features import ClassicalFeatures
+from cmri_lib.measures.cost import cost
 from cmri_lib.measures.features import Remembered, train_features
 from cmri_lib.measures.segmenter import Segmenter, train_segmenter
 from cmri_lib.networks.conditioning import Conditioning
@@ -128,3 +131,24 @@ def load_bank(study: Study, system: System) -> Slices:
     """The bank that the system's own notebook drew."""
     return Slices.load(bank_folder(study, system))
 
+
+def first_stage_seconds(study: Study, system: System) -> float:
+    """Training time of the system's autoencoder; 0 without one. It counts in full for each system that uses it."""
+    if not system.first_stage:
+        return 0.0
+    log = study.work(system.stage) / system.first_stage.split(".")[-1] / "log.csv"
+    return float(pd.read_csv(log)["seconds"].iloc[-1])
+
+
+@torch.no_grad()
+def cost_rows(study: Study, system: System, generator: Generator, conditions: Slices, images: int = 16
+              ) -> list[dict[str, object]]:
+    """Cost rows of a trained system: what its training took, and what a sample takes at `images` at once."""
+    log = pd.read_csv(training_folder(study, system) / "log.csv")
+    some = conditions.take(np.arange(images) % len(conditions))
+    batch = {k: v.to(generator.device) for k, v in batch_of(some).items()}
+    noise = torch.randn(images, *generator.noise_shape(conditions.size)).to(generator.device)
+    rows = cost(lambda n: generator.sample(noise[:n], {k: v[:n] for k, v in batch.items()}), generator, images=images,
+                evaluations=generator.nfe, images_seen=int(log["images"].iloc[-1]),
+                training_seconds=log["seconds"].iloc[-1] + first_stage_seconds(study, system))
+    return [{"system": system.id, "family": system.family, "conditioning": system.conditioning, **row} for row in rows]

@@ -66,6 +66,7 @@ def _flow(conditioning: type[Conditioning], **changes: str) -> Callable[[Study, 
 
 SYSTEMS: dict[str, System] = {s.id: s for s in (
     System("U10 OT-FM", "flow", "none", "flow", _flow(Conditioning)),
+    System("U10 FM", "flow", "none", "flow", _flow(Conditioning, coupling="independent")),
     System("U10 OT-FM + mask", "flow", "mask (concat)", "flow", _flow(ConcatMask, coupling="independent")),
 )}
 
