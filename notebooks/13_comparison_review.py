@@ -67,13 +67,17 @@ coverage
 # ## The ledger of claims
 
 # %%
-tested = claims[claims["dataset"] == study.dataset].set_index("claim")
-ledger = pd.DataFrame([{"claim": i, "text": text, "verdict": tested["verdict"].get(i, "not tested yet")} for i, text in review.CLAIMS.items()])
+tested = claims[(claims["dataset"] == study.dataset) & (claims["profile"] == study.profile)]
+verdicts = tested.groupby("claim")["verdict"].agg(" · ".join)  # a claim may have several tests
+ledger = pd.DataFrame([{"claim": i, "text": text, "verdict": verdicts.get(i, "not tested yet")} for i, text in review.CLAIMS.items()])
 figures.publish(study, "13_coverage", pd.concat([
     coverage.assign(kind="system", done=coverage["measured"] != "").rename(columns={"system": "text"})[["kind", "id", "text", "done"]],
     ledger.assign(kind="claim", id=ledger["claim"], done=ledger["verdict"] != "not tested yet")[["kind", "id", "text", "done"]]]),
     figures.coverage)
 ledger
+
+# %%
+tested[["claim", "test", "effect", "low", "high", "unit", "verdict"]].round(3)
 
 # %% [markdown]
 # ## Check

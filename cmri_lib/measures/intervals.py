@@ -115,3 +115,14 @@ def mean_score(values: np.ndarray, patients: np.ndarray, **options: object) -> S
 def paired_difference(first: np.ndarray, second: np.ndarray, patients: np.ndarray, **options: object) -> Score:
     """Mean of ``first − second``, measured on the same slices or volumes, with its interval over patients."""
     return mean_score(first - second, patients, **options)
+
+
+def score_difference(first: Score, second: Score) -> Score:
+    """``first − second`` of two scores of which only value and interval are known: variance recovered from the limits
+    (MOVER; Zou & Donner, Statistics in Medicine 27, 2008, eq. 4). Exact interval if they are independent; too wide, so
+    cautious, if they rise and fall with the same patients, as two systems judged by one cohort do."""
+    def limit(a: Score, b: Score) -> float:  # a's own side and b's opposite one pull the limit away from the value
+        return float(np.hypot(a.value - a.low, b.high - b.value))
+
+    value = first.value - second.value
+    return Score(value, value - limit(first, second), value + limit(second, first), n=min(first.n, second.n))
