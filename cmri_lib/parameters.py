@@ -7,7 +7,10 @@ from pathlib import Path
 from typing import Literal
 
 from cmri_lib.cohort.preprocess import PreprocessSettings
+from cmri_lib.generators.diffusion import DiffusionSettings
 from cmri_lib.generators.flow import FlowSettings
+from cmri_lib.generators.gan import GANSettings
+from cmri_lib.networks.adversarial import AdversarialSettings
 from cmri_lib.networks.unet import UNetSettings
 from cmri_lib.study import Study, build
 from cmri_lib.training import TrainSettings
@@ -47,6 +50,42 @@ class FlowParameters:
 
 
 @dataclass(frozen=True)
+class SamplerSteps:
+    """Network evaluations per image at which each of the diffusion samplers is shown."""
+
+    ddpm: tuple[int, ...]
+    ddim: tuple[int, ...]
+    dpm_solver: tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class DiffusionParameters:
+    """Section `diffusion`."""
+
+    network: UNetSettings
+    objective: DiffusionSettings
+    training: TrainSettings
+    few_steps: SamplerSteps
+
+
+@dataclass(frozen=True)
+class AdversarialSection:
+    """Sections `gan.dcgan` and `gan.wgan_gp`."""
+
+    network: AdversarialSettings
+    objective: GANSettings
+    training: TrainSettings
+
+
+@dataclass(frozen=True)
+class GANParameters:
+    """Section `gan`."""
+
+    dcgan: AdversarialSection
+    wgan_gp: AdversarialSection
+
+
+@dataclass(frozen=True)
 class FidelitySettings:
     """Bootstrap draws of patients, and random groups of patients behind each floor."""
 
@@ -71,6 +110,8 @@ class Parameters:
     instruments: InstrumentSettings
     samples: int
     flow: FlowParameters
+    gan: GANParameters
+    diffusion: DiffusionParameters
     fidelity: FidelitySettings
     curves: CurveSettings
 

@@ -13,8 +13,9 @@ from cmri_lib.errors import DataError, SplitError
 from cmri_lib.measures.classical_features import ClassicalFeatures, gabor_bank
 from cmri_lib.measures.cost import cost
 from cmri_lib.measures.features import Remembered, degrade, train_features
+from cmri_lib.measures.comparison import patient_partition
 from cmri_lib.measures.fidelity import (fidelity, fidelity_floor, frechet_distance, frechet_from_moments,
-                                        kernel_distance, moments, patient_partition)
+                                        kernel_distance, moments)
 from cmri_lib.training import TrainSettings
 from conftest import discs
 

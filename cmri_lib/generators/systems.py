@@ -11,10 +11,15 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 import torch
+from torch import nn
 
 from cmri_lib.errors import ParameterError
 from cmri_lib.generators.base import Generator
+from cmri_lib.generators.diffusion import Diffusion, DiffusionSettings
 from cmri_lib.generators.flow import FlowMatching, FlowSettings
+from cmri_lib.generators.gan import GAN, GANSettings
+from cmri_lib.networks.adversarial import (AdversarialSettings, DCGANCritic, DCGANGenerator, ResidualCritic,
+                                           ResidualGenerator)
 from cmri_lib.networks.conditioning import ConcatMask, Conditioning
 from cmri_lib.networks.unet import Denoiser, UNetSettings
 from cmri_lib.study import Study
@@ -55,6 +60,14 @@ class System:
         return self.make(study, self.section)
 
 
+def _diffusion(conditioning: type[Conditioning]) -> Callable[[Study, str], Generator]:
+    def make(study: Study, section: str) -> Generator:
+        way_in = conditioning()
+        network = Denoiser(study.settings(f"{section}.network", UNetSettings), way_in)
+        return Diffusion(network, way_in, study.settings(f"{section}.objective", DiffusionSettings))
+    return make
+
+
 def _flow(conditioning: type[Conditioning], **changes: str) -> Callable[[Study, str], Generator]:
     def make(study: Study, section: str) -> Generator:
         way_in = conditioning()
@@ -64,7 +77,20 @@ def _flow(conditioning: type[Conditioning], **changes: str) -> Callable[[Study, 
     return make
 
 
+def _gan(generator: type[nn.Module], critic: type[nn.Module], kind: type) -> Callable[[Study, str], Generator]:
+    """`generator` (latent, size, sizes) against `critic` (size, sizes), sizes being of `kind`."""
+    def make(study: Study, section: str) -> Generator:
+        sizes = study.settings(f"{section}.network", kind)
+        objective = study.settings(f"{section}.objective", GANSettings)
+        size = study.values["preprocess"]["size"]
+        return GAN(generator(objective.latent, size, sizes), critic(size, sizes), Conditioning(), objective)
+    return make
+
+
 SYSTEMS: dict[str, System] = {s.id: s for s in (
+    System("U2 DCGAN", "GAN", "none", "gan.dcgan", _gan(DCGANGenerator, DCGANCritic, AdversarialSettings)),
+    System("U3 WGAN-GP", "GAN", "none", "gan.wgan_gp", _gan(ResidualGenerator, ResidualCritic, AdversarialSettings)),
+    System("U6 DDPM", "diffusion", "none", "diffusion", _diffusion(Conditioning)),
     System("U10 OT-FM", "flow", "none", "flow", _flow(Conditioning)),
     System("U10 FM", "flow", "none", "flow", _flow(Conditioning, coupling="independent")),
     System("U10 OT-FM + mask", "flow", "mask (concat)", "flow", _flow(ConcatMask, coupling="independent")),

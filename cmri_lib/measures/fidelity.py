@@ -12,12 +12,15 @@ same numbers of slices, and a ceiling, what a generator would score that hands o
 from __future__ import annotations
 
 import warnings
+from collections.abc import Sequence
+
 import numpy as np
 
-from cmri_lib.cohort.slices import Slices, concatenate, refuse_overlap
-from cmri_lib.errors import DataError
+from cmri_lib.cohort.slices import Slices
+from cmri_lib.measures.comparison import (Described, Measure, Metric, Statistic, ceilings, compare, differences,
+                                          floors, refuse_too_few)
 from cmri_lib.measures.features import Features
-from cmri_lib.measures.intervals import Score, bootstrap
+from cmri_lib.measures.intervals import Score
 
 Moments = tuple[np.ndarray, np.ndarray]
 
@@ -46,17 +49,16 @@ def frechet_from_moments(first: Moments, second: Moments) -> float:
 
 def frechet_distance(first: np.ndarray, second: np.ndarray) -> float:
     """Fréchet distance of features (N, D) and (M, D). Raises DataError below two rows, warns if N or M ≤ D."""
-    fewest, dimension = min(len(first), len(second)), first.shape[1]
-    _refuse_too_few(fewest)
-    if fewest <= dimension:
-        warnings.warn(f"{fewest} images for {dimension} features: the covariance is singular and the Fréchet distance "
-                      "strongly biased; read it only against a floor of the same size", stacklevel=2)
+    refuse_too_few(min(len(first), len(second)))
+    _warn_if_singular(first, second)
     return frechet_from_moments(moments(first), moments(second))
 
 
-def _refuse_too_few(images: int) -> None:
-    if images < 2:
-        raise DataError(f"{images} images have no covariance", field="images", remedy="score at least two, better 200")
+def _warn_if_singular(first: np.ndarray, second: np.ndarray) -> None:
+    fewest, dimension = min(len(first), len(second)), first.shape[1]
+    if fewest <= dimension:
+        warnings.warn(f"{fewest} images for {dimension} features: the covariance is singular and the Fréchet distance "
+                      "strongly biased; read it only against a floor of the same size", stacklevel=3)
 
 
 def cubic_kernel(first: np.ndarray, second: np.ndarray) -> np.ndarray:
@@ -104,106 +106,40 @@ def kernel_distance(first: np.ndarray, second: np.ndarray, first_groups: np.ndar
     return distance(np.ones(len(first)), np.ones(len(second)))
 
 
-def fidelity(real: Slices, synthetic: Slices, features: Features, *, reference_real: Slices | None = None,
-             training: Slices | None = None, seed: int = 0, resamples: int = 500, repeats: int = 20
-             ) -> list[dict[str, object]]:
-    """Fréchet distance and KID of `synthetic` against `real`, with intervals, floor and ceiling.
+def distance_statistics(real: Described, synthetic: Described) -> Sequence[Statistic]:
+    """Fréchet distance and KID as functions of the counts of real slices and of samples."""
+    x, y = real.values, synthetic.values
+    _warn_if_singular(x, y)
+    return (lambda u, v: frechet_from_moments(moments(x, u), moments(y, v)),
+            KernelDistance(x, y, real.patients, synthetic.patients))
 
-    Args:
-        real: test slices.
-        synthetic: samples; `patient` is the patient whose mask a sample follows, or a name of its own. Samples that
-            follow the masks of the patients of `real` share these patients' peculiarities and can score below the
-            floor, which is between different patients; masks of other patients are the fairer condition.
-        features: a frozen feature space.
-        reference_real: further real patients (hold-out, validation) for the floor, see `fidelity_floor`.
-        training: training slices, for the ceiling; without them it is the metrics' bound, 0.
-        resamples: bootstrap draws of patients.
-        repeats: random choices of patients behind each floor and ceiling, which are their means.
 
-    Returns:
-        Rows ``frechet_<features>`` and ``kid_<features>``; n is the number of slices of the smaller set. The Fréchet
-        interval is centred on the value, that is, on the expected distance *at this n*, as the floor is; the limit of
-        infinitely many slices lies lower.
+def distances(features: Features) -> Measure:
+    """The measure that gives ``frechet_<space>`` and ``kid_<space>``, both better lower.
 
-    Raises:
-        SplitError: if a patient of `real` is also in `reference_real` or `training`.
-        DataError: with fewer than two slices or three patients in a set.
+    The Fréchet interval is centred on the value, that is, on the expected distance *at this n*, as the floor is; the
+    limit of infinitely many slices lies lower.
     """
-    _refuse_too_few(min(len(real), len(synthetic)))
-    x, y = features(real.images), features(synthetic.images)
-    frechet_distance(x, y)  # warns before the long part
-    kernel = KernelDistance(x, y, real.patients, synthetic.patients)
-    options = {"n": min(len(x), len(y)), "resamples": resamples, "seed": seed}
-    scores = {
-        "frechet": bootstrap(lambda u, v: frechet_from_moments(moments(x, u), moments(y, v)), real.patients,
-                             synthetic.patients, centred=True, **options),
-        "kid": bootstrap(kernel, real.patients, synthetic.patients, **options)}
-    floors = fidelity_floor(real, len(synthetic), features, reference_real=reference_real, seed=seed, repeats=repeats)
-    ceilings = dict.fromkeys(scores, 0.0)
-    if training is not None:
-        ceilings = copied_training(real, training, len(synthetic), features, seed=seed, repeats=repeats)
-    return [score.against(floors[name].value, ceilings[name]).row(f"{name}_{features.name}", "fidelity", "lower")
-            for name, score in scores.items()]
+    metrics = (Metric(f"frechet_{features.name}", "lower", centred=True), Metric(f"kid_{features.name}", "lower"))
+    return Measure(metrics, lambda slices: features(slices.images), distance_statistics)
 
 
-def fidelity_floor(real: Slices, size: int, features: Features, *, reference_real: Slices | None = None,
-                   seed: int = 0, repeats: int = 20) -> dict[str, Score]:
-    """Real against real: both distances between random groups of patients of ``len(real)`` and `size` slices.
-
-    The patients come from `real` and `reference_real` together. Where these hold fewer slices than are asked for, both
-    groups shrink in proportion; n, the slices of the smaller group, says so. The interval is that of the partitions.
-
-    Raises:
-        SplitError: if `real` and `reference_real` share a patient.
-    """
-    pool = real
-    if reference_real is not None:
-        refuse_overlap(real, reference_real, ("real", "reference_real"))
-        pool = concatenate([real, reference_real])
-    x, generator = features(pool.images), np.random.default_rng(seed)
-    values, sizes = [], []
-    for _ in range(repeats):
-        first, second = patient_partition(pool.patients, (len(real), size), generator)
-        values.append(_distances(x[first], x[second], pool.patients[first], pool.patients[second]))
-        sizes.append(min(len(first), len(second)))
-    return {name: Score(float(np.mean(drawn)), *np.quantile(drawn, [0.025, 0.975]).tolist(), n=min(sizes))
-            for name in values[0] for drawn in [[v[name] for v in values]]}
+def fidelity(real: Slices, synthetic: Slices, features: Features, **options: object) -> list[dict[str, object]]:
+    """Rows of Fréchet distance and KID of `synthetic` against `real`; options, rows and errors are those of `compare`."""
+    return compare(real, synthetic, distances(features), **options)
 
 
-def copied_training(real: Slices, training: Slices, size: int, features: Features, *, seed: int = 0, repeats: int = 20
+def fidelity_floor(real: Slices, size: int, features: Features, **options: object) -> dict[str, Score]:
+    """Floors of "frechet" and "kid" for samples of `size` slices; options and errors are those of `floors`."""
+    return dict(zip(("frechet", "kid"), floors(real, size, distances(features), **options).values()))
+
+
+def copied_training(real: Slices, training: Slices, size: int, features: Features, **options: object
                     ) -> dict[str, float]:
-    """What a generator scores that hands out `size` slices of training patients: near the floor for no work at all.
-
-    Raises:
-        SplitError: if `real` and `training` share a patient.
-    """
-    refuse_overlap(real, training, ("real", "training"))
-    x, copied, generator = features(real.images), features(training.images), np.random.default_rng(seed)
-    values = []
-    for _ in range(repeats):
-        chosen, _ = patient_partition(training.patients, (size, 0), generator)
-        values.append(_distances(x, copied[chosen], real.patients, training.patients[chosen]))
-    return {name: float(np.mean([v[name] for v in values])) for name in values[0]}
+    """Ceilings of "frechet" and "kid" for samples of `size` slices; options and errors are those of `ceilings`."""
+    return dict(zip(("frechet", "kid"), ceilings(real, training, size, distances(features), **options).values()))
 
 
-def patient_partition(patients: np.ndarray, sizes: tuple[int, int], generator: np.random.Generator
-                      ) -> tuple[np.ndarray, np.ndarray]:
-    """Indices of two groups of slices without a common patient, of `sizes`, or in proportion if there are too few.
-
-    Whole patients are taken in random order; the last of each group gives only as many slices as are still wanted.
-    """
-    shrink = min(1.0, len(patients) / sum(sizes))
-    order = generator.permutation(np.unique(patients))
-    slices = [np.flatnonzero(patients == p) for p in order]
-    wanted = int(sizes[0] * shrink)
-    ends = np.cumsum([len(s) for s in slices])
-    cut = int(np.searchsorted(ends, wanted)) + 1
-    cut = min(cut, len(slices) - 1) if sizes[1] else cut
-    rest = slices[cut:] or [np.array([], int)]
-    return np.concatenate(slices[:cut])[:wanted], np.concatenate(rest)[:int(sizes[1] * shrink)]
-
-
-def _distances(x: np.ndarray, y: np.ndarray, x_patients: np.ndarray, y_patients: np.ndarray) -> dict[str, float]:
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # the caller's own distance has warned already
-        return {"frechet": frechet_distance(x, y), "kid": kernel_distance(x, y, x_patients, y_patients)}
+def kid_difference(real: Slices, first: Slices, second: Slices, features: Features, **options: object) -> Score:
+    """KID of `first` minus KID of `second`, both against the same draws of real patients; see `differences`."""
+    return differences(real, first, second, distances(features), **options)[f"kid_{features.name}"]

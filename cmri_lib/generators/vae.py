@@ -1,0 +1,96 @@
+"""Variational autoencoder: an encoder that names a Gaussian of codes for each image, and a decoder back.
+
+Kingma & Welling, "Auto-Encoding Variational Bayes", ICLR 2014 (arXiv 1312.6114); Rybkin, Daniilidis & Levine, "Simple and
+Effective VAE Training with Calibrated Decoders", ICML 2021 (arXiv 2006.13202).
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from cmri_lib.errors import ParameterError
+from cmri_lib.generators.base import Generator
+from cmri_lib.networks.conditioning import Batch, Conditioning
+
+
+@dataclass(frozen=True)
+class VAEObjective:
+    """`least_sigma`: floor of the decoder's standard deviation, in grey values of [−1, 1]. A density has no bound as σ → 0;
+    half a grey level of 8 bits, 1/255, is what an image can tell."""
+
+    least_sigma: float = 1 / 255
+
+    def __post_init__(self) -> None:
+        if not self.least_sigma > 0:
+            raise ParameterError(f"{self.least_sigma}", field="least_sigma", remedy="give a positive number")
+
+
+class VAE(Generator):
+    """U1: prior z ~ N(0, I), decoder x | z ~ N(x̂(z), σ² I), encoder q(z|x) = N(μ(x), diag exp ℓ(x)).
+
+    The one number that balances sharp reconstructions against codes that look like the prior, σ, is neither set by hand
+    nor hidden in a weight β: it is the maximum-likelihood value of each batch.
+
+    Args:
+        encoder: (images, batch) → (μ, ℓ), each (B, latent).
+        decoder: (code, batch) → mean images, of the images' shape.
+        latent: length of the code.
+        conditioning: the one that both networks use.
+        objective: the decoder's floor.
+    """
+
+    def __init__(self, encoder: nn.Module, decoder: nn.Module, latent: int, conditioning: Conditioning,
+                 objective: VAEObjective = VAEObjective()):
+        super().__init__()
+        self.encoder, self.decoder, self.latent, self.conditioning = encoder, decoder, latent, conditioning
+        self.least_variance = objective.least_sigma**2
+
+    @property
+    def nfe(self) -> int:
+        return 1
+
+    def noise_shape(self, size: int) -> tuple[int, ...]:
+        return (self.latent,)
+
+    def loss(self, batch: Batch, player: str) -> Tensor:
+        """The negative evidence lower bound in nats per pixel, Kingma & Welling eq. 10 with one code drawn per image. Per
+        pixel, so that the size of gradients does not depend on the size of images; the balance of the terms is kept."""
+        log_likelihood, divergence = self.elbo_terms(batch)
+        return (divergence.mean() - log_likelihood) / batch["image"][0].numel()
+
+    def elbo_terms(self, batch: Batch) -> tuple[Tensor, Tensor]:
+        """log p(x|z) in nats per image, mean over the batch, and KL(q(z|x) ‖ p(z)) in nats, (B,); their difference is the
+        bound on log p(x).
+
+        With σ² at its optimum, the batch's mean squared error, the Gaussian log-likelihood of D pixels becomes
+        −D/2 (ln 2πσ² + 1) (Rybkin et al. eq. 5 and 6). Its gradient is that of the squared error divided by 2σ².
+        """
+        images = batch["image"]
+        mean, log_variance = self.encoder(images, batch)
+        code = mean + (log_variance / 2).exp() * torch.randn_like(mean)  # reparameterised, eq. 4
+        error = (self.decoder(code, batch) - images).square().mean()
+        # Above the floor this is the formula above; below it σ stays put and the error still counts.
+        variance = error.detach().clamp_min(self.least_variance)
+        dimension = images[0].numel()
+        log_likelihood = -dimension / 2 * (math.log(2 * math.pi) + variance.log() + error / variance)
+        return log_likelihood, divergence_from_prior(mean, log_variance)
+
+    @torch.no_grad()
+    def sample(self, noise: Tensor, batch: Batch) -> Tensor:
+        """The decoder's mean at codes drawn from the prior; the decoder's own noise, σ per pixel, is left out, for it
+        is white and no part of the heart."""
+        return self.decoder(noise, batch)
+
+    @torch.no_grad()
+    def reconstruct(self, images: Tensor, batch: Batch) -> Tensor:
+        """Images (B, 1, H, W) through the mean of their codes and back: the best that the code can hold."""
+        return self.decoder(self.encoder(images, batch)[0], batch)
+
+
+def divergence_from_prior(mean: Tensor, log_variance: Tensor) -> Tensor:
+    """KL(N(μ, diag exp ℓ) ‖ N(0, I)) in nats, (B,): ½ Σ (μ² + e^ℓ − 1 − ℓ), Kingma & Welling, appendix B."""
+    return 0.5 * (mean.square() + log_variance.exp() - 1 - log_variance).sum(dim=1)
