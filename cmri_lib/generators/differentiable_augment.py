@@ -32,7 +32,7 @@ class Augment(nn.Module):
 
     def __init__(self, transforms: Sequence[Transform], p: float):
         super().__init__()
-        self.transforms = tuple(transforms)
+        self.transforms = list(transforms)
         self.register_buffer("p", torch.tensor(float(p)))
 
     def forward(self, images: Tensor) -> Tensor:

@@ -149,7 +149,7 @@ class StyleGenerator(nn.Module):
         return image + self.bias
 
 
-class ResidualCritic(nn.Module):
+class StyleCritic(nn.Module):
     """Images (B, 1, size, size) → logits (B,): residual blocks that halve the side, then the batch's own deviation
     (sec. 4.1, fig. 7c).
 
