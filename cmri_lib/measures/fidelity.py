@@ -81,22 +81,25 @@ class KernelDistance:
         names = [np.array([f"{side} {i}" for i in range(len(x))]) if g is None else np.asarray(g).astype(str)
                  for side, x, g in (("first", first, first_groups), ("second", second, second_groups))]
         codes = np.unique(np.concatenate(names), return_inverse=True)[1]
+        self.patients = int(codes.max()) + 1
         ours, theirs = codes[:len(first)], codes[len(first):]
-        self.terms = []
-        for x, y, a, b, sign in ((first, first, ours, ours, 1), (second, second, theirs, theirs, 1),
-                                 (first, second, ours, theirs, -2)):
-            apart = (a[:, None] != b[None, :]).astype(float)
-            self.terms.append((cubic_kernel(x, y) * apart, apart, sign))
+        self.terms = [(np.where(a[:, None] == b[None], 0.0, cubic_kernel(x, y)), a, b, sign)
+                      for x, y, a, b, sign in ((first, first, ours, ours, 1), (second, second, theirs, theirs, 1),
+                                               (first, second, ours, theirs, -2))]
 
     def __call__(self, first_counts: np.ndarray, second_counts: np.ndarray) -> float:
         u, v = first_counts.astype(float), second_counts.astype(float)
         total = 0.0
-        for (kernel, apart, sign), (left, right) in zip(self.terms, ((u, u), (v, v), (u, v))):
-            pairs = left @ apart @ right
+        for (kernel, a, b, sign), (left, right) in zip(self.terms, ((u, u), (v, v), (u, v))):
+            within = self._per_patient(a, left) @ self._per_patient(b, right)
+            pairs = left.sum() * right.sum() - within
             if not pairs:
                 return float("nan")  # a draw of one single patient has no pair of different patients
             total += sign * (left @ kernel @ right) / pairs
         return float(total)
+
+    def _per_patient(self, codes: np.ndarray, counts: np.ndarray) -> np.ndarray:
+        return np.bincount(codes, counts, self.patients)
 
 
 def kernel_distance(first: np.ndarray, second: np.ndarray, first_groups: np.ndarray | None = None,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from cmri_lib.cohort.slices import Slices
 from cmri_lib.measures.anatomy import Segment
@@ -45,3 +45,32 @@ def full_fidelity(real: Slices, synthetic: Slices, spaces: Sequence[Features], *
                "repeats": repeats}
     return [row for measure in measures(spaces, training=training, segment=segment)
             for row in compare(real, synthetic, measure, **options)]
+
+
+def plain_values(chosen: Sequence[Measure]) -> tuple[dict[str, Callable[[Slices, Slices], float]], dict[str, str]]:
+    """Metric → function of (real, samples), and metric → direction, as `sensitivity` wants them.
+
+    A measure of several metrics is computed once per pair of sets: it remembers the last pair it has seen.
+    """
+    functions, better = {}, {}
+    for measure in chosen:
+        last = _LastPair(measure)
+        for metric in measure.metrics:
+            functions[metric.name] = lambda real, synthetic, last=last, name=metric.name: last(real, synthetic)[name]
+            better[metric.name] = metric.better
+    return functions, better
+
+
+class _LastPair:
+    """The values of a measure, remembered for the last pair of sets."""
+
+    def __init__(self, measure: Measure):
+        self.measure = measure
+        self.pair: tuple[Slices, Slices] | None = None
+        self.values: dict[str, float] = {}
+
+    def __call__(self, real: Slices, synthetic: Slices) -> dict[str, float]:
+        if self.pair is None or self.pair[0] is not real or self.pair[1] is not synthetic:
+            self.values = self.measure.values(self.measure.of(real), self.measure.of(synthetic))
+            self.pair = real, synthetic
+        return self.values
