@@ -171,6 +171,9 @@ def test_images_have_their_size_and_critics_judge_each_alone(kind: str) -> None:
 @pytest.mark.parametrize("kind", ["dcgan", "residual"])
 def test_each_sample_depends_on_its_own_noise_only(kind: str) -> None:
     gan, slices = hearts_gan(kind=kind), discs(4, 3)
+    with torch.no_grad():
+        for _ in range(30):
+            gan.train().generator(torch.randn(32, 8), {})  # batch norm learns its statistics
     assert gan.nfe == 1 and gan.noise_shape(32) == (8,)
     base = draw(gan, slices, "U2", seed=5, batch=12)
     assert np.allclose(draw(gan, slices, "U2", seed=5, batch=5).images, base.images, atol=1e-5)
@@ -178,29 +181,30 @@ def test_each_sample_depends_on_its_own_noise_only(kind: str) -> None:
     assert base.images[:, 0].std(axis=0).mean() > 1e-3 and not base.masks.any()
 
 
-@pytest.mark.parametrize("settings", [GANSettings("wasserstein", latent=2, gradient_penalty=1.0, critic_steps=2),
+@pytest.mark.parametrize("settings", [GANSettings("wasserstein", latent=2, gradient_penalty=1.0),
                                       GANSettings(latent=2, r1=0.3)], ids=lambda s: s.loss)
 def test_a_shifted_gaussian_is_found(settings: GANSettings, tmp_path: Path) -> None:
     torch.manual_seed(0)
     gan = GAN(Shift(2), Perceptron(2, 1, 32, logits=True), Conditioning(), settings)
     true = torch.tensor([1.5, -2.0])
     train(gan, {"image": true + torch.randn(4000, 2)},
-          TrainSettings(steps=900, batch=128, learning_rate=1e-2, beta1=0.0, beta2=0.9, grad_clip=0.0, ema=0.99), tmp_path)
+          TrainSettings(steps=350, batch=128, learning_rate=2e-2, beta1=0.0, beta2=0.9, grad_clip=0.0, ema=0.99), tmp_path)
     assert torch.allclose(gan.generator.shift.detach(), true, atol=0.2)
 
 
 def test_eight_gaussians_are_all_found(tmp_path: Path) -> None:
     angle = torch.arange(8) * torch.pi / 4
-    centres = 2 * torch.stack([angle.cos(), angle.sin()], dim=1)
+    centres = 3 * torch.stack([angle.cos(), angle.sin()], dim=1)
     torch.manual_seed(0)
-    points = centres[torch.randint(8, (2000,))] + 0.1 * torch.randn(2000, 2)
-    gan = GAN(Perceptron(4, 2), Perceptron(2, 1, logits=True), Conditioning(), GANSettings(latent=4, r1=0.1))
-    train(gan, {"image": points}, TrainSettings(steps=1500, batch=128, learning_rate=2e-3, beta1=0.0, beta2=0.99, grad_clip=0.0,
-                                                ema=0.995, log_every=500), tmp_path)
-    distance, nearest = torch.cdist(gan.sample(torch.randn(2000, 4), {}), centres).min(dim=1)
-    share = torch.bincount(nearest[distance < 0.5], minlength=8) / 2000
-    assert share.min() > 0.03 and share.sum() > 0.5  # points anywhere in the disc: 0.25 or so
-    assert distance.median() < 0.3
+    points = centres[torch.randint(8, (2000,))] + 0.2 * torch.randn(2000, 2)
+    gan = GAN(Perceptron(2, 2, 128), Perceptron(2, 1, 128, logits=True), Conditioning(), GANSettings(latent=2, r1=0.02))
+    train(gan, {"image": points}, TrainSettings(steps=1000, batch=128, learning_rate=2e-3, beta1=0.0, beta2=0.9, grad_clip=0.0,
+                                                ema=0.99, log_every=500), tmp_path)
+    distance, nearest = torch.cdist(gan.sample(torch.randn(2000, 2), {}), centres).min(dim=1)
+    share = torch.bincount(nearest[distance < 0.6], minlength=8) / 2000
+    # Points spread evenly over the ring through the centres: sum 0.51, median distance 0.59; over its disc: 0.32 and 0.77.
+    assert share.min() > 0.03 and share.sum() > 0.55
+    assert distance.median() < 0.45
 
 
 def test_training_resumes_bit_for_bit_and_its_objective_is_its_identity(tmp_path: Path) -> None:
