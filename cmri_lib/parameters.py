@@ -10,8 +10,15 @@ from cmri_lib.cohort.preprocess import PreprocessSettings
 from cmri_lib.generators.diffusion import DiffusionSettings
 from cmri_lib.generators.flow import FlowSettings
 from cmri_lib.generators.gan import GANSettings
+from cmri_lib.generators.masked import MaskedSettings
+from cmri_lib.generators.vae import VAEObjective
 from cmri_lib.networks.adversarial import AdversarialSettings
+from cmri_lib.networks.autoencoder import KLSettings, VQSettings
+from cmri_lib.networks.progressive import ProgressiveSettings
+from cmri_lib.networks.stylegan import StyleGANSettings
+from cmri_lib.networks.transformer import TransformerSettings
 from cmri_lib.networks.unet import UNetSettings
+from cmri_lib.networks.vae import VAESettings
 from cmri_lib.study import Study, build
 from cmri_lib.training import TrainSettings
 
@@ -78,11 +85,95 @@ class AdversarialSection:
 
 
 @dataclass(frozen=True)
+class ProgressiveSection:
+    """Section `gan.progressive`."""
+
+    network: ProgressiveSettings
+    objective: GANSettings
+    training: TrainSettings
+
+
+@dataclass(frozen=True)
+class StyleGANSection:
+    """Section `gan.stylegan2`."""
+
+    network: StyleGANSettings
+    objective: GANSettings
+    training: TrainSettings
+
+
+@dataclass(frozen=True)
 class GANParameters:
     """Section `gan`."""
 
     dcgan: AdversarialSection
     wgan_gp: AdversarialSection
+    progressive: ProgressiveSection
+    stylegan2: StyleGANSection
+
+
+@dataclass(frozen=True)
+class VAEParameters:
+    """Section `vae`."""
+
+    network: VAESettings
+    objective: VAEObjective
+    training: TrainSettings
+
+
+@dataclass(frozen=True)
+class KLSection:
+    """Section `latent.kl`: the first stage of U7 LDM-KL and U8."""
+
+    network: KLSettings
+    training: TrainSettings
+
+
+@dataclass(frozen=True)
+class VQSection:
+    """Section `latent.vq`: the first stage of U7 LDM-VQ and U9."""
+
+    network: VQSettings
+    training: TrainSettings
+
+
+@dataclass(frozen=True)
+class LatentUNetSection:
+    """Sections `latent.ldm_kl` and `latent.ldm_vq`."""
+
+    network: UNetSettings
+    objective: DiffusionSettings
+    training: TrainSettings
+
+
+@dataclass(frozen=True)
+class DiTSection:
+    """Section `latent.dit`."""
+
+    network: TransformerSettings
+    objective: DiffusionSettings
+    training: TrainSettings
+
+
+@dataclass(frozen=True)
+class MaskedSection:
+    """Section `latent.maskgit`."""
+
+    network: TransformerSettings
+    objective: MaskedSettings
+    training: TrainSettings
+
+
+@dataclass(frozen=True)
+class LatentParameters:
+    """Section `latent`: two first stages, and the priors on their latents and tokens."""
+
+    kl: KLSection
+    vq: VQSection
+    ldm_kl: LatentUNetSection
+    ldm_vq: LatentUNetSection
+    dit: DiTSection
+    maskgit: MaskedSection
 
 
 @dataclass(frozen=True)
@@ -109,9 +200,11 @@ class Parameters:
     preprocess: PreprocessSettings
     instruments: InstrumentSettings
     samples: int
-    flow: FlowParameters
+    vae: VAEParameters
     gan: GANParameters
     diffusion: DiffusionParameters
+    latent: LatentParameters
+    flow: FlowParameters
     fidelity: FidelitySettings
     curves: CurveSettings
 

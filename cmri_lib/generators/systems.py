@@ -18,10 +18,19 @@ from cmri_lib.generators.base import Generator
 from cmri_lib.generators.diffusion import Diffusion, DiffusionSettings
 from cmri_lib.generators.flow import FlowMatching, FlowSettings
 from cmri_lib.generators.gan import GAN, GANSettings
+from cmri_lib.generators.latent import Latent
+from cmri_lib.generators.masked import MaskedSettings, MaskGIT
+from cmri_lib.generators.vae import VAE, VAEObjective
 from cmri_lib.networks.adversarial import (AdversarialSettings, DCGANCritic, DCGANGenerator, ResidualCritic,
                                            ResidualGenerator)
+from cmri_lib.networks.autoencoder import (Autoencoder, AutoencoderSettings, KLAutoencoder, KLSettings,
+                                           VQAutoencoder, VQSettings)
 from cmri_lib.networks.conditioning import ConcatMask, Conditioning
+from cmri_lib.networks.progressive import ProgressiveCritic, ProgressiveGenerator, ProgressiveSettings
+from cmri_lib.networks.stylegan import StyleCritic, StyleGANSettings, StyleGenerator
+from cmri_lib.networks.transformer import TokenTransformer, TransformerDenoiser, TransformerSettings
 from cmri_lib.networks.unet import Denoiser, UNetSettings
+from cmri_lib.networks.vae import Decoder, Encoder, VAESettings
 from cmri_lib.study import Study
 
 
@@ -77,20 +86,64 @@ def _flow(conditioning: type[Conditioning], **changes: str) -> Callable[[Study, 
     return make
 
 
-def _gan(generator: type[nn.Module], critic: type[nn.Module], kind: type) -> Callable[[Study, str], Generator]:
-    """`generator` (latent, size, sizes) against `critic` (size, sizes), sizes being of `kind`."""
+def _vae(conditioning: type[Conditioning]) -> Callable[[Study, str], Generator]:
     def make(study: Study, section: str) -> Generator:
-        sizes = study.settings(f"{section}.network", kind)
-        objective = study.settings(f"{section}.objective", GANSettings)
-        size = study.values["preprocess"]["size"]
-        return GAN(generator(objective.latent, size, sizes), critic(size, sizes), Conditioning(), objective)
+        way_in, sizes = conditioning(), study.settings(f"{section}.network", VAESettings)
+        objective = study.settings(f"{section}.objective", VAEObjective)
+        return VAE(Encoder(sizes, way_in), Decoder(sizes, way_in), sizes.latent, way_in, objective)
     return make
 
 
+def _gan(networks: Callable[[object, int, int], tuple[nn.Module, nn.Module]], kind: type
+         ) -> Callable[[Study, str], Generator]:
+    """`networks` makes (generator, critic) from settings of `kind`, the length of z and the side of the images."""
+    def make(study: Study, section: str) -> Generator:
+        sizes, objective = study.settings(f"{section}.network", kind), study.settings(f"{section}.objective", GANSettings)
+        return GAN(*networks(sizes, objective.latent, study.values["preprocess"]["size"]), Conditioning(), objective)
+    return make
+
+
+def _latent(first: type[Autoencoder], sizes: type[AutoencoderSettings], prior: Callable[[Study, str, Autoencoder], Generator]
+            ) -> Callable[[Study, str], Generator]:
+    """A system with a first stage. The autoencoder is built first, so all that share it find the same initial weights."""
+    def make(study: Study, section: str) -> Generator:
+        stage = "latent.kl" if first is KLAutoencoder else "latent.vq"
+        return prior(study, section, first(study.settings(f"{stage}.network", sizes)))
+    return make
+
+
+def _latent_diffusion(network: type[nn.Module], kind: type) -> Callable[[Study, str, Autoencoder], Generator]:
+    def prior(study: Study, section: str, autoencoder: Autoencoder) -> Generator:
+        way_in, sizes = Conditioning(), study.settings(f"{section}.network", kind)
+        objective = study.settings(f"{section}.objective", DiffusionSettings)
+        return Latent(autoencoder, Diffusion(network(sizes, way_in, autoencoder.channels), way_in, objective))
+    return prior
+
+
+def _maskgit(study: Study, section: str, autoencoder: VQAutoencoder) -> Generator:
+    network = TokenTransformer(study.settings(f"{section}.network", TransformerSettings), autoencoder.codes)
+    return MaskGIT(autoencoder, network, study.settings(f"{section}.objective", MaskedSettings))
+
+
+_dcgan = _gan(lambda s, latent, size: (DCGANGenerator(latent, size, s), DCGANCritic(size, s)), AdversarialSettings)
+_wgan = _gan(lambda s, latent, size: (ResidualGenerator(latent, size, s), ResidualCritic(size, s)), AdversarialSettings)
+_progressive = _gan(lambda s, latent, size: (ProgressiveGenerator(s, latent), ProgressiveCritic(s)), ProgressiveSettings)
+_stylegan = _gan(lambda s, latent, size: (StyleGenerator(s, latent), StyleCritic(s)), StyleGANSettings)
+
 SYSTEMS: dict[str, System] = {s.id: s for s in (
-    System("U2 DCGAN", "GAN", "none", "gan.dcgan", _gan(DCGANGenerator, DCGANCritic, AdversarialSettings)),
-    System("U3 WGAN-GP", "GAN", "none", "gan.wgan_gp", _gan(ResidualGenerator, ResidualCritic, AdversarialSettings)),
+    System("U1 VAE", "VAE", "none", "vae", _vae(Conditioning)),
+    System("U2 DCGAN", "GAN", "none", "gan.dcgan", _dcgan),
+    System("U3 WGAN-GP", "GAN", "none", "gan.wgan_gp", _wgan),
+    System("U4 progressive GAN", "GAN", "none", "gan.progressive", _progressive),
+    System("U5 StyleGAN2-ADA", "GAN", "none", "gan.stylegan2", _stylegan),
     System("U6 DDPM", "diffusion", "none", "diffusion", _diffusion(Conditioning)),
+    System("U7 LDM-KL", "latent diffusion", "none", "latent.ldm_kl",
+           _latent(KLAutoencoder, KLSettings, _latent_diffusion(Denoiser, UNetSettings)), "latent.kl"),
+    System("U7 LDM-VQ", "latent diffusion", "none", "latent.ldm_vq",
+           _latent(VQAutoencoder, VQSettings, _latent_diffusion(Denoiser, UNetSettings)), "latent.vq"),
+    System("U8 DiT", "latent diffusion", "none", "latent.dit",
+           _latent(KLAutoencoder, KLSettings, _latent_diffusion(TransformerDenoiser, TransformerSettings)), "latent.kl"),
+    System("U9 MaskGIT", "masked", "none", "latent.maskgit", _latent(VQAutoencoder, VQSettings, _maskgit), "latent.vq"),
     System("U10 OT-FM", "flow", "none", "flow", _flow(Conditioning)),
     System("U10 FM", "flow", "none", "flow", _flow(Conditioning, coupling="independent")),
     System("U10 OT-FM + mask", "flow", "mask (concat)", "flow", _flow(ConcatMask, coupling="independent")),
