@@ -97,27 +97,52 @@ def show(axis: plt.Axes, image: np.ndarray, mask: np.ndarray | None = None) -> N
     axis.set(xticks=[], yticks=[])
 
 
-def score_plot(table: pd.DataFrame, *, x: str = "system", metric: str | None = None) -> Figure:
-    """Values with 95 % intervals, one panel per metric; dashed line: floor (real against real); dotted: ceiling."""
+def score_plot(table: pd.DataFrame, *, y: str = "system", metric: str | None = None) -> Figure:
+    """Values with 95 % intervals, one panel per metric; dashed line: floor (real against real); dotted: ceiling.
+
+    Systems stand one below the other, coloured by family where the table names it.
+    """
     metrics = [metric] if metric else list(table["metric"].unique())
+    systems = list(table[y].unique())
     wide = min(4, len(metrics))
     high = -(-len(metrics) // wide)
-    figure, axes = plt.subplots(high, wide, figsize=(3.4 * wide, 0.9 + 2.3 * high), squeeze=False)
+    figure, axes = plt.subplots(high, wide, figsize=(2.9 * wide + 1.5, (0.24 * len(systems) + 1.1) * high), squeeze=False,
+                                sharey=True)
+    kinds = list(table["family"].unique()) if "family" in table else systems
+    colour = dict(zip(kinds, sns.color_palette(n_colors=len(kinds))))
     for axis in axes.flat[len(metrics):]:
         axis.set_visible(False)
     for axis, name in zip(axes.flat, metrics):
-        rows = table[table["metric"] == name].reset_index(drop=True)
-        colours = sns.color_palette(n_colors=len(rows))
-        for i, row in rows.iterrows():
+        rows = table[table["metric"] == name]
+        for _, row in rows.iterrows():
             error = [[max(0.0, row["value"] - row["low"])], [max(0.0, row["high"] - row["value"])]]
-            axis.errorbar(i, row["value"], yerr=error, fmt="o", color=colours[i], capsize=3)
+            axis.errorbar(row["value"], systems.index(row[y]), xerr=error, fmt="o", ms=4, capsize=2,
+                          color=colour[row["family"] if "family" in table else row[y]])
         for column, style in (("floor", "--"), ("ceiling", ":")):
             if rows[column].notna().any():
-                axis.axhline(rows[column].mean(), ls=style, color=REAL_COLOUR, lw=1, label=column)
-        axis.set_xticks(range(len(rows)), rows[x], rotation=20, ha="right", fontsize="small")
-        axis.set(title=f"{name} ({rows['better'].iloc[0]} is better)", xlim=(-0.6, len(rows) - 0.4))
+                axis.axvline(rows[column].mean(), ls=style, color=REAL_COLOUR, lw=1, label=column)
+        if rows["value"].max() > 20 * max(1e-3, rows["value"].abs().median()):
+            axis.set_xscale("symlog", linthresh=max(1e-2, float(rows["value"].abs().median())))
+        axis.set(title=f"{name} ({rows['better'].iloc[0]} is better)", ylim=(len(systems) - 0.4, -0.6))
+        axis.set_yticks(range(len(systems)), systems, fontsize="small")
         axis.title.set_fontsize("small")
     axes.flat[0].legend(fontsize="x-small")
+    return figure
+
+
+def heat_map(table: pd.DataFrame) -> Figure:
+    """Metrics × corruptions: response in standard deviations between groups of real patients; a dot where the value
+    lies beyond what real groups show. Colours saturate at 10."""
+    response = table.pivot(index="metric", columns="corruption", values="response")
+    order = list(dict.fromkeys(table["metric"])), list(dict.fromkeys(table["corruption"]))
+    response = response.loc[order[0], order[1]]
+    beyond = table.pivot(index="metric", columns="corruption", values="beyond").loc[order[0], order[1]]
+    marks = response.map(lambda v: f"{v:.1f}" if abs(v) < 99.5 else f"{v:.0f}") + beyond.map(lambda b: " •" if b else "")
+    figure, axis = plt.subplots(figsize=(0.9 * len(order[1]) + 3, 0.32 * len(order[0]) + 1.4))
+    sns.heatmap(response.clip(-10, 10), annot=marks, fmt="", cmap="vlag", center=0, vmin=-10, vmax=10, ax=axis,
+                annot_kws={"size": 7}, cbar_kws={"label": "response / spread between real groups"})
+    axis.set(xlabel="", ylabel="")
+    axis.tick_params(axis="x", rotation=35)
     return figure
 
 

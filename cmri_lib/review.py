@@ -50,5 +50,7 @@ CLAIMS = {
 }
 
 #: Columns of the scoreboard, in this order, where measured.
-HEADLINE_METRICS = ("frechet_study", "kid_study", "frechet_classical", "kid_classical", "dice_mean", "hd95_LV_mm",
-                    "nearest_share_study", "near_copies_pixel", "seconds_per_image", "nfe")
+HEADLINE_METRICS = ("kid_study", "frechet_study", "kid_classical", "precision_study", "recall_study", "coverage_study",
+                    "ms_ssim_pairs", "band_excess", "c2st_study", "inception_study", "anatomy_w1_lv_cm2", "dice_mean",
+                    "nearest_share_study", "near_copies_pixel", "seconds_per_image", "nfe", "images_seen",
+                    "training_seconds")
