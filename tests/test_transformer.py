@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 import torch
 from torch import Tensor, nn
@@ -70,9 +72,9 @@ def test_attention_follows_a_permutation_and_positions_break_it() -> None:
     x, condition = torch.randn(2, 9, 16), torch.randn(2, 16)
     assert torch.allclose(block(x[:, order], condition), block(x, condition)[:, order], atol=1e-4)
     network = randomised(TokenTransformer(SMALL, codes=5))
-    same = torch.full((1, 3, 3), 5)  # nine hidden tokens differ by their place alone
+    same = torch.full((1, 4, 4), 5)  # sixteen hidden tokens differ by their place alone
     logits = network(same).flatten(1, 2)[0]
-    assert torch.cdist(logits, logits).add(torch.eye(9)).min() > 1e-3
+    assert torch.cdist(logits, logits).add(torch.eye(16)).min() > 1e-3
 
 
 def test_positions_are_distinct_bounded_and_know_rows_from_columns() -> None:
@@ -83,8 +85,9 @@ def test_positions_are_distinct_bounded_and_know_rows_from_columns() -> None:
     assert torch.equal(grid[0, :, :8], grid[3, :, :8]) and torch.equal(grid[:, 0, 8:], grid[:, 7, 8:])
 
 
-def test_every_token_sees_every_other() -> None:
-    network = randomised(TokenTransformer(SMALL, codes=5))
+@pytest.mark.parametrize("patch", [1, 2])
+def test_every_token_sees_every_other(patch: int) -> None:
+    network = randomised(TokenTransformer(replace(SMALL, patch=patch), codes=5))
     tokens = torch.randint(5, (1, 4, 4))
     changed = tokens.clone()
     changed[0, 3, 3] = (changed[0, 3, 3] + 1) % 5
@@ -111,5 +114,7 @@ def test_any_side_that_the_patch_divides() -> None:
 def test_bad_settings_are_refused() -> None:
     with pytest.raises(ParameterError, match="width"):
         TransformerSettings(width=18, heads=4)
+    with pytest.raises(ParameterError, match="patch²"):
+        TokenTransformer(TransformerSettings(width=20, heads=2, patch=3), codes=5)
     with pytest.raises(ParameterError, match="depth"):
         TransformerSettings(depth=0)

@@ -20,8 +20,9 @@ from cmri_lib.networks.conditioning import Batch, Conditioning
 
 @dataclass(frozen=True)
 class TransformerSettings:
-    """`width` of every token (a multiple of `heads` and of 4), `depth` blocks; `patch` pixels per side and token and
-    `long_skips` (U-ViT) concern the denoiser; `dropout` the token predictor, which sees each image many times."""
+    """`width` of what attention sees at one place (a multiple of `heads`, of 4 and, for codes, of `patch`²), `depth` blocks.
+    A place is a square of `patch` × `patch` latents or codes. `long_skips` (U-ViT) concern the denoiser, `dropout` the
+    predictor of codes."""
 
     width: int = 128
     depth: int = 6
@@ -122,6 +123,9 @@ class TransformerDenoiser(nn.Module):
 class TokenTransformer(nn.Module):
     """Code indices, some of them hidden → logits of every code at every place, each seeing all others.
 
+    The embeddings of a square of `patch` × `patch` codes are concatenated to one place of the transformer, which answers
+    for all of them: attention costs patch⁴ times less, and still each code is predicted from all that are shown.
+
     Args:
         settings: sizes.
         codes: size of the codebook; index `codes` stands for a hidden token.
@@ -129,21 +133,23 @@ class TokenTransformer(nn.Module):
 
     def __init__(self, settings: TransformerSettings, codes: int):
         super().__init__()
-        width = settings.width
-        self.embed = nn.Embedding(codes + 1, width)
+        width, area, self.patch = settings.width, settings.patch**2, settings.patch
+        if width % area:
+            raise ParameterError(f"{width}", field="width", remedy=f"use a multiple of patch² = {area}")
+        self.embed = nn.Embedding(codes + 1, width // area)
         nn.init.normal_(self.embed.weight, std=0.02)
         self.drop = nn.Dropout(settings.dropout)
         self.blocks = nn.Sequential(*(
             nn.TransformerEncoderLayer(width, settings.heads, 4 * width, settings.dropout, "gelu", batch_first=True,
                                        norm_first=True) for _ in range(settings.depth)))
-        self.head = nn.Sequential(nn.LayerNorm(width), nn.Linear(width, codes))
+        self.head = nn.Sequential(nn.LayerNorm(width), nn.Linear(width, codes * area))
 
     def forward(self, tokens: Tensor) -> Tensor:
-        """tokens (B, h, w) integers in [0, codes] → logits (B, h, w, codes)."""
-        rows, columns = tokens.shape[1:]
-        x = self.embed(tokens.flatten(1))
+        """tokens (B, h, w) integers in [0, codes], sides divisible by `patch` → logits (B, h, w, codes)."""
+        rows, columns = (side // self.patch for side in tokens.shape[1:])
+        x = patches(self.embed(tokens).movedim(-1, 1), self.patch)
         x = self.drop(x + positions(x.shape[-1], rows, columns, x))
-        return self.head(self.blocks(x)).unflatten(1, (rows, columns))
+        return assemble(self.head(self.blocks(x)), self.patch, rows, columns).movedim(1, -1)
 
 
 def zeroed(layer: nn.Linear) -> nn.Linear:
