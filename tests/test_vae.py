@@ -133,6 +133,32 @@ def test_sigma_has_a_floor() -> None:
         VAEObjective(least_sigma=0.0)
 
 
+def test_samples_have_the_moments_of_the_codes() -> None:
+    # Codes ℝ³ → ℝ³ by identities, with posterior variances v: q(z) = N(m, S) becomes N(m, S + diag v).
+    identity = nn.Linear(3, 3)
+    nn.init.eye_(identity.weight), nn.init.zeros_(identity.bias)
+    variances, root = torch.tensor([0.1, 0.5, 1.0]), torch.tensor([[2.0, 0, 0], [1, 1, 0], [0, -1, 0.5]])
+
+    class Encode(nn.Module):
+        def forward(self, x: Tensor, batch: dict) -> tuple[Tensor, Tensor]:
+            return identity(x), variances.log().expand(len(x), -1)
+
+    class Decode(nn.Module):
+        def forward(self, code: Tensor, batch: dict) -> Tensor:
+            return code
+
+    model = VAE(Encode(), Decode(), 3, Conditioning())
+    for _ in range(400):
+        model.loss({"image": 1.5 + torch.randn(500, 3) @ root.T}, "model")
+    codes = model.sample(torch.randn(100_000, 3), {})
+    assert torch.allclose(codes.mean(0), torch.full((3,), 1.5), atol=0.05)
+    assert torch.allclose(torch.cov(codes.T), root @ root.T + variances.diag(), atol=0.1)
+    assert torch.allclose(model.sample(torch.ones(1, 3), {}, prior="standard"), torch.ones(1, 3))
+    kept = model.eval().code_covariance.clone()
+    model.loss({"image": torch.zeros(5, 3)}, "model")
+    assert torch.equal(model.code_covariance, kept), "validation must not move the moments"
+
+
 def disc_vae(conditioning: Conditioning) -> VAE:
     torch.manual_seed(0)
     return VAE(Encoder(SMALL, conditioning), Decoder(SMALL, conditioning), SMALL.latent, conditioning)

@@ -68,7 +68,7 @@ class Decoder(nn.Module):
         super().__init__()
         self.conditioning, widths = conditioning, settings.channels[::-1]
         self.first = nn.Linear(settings.latent, widths[0] * BASE**2)
-        # Nearest-neighbour doubling before a convolution leaves no chequerboard, as transposed convolutions do.
+        # Doubling before a convolution leaves no chequerboard, as transposed convolutions do, and linearly no blocks.
         self.levels = nn.ModuleList(Residual(before, after) for before, after in zip(widths, widths[1:]))
         planes = conditioning.channels
         self.ways_in = nn.ModuleList(nn.Conv2d(planes, width, 1) for width in widths[:-1]) if planes else None
@@ -78,7 +78,7 @@ class Decoder(nn.Module):
         planes = self.conditioning.planes(batch)
         x = self.first(code).unflatten(1, (-1, BASE, BASE))
         for place, level in enumerate(self.levels):
-            x = F.interpolate(x, scale_factor=2.0, mode="nearest")
+            x = F.interpolate(x, scale_factor=2.0, mode="bilinear")
             if planes is not None:
                 x = x + self.ways_in[place](F.adaptive_avg_pool2d(planes.to(x.dtype), x.shape[-2:]))
             x = level(x)
