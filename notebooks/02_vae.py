@@ -336,4 +336,5 @@ print("nats, most to least informative:", each[[0, len(each) // 4, len(each) // 
 # - σ is one number for all pixels. Errors of neighbouring pixels go together, which the bound does not know: it takes
 #   one blurred edge for many independent mistakes and pays for codes that avoid it. With few patients the codes of
 #   training images then lie far apart, and samples, drawn between them, are worse than reconstructions.
-# - A VAE of stacked codes, or with a better density of codes than one Gaussian, would do better; the latter is what latent diffusion is (U7, U8).
+# - A VAE of stacked codes, or with a better density of codes than one Gaussian, would do better; the latter is what
+#   latent diffusion is (U7, U8).

@@ -25,7 +25,7 @@ def images(patients: int = 30, seed: int = 0) -> torch.Tensor:
 def trained(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Autoencoder:
     torch.manual_seed(1)
     model = KINDS[request.param]()
-    settings = TrainSettings(steps=250, batch=16, learning_rate=4e-3, ema=0.95)
+    settings = TrainSettings(steps=400, batch=4, learning_rate=4e-3, ema=0.97)
     train(model, {"image": images()}, settings, tmp_path_factory.mktemp(request.param))
     return model
 

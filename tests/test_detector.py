@@ -8,11 +8,12 @@ import numpy as np
 import pytest
 
 from cmri_lib.cohort.case import Case, Volume
-from cmri_lib.cohort.detector import DETECTOR_TRAINING, train_detector
+from cmri_lib.cohort.detector import train_detector
 from cmri_lib.cohort.preprocess import PreprocessSettings, crop_report, preprocess
 from cmri_lib.errors import DataError, SplitError
+from cmri_lib.training import TrainSettings
 
-TRAINING = dataclasses.replace(DETECTOR_TRAINING, steps=60, batch=8)
+TRAINING = TrainSettings(steps=60, batch=8, learning_rate=3.0e-3, ema=0.98, weight_decay=1.0e-4)
 
 
 def scan(seed: int, shape: tuple[int, int] = (110, 130), spacing: tuple[float, float] = (2.4, 2.2),

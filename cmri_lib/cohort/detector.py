@@ -24,8 +24,6 @@ from cmri_lib.training import Augment, Trainable, TrainSettings, train
 
 #: The detector's view: pixels per side and mm. 384 mm holds the field of view of a short-axis cine scan.
 VIEW_SIZE, VIEW_MM = 64, 384.0
-#: About 20 s on two cores.
-DETECTOR_TRAINING = TrainSettings(steps=400, batch=16, learning_rate=3.0e-3, ema=0.98, weight_decay=1.0e-4)
 #: Wider than a segmenter's: other vendors differ in contrast, and technicians in where they place the heart.
 DETECTOR_AUGMENT = Augment(rotation=30.0, scale=0.25, shift=0.2, gamma=0.7, contrast=0.3, noise=0.15)
 
@@ -80,7 +78,7 @@ class Detector:
         return float(round(row)), float(round(column))
 
 
-def train_detector(cases: Sequence[Case], folder: str | Path, settings: TrainSettings = DETECTOR_TRAINING) -> Detector:
+def train_detector(cases: Sequence[Case], folder: str | Path, settings: TrainSettings) -> Detector:
     """Train a detector on `cases`, the training patients, or load it if `folder` holds this very training.
 
     Raises:

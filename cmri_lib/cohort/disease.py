@@ -33,8 +33,13 @@ class Person:
 
     @property
     def bsa(self) -> float:
-        """Body surface area in m², Mosteller, N Engl J Med 317:1098 (1987)."""
-        return float(np.sqrt(self.height * self.weight / 3600))
+        """Body surface area in m²."""
+        return body_surface(self.height, self.weight)
+
+
+def body_surface(height: float, weight: float) -> float:
+    """Body surface area in m² from cm and kg: Mosteller, N Engl J Med 317:1098 (1987)."""
+    return float(np.sqrt(height * weight / 3600))
 
 
 @dataclass(frozen=True)

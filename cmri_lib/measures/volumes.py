@@ -10,6 +10,7 @@ import pandas as pd
 from scipy import ndimage
 
 from cmri_lib.cohort.case import LABELS, Case
+from cmri_lib.cohort.disease import body_surface
 
 #: g per mL of myocardium.
 MYOCARDIAL_DENSITY = 1.05
@@ -35,14 +36,14 @@ def wall_thickness_mm(case: Case, phase: str = "ED") -> float:
     return max(widest)
 
 
-def body_surface(case: Case) -> float:
-    """Body surface area in m² (Du Bois & Du Bois 1916), NaN unless the table gives height (cm) and weight (kg)."""
+def known_surface(case: Case) -> float:
+    """Body surface area in m², NaN unless the table gives height (cm) and weight (kg)."""
     known = {k.lower(): v for k, v in case.covariates.items()}
     try:
         height, weight = float(known["height"]), float(known["weight"])
     except (KeyError, TypeError, ValueError):
         return float("nan")
-    return 0.007184 * weight**0.425 * height**0.725
+    return body_surface(height, weight)
 
 
 def clinical_indices(case: Case) -> dict[str, object]:
@@ -50,7 +51,7 @@ def clinical_indices(case: Case) -> dict[str, object]:
     largest wall thickness in diastole (mm)."""
     edv, esv = (volume_ml(case, "LV", phase) for phase in ("ED", "ES"))
     right, right_esv = (volume_ml(case, "RV", phase) for phase in ("ED", "ES"))
-    surface = body_surface(case)
+    surface = known_surface(case)
     return {"scan": case.scan, "patient": case.patient, "vendor": case.vendor, "disease": case.disease,
             "LV EF (%)": 100 * (1 - esv / edv), "LV EDV (mL)": edv, "LV EDV index (mL/m²)": edv / surface,
             "LV mass (g)": MYOCARDIAL_DENSITY * volume_ml(case, "Myo", "ED"), "wall (mm)": wall_thickness_mm(case),
