@@ -82,8 +82,8 @@ class Perceptron(nn.Module):
 
     def __init__(self, outputs, width=128):
         super().__init__()
-        act = nn.LeakyReLU(0.2)
-        self.layers = nn.Sequential(nn.Linear(2, width), act, nn.Linear(width, width), act, nn.Linear(width, outputs))
+        act, hidden = nn.LeakyReLU(0.2), lambda: nn.Linear(width, width)
+        self.layers = nn.Sequential(nn.Linear(2, width), act, hidden(), act, hidden(), act, nn.Linear(width, outputs))
 
     def forward(self, x, batch):
         return self.layers(x).squeeze(1)
@@ -96,7 +96,7 @@ points = centres[torch.randint(8, (2000,), generator=rng)] + 0.2 * torch.randn(2
 # %%
 games = {"no penalty": (GANSettings(latent=2), 0.0), "no penalty, momentum 0.9": (GANSettings(latent=2), 0.9),
          "R1": (GANSettings(latent=2, r1=0.1), 0.0),
-         "WGAN-GP": (GANSettings("wasserstein", latent=2, gradient_penalty=1.0, critic_steps=2), 0.0)}
+         "WGAN-GP": (GANSettings("wasserstein", latent=2, gradient_penalty=0.1), 0.0)}
 settings = {"steps": 1500, "batch": 128, "learning_rate": 2e-3, "beta2": 0.9, "grad_clip": 0.0, "ema": 0.99, "snapshots": 5}
 noise, ends, toys = torch.randn(2000, 2, generator=rng), {}, []
 for label, (objective, momentum) in games.items():

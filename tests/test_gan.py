@@ -27,8 +27,8 @@ class Perceptron(nn.Module):
 
     def __init__(self, before: int, after: int, width: int = 64, logits: bool = False) -> None:
         super().__init__()
-        self.layers = nn.Sequential(nn.Linear(before, width), nn.LeakyReLU(0.2), nn.Linear(width, width), nn.LeakyReLU(0.2),
-                                    nn.Linear(width, after))
+        act, hidden = nn.LeakyReLU(0.2), lambda: nn.Linear(width, width)
+        self.layers = nn.Sequential(nn.Linear(before, width), act, hidden(), act, hidden(), act, nn.Linear(width, after))
         self.logits = logits
 
     def forward(self, x: Tensor, batch: dict) -> Tensor:
@@ -197,14 +197,14 @@ def test_eight_gaussians_are_all_found(tmp_path: Path) -> None:
     centres = 3 * torch.stack([angle.cos(), angle.sin()], dim=1)
     torch.manual_seed(0)
     points = centres[torch.randint(8, (2000,))] + 0.2 * torch.randn(2000, 2)
-    gan = GAN(Perceptron(2, 2, 128), Perceptron(2, 1, 128, logits=True), Conditioning(), GANSettings(latent=2, r1=0.02))
+    gan = GAN(Perceptron(2, 2, 128), Perceptron(2, 1, 128, logits=True), Conditioning(), GANSettings(latent=2, r1=0.1))
     train(gan, {"image": points}, TrainSettings(steps=1000, batch=128, learning_rate=2e-3, beta1=0.0, beta2=0.9, grad_clip=0.0,
                                                 ema=0.99, log_every=500), tmp_path)
     distance, nearest = torch.cdist(gan.sample(torch.randn(2000, 2), {}), centres).min(dim=1)
     share = torch.bincount(nearest[distance < 0.6], minlength=8) / 2000
     # Points spread evenly over the ring through the centres: sum 0.51, median distance 0.59; over its disc: 0.32 and 0.77.
-    assert share.min() > 0.03 and share.sum() > 0.55
-    assert distance.median() < 0.45
+    assert share.min() > 0.03 and share.sum() > 0.65
+    assert distance.median() < 0.4
 
 
 def test_training_resumes_bit_for_bit_and_its_objective_is_its_identity(tmp_path: Path) -> None:
