@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -33,7 +33,7 @@ class Metric:
         name: as printed, the feature space included.
         better: "lower", "higher", or "zero" where both signs are faults.
         bound: the ceiling where no training slices are given.
-        centred: see `bootstrap`; for statistics whose bias depends on the number of distinct patients.
+        centred: see `bootstrap`; for distances, never negative, whose bias depends on the number of distinct patients.
     """
 
     name: str
@@ -117,6 +117,8 @@ def compare(real: Slices, synthetic: Slices, measure: Measure, *, reference_real
     for metric, statistic in zip(measure.metrics, measure.statistics(x, y)):
         score = bootstrap(statistic, x.patients, y.patients, n=min(len(real), len(synthetic)), resamples=resamples,
                           seed=seed, centred=metric.centred)
+        if metric.centred:
+            score = replace(score, low=max(score.low, 0.0))  # centring can push a distance's interval below 0
         towards = metric.better if metric.better != "zero" else "higher" if score.value < 0 else "lower"
         rows.append(score.against(floor[metric.name].value, ceiling[metric.name]).row(metric.name, measure.axis, towards))
     return rows

@@ -13,7 +13,9 @@ Two deviations, both because the slices of a patient resemble each other:
   and real patients would not recognise each other. Where every slice is its own patient this is the textbook's.
 - **The interval draws patients within fixed balls**: each metric is a weighted mean over slices whose membership is
   decided once. Seeking neighbours anew in every draw would shrink supports, because draws repeat patients, and bias all
-  four. Precision therefore varies with the samples only, recall and coverage with the real patients only.
+  four. Precision therefore varies with the samples only, recall and coverage with the real patients only, and the
+  interval leaves out what other balls would have changed: real patients against real patients can lie outside the
+  floor's neighbourhood by it. For a verdict use the floor's own interval (`floors`) or a paired difference.
 """
 
 from __future__ import annotations

@@ -61,6 +61,9 @@ def two_sample_statistics(real: Described, synthetic: Described) -> Sequence[Sta
 def two_sample(features: Features, *, with_spectrum: bool = False) -> Measure:
     """The measure that gives ``c2st_<space>``: balanced accuracy, 0.5 is best, 1 means always told (lower is better).
 
+    Below 0.5 it cannot tell either: with few patients per side, holding one out moves the mean of the rest away from it,
+    so cross-validation by patient errs downwards. Read it against the floor, which errs alike.
+
     `with_spectrum` lets the classifier see the radial spectrum too (``c2st_<space>_spectrum``).
     """
     def describe(slices: Slices) -> np.ndarray:
