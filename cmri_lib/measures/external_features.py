@@ -66,7 +66,8 @@ class ExternalFeatures:
     def __init__(self, file: str | Path):
         file = Path(file)
         if file.stem not in NETWORKS:
-            raise CheckpointError(f"no network is known as {file.stem!r}", file=file, remedy=f"name it as one of {list(NETWORKS)}")
+            raise CheckpointError(f"no network is known as {file.stem!r}", file=file,
+                                  remedy=f"name it as one of {list(NETWORKS)}")
         self.name, known = file.stem, NETWORKS[file.stem]
         self.dimension = known.dimension
         self.network = freeze(load_resnet(known.build, file))
@@ -123,5 +124,6 @@ def available_features(folder: str | Path | None = None) -> list[ExternalFeature
     if not folder:
         return []
     if not Path(folder).is_dir():
-        raise CheckpointError("no such folder", file=folder, field=VARIABLE, remedy="unset it or name the folder of the weights")
+        raise CheckpointError("no such folder", file=folder, field=VARIABLE,
+                              remedy="unset it or name the folder of the weights")
     return [ExternalFeatures(f) for name in NETWORKS if (f := Path(folder) / f"{name}.safetensors").exists()]
