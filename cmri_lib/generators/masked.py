@@ -107,7 +107,8 @@ class MaskGIT(TwoStage):
         return F.cross_entropy(logits[hidden], tokens[hidden], label_smoothing=self.label_smoothing)
 
     @torch.no_grad()
-    def sample(self, noise: Tensor, batch: Batch, *, steps: int | None = None, temperature: float | None = None) -> Tensor:
+    def sample(self, noise: Tensor, batch: Batch, *, steps: int | None = None, temperature: float | None = None
+               ) -> Tensor:
         """Images decoded in `steps` rounds from nothing but `noise` (B, 2, h, w)."""
         unknown = torch.full(noise[:, 0].shape, self.hidden, device=noise.device)
         return self.autoencoder.decode_tokens(self.complete(unknown, noise, steps, temperature))

@@ -20,9 +20,9 @@ from cmri_lib.networks.conditioning import Batch, Conditioning
 
 @dataclass(frozen=True)
 class TransformerSettings:
-    """`width` of what attention sees at one place (a multiple of `heads`, of 4 and, for codes, of `patch`²), `depth` blocks.
-    A place is a square of `patch` × `patch` latents or codes. `long_skips` (U-ViT) concern the denoiser, `dropout` the
-    predictor of codes."""
+    """`width` of what attention sees at one place (a multiple of `heads`, of 4 and, for codes, of `patch`²); `depth`
+    blocks. A place is a square of `patch` × `patch` latents or codes. `long_skips` (U-ViT) concern the denoiser,
+    `dropout` the predictor of codes."""
 
     width: int = 128
     depth: int = 6
