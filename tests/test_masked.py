@@ -80,7 +80,8 @@ def test_schedule_falls_from_all_to_none() -> None:
     n = torch.tensor([1, 7, 64, 256])
     assert torch.equal(hidden_count(torch.zeros(4), n), n) and not hidden_count(torch.ones(4), n).any()
     # cos(π/3) = 1/2 exactly, cos(π/6) = √3/2.
-    assert hidden_count(torch.tensor([2 / 3, 1 / 3]), torch.tensor([64, 64])).tolist() == [32, math.ceil(64 * 3**0.5 / 2)]
+    counts = hidden_count(torch.tensor([2 / 3, 1 / 3]), torch.tensor([64, 64]))
+    assert counts.tolist() == [32, math.ceil(64 * 3**0.5 / 2)]
 
 
 @pytest.mark.parametrize("steps", [1, 3, 8, 40])

@@ -123,8 +123,8 @@ class TransformerDenoiser(nn.Module):
 class TokenTransformer(nn.Module):
     """Code indices, some of them hidden → logits of every code at every place, each seeing all others.
 
-    The embeddings of a square of `patch` × `patch` codes are concatenated to one place of the transformer, which answers
-    for all of them: attention costs patch⁴ times less, and still each code is predicted from all that are shown.
+    The embeddings of a square of `patch` × `patch` codes are concatenated to one place of the transformer, which
+    answers for all of them: attention costs patch⁴ times less, and still each code is predicted from all that are shown.
 
     Args:
         settings: sizes.
