@@ -6,6 +6,7 @@ import math
 
 import pytest
 import torch
+import torch.nn.functional as F
 
 from cmri_lib.errors import ParameterError
 from cmri_lib.networks import progressive as pg
@@ -46,6 +47,13 @@ def test_equalised_rate_is_the_relative_speed_of_learning() -> None:
         optimiser.step()
         moved[rate] = (layer.scale * layer.weight - before).abs().mean().item()
     assert moved[0.01] / moved[1.0] == pytest.approx(0.01, rel=1e-2)
+
+
+def test_up_and_down_are_nearest_neighbour_and_mean() -> None:
+    x = torch.randn(2, 3, 8, 8)
+    for factor in (1, 2, 4):
+        assert torch.allclose(pg.down(x, factor), F.avg_pool2d(x, factor), atol=1e-6)
+        assert torch.allclose(pg.down(pg.up(x, factor), factor), x, atol=1e-6)
 
 
 def test_pixel_norm_makes_unit_mean_squares() -> None:
@@ -98,7 +106,7 @@ def test_only_what_has_grown_learns() -> None:
     for network in (generator, critic):
         network.grow(0.0)
     critic(generator(torch.randn(4, 16), {}), {}).sum().backward()
-    assert generator.blocks[1].first.weight.grad is not None and generator.blocks[2].first.weight.grad is None
+    assert generator.blocks[0].first.weight.grad is not None and generator.blocks[1].first.weight.grad is None
     assert critic.blocks[0].first.weight.grad is not None and critic.blocks[1].first.weight.grad is None
 
 

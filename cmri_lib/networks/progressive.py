@@ -10,7 +10,6 @@ apart as well: a penalty on the slope means the same at every stage.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
@@ -129,7 +128,10 @@ def up(x: Tensor, factor: int = 2) -> Tensor:
 
 
 def down(x: Tensor, factor: int = 2) -> Tensor:
-    """Mean over squares."""
+    """Mean over squares. Sums of strided views are several times faster on a CPU than pooling two by two."""
+    if factor == 2:
+        rows = x[..., ::2, :] + x[..., 1::2, :]
+        return (rows[..., ::2] + rows[..., 1::2]) / 4
     return F.avg_pool2d(x, factor) if factor > 1 else x
 
 
@@ -138,16 +140,28 @@ def activate(x: Tensor) -> Tensor:
     return F.leaky_relu(x, 0.2)
 
 
-class _Block(nn.Module):
-    """Two convolutions, each with its activation and, in the generator, pixel norm."""
+class GeneratorBlock(nn.Module):
+    """(B, inputs, H, W) → (B, outputs, 2H, 2W). The first convolution comes before the upsampling, not after it as in the
+    paper, and so costs a quarter."""
 
-    def __init__(self, inputs: int, between: int, outputs: int, norm: Callable[[Tensor], Tensor] = lambda x: x):
+    def __init__(self, inputs: int, outputs: int):
         super().__init__()
-        self.first, self.second, self.norm = EqualisedConv(inputs, between), EqualisedConv(between, outputs), norm
+        self.first, self.second = EqualisedConv(inputs, outputs), EqualisedConv(outputs, outputs)
 
     def forward(self, x: Tensor) -> Tensor:
-        x = self.norm(activate(self.first(x)))
-        return self.norm(activate(self.second(x)))
+        x = pixel_norm(activate(self.first(x)))
+        return pixel_norm(activate(self.second(up(x))))
+
+
+class CriticBlock(nn.Module):
+    """(B, inputs, H, W) → (B, outputs, H/2, W/2), likewise with the second convolution after the downsampling."""
+
+    def __init__(self, inputs: int, outputs: int):
+        super().__init__()
+        self.first, self.second = EqualisedConv(inputs, inputs), EqualisedConv(inputs, outputs)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return activate(self.second(down(activate(self.first(x)))))
 
 
 class ProgressiveGenerator(Growing):
@@ -162,19 +176,20 @@ class ProgressiveGenerator(Growing):
         super().__init__(settings)
         channels = settings.channels
         self.start = EqualisedLinear(latent, channels[0] * BASE**2)
-        self.blocks = nn.ModuleList(_Block(a, b, b, pixel_norm) for a, b in zip(channels[:1] + channels, channels))
+        self.mix = EqualisedConv(channels[0], channels[0])
+        self.blocks = nn.ModuleList(GeneratorBlock(a, b) for a, b in zip(channels, channels[1:]))  # block k: level k → k + 1
         self.to_image = nn.ModuleList(EqualisedConv(c, 1, kernel=1, gain=1) for c in channels)
 
     def forward(self, z: Tensor, batch: Batch) -> Tensor:
         whole, fade = self.reached()
         x = self.start(pixel_norm(z)).view(len(z), -1, BASE, BASE)
-        x = self.blocks[0](pixel_norm(activate(x)))
-        for block in self.blocks[1:whole + 1]:
-            x = block(up(x))
+        x = pixel_norm(activate(self.mix(pixel_norm(activate(x)))))
+        for block in self.blocks[:whole]:
+            x = block(x)
         image = self.to_image[whole](x)
         if fade:
+            image = torch.lerp(up(image), self.to_image[whole + 1](self.blocks[whole](x)), fade)
             whole += 1
-            image = torch.lerp(up(image), self.to_image[whole](self.blocks[whole](up(x))), fade)
         return up(image, self.size >> (whole + 2))  # level 0 has side 4 = 2²
 
 
@@ -189,7 +204,7 @@ class ProgressiveCritic(Growing):
         super().__init__(settings)
         channels = settings.channels
         self.from_image = nn.ModuleList(EqualisedConv(1, c, kernel=1) for c in channels)
-        self.blocks = nn.ModuleList(_Block(b, b, a) for a, b in zip(channels, channels[1:]))  # block k: level k + 1 → k
+        self.blocks = nn.ModuleList(CriticBlock(b, a) for a, b in zip(channels, channels[1:]))  # block k: level k + 1 → k
         self.mix = EqualisedConv(channels[0] + 1, channels[0])
         self.dense = EqualisedLinear(channels[0] * BASE**2, channels[0])
         self.end = EqualisedLinear(channels[0], 1, gain=1)
@@ -201,10 +216,9 @@ class ProgressiveCritic(Growing):
         whole, fade = self.reached()
         x = self._enter(images, whole)
         if fade:
-            finer = down(self.blocks[whole](self._enter(images, whole + 1)))
-            x = torch.lerp(x, finer, fade)
+            x = torch.lerp(x, self.blocks[whole](self._enter(images, whole + 1)), fade)
         for block in reversed(self.blocks[:whole]):
-            x = down(block(x))
+            x = block(x)
         x = activate(self.mix(minibatch_deviation(x)))
         return self.end(activate(self.dense(x.flatten(1))))[:, 0]
 
