@@ -133,8 +133,12 @@ clouds = pd.concat([pd.DataFrame(end[:500].numpy(), columns=["x", "y"]).assign(g
                     for game, end in {"truth": points, **ends}.items()])
 
 def draw_clouds(numbers):
-    grid = sns.relplot(numbers, x="x", y="y", col="game", s=6, height=2.2, facet_kws={"xlim": (-4.5, 4.5), "ylim": (-4.5, 4.5)})
-    return grid.set_titles("{col_name}").figure
+    figure, axes = plt.subplots(1, 5, figsize=(11, 2.5), sharex=True, sharey=True)
+    for axis, (game, part) in zip(axes, numbers.groupby("game", sort=False)):
+        axis.scatter(part["x"], part["y"], s=3)
+        axis.set(title=game, xlim=(-4.5, 4.5), ylim=(-4.5, 4.5), aspect="equal")
+        axis.title.set_fontsize("small")
+    return figure
 
 figures.publish(study, "03_clouds", clouds, draw_clouds);
 
