@@ -55,6 +55,7 @@ import torch
 from torch import nn
 from torchmetrics.functional.image import peak_signal_noise_ratio, structural_similarity_index_measure
 
+# %%
 from cmri_lib import curves, figures, protocol, results
 from cmri_lib.cohort.slices import Slices
 from cmri_lib.generators.base import batch_of
