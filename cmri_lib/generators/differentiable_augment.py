@@ -2,11 +2,11 @@
 
 Zhao et al., "Differentiable Augmentation for Data-Efficient GAN Training", NeurIPS 2020 (arXiv 2006.10738); Karras et
 al., "Training Generative Adversarial Networks with Limited Data", NeurIPS 2020 (arXiv 2006.06676). A critic that sees
-few images learns them by heart; augmenting real images and fakes alike keeps it from doing so, and as long as the
-generator could undo no augmentation by guessing it, the augmentation does not leak into what it makes.
+few images learns them by heart; augmenting real images and fakes alike keeps it from doing so. As long as images stand
+a fair chance to be seen as they are, the augmentation does not leak into what the generator makes.
 
-Both papers' flips and quarter turns are left out: a mirrored heart is situs inversus, not another heart. Small rotations
-are too, because shifts and stretches alone are separable, so warping is two products of matrices, which are fast,
+Both papers' flips and quarter turns are left out: a mirrored heart is situs inversus, not another heart. Small
+rotations are too, because shifts and stretches alone are separable, so warping is two products of matrices, which are fast,
 deterministic on every device and twice differentiable, as a gradient penalty taken before the augmentation would need.
 """
 
@@ -124,11 +124,12 @@ def stretch(images: Tensor) -> Tensor:
 
 
 def warp(images: Tensor, factor: Tensor, offset: Tensor) -> Tensor:
-    """Images (B, 1, H, H) stretched about the centre by `factor` and moved by `offset` pixels, both (2, B, 1) for rows and
-    columns; linear interpolation; beyond the edge the edge goes on."""
+    """Images (B, 1, H, H) stretched about the centre by `factor` and moved by `offset` pixels, both (2, B, 1) for rows
+    and columns; linear interpolation; beyond the edge the edge goes on."""
     side = images.shape[-1]
     place = torch.arange(side, device=images.device, dtype=images.dtype)
     middle = (side - 1) / 2
-    source = ((place - middle - offset) / factor + middle).clamp(0, side - 1)  # (2, B, side): where each pixel comes from
+    # Where each pixel comes from, (2, B, side).
+    source = ((place - middle - offset) / factor + middle).clamp(0, side - 1)
     rows, columns = (1 - (source[..., None] - place).abs()).clamp(min=0)  # (B, side, side) each: weights, rows sum to 1
     return (rows @ images[:, 0] @ columns.mT)[:, None]

@@ -25,8 +25,8 @@ BASE = 4
 
 @dataclass(frozen=True)
 class ProgressiveSettings:
-    """`channels` at 4×4, 8×8, … up to the image, which has side 4 · 2^(levels − 1); a share `growing` of the training is
-    spent on growing. The paper's equal number of images per stage would leave the full size, the only one measured, a
+    """`channels` at 4×4, 8×8, … up to the image, of side 4 · 2^(levels − 1); a share `growing` of the training is spent
+    on growing. The paper's equal number of images per stage would leave the full size, the only one measured, a
     short time of a short training."""
 
     channels: tuple[int, ...] = (64, 64, 64, 32, 16)
@@ -39,8 +39,8 @@ class ProgressiveSettings:
 
 
 class EqualisedConv(nn.Module):
-    """Convolution whose stored weights are N(0, 1) and scaled by He's constant at each use (sec. 4.1), so that Adam's steps,
-    all of one size, move every layer by the same relative amount.
+    """Convolution whose stored weights are N(0, 1) and scaled by He's constant at each use (sec. 4.1), so that Adam's
+    steps, all of one size, move every layer by the same relative amount.
 
     Args:
         inputs, outputs: channels.
@@ -85,8 +85,8 @@ def pixel_norm(x: Tensor) -> Tensor:
 
 def minibatch_deviation(x: Tensor, group: int = 4) -> Tensor:
     """(B, C, H, W) → (B, C + 1, H, W): the last plane is the standard deviation over a group of images, averaged over
-    channels and pixels (sec. 3). It tells the critic how varied a batch is. Groups of 4, or the whole batch if 4 does not
-    divide it."""
+    channels and pixels (sec. 3). It tells the critic how varied a batch is. Groups of 4, or the whole batch
+    if 4 does not divide it."""
     b, _, h, w = x.shape
     groups = x.view(-1, group, *x.shape[1:]) if b % group == 0 else x[None]  # (groups, members, C, H, W)
     deviation = (groups.var(1, unbiased=False) + 1e-8).sqrt().mean((1, 2, 3))
@@ -95,8 +95,9 @@ def minibatch_deviation(x: Tensor, group: int = 4) -> Tensor:
 
 
 def position(progress: float, levels: int, growing: float) -> float:
-    """Which level is reached when a share `progress` of the training has passed: 1 is 8×8, levels − 1 the image; 2.3 has
-    level 2 whole and level 3 faded in by 0.3 (sec. 2). Half of each level's share is steady, half fades in the next."""
+    """Which level is reached when a share `progress` of the training has passed: 1 is 8×8, levels − 1 the image; 2.3
+    has level 2 whole and level 3 faded in by 0.3 (sec. 2). Half of each level's share is steady, the other half fades in
+    the next."""
     if progress >= growing:
         return float(levels - 1)
     stage, within = divmod(progress / growing * (levels - 2), 1)
@@ -141,8 +142,8 @@ def activate(x: Tensor) -> Tensor:
 
 
 class GeneratorBlock(nn.Module):
-    """(B, inputs, H, W) → (B, outputs, 2H, 2W). The first convolution comes before the upsampling, not after it as in the
-    paper, and so costs a quarter."""
+    """(B, inputs, H, W) → (B, outputs, 2H, 2W). The first convolution comes before the upsampling, not after it as in
+    the paper, and so costs a quarter."""
 
     def __init__(self, inputs: int, outputs: int):
         super().__init__()
@@ -177,7 +178,8 @@ class ProgressiveGenerator(Growing):
         channels = settings.channels
         self.start = EqualisedLinear(latent, channels[0] * BASE**2)
         self.mix = EqualisedConv(channels[0], channels[0])
-        self.blocks = nn.ModuleList(GeneratorBlock(a, b) for a, b in zip(channels, channels[1:]))  # block k: level k → k + 1
+        # Block k leads from level k to k + 1.
+        self.blocks = nn.ModuleList(GeneratorBlock(a, b) for a, b in zip(channels, channels[1:]))
         self.to_image = nn.ModuleList(EqualisedConv(c, 1, kernel=1, gain=1) for c in channels)
 
     def forward(self, z: Tensor, batch: Batch) -> Tensor:
@@ -204,7 +206,8 @@ class ProgressiveCritic(Growing):
         super().__init__(settings)
         channels = settings.channels
         self.from_image = nn.ModuleList(EqualisedConv(1, c, kernel=1) for c in channels)
-        self.blocks = nn.ModuleList(CriticBlock(b, a) for a, b in zip(channels, channels[1:]))  # block k: level k + 1 → k
+        # Block k leads from level k + 1 to k.
+        self.blocks = nn.ModuleList(CriticBlock(b, a) for a, b in zip(channels, channels[1:]))
         self.mix = EqualisedConv(channels[0] + 1, channels[0])
         self.dense = EqualisedLinear(channels[0] * BASE**2, channels[0])
         self.end = EqualisedLinear(channels[0], 1, gain=1)

@@ -1,9 +1,9 @@
 """U5's two networks: a generator steered by styles at every resolution, and a residual critic.
 
 Karras et al., "Analyzing and Improving the Image Quality of StyleGAN", CVPR 2020 (arXiv 1912.04958), sections and
-equations cited below. Two regularisers are left out. Path-length regularisation costs a second-order pass through the
-generator, and what it buys is a latent space that is easy to invert, hardly fidelity (table 1, C to D); style mixing buys
-control of single resolutions. Neither is measured here, and the time they take is. Lazy R1 is part of the objective.
+equations cited below. Two regularisers are left out. Path-length regularisation costs a second-order pass through
+the generator, and what it buys is a latent space that is easy to invert, hardly fidelity (table 1, C to D); style
+mixing buys control of single resolutions. Neither is measured here, and the time they take is. Lazy R1 is part of the objective.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from cmri_lib.networks.progressive import (BASE, EqualisedConv, EqualisedLinear,
 
 @dataclass(frozen=True)
 class StyleGANSettings:
-    """`channels` at 4×4, 8×8, … up to the image, which has side 4 · 2^(levels − 1); `style` numbers in w, made from z by
+    """`channels` at 4×4, 8×8, … up to the image, of side 4 · 2^(levels − 1); `style` numbers in w, made from z by
     `mapping` layers that learn at `mapping_rate` of the others' rate."""
 
     channels: tuple[int, ...] = (64, 64, 64, 32, 16)
@@ -53,9 +53,9 @@ class Mapping(nn.Module):
 
 
 class ModulatedConv(nn.Module):
-    """Convolution whose weights are scaled per input channel by the style (eq. 1) and, if `demodulate`, per output channel
-    to unit norm (eq. 3). Scaling what goes in and what comes out is the same as scaling the weights of each sample, and
-    faster than a convolution in as many groups as there are samples."""
+    """Convolution whose weights are scaled per input channel by the style (eq. 1) and, if `demodulate`, per output
+    channel to unit norm (eq. 3). Scaling what goes in and what comes out is the same as scaling the weights of each
+    sample, and faster than a convolution in as many groups as there are samples."""
 
     def __init__(self, inputs: int, outputs: int, style: int, kernel: int = 3, demodulate: bool = True):
         super().__init__()
