@@ -37,7 +37,7 @@ def test_equalised_layers_keep_the_variance_whatever_their_size() -> None:
 
 
 def test_equalised_rate_is_the_relative_speed_of_learning() -> None:
-    """A step of Adam moves every stored weight by the learning rate; what the layer uses moves by that times `scale`."""
+    """A step of Adam moves every stored weight by the learning rate; what the layer uses moves by `scale` of it."""
     moved = {}
     for rate in (1.0, 0.01):
         layer = pg.EqualisedLinear(64, 64, rate=rate)

@@ -96,8 +96,8 @@ def minibatch_deviation(x: Tensor, group: int = 4) -> Tensor:
 
 def position(progress: float, levels: int, growing: float) -> float:
     """Which level is reached when a share `progress` of the training has passed: 1 is 8×8, levels − 1 the image; 2.3
-    has level 2 whole and level 3 faded in by 0.3 (sec. 2). Half of each level's share is steady, the other half fades in
-    the next."""
+    has level 2 whole and level 3 faded in by 0.3 (sec. 2). Half of each level's share is steady, in the other
+    half the next one fades in."""
     if progress >= growing:
         return float(levels - 1)
     stage, within = divmod(progress / growing * (levels - 2), 1)

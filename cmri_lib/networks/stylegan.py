@@ -3,7 +3,8 @@
 Karras et al., "Analyzing and Improving the Image Quality of StyleGAN", CVPR 2020 (arXiv 1912.04958), sections and
 equations cited below. Two regularisers are left out. Path-length regularisation costs a second-order pass through
 the generator, and what it buys is a latent space that is easy to invert, hardly fidelity (table 1, C to D); style
-mixing buys control of single resolutions. Neither is measured here, and the time they take is. Lazy R1 is part of the objective.
+mixing buys control of single resolutions. Neither is measured here, and the time they take is. Lazy R1 is part of the
+objective.
 """
 
 from __future__ import annotations
