@@ -7,7 +7,7 @@ a fair chance to be seen as they are, the augmentation does not leak into what t
 
 Both papers' flips and quarter turns are left out: a mirrored heart is situs inversus, not another heart. Small
 rotations are too, because shifts and stretches alone are separable, so warping is two products of matrices, which are
-fast, deterministic on every device and twice differentiable, as a gradient penalty taken before the augmentation would need.
+fast, deterministic on every device and twice differentiable, as a gradient penalty before the augmentation would need.
 """
 
 from __future__ import annotations
