@@ -137,7 +137,6 @@ class TokenTransformer(nn.Module):
         if width % area:
             raise ParameterError(f"{width}", field="width", remedy=f"use a multiple of patch² = {area}")
         self.embed = nn.Embedding(codes + 1, width // area)
-        nn.init.normal_(self.embed.weight, std=0.02)
         self.drop = nn.Dropout(settings.dropout)
         self.blocks = nn.Sequential(*(
             nn.TransformerEncoderLayer(width, settings.heads, 4 * width, settings.dropout, "gelu", batch_first=True,
