@@ -36,14 +36,14 @@
 # $$ \mathcal L_D = \mathbb E\, D(G(z)) - \mathbb E\, D(x) + \lambda\, \mathbb E \bigl(\|\nabla D(\hat x)\| - 1\bigr)^2, \qquad \mathcal L_G = -\mathbb E\, D(G(z)) . $$
 #
 # **R1** (Mescheder et al. 2018, eq. 9) instead flattens the critic where the real images are, so that it comes to rest when the
-# generator is right: $\tfrac{\gamma}{2}\, \mathbb E \|\nabla D(x)\|^2$. Without either, a critic of a thousand images learns them by heart and the
-# generator follows noise.
+# generator is right: $\tfrac{\gamma}{2}\, \mathbb E \|\nabla D(x)\|^2$. A critic that has learnt its thousand images by heart has
+# nothing left to teach; penalties and augmentation put that off.
 #
 # | system | loss | what makes it that system |
 # |---|---|---|
 # | U2 | non-saturating, R1 | strided convolutions, batch norm in the generator (Radford et al. 2016) |
-# | U3 | Wasserstein, gradient penalty | residual networks; the critic moves more often (Gulrajani et al. 2017) |
-# | U4 | Wasserstein, gradient penalty, drift | both networks grow from 4² to full size while they learn (Karras et al. 2018) |
+# | U3 | Wasserstein, gradient penalty | residual networks; one critic step per generator step, for a short training (Gulrajani et al. 2017 take five) |
+# | U4 | Wasserstein, gradient penalty, drift | both networks grow from 8² to full size while they learn (Karras et al. 2018) |
 # | U5 | non-saturating, lazy R1 | a mapped style modulates every layer; what the critic sees is augmented as often as it overfits (Karras et al. 2020) |
 
 # %% tags=["parameters"]
