@@ -228,7 +228,7 @@ seen.groupby("vendor")[["dice_LV", "dice_Myo", "dice_RV", "dice_mean"]].mean().r
 # %%
 rows = [row | {"ceiling": 1.0 if "dice" in row["metric"] else 0.0} for row in adherence(test, test, segmenter, seed=study.seed)]
 scores = results.write_scores(study, "01_cohort", rows, system="real", family="real", conditioning="none", seeds=1)
-figures.publish(study, "01_segmenter", scores, lambda t: figures.score_plot(t, metric=None, x="system"))
+figures.publish(study, "01_segmenter", scores, figures.score_plot)
 scores[["metric", "value", "low", "high", "n", "floor"]].round(3)
 
 # %% [markdown]
