@@ -11,6 +11,7 @@ from collections.abc import Iterable, Mapping
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
+import seaborn as sns
 from matplotlib.figure import Figure
 
 from cmri_lib import protocol
@@ -116,10 +117,11 @@ def draw(numbers: pd.DataFrame) -> Figure:
         part = numbers[(numbers["curve"] == curve) & (numbers["metric"] == metric)]
         lines = part.assign(line=part["system"] + part["sampler"].map(lambda s: f" {s}" if isinstance(s, str) else ""))
         several = lines["line"].nunique()
+        colours = sns.color_palette("husl" if several > 8 else None, several)
         for place, (label, line) in enumerate(lines.groupby("line", sort=False)):
             spread = np.clip([line["value"] - line["low"], line["high"] - line["value"]], 0, None)
             shift = 1 + 0.03 * (place - several / 2)  # so that intervals do not hide each other
-            axis.errorbar(line["x"] * shift, line["value"], yerr=spread, marker="o", capsize=2, label=label)
+            axis.errorbar(line["x"] * shift, line["value"], yerr=spread, marker="o", ms=4, capsize=2, color=colours[place], label=label)
         axis.axhline(part["floor"].mean(), ls="--", color="gray")
         axis.set(xscale="log", xlabel=LABELS[curve], title=metric)
         ticks = sorted(set(part["x"]))
@@ -127,5 +129,6 @@ def draw(numbers: pd.DataFrame) -> Figure:
         axis.minorticks_off()
         if metric.startswith("kid"):
             axis.set_yscale("symlog", linthresh=0.1)
+            axis.set_ylim(bottom=-0.1)  # an unbiased estimate of 0 falls below it now and then
     axes[0, -1].legend(fontsize="x-small", loc="upper left", bbox_to_anchor=(1, 1))
     return figure

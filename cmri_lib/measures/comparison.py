@@ -12,7 +12,7 @@ for the two sets (`statistics`: functions of how often each slice is drawn). Eve
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -85,7 +85,8 @@ class Measure:
 
 
 def compare(real: Slices, synthetic: Slices, measure: Measure, *, reference_real: Slices | None = None,
-            training: Slices | None = None, seed: int = 0, resamples: int = 500, repeats: int = 20
+            training: Slices | None = None, seed: int = 0, resamples: int = 500, repeats: int = 20,
+            floor: Mapping[str, Score] | None = None, ceiling: Mapping[str, float] | None = None
             ) -> list[dict[str, object]]:
     """All metrics of `measure` for `synthetic` against `real`, as tidy rows with intervals, floor and ceiling.
 
@@ -98,6 +99,7 @@ def compare(real: Slices, synthetic: Slices, measure: Measure, *, reference_real
         training: training slices, for the ceiling; without them it is the metrics' bound.
         resamples: bootstrap draws of patients.
         repeats: random choices of patients behind each floor and ceiling, which are their means.
+        floor, ceiling: from `floors` and `ceilings` at this number of samples, if known already.
 
     Returns:
         One row per metric; n is the number of slices of the smaller set. Where both signs are faults (`Metric.better`
@@ -109,9 +111,11 @@ def compare(real: Slices, synthetic: Slices, measure: Measure, *, reference_real
     """
     refuse_too_few(min(len(real), len(synthetic)))
     x, y = measure.of(real), measure.of(synthetic)
-    floor = floors(real, len(synthetic), measure, reference_real=reference_real, seed=seed, repeats=repeats)
-    ceiling = {m.name: m.bound for m in measure.metrics}
-    if training is not None:
+    if floor is None:
+        floor = floors(real, len(synthetic), measure, reference_real=reference_real, seed=seed, repeats=repeats)
+    if ceiling is None and training is None:
+        ceiling = {m.name: m.bound for m in measure.metrics}
+    elif ceiling is None:
         ceiling = ceilings(real, training, len(synthetic), measure, seed=seed, repeats=repeats)
     rows = []
     for metric, statistic in zip(measure.metrics, measure.statistics(x, y)):
