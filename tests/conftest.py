@@ -1,4 +1,4 @@
-"""Small sets of slices that tests share; no test needs a network, a GPU or more than a few seconds of training."""
+"""Small sets of slices, and a small network, that tests share; no test needs a network, a GPU or more than a few seconds of training."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from torch import Tensor, nn
 
 from cmri_lib.cohort.slices import Slices
 
@@ -42,3 +43,14 @@ def discs(patients: int = 8, per_patient: int = 4, size: int = 32, seed: int = 0
                          "level": ("apical", "mid", "basal")[k % 3], "height": k / max(1, per_patient - 1), "index": k,
                          "spacing": 3.0, "slice_mm": 10.0, "source": "real"})
     return Slices(np.stack(images)[:, None].astype(np.float32), np.stack(masks), pd.DataFrame(rows))
+
+
+class Small(nn.Module):
+    """A perceptron on (x, t), the network of one-dimensional toys."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.layers = nn.Sequential(nn.Linear(2, 64), nn.SiLU(), nn.Linear(64, 64), nn.SiLU(), nn.Linear(64, 1))
+
+    def forward(self, x: Tensor, t: Tensor, batch: dict) -> Tensor:
+        return self.layers(torch.cat([x, t[:, None]], 1))

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from conftest import discs
+from conftest import Small, discs
 from diffusers import DDIMScheduler, DDPMScheduler, DPMSolverMultistepScheduler
 from torch import Tensor, nn
 
@@ -94,17 +94,6 @@ def test_ancestral_sampling_has_the_moments_of_its_recursion() -> None:
     made = end_of(diffusion, x, "ddpm", times)
     assert made.mean().item() == pytest.approx(mean, abs=0.01) and made.std().item() == pytest.approx(variance**0.5, abs=0.01)
     assert variance**0.5 < SPREAD - 0.03  # few ancestral steps lose variance
-
-
-class Small(nn.Module):
-    """A perceptron on (x, t)."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.layers = nn.Sequential(nn.Linear(2, 64), nn.SiLU(), nn.Linear(64, 64), nn.SiLU(), nn.Linear(64, 1))
-
-    def forward(self, x: Tensor, t: Tensor, batch: dict) -> Tensor:
-        return self.layers(torch.cat([x, t[:, None]], 1))
 
 
 @pytest.mark.parametrize(("prediction", "weighting"), [("epsilon", "none"), ("v", "none"), ("sample", "min-snr")])

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from conftest import discs
+from conftest import Small, discs
 from torch import Tensor, nn
 
 from cmri_lib.errors import ParameterError, SplitError
@@ -39,17 +39,6 @@ class Tangent(nn.Module):
 
     def forward(self, x: Tensor, t: Tensor, batch: dict) -> Tensor:
         return 1 + x.square()
-
-
-class Small(nn.Module):
-    """A perceptron on (x, t)."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.layers = nn.Sequential(nn.Linear(2, 64), nn.SiLU(), nn.Linear(64, 64), nn.SiLU(), nn.Linear(64, 1))
-
-    def forward(self, x: Tensor, t: Tensor, batch: dict) -> Tensor:
-        return self.layers(torch.cat([x, t[:, None]], 1))
 
 
 def exact_end(x0: Tensor) -> Tensor:
