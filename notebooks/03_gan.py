@@ -43,7 +43,7 @@
 # |---|---|---|
 # | U2 | non-saturating, R1 | strided convolutions, batch norm in the generator (Radford et al. 2016) |
 # | U3 | Wasserstein, gradient penalty | residual networks; one critic step per generator step, for a short training (Gulrajani et al. 2017 take five) |
-# | U4 | Wasserstein, gradient penalty, drift | both networks grow from 8² to full size while they learn (Karras et al. 2018) |
+# | U4 | non-saturating, lazy R1 | both networks grow from 8² to full size while they learn (Karras et al. 2018) |
 # | U5 | non-saturating, lazy R1 | a mapped style modulates every layer; what the critic sees is augmented as often as it overfits (Karras et al. 2020) |
 
 # %% tags=["parameters"]
@@ -171,8 +171,8 @@ figures.publish(study, "03_training", losses[["system", "images", "loss_critic",
 
 # %% [markdown]
 # **Reading.** These losses do not measure quality, and do not fall: each is relative to an opponent that learns as well. What they tell is
-# whether the game is alive. A non-saturating critic that cannot tell anything rests at $2 \log 2 \approx 1.39$ (U2, U5); one near zero has
-# won and teaches nothing. A Wasserstein critic (U3, U4) reports, with its sign turned, how far apart real and fake still are. U4's
+# whether the game is alive. A non-saturating critic that cannot tell anything rests at $2 \log 2 \approx 1.39$ (U2, U4, U5); one near zero has
+# won and teaches nothing. A Wasserstein critic (U3) reports, with its sign turned, how far apart real and fake still are. U4's
 # losses jump where its networks grow.
 
 # %%
