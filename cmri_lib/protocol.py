@@ -146,7 +146,7 @@ def cost_rows(study: Study, system: System, generator: Generator, conditions: Sl
     """Cost rows of a trained system: what its training took, and what a sample takes at `images` at once."""
     log = pd.read_csv(training_folder(study, system) / "log.csv")
     some = conditions.take(np.arange(images) % len(conditions))
-    batch = {k: v.to(generator.device) for k, v in batch_of(some).items()}
+    batch = {k: v.to(generator.device) for k, v in batch_of(some, generator.conditioning.fields).items()}
     noise = torch.randn(images, *generator.noise_shape(conditions.size)).to(generator.device)
     rows = cost(lambda n: generator.sample(noise[:n], {k: v[:n] for k, v in batch.items()}), generator, images=images,
                 evaluations=generator.nfe, images_seen=int(log["images"].iloc[-1]),

@@ -204,12 +204,13 @@ figures.publish(study, "06_curves_compute", by["images"], curves.draw)
 figures.publish(study, "06_curves_patients", by["patients"], curves.draw);
 
 # %% [markdown]
-# **Equal quality** instead of equal compute: what it took each system to come as near to real patients as the worst of them all did
-# at its end. Snapshots are coarse, a few per training, and their learning rate had not come down yet, so these are upper bounds.
+# **Equal quality** instead of equal compute: what it took each system to come as near to real patients as the median system did at its
+# end; empty where it never did. Snapshots are coarse, a few per training, and their learning rate had not come down yet, so
+# these are upper bounds.
 
 # %%
 final = table[(table["metric"] == "kid_study") & table["system"].isin(free)]
-quality = claims.time_to_quality(by["images"], float(final["value"].max()))
+quality = claims.time_to_quality(by["images"], float(final["value"].median()))
 quality.to_csv(study.results / "06_equal_quality.csv", index=False, float_format="%.5g")
 quality.round(3)
 

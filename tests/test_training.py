@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import random
 import signal
@@ -20,6 +21,7 @@ from cmri_lib.training import Augment, Trainable, TrainSettings, train
 from cmri_lib.training.checkpoint import load_weights, read_tensors
 from cmri_lib.training.fingerprint import _syntax, training_fingerprint
 from cmri_lib.training.loop import mixed_seed
+from cmri_lib.training.muon import orthogonal
 
 SCRIPT = Path(__file__).parent / "train_small.py"
 
@@ -111,6 +113,47 @@ def test_killed_three_times_ends_in_the_same_weights(tmp_path: Path) -> None:
     pd.testing.assert_frame_equal(*logs)
 
 
+class Blur(Trainable):
+    """A convolution that learns to blur; its power fails at batch `last`."""
+
+    def __init__(self, last: float = math.inf) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.layers = nn.Sequential(nn.Conv2d(1, 4, 3, padding=1), nn.GroupNorm(2, 4), nn.Conv2d(4, 1, 3, padding=1))
+        self.left = [last]
+
+    def loss(self, batch: dict, player: str) -> torch.Tensor:
+        self.left[0] -= 1
+        if self.left[0] < 0:
+            raise InterruptedError
+        return (self.layers(batch["x"]) - nn.functional.avg_pool2d(batch["x"], 3, 1, 1)).square().mean()
+
+
+@pytest.mark.parametrize("optimiser", ["adamw", "muon"])
+def test_interrupted_between_checkpoints_ends_in_the_same_weights(tmp_path: Path, optimiser: str) -> None:
+    settings = TrainSettings(steps=60, optimiser=optimiser, learning_rate=0.02, ema=0.9, checkpoint_every=7, log_every=10)
+    data = {"x": torch.randn(16, 1, 8, 8, generator=torch.Generator().manual_seed(1))}
+    log = train(Blur(), data, settings, tmp_path / "whole")
+    with pytest.raises(InterruptedError):
+        train(Blur(last=40), data, settings, tmp_path / "broken")
+    resumed = Blur(last=30)  # 25 steps are left after the checkpoint at 35
+    train(resumed, data, settings, tmp_path / "broken")
+    whole = read_tensors(tmp_path / "whole" / "weights.safetensors")
+    assert all(torch.equal(whole[k], v) for k, v in resumed.state_dict().items())
+    assert resumed.left == [5] and log["loss_model"].iloc[-1] < 0.2 * log["loss_model"].iloc[0]
+
+
+@pytest.mark.parametrize("shape", [(16, 144), (64, 1152), (96, 24), (1, 9)])
+def test_muon_moves_all_directions_alike(shape: tuple[int, int]) -> None:
+    gradient = torch.randn(shape, generator=torch.Generator().manual_seed(0))
+    u, _, vh = torch.linalg.svd(gradient, full_matrices=False)
+    found = orthogonal(gradient)
+    values = torch.linalg.svdvals(found)
+    assert 0.6 < values.min() and values.max() < 1.25
+    off = (u.T @ found @ vh.T).fill_diagonal_(0)  # the same singular vectors as the gradient's
+    assert off.abs().max() < 1e-4
+
+
 class TwoPlayers(Trainable):
     """min over x, max over y of x² + 2xy − y²: saddle at the origin."""
 
@@ -158,6 +201,8 @@ def test_bad_input_is_refused(tmp_path: Path) -> None:
         train(Line(), {"x": torch.zeros(3, 1), "y": torch.zeros(2, 1)}, TrainSettings(steps=1), tmp_path)
     with pytest.raises(ParameterError, match="steps"):
         TrainSettings(steps=0)
+    with pytest.raises(ParameterError, match="sgd"):
+        TrainSettings(steps=1, optimiser="sgd")
     with pytest.raises(DataError, match="loss became"):
         train(Line(), {"x": torch.full((4, 1), torch.inf), "y": torch.zeros(4, 1)}, TrainSettings(steps=1), tmp_path)
     (tmp_path / "weights.safetensors").write_bytes(b"not weights")

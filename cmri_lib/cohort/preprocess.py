@@ -8,6 +8,7 @@ training patients, and `preprocess` refuses what was learnt on others. Masks are
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -20,7 +21,7 @@ from cmri_lib.cohort.detector import Detector
 from cmri_lib.cohort.intensity import (Landmarks, clip_percentiles, correct_bias_field, minmax, standard_scale,
                                        standardise, zscore)
 from cmri_lib.cohort.resample import Window, label_shares, middle, resample_image, resample_labels
-from cmri_lib.cohort.slices import COLUMNS, SPLITS, Slices
+from cmri_lib.cohort.slices import COLUMNS, COVARIATES, SPLITS, Slices
 from cmri_lib.errors import DataError, ParameterError, SplitError
 
 #: Thirds of the labelled height of a ventricle, from apex to base.
@@ -117,7 +118,7 @@ def preprocess(cases: Sequence[Case], settings: PreprocessSettings, *, split: Ma
                         remedy="widen preprocess.levels and preprocess.field_of_view, or add patients")
     images, masks = (np.concatenate([part[i] for part in parts]) for i in (1, 2))
     known = all(part[3] is not None for part in parts)
-    return Slices(images[:, None], masks, pd.DataFrame(rows, columns=list(COLUMNS)),
+    return Slices(images[:, None], masks, pd.DataFrame(rows, columns=[*COLUMNS, *COVARIATES]),
                   np.concatenate([part[3] for part in parts]) if known else None)
 
 
@@ -250,7 +251,13 @@ def _row(case: Case, split: str, phase: str, z: int, height: float, window: Wind
     return {"patient": case.patient, "scan": case.scan, "split": split, "dataset": case.dataset,
             "vendor": case.vendor, "centre": case.centre, "disease": case.disease, "phase": phase,
             "level": level(height), "height": height, "index": z, "spacing": window.spacing,
-            "slice_mm": case.spacing[0], "source": "real"}
+            "slice_mm": case.spacing[0], "source": "real", **_covariates(case)}
+
+
+def _covariates(case: Case) -> dict[str, float]:
+    """`COVARIATES` as the cohort's table gives them, in whatever case; NaN where it does not."""
+    known = {name.lower(): value for name, value in case.covariates.items()}
+    return {name: float(known[name]) if _number(known.get(name)) else math.nan for name in COVARIATES}
 
 
 def _check_split(cases: Sequence[Case], split: Mapping[str, str]) -> None:

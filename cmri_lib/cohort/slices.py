@@ -22,6 +22,8 @@ from cmri_lib.errors import DataError, SplitError
 #: distance between slices; `source` is "real" or the id of the system that made the slice.
 COLUMNS = ("patient", "scan", "split", "dataset", "vendor", "centre", "disease", "phase", "level", "height", "index",
            "spacing", "slice_mm", "source")
+#: Further columns that preprocessing fills where the cohort's table knows them: years, kg/m²; NaN where it does not.
+COVARIATES = ("age", "bmi")
 SPLITS = ("train", "validation", "test", "holdout")
 
 
@@ -119,7 +121,8 @@ class Slices:
                 raise DataError("no such file", file=folder / name, remedy="run the notebook that makes it (dvc repro)")
         arrays = load_file(folder / "slices.safetensors")
         identifiers = {c: str for c in ("patient", "scan", "vendor", "centre", "disease", "dataset", "source")}
-        table = pd.read_csv(folder / "slices.csv", dtype=identifiers, keep_default_na=False, na_values={})
+        table = pd.read_csv(folder / "slices.csv", dtype=identifiers, keep_default_na=False,
+                            na_values={c: [""] for c in COVARIATES})
         return cls(arrays["images"], arrays["masks"], table, arrays.get("tissues"))
 
 

@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 import torch
@@ -14,7 +14,8 @@ from torch import Tensor
 from tqdm import tqdm
 
 from cmri_lib.cohort.slices import Slices
-from cmri_lib.errors import SplitError
+from cmri_lib.cohort.vocabulary import NUMBERS, UNKNOWN, VOCABULARY, encode, numbers
+from cmri_lib.errors import DataError, SplitError
 from cmri_lib.networks.conditioning import Batch, Conditioning
 from cmri_lib.training.loop import Trainable, mixed_seed
 
@@ -69,18 +70,33 @@ def more_noise(noise: Tensor) -> Iterator[Tensor]:
         yield torch.stack([torch.randn(noise.shape[1:], generator=g) for g in streams]).to(noise)
 
 
-def batch_of(slices: Slices) -> Batch:
-    """The tensors a generator trains on: image (N, 1, H, W) float32, mask (N, H, W) uint8, tissues if known."""
-    tensors = {"image": torch.from_numpy(slices.images), "mask": torch.from_numpy(slices.masks)}
-    return tensors | ({} if slices.tissues is None else {"tissues": torch.from_numpy(slices.tissues)})
+def batch_of(slices: Slices, fields: Sequence[str] = ("mask",)) -> Batch:
+    """The tensors a generator trains on: image (N, 1, H, W) float32 and the `fields` that are asked for: mask, tissues
+    (N, H, W) uint8, words (N,) int64 codes of `VOCABULARY`, numbers (N,) float32 of `NUMBERS`.
+
+    Raises:
+        DataError: on a field that these slices do not have.
+    """
+    tensors = {"image": torch.from_numpy(slices.images)}
+    return tensors | {field: torch.from_numpy(_field(slices, field)) for field in fields}
+
+
+def _field(slices: Slices, name: str) -> np.ndarray:
+    if name == "mask":
+        return slices.masks
+    if name == "tissues" and slices.tissues is not None:
+        return slices.tissues
+    if name in slices.table and name in (*VOCABULARY, *NUMBERS):
+        return encode(slices.table, name) if name in VOCABULARY else numbers(slices.table, name)
+    raise DataError("these slices do not have it", field=name, remedy="condition on what the cohort knows")
 
 
 def training_batch(slices: Slices, conditioning: Conditioning) -> Batch:
-    """`batch_of` with only what `conditioning` reads. Refuses test and hold-out patients (SplitError)."""
+    """`batch_of` with what `conditioning` reads. Refuses test and hold-out patients (SplitError)."""
     if wrong := sorted(set(slices.table["split"]) - set(LEARN_FROM)):
         raise SplitError(f"slices of {wrong} offered for training", field="split",
                          remedy='train on slices.where(split="train")')
-    return {k: v for k, v in batch_of(slices).items() if k in ("image", *conditioning.fields)}
+    return batch_of(slices, conditioning.fields)
 
 
 @torch.no_grad()
@@ -88,8 +104,8 @@ def draw(generator: Generator, conditions: Slices, source: str, *, seed: int = 0
          **choices: object) -> Slices:
     """One synthetic slice for every slice of `conditions`, whose masks and metadata it inherits.
 
-    The noise of sample i depends on (seed, i) alone, so neither batch size nor device changes what is drawn. An
-    unconditional generator has no mask to follow: its samples get an empty one, and each counts as its own patient.
+    The noise of sample i depends on (seed, i) alone, so neither batch size nor device changes what is drawn. Samples of a
+    generator that is told no mask get an empty one, and each counts as its own patient.
 
     Args:
         source: the system's id, for the table.
@@ -97,7 +113,8 @@ def draw(generator: Generator, conditions: Slices, source: str, *, seed: int = 0
         batch: images evaluated at once; small ones are faster on a CPU.
         choices: for `Generator.sample`, e.g. ``steps=4``.
     """
-    given = {k: v for k, v in batch_of(conditions).items() if k in generator.conditioning.fields}
+    fields = generator.conditioning.fields
+    given = {field: values for field, values in batch_of(conditions, fields).items() if field != "image"}
     generator.eval()
     images = []
     for start in tqdm(range(0, len(conditions), batch), desc=f"draw {source}", mininterval=2.0, unit="batch"):
@@ -106,20 +123,17 @@ def draw(generator: Generator, conditions: Slices, source: str, *, seed: int = 0
         noise = torch.stack([_noise(mixed_seed(seed, i), shape) for i in rows]).to(generator.device)
         part = {k: v[start:start + batch].to(generator.device) for k, v in given.items()}
         images.append(generator.sample(noise, part, **choices).clamp(-1, 1).float().cpu().numpy())
-    return _as_slices(np.concatenate(images), conditions, source, bool(generator.conditioning.fields))
+    return _as_slices(np.concatenate(images), conditions, source, fields)
 
 
 def _noise(seed: int, shape: tuple[int, ...]) -> Tensor:
     return torch.randn(shape, generator=torch.Generator().manual_seed(seed))
 
 
-def _as_slices(images: np.ndarray, conditions: Slices, source: str, conditional: bool) -> Slices:
-    if conditional:
-        table = conditions.table.assign(source=source)
-        return Slices(images, conditions.masks, table, conditions.tissues)
+def _as_slices(images: np.ndarray, conditions: Slices, source: str, fields: Sequence[str]) -> Slices:
+    if {"mask", "tissues"} & set(fields):
+        return Slices(images, conditions.masks, conditions.table.assign(source=source), conditions.tissues)
     names = [f"synthetic-{i:05d}" for i in range(len(images))]
-    table = conditions.table.assign(source=source, patient=names, scan=names,
-                                    vendor="unknown", disease="unknown", phase="unknown", level="unknown")
+    not_told = {word: UNKNOWN for word in VOCABULARY if word not in fields}
+    table = conditions.table.assign(source=source, patient=names, scan=names, **not_told)
     return Slices(images, np.zeros_like(conditions.masks), table)
-
-

@@ -29,7 +29,8 @@ class GANSettings:
     `gradient_penalty` is λ of WGAN-GP and `r1` is γ of R1, 0 for none; R1 is computed at every `r1_every`-th step, times
     `r1_every` (lazy regularisation, Karras et al. 2020, sec. 3.1); the critic moves `critic_steps` times for each
     step of the generator; `drift` weighs the critic's squared output on real images, which a Wasserstein loss leaves
-    free (Karras et al. 2018, app. A.1); `augment` is what both kinds of image pass through before the critic sees them.
+    free (Karras et al. 2018, app. A.1); `augment` is what both kinds of image pass through before the critic sees them;
+    `reconstruction` weighs the absolute difference to the real image of the same mask (Isola et al. 2017, eq. 4).
     """
 
     loss: Literal["non-saturating", "wasserstein", "hinge"] = "non-saturating"
@@ -39,6 +40,7 @@ class GANSettings:
     r1_every: int = 1
     critic_steps: int = 1
     drift: float = 0.0
+    reconstruction: float = 0.0
     augment: Literal["none", "diffaug", "ada"] = "none"
     ada_target: float = 0.6
 
@@ -46,7 +48,7 @@ class GANSettings:
         for name in ("latent", "r1_every", "critic_steps"):
             if getattr(self, name) < 1:
                 raise ParameterError(f"{getattr(self, name)} is not positive", field=name, remedy="give at least 1")
-        for name in ("gradient_penalty", "r1", "drift"):
+        for name in ("gradient_penalty", "r1", "drift", "reconstruction"):
             if getattr(self, name) < 0:
                 raise ParameterError(f"{getattr(self, name)} is negative", field=name, remedy="give 0 for none")
 
@@ -56,7 +58,7 @@ class GAN(Generator):
 
     Args:
         generator: (z (B, latent), batch) → images (B, 1, H, W). Further keywords are choices of sampling.
-        critic: (images, batch) → logits (B,), higher for what looks real.
+        critic: (images, batch) → logits, higher for what looks real: (B,), or (B, n) from a critic that judges n patches.
         conditioning: the one that both networks use.
         settings: the objective.
 
@@ -98,18 +100,22 @@ class GAN(Generator):
         return self.generator(noise, batch, **choices)
 
     def _make(self, batch: Batch) -> Tensor:
-        """As many fakes as there are real images, seen as the critic sees them."""
+        """As many fakes as there are real images."""
         z = torch.randn(len(batch["image"]), self.settings.latent, device=batch["image"].device)
-        return self.augment(self.generator(z, batch))
+        return self.generator(z, batch)
 
     def _generator_loss(self, batch: Batch) -> Tensor:
+        fake = self._make(batch)
         with frozen(self.critic):
-            logits = self.critic(self._make(batch), batch).float()
-        return generator_loss(self.settings.loss, logits)
+            logits = self.critic(self.augment(fake), batch).float()
+        loss = generator_loss(self.settings.loss, logits)
+        if self.settings.reconstruction:
+            loss = loss + self.settings.reconstruction * F.l1_loss(fake, batch["image"])
+        return loss
 
     def _critic_loss(self, batch: Batch) -> Tensor:
         with torch.no_grad():
-            fake = self._make(batch)
+            fake = self.augment(self._make(batch))
         with_r1 = self.settings.r1 > 0 and self.penalise
         real = self.augment(batch["image"]).detach().requires_grad_(with_r1)
         logits = self.critic(real, batch).float()

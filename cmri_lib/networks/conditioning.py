@@ -1,7 +1,8 @@
 """Ways in: how what we know of a slice (mask, vendor, …) enters a network.
 
-A denoiser, flow or adversarial generator holds one `Conditioning` and asks it for planes to concatenate to its input.
-A conditioning reads named fields of the batch; it does not know what network it serves.
+A denoiser, flow or adversarial generator holds one `Conditioning` and asks it for what it can take: planes to concatenate
+to its input, regions that modulate its normalisation (SPADE), a vector beside the time, tokens to attend to. A
+conditioning reads named fields of the batch; it does not know what network it serves.
 """
 
 from __future__ import annotations
@@ -12,6 +13,9 @@ from torch import Tensor, nn
 
 Batch = dict[str, Tensor]
 
+#: What stands in a label map where nothing is known, not even that it is background.
+UNKNOWN_LABEL = 255
+
 
 class Conditioning(nn.Module):
     """No condition at all; the base of every other.
@@ -19,15 +23,34 @@ class Conditioning(nn.Module):
     Attributes:
         name: what the results tables call it.
         fields: the batch entries it reads.
-        channels: number of planes that `planes` adds to the network's input.
+        channels, regions, width, context: channels of what `planes`, `maps`, `vector` and `tokens` give; 0 for nothing.
     """
 
     name = "none"
     fields: tuple[str, ...] = ()
     channels = 0
+    regions = 0
+    width = 0
+    context = 0
+
+    def seen(self, batch: Batch) -> Batch:
+        """The batch as a network that is being trained may see it; conditions that learn to do without hide some here."""
+        return batch
 
     def planes(self, batch: Batch) -> Tensor | None:
         """(B, channels, H, W) to concatenate to the input, or None."""
+        return None
+
+    def maps(self, batch: Batch) -> Tensor | None:
+        """(B, regions, H, W) from which SPADE layers read scale and shift, or None."""
+        return None
+
+    def vector(self, batch: Batch) -> Tensor | None:
+        """(B, width) to add, after a linear layer, to the embedding of the time, or None."""
+        return None
+
+    def tokens(self, batch: Batch) -> Tensor | None:
+        """(B, n, context) for cross-attention, or None."""
         return None
 
 
@@ -46,5 +69,11 @@ class ConcatMask(Conditioning):
         self.channels = labels
 
     def planes(self, batch: Batch) -> Tensor:
-        one_hot = F.one_hot(batch["mask"].long(), self.channels)  # (B, H, W, labels)
-        return one_hot.movedim(-1, 1).to(torch.get_default_dtype())
+        return one_hot(batch["mask"], self.channels)
+
+
+def one_hot(labels: Tensor, count: int) -> Tensor:
+    """Label map (B, H, W) → (B, count, H, W); zeros where it is `UNKNOWN_LABEL`."""
+    known = labels != UNKNOWN_LABEL
+    planes = F.one_hot(labels.long().masked_fill(~known, 0), count).movedim(-1, 1)  # (B, count, H, W)
+    return (planes * known[:, None]).to(torch.get_default_dtype())

@@ -5,11 +5,19 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import torch
-from monai.networks.nets import DiffusionModelUNet
+from monai.networks.nets import DiffusionModelUNet, SPADEDiffusionModelUNet
 from torch import Tensor, nn
 
 from cmri_lib.errors import ParameterError
 from cmri_lib.networks.conditioning import Batch, Conditioning
+
+#: The sinusoidal embedding of time expects diffusion's 0 … 1000.
+TIMES = 1000.0
+#: Channels of the small network that turns a label map into scale and shift; the paper's 128 would cost more than the rest.
+HIDDEN = 16
+
+#: Residuals for the skip connections, finest first, and for the middle.
+Control = tuple[tuple[Tensor, ...], Tensor]
 
 
 @dataclass(frozen=True)
@@ -27,7 +35,8 @@ class Denoiser(nn.Module):
 
     Args:
         settings: sizes.
-        conditioning: its planes are concatenated to the input.
+        conditioning: its planes are concatenated to the input, its maps modulate the decoder's normalisation (SPADE, Park et
+            al. 2019), its vector is added to the embedding of the time, its tokens are attended to at the lowest level.
         channels: image channels (1 in pixel space).
     """
 
@@ -37,13 +46,28 @@ class Denoiser(nn.Module):
             raise ParameterError(f"{settings.channels}", field="channels", remedy="use multiples of 8 (group norm)")
         self.conditioning = conditioning
         levels = len(settings.channels)
-        self.unet = DiffusionModelUNet(
+        kind, ways_in = DiffusionModelUNet, {}
+        if conditioning.regions:
+            kind, ways_in = SPADEDiffusionModelUNet, {"label_nc": conditioning.regions, "spade_intermediate_channels": HIDDEN}
+        if conditioning.context:
+            ways_in |= {"with_conditioning": True, "cross_attention_dim": conditioning.context}
+        if conditioning.width:
+            ways_in |= {"num_class_embeds": 1}
+        self.unet = kind(
             spatial_dims=2, in_channels=channels + conditioning.channels, out_channels=channels,
             channels=settings.channels, num_res_blocks=settings.blocks, norm_num_groups=8,
-            attention_levels=(False,) * (levels - 1) + (True,), num_head_channels=settings.head_channels)
+            attention_levels=(False,) * (levels - 1) + (True,), num_head_channels=settings.head_channels, **ways_in)
+        if conditioning.width:  # any vector in the place of MONAI's table of classes
+            self.unet.class_embedding = nn.Linear(conditioning.width, 4 * settings.channels[0])
 
-    def forward(self, x: Tensor, t: Tensor, batch: Batch) -> Tensor:
-        """x (B, C, H, W); t (B,) in [0, 1]; `batch` holds what the conditioning reads."""
-        planes = self.conditioning.planes(batch)
+    def forward(self, x: Tensor, t: Tensor, batch: Batch, control: Control | None = None) -> Tensor:
+        """x (B, C, H, W); t (B,) in [0, 1]; `batch` holds what the conditioning reads; `control`: what a ControlNet adds
+        to the skip connections and in the middle."""
+        condition = self.conditioning
+        batch = condition.seen(batch) if self.training else batch
+        planes, maps = condition.planes(batch), condition.maps(batch)
         inputs = x if planes is None else torch.cat([x, planes.to(x.dtype)], dim=1)
-        return self.unet(inputs, 1000.0 * t)  # the sinusoidal embedding expects diffusion's 0 … 1000
+        options = {} if maps is None else {"seg": maps.to(x.dtype)}
+        if control is not None:
+            options |= {"down_block_additional_residuals": control[0], "mid_block_additional_residual": control[1]}
+        return self.unet(inputs, TIMES * t, context=condition.tokens(batch), class_labels=condition.vector(batch), **options)

@@ -13,6 +13,7 @@ import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 
 import pandas as pd
@@ -25,6 +26,7 @@ from cmri_lib.errors import DataError, ParameterError
 from cmri_lib.training.checkpoint import (load_weights, optimiser_tensors, read_note, read_tensors, restore_optimiser,
                                           write_tensors)
 from cmri_lib.training.fingerprint import training_fingerprint
+from cmri_lib.training.muon import Muon
 
 Batch = dict[str, Tensor]
 
@@ -37,8 +39,8 @@ class Trainable(nn.Module, ABC):
         """Scalar loss of `player` on a batch of named tensors, first axis B."""
 
     def players(self) -> dict[str, list[nn.Parameter]]:
-        """Who optimises what, in order of play within a step. Adversarial models name two."""
-        return {"model": list(self.parameters())}
+        """Who optimises what, in order of play within a step. Adversarial models name two. What is frozen is left alone."""
+        return {"model": [p for p in self.parameters() if p.requires_grad]}
 
     def turn(self, step: int, steps: int) -> Sequence[str]:
         """The players that move at `step` of `steps`, in order; all of them unless overridden. A model whose objective
@@ -54,10 +56,12 @@ class Trainable(nn.Module, ABC):
 @dataclass(frozen=True)
 class TrainSettings:
     """What a reader may turn. `batch` is per process; `grad_clip` 0 clips nothing; `snapshots` EMA weights are kept on the
-    way, equally spaced; `precision` is "no" or "bf16" (mixed), `compile` and `channels_last` are for GPUs as well."""
+    way, equally spaced; `precision` is "no" or "bf16" (mixed), `compile` and `channels_last` are for GPUs as well;
+    `optimiser` is "adamw" or "muon", which bears about eight times the learning rate."""
 
     steps: int
     batch: int = 8
+    optimiser: str = "adamw"
     learning_rate: float = 1.0e-3
     warmup: int = 100
     final_rate: float = 0.01  # of learning_rate, at the end of the cosine
@@ -81,6 +85,8 @@ class TrainSettings:
                 raise ParameterError(f"{getattr(self, name)} is not positive", field=name, remedy="give at least 1")
         if self.precision not in ("no", "bf16"):
             raise ParameterError(f"{self.precision!r}", field="precision", remedy="choose 'no' or 'bf16'")
+        if self.optimiser not in ("adamw", "muon"):
+            raise ParameterError(f"{self.optimiser!r}", field="optimiser", remedy="choose 'adamw' or 'muon'")
 
     def snapshot_steps(self) -> list[int]:
         """After which steps a snapshot is kept: `snapshots` equal parts of the way, the end excluded."""
@@ -156,11 +162,11 @@ class _Run:
         self.data = {k: v.to(self.device) for k, v in data.items()}
         self.validation = None if validation is None else {k: v.to(self.device) for k, v in validation.items()}
         self.average = {k: v.detach().clone() for k, v in model.state_dict().items()}
-        betas = (settings.beta1, settings.beta2)
+        kind = Muon if settings.optimiser == "muon" else partial(torch.optim.AdamW, fused=True)
         self.players = model.players()
-        self.optimisers = {name: self.accelerator.prepare(torch.optim.AdamW(
-            parameters, lr=settings.learning_rate, betas=betas, weight_decay=settings.weight_decay, fused=True))
-            for name, parameters in self.players.items()}
+        self.optimisers = {name: self.accelerator.prepare(kind(
+            parameters, lr=settings.learning_rate, betas=(settings.beta1, settings.beta2),
+            weight_decay=settings.weight_decay)) for name, parameters in self.players.items()}
         self.wrapped = self.accelerator.prepare(torch.compile(model) if settings.compile else model)
         self.rows: list[dict] = []
         self.step, self.seconds = 0, 0.0
