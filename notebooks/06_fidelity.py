@@ -329,7 +329,7 @@ pd.DataFrame(half_bank).set_index("metric")[["value", "low", "high", "floor"]].r
 # - One training per system: a difference between two systems is one between two trainings; intervals speak of patients.
 # - The budget is minutes of one core. An order of families at this budget need not be that of days on GPUs: see the curves over compute.
 # - Not all systems are tuned alike. Those whose distance still falls steeply at the end, or rises again, would profit most from other
-#   settings; adversarial systems are the most sensitive. A bad score of U4 or U5 here says what they reach untuned in two minutes.
+#   settings; adversarial systems are the most sensitive. A bad score of U4 or U5 here says what they reach, hardly tuned, at this budget.
 # - Distances live in feature spaces. The study's own knows what its training tasks needed; the Gabor energies know texture, not anatomy.
 # - Adherence contains the segmenter's errors on real images: read it against its ceiling.
 # - The audit looks for near copies. Membership of a patient can leak without any.
