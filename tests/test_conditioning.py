@@ -14,21 +14,21 @@ from cmri_lib.cohort.case import LABELS
 from cmri_lib.cohort.vocabulary import VOCABULARY, encode, numbers
 from cmri_lib.errors import DataError, ParameterError
 from cmri_lib.generators.base import batch_of, draw
+from cmri_lib.generators.conditions import mask, prompt, scalars, words
 from cmri_lib.generators.flow import FlowMatching, FlowSettings
 from cmri_lib.generators.guidance import Guided, guided
 from cmri_lib.networks.conditioning import UNKNOWN_LABEL, Conditioning, ConcatMask, one_hot
 from cmri_lib.networks.control import Controlled
-from cmri_lib.networks.embeddings import Numbers, Prompt, Several, Words, without
+from cmri_lib.networks.embeddings import Several, without
 from cmri_lib.networks.mask_to_image import (ConditionalGenerator, MaskToImageSettings, PatchCritic, TranslationUNet)
-from cmri_lib.networks.masks import AblatedMask, Mask
 from cmri_lib.networks.unet import Denoiser, UNetSettings
 
 SMALL = UNetSettings((8, 16), head_channels=8)
 TINY = MaskToImageSettings(generator=(8, 16, 16), critic=(8, 16))
 WAYS = {
-    "concat": lambda: Mask(), "spade": lambda: Mask(way="spade"), "cavity": lambda: Mask("cavity"),
-    "words": lambda: Words(["vendor", "phase"]), "numbers": lambda: Numbers(["lvef", "age"]),
-    "prompt": lambda: Prompt(["vendor", "phase"]), "several": lambda: Several(Mask(), Words(["vendor"]), Prompt(["phase"]), hide=0.3),
+    "concat": lambda: mask(), "spade": lambda: mask(way="spade"), "cavity": lambda: mask("cavity"),
+    "words": lambda: words("vendor", "phase"), "numbers": lambda: scalars("lvef", "age"),
+    "prompt": lambda: prompt("vendor", "phase"), "several": lambda: Several(mask(), words("vendor"), prompt("phase"), hide=0.3),
 }
 
 
@@ -72,12 +72,12 @@ def test_each_denoiser_answers_to_its_condition_and_image_by_image(way: str, bat
 
 
 def test_cavity_says_nothing_of_the_other_structures(batch: dict[str, Tensor]) -> None:
-    mask = batch["mask"]
-    fewer = torch.where(mask == LABELS["LV"], mask, 0)
-    whole, cavity = Mask("labels"), Mask("cavity")
-    assert torch.equal(cavity.planes({"mask": mask}), cavity.planes({"mask": fewer}))
-    assert not torch.equal(whole.planes({"mask": mask}), whole.planes({"mask": fewer}))
-    assert torch.equal(whole.planes({"mask": mask}), ConcatMask().planes({"mask": mask}))
+    labels = batch["mask"]
+    fewer = torch.where(labels == LABELS["LV"], labels, 0)
+    whole, cavity = mask("labels"), mask("cavity")
+    assert torch.equal(cavity.planes({"mask": labels}), cavity.planes({"mask": fewer}))
+    assert not torch.equal(whole.planes({"mask": labels}), whole.planes({"mask": fewer}))
+    assert torch.equal(whole.planes({"mask": labels}), ConcatMask().planes({"mask": labels}))
 
 
 def test_one_hot_is_blank_where_nothing_is_known() -> None:
@@ -88,7 +88,7 @@ def test_one_hot_is_blank_where_nothing_is_known() -> None:
 
 
 def test_numbers_are_told_apart_and_unknown_ones_are_zero() -> None:
-    condition = Numbers(["lvef"], size=8)
+    condition = scalars("lvef", size=8)
     vectors = condition.vector({"lvef": torch.tensor([-1.0, 0.0, 1.0, math.nan])})
     assert vectors.shape == (4, 8) and torch.equal(vectors[3], torch.zeros(8))
     known = vectors[:3]
@@ -106,15 +106,15 @@ def test_words_become_codes_and_strange_ones_are_refused() -> None:
         encode(table.assign(vendor="Acme"), "vendor")
     with pytest.raises(DataError, match="lvef"):
         batch_of(discs(2, 1), ("lvef",))
-    for wrong in (lambda: Words(["colour"]), lambda: Numbers(["vendor"]), lambda: Mask("lungs"),
-                  lambda: Several(Prompt(["phase"]), Prompt(["vendor"]))):
+    for wrong in (lambda: words("colour"), lambda: scalars("vendor"), lambda: mask("lungs"),
+                  lambda: Several(prompt("phase"), prompt("vendor"))):
         with pytest.raises(ParameterError):
             wrong()
 
 
 def test_conditions_are_hidden_in_training_as_often_as_asked_and_never_later(batch: dict[str, Tensor]) -> None:
     torch.manual_seed(0)
-    condition = Several(Mask(), Words(["vendor"]), Numbers(["lvef"]), hide=0.25)
+    condition = Several(mask(), words("vendor"), scalars("lvef"), hide=0.25)
     many = {k: v[:2].repeat(1000, *[1] * (v.dim() - 1)) for k, v in batch.items()}
     seen = condition.seen(many)
     lost = {"mask": (seen["mask"] == UNKNOWN_LABEL).flatten(1).all(1), "vendor": seen["vendor"] == 0,
@@ -129,7 +129,7 @@ def test_conditions_are_hidden_in_training_as_often_as_asked_and_never_later(bat
 
 def test_hidden_conditions_leave_no_trace(batch: dict[str, Tensor]) -> None:
     """Any subset at sampling time: with a field hidden, what stood there cannot matter."""
-    condition = Several(Mask(), Words(["vendor"]), Numbers(["lvef"]), hide=0.2)
+    condition = Several(mask(), words("vendor"), scalars("lvef"), hide=0.2)
     network = randomised(Denoiser(SMALL, condition))
     x, t = torch.randn_like(batch["image"]), torch.full((4,), 0.4)
     for field in condition.fields:
@@ -141,20 +141,20 @@ def test_hidden_conditions_leave_no_trace(batch: dict[str, Tensor]) -> None:
 def test_ablated_masks_lose_each_structure_half_of_the_time() -> None:
     torch.manual_seed(0)
     labels = torch.arange(4, dtype=torch.uint8).repeat(2000, 1)[:, None]  # (B, 1, 4): one pixel of each label
-    seen = AblatedMask().seen({"mask": labels})["mask"][:, 0]
+    seen = mask(ablated=True).seen({"mask": labels})["mask"][:, 0]
     shares = (seen == torch.arange(4)).float().mean(0)
     assert shares[0] == 1 and torch.allclose(shares[1:], torch.full((3,), 0.5), atol=0.05)
     assert set(seen[:, 2].tolist()) == {0, 2}  # erased to background, never to another structure
-    network = Denoiser(SMALL, AblatedMask()).eval()
+    network = Denoiser(SMALL, mask(ablated=True)).eval()
     assert torch.equal(network.conditioning.planes({"mask": labels}), one_hot(labels, 4))  # nothing is erased later
 
 
 # --- ControlNet
-@pytest.mark.parametrize("told", [Conditioning, lambda: Words(["vendor"]), lambda: Prompt(["vendor", "phase"])])
+@pytest.mark.parametrize("told", [Conditioning, lambda: words("vendor"), lambda: prompt("vendor", "phase")])
 def test_fresh_controlnet_equals_its_base_exactly(told, batch: dict[str, Tensor]) -> None:
     torch.manual_seed(0)
     base = randomised(Denoiser(SMALL, told()))
-    network = Controlled(SMALL, told(), Mask())
+    network = Controlled(SMALL, told(), mask())
     network.adopt(base.state_dict())
     x, t = torch.randn_like(batch["image"]), torch.full((4,), 0.7)
     assert torch.equal(network.eval()(x, t, batch), base(x, t, batch))
@@ -162,9 +162,9 @@ def test_fresh_controlnet_equals_its_base_exactly(told, batch: dict[str, Tensor]
 
 def test_controlnet_learns_in_its_copy_alone_and_answers_to_the_mask(batch: dict[str, Tensor]) -> None:
     torch.manual_seed(0)
-    network = Controlled(SMALL, Conditioning(), Mask())
+    network = Controlled(SMALL, Conditioning(), mask())
     network.adopt(randomised(Denoiser(SMALL, Conditioning())).state_dict())
-    flow = FlowMatching(network, Mask())
+    flow = FlowMatching(network, mask())
     learning = {id(p) for p in flow.players()["model"]}
     assert learning == {id(p) for p in network.copy.parameters()}
     before = {k: v.clone() for k, v in network.base.state_dict().items()}
@@ -182,7 +182,7 @@ def test_controlnet_learns_in_its_copy_alone_and_answers_to_the_mask(batch: dict
 
 # --- guidance
 def test_guidance_of_one_is_the_conditional_network_and_the_rest_a_straight_line(batch: dict[str, Tensor]) -> None:
-    condition = Several(Mask(), Words(["vendor"]), hide=0.2)
+    condition = Several(mask(), words("vendor"), hide=0.2)
     network = randomised(Denoiser(SMALL, condition))
     x, t = torch.randn_like(batch["image"]), torch.full((4,), 0.4)
     told, free = network(x, t, batch), network(x, t, without(batch, condition.fields))
@@ -213,7 +213,7 @@ def test_guidance_shifts_a_gaussian_as_the_closed_form_says() -> None:
             mixed = either * velocity(torch.ones_like(x)) + (1 - either) * velocity(-torch.ones_like(x))
             return torch.where(code == 0, mixed, velocity(torch.where(code == 1, 1.0, -1.0)))
 
-    flow = FlowMatching(Exact(), Words(["phase"]), FlowSettings(solver="midpoint", steps=50))
+    flow = FlowMatching(Exact(), words("phase"), FlowSettings(solver="midpoint", steps=50))
     noise, batch = torch.randn(4000, 1, generator=torch.Generator().manual_seed(0)), {"phase": torch.ones(4000, dtype=torch.long)}
     means = {}
     for scale in (0, 1, 2):
@@ -230,7 +230,7 @@ def test_guidance_shifts_a_gaussian_as_the_closed_form_says() -> None:
 @pytest.mark.parametrize("way", ["concat", "spade"])
 def test_generators_answer_to_mask_vendor_and_noise(way: str, batch: dict[str, Tensor]) -> None:
     torch.manual_seed(0)
-    condition = Several(Mask(way=way), Words(["vendor"]))
+    condition = Several(mask(way=way), words("vendor"))
     network = ConditionalGenerator(8, 32, TINY, condition).eval()
     z = torch.randn(4, 8)
     before = network(z, batch)
@@ -243,7 +243,7 @@ def test_generators_answer_to_mask_vendor_and_noise(way: str, batch: dict[str, T
 
 def test_translation_answers_to_the_mask_where_it_changes(batch: dict[str, Tensor]) -> None:
     torch.manual_seed(0)
-    network = TranslationUNet(4, 32, TINY, Mask()).eval()
+    network = TranslationUNet(4, 32, TINY, mask()).eval()
     z = torch.randn(4, 4)
     before, after = network(z, batch), network(z, changed(batch, "mask"))
     moved = (after - before).abs().mean(1)
@@ -255,7 +255,7 @@ def test_translation_answers_to_the_mask_where_it_changes(batch: dict[str, Tenso
 @pytest.mark.parametrize("scales", [1, 2])
 def test_critics_judge_patches_with_mask_and_vendor(scales: int, batch: dict[str, Tensor]) -> None:
     torch.manual_seed(0)
-    condition = Several(Mask(), Words(["vendor"]))
+    condition = Several(mask(), words("vendor"))
     critic = PatchCritic(MaskToImageSettings((8, 16, 16), (8, 16), scales), condition).eval()
     logits = critic(batch["image"], batch)
     assert logits.shape == (4, 8 * 8 + (4 * 4 if scales == 2 else 0))
@@ -265,7 +265,7 @@ def test_critics_judge_patches_with_mask_and_vendor(scales: int, batch: dict[str
 
 def test_drawn_slices_keep_what_was_told() -> None:
     conditions = discs(3, 2).with_columns(vendor="GE")
-    told = FlowMatching(Denoiser(SMALL, Words(["vendor"])), Words(["vendor"]), FlowSettings(steps=1))
+    told = FlowMatching(Denoiser(SMALL, words("vendor")), words("vendor"), FlowSettings(steps=1))
     made = draw(told, conditions, "C")
     assert (made.table["vendor"] == "GE").all() and (made.table["phase"] == "unknown").all() and not made.masks.any()
     assert made.table["patient"].nunique() == len(made)

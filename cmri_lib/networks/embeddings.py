@@ -1,18 +1,17 @@
 """Conditions that are not images: words and numbers of the table as vectors, as tokens, several at once, and hidden.
 
-A word is a code of `cohort.vocabulary`, a number is centred and scaled there. What is not known has a value of its own
-(code 0, NaN, `UNKNOWN_LABEL`), so hiding a condition needs no network of its own: it means writing that value into the batch.
+A word is a whole number, its code; a number is scaled to about −1 … 1. What is not known has a value of its own (code 0,
+NaN, `UNKNOWN_LABEL`), so hiding a condition needs no network of its own: it means writing that value into the batch.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import torch
 from torch import Tensor, nn
 
-from cmri_lib.cohort.vocabulary import NUMBERS, VOCABULARY
 from cmri_lib.errors import ParameterError
 from cmri_lib.networks.conditioning import UNKNOWN_LABEL, Batch, Conditioning
 
@@ -33,28 +32,26 @@ class Words(Conditioning):
     """Vendor, phase, disease, …: one learnt vector per word, those of all columns side by side.
 
     Args:
-        columns: of `VOCABULARY`.
+        words: column → number of its words, "unknown" (code 0) included.
         size: numbers per column.
     """
 
-    def __init__(self, columns: Sequence[str], size: int = 16):
+    def __init__(self, words: Mapping[str, int], size: int = 16):
         super().__init__()
-        if strange := sorted(set(columns) - set(VOCABULARY)):
-            raise ParameterError(f"{strange}", field="columns", remedy=f"choose among {sorted(VOCABULARY)}")
-        self.name, self.fields, self.width = " + ".join(columns), tuple(columns), size * len(columns)
-        self.tables = nn.ModuleDict({c: nn.Embedding(len(VOCABULARY[c]) + 1, size) for c in columns})
+        self.name, self.fields, self.width = " + ".join(words), tuple(words), size * len(words)
+        self.tables = nn.ModuleDict({column: nn.Embedding(count, size) for column, count in words.items()})
 
     def vector(self, batch: Batch) -> Tensor:
         return torch.cat([self.tables[column](batch[column]) for column in self.fields], dim=1)
 
 
 class Prompt(Words):
-    """The same words as a short sentence: one token each, for cross-attention. With `numbers` a token each as well."""
+    """The same words as a short sentence: one token each, for cross-attention."""
 
-    def __init__(self, columns: Sequence[str], size: int = 32):
-        super().__init__(columns, size)
-        self.name, self.width, self.context = "prompt (" + ", ".join(columns) + ")", 0, size
-        self.place = nn.Parameter(0.02 * torch.randn(len(columns), size))
+    def __init__(self, words: Mapping[str, int], size: int = 32):
+        super().__init__(words, size)
+        self.name, self.width, self.context = f"prompt ({', '.join(words)})", 0, size
+        self.place = nn.Parameter(0.02 * torch.randn(len(words), size))
 
     def vector(self, batch: Batch) -> None:
         return None
@@ -72,14 +69,12 @@ class Numbers(Conditioning):
     et al. 2017, sec. 3.5): near values get near vectors, and the network can tell fine differences.
 
     Args:
-        columns: of `NUMBERS`.
+        columns: batch entries, (B,) floating.
         size: numbers per column, even.
     """
 
     def __init__(self, columns: Sequence[str], size: int = 16):
         super().__init__()
-        if strange := sorted(set(columns) - set(NUMBERS)):
-            raise ParameterError(f"{strange}", field="columns", remedy=f"choose among {sorted(NUMBERS)}")
         self.name, self.fields, self.width = " + ".join(columns), tuple(columns), size * len(columns)
         self.register_buffer("frequencies", torch.pi / 2 * 16 ** torch.linspace(0, 1, size // 2), persistent=False)
 

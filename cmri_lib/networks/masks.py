@@ -1,67 +1,59 @@
-"""The mask as a condition: how much of it is told, and by which way it enters."""
+"""A label map as a condition: how much of it is told, and by which way it enters."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Literal
 
 import torch
 from torch import Tensor
 
-from cmri_lib.cohort.case import LABELS, TISSUES
 from cmri_lib.errors import ParameterError
 from cmri_lib.networks.conditioning import Batch, Conditioning, one_hot
 
-Content = Literal["cavity", "labels", "tissues"]
 
-#: Content → batch entry, number of planes. "cavity" is the LV cavity alone, "tissues" every structure of the slice.
-CONTENTS: dict[str, tuple[str, int]] = {
-    "cavity": ("mask", 2), "labels": ("mask", len(LABELS) + 1), "tissues": ("tissues", len(TISSUES) + 1)}
-
-
-class Mask(Conditioning):
+class LabelMap(Conditioning):
     """A label map, one-hot, concatenated to the input or read by SPADE layers (Park et al. 2019, arXiv 1903.07291).
 
     Args:
-        content: what of it is told.
+        name: what the results tables call it, without the way.
+        field: the batch entry, (B, H, W) uint8.
+        labels: number of labels, background included.
         way: "concat" or "spade".
+        only: labels that are told; the others count as background. All of them if empty.
     """
 
-    def __init__(self, content: Content = "labels", way: Literal["concat", "spade"] = "concat"):
+    def __init__(self, name: str = "mask", field: str = "mask", labels: int = 4,
+                 way: Literal["concat", "spade"] = "concat", only: Sequence[int] = ()):
         super().__init__()
-        if content not in CONTENTS or way not in ("concat", "spade"):
-            raise ParameterError(f"content {content!r}, way {way!r}", field="content",
-                                 remedy=f"choose a content of {list(CONTENTS)} and 'concat' or 'spade'")
-        self.content, self.way = content, way
-        field, count = CONTENTS[content]
-        self.fields, self.name = (field,), f"{'mask' if content == 'labels' else content} ({way})"
-        self.channels, self.regions = (count, 0) if way == "concat" else (0, count)
+        if way not in ("concat", "spade"):
+            raise ParameterError(f"{way!r}", field="way", remedy="choose 'concat' or 'spade'")
+        self.name, self.fields, self.labels, self.only = f"{name} ({way})", (field,), labels, tuple(only)
+        self.channels, self.regions = (labels, 0) if way == "concat" else (0, labels)
 
     def planes(self, batch: Batch) -> Tensor | None:
-        return self._one_hot(batch) if self.way == "concat" else None
+        return self._one_hot(batch) if self.channels else None
 
     def maps(self, batch: Batch) -> Tensor | None:
-        return self._one_hot(batch) if self.way == "spade" else None
+        return self._one_hot(batch) if self.regions else None
 
     def _one_hot(self, batch: Batch) -> Tensor:
         labels = batch[self.fields[0]]
-        if self.content == "cavity":
-            labels = torch.where((labels == LABELS["Myo"]) | (labels == LABELS["RV"]), 0, labels)
-        return one_hot(labels, self.channels or self.regions)
+        if self.only:
+            silent = [label for label in range(self.labels) if label not in self.only]
+            labels = labels.masked_fill(torch.isin(labels, torch.tensor(silent, dtype=labels.dtype, device=labels.device)), 0)
+        return one_hot(labels, self.labels)
 
 
-class AblatedMask(Mask):
-    """A mask of which any subset of structures may be given (Konz et al. 2024, arXiv 2402.05210, sec. 2.3).
+class AblatedLabelMap(LabelMap):
+    """A label map of which any subset of structures may be given (Konz et al. 2024, arXiv 2402.05210, sec. 2.3).
 
     In training each structure of each image is erased to background with probability ½, so that background means
     "background, or not told", and the network learns to fill in what is not told.
     """
 
-    def __init__(self, content: Content = "labels", way: Literal["concat", "spade"] = "concat"):
-        super().__init__(content, way)
-        self.name = self.name.replace(")", ", ablated)")
-
     def seen(self, batch: Batch) -> Batch:
         labels = batch[self.fields[0]]
-        kept = torch.rand(len(labels), CONTENTS[self.content][1], device=labels.device) < 0.5
-        told = kept.gather(1, labels.flatten(1).long().clamp(max=kept.shape[1] - 1)).view_as(labels)
+        kept = torch.rand(len(labels), self.labels, device=labels.device) < 0.5
+        told = kept.gather(1, labels.flatten(1).long().clamp(max=self.labels - 1)).view_as(labels)
         return {**batch, self.fields[0]: torch.where(told, labels, 0)}

@@ -57,7 +57,7 @@ class Trainable(nn.Module, ABC):
 class TrainSettings:
     """What a reader may turn. `batch` is per process; `grad_clip` 0 clips nothing; `snapshots` EMA weights are kept on the
     way, equally spaced; `precision` is "no" or "bf16" (mixed), `compile` and `channels_last` are for GPUs as well;
-    `optimiser` is "adamw" or "muon", which bears about eight times the learning rate."""
+    `optimiser` is "adamw" or "muon", which bears about four times the learning rate of AdamW."""
 
     steps: int
     batch: int = 8
