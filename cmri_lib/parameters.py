@@ -14,6 +14,7 @@ from cmri_lib.generators.masked import MaskedSettings
 from cmri_lib.generators.vae import VAEObjective
 from cmri_lib.networks.adversarial import AdversarialSettings
 from cmri_lib.networks.autoencoder import KLSettings, VQSettings
+from cmri_lib.networks.mask_to_image import MaskToImageSettings
 from cmri_lib.networks.progressive import ProgressiveSettings
 from cmri_lib.networks.stylegan import StyleGANSettings
 from cmri_lib.networks.transformer import TransformerSettings
@@ -177,6 +178,35 @@ class LatentParameters:
 
 
 @dataclass(frozen=True)
+class ToldSection:
+    """Sections `conditional.pix2pix`, `gan`, `gan_cell` and `covariate`."""
+
+    network: MaskToImageSettings
+    objective: GANSettings
+    training: TrainSettings
+
+
+@dataclass(frozen=True)
+class FurtherTraining:
+    """Sections `conditional.denoiser` and `conditional.latent`: on top of an unconditional system's training."""
+
+    training: TrainSettings
+
+
+@dataclass(frozen=True)
+class ConditionalParameters:
+    """Section `conditional`; `samples` are drawn from every cell of the ablation."""
+
+    pix2pix: ToldSection
+    gan: ToldSection
+    gan_cell: ToldSection
+    covariate: ToldSection
+    denoiser: FurtherTraining
+    latent: FurtherTraining
+    samples: int
+
+
+@dataclass(frozen=True)
 class FidelitySettings:
     """Bootstrap draws of patients, and random groups of patients behind each floor."""
 
@@ -205,6 +235,7 @@ class Parameters:
     diffusion: DiffusionParameters
     latent: LatentParameters
     flow: FlowParameters
+    conditional: ConditionalParameters
     fidelity: FidelitySettings
     curves: CurveSettings
 

@@ -24,6 +24,7 @@ from cmri_lib.measures.cost import cost
 from cmri_lib.measures.features import Remembered, train_features
 from cmri_lib.measures.segmenter import Segmenter, train_segmenter
 from cmri_lib.networks.conditioning import Conditioning
+from cmri_lib.networks.warm_start import adopt
 from cmri_lib.parameters import open_study
 from cmri_lib.study import Study
 from cmri_lib.training import TrainSettings, train
@@ -85,12 +86,15 @@ def sampling_conditions(slices: Slices, samples: int, seed: int, split: str = "t
 
 
 def trained(study: Study, system: System, slices: Slices, patients: int | None = None) -> Generator:
-    """`system`, trained on the training patients or loaded if that has been done; its autoencoder, if any, first.
+    """`system`, trained on the training patients or loaded if that has been done; first its autoencoder and the system it
+    starts from, if any.
 
     Args:
         patients: learn from only so many training patients; smaller choices are contained in larger ones.
     """
     generator, folder = system.build(study), training_folder(study, system, patients)
+    if system.start is not None:
+        adopt(generator, trained(study, system.start, slices, patients).state_dict())
     seen = slices.where(split="train", patient=training_patients(study, slices)[:patients])
     unseen = slices.where(split="validation")
     if generator.first_stage is not None:

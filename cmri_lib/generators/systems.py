@@ -44,6 +44,7 @@ class System:
         section: of params.yaml, dots descend; its first part names the folder of the trained weights.
         make: builds the untrained generator from a `Study` and that section.
         first_stage: section of the autoencoder that is trained before the generator, shared by all that name it.
+        start: a system from whose trained networks this one's start, instead of from random weights alone.
     """
 
     id: str
@@ -52,6 +53,7 @@ class System:
     section: str
     make: Callable[[Study, str], Generator]
     first_stage: str = ""
+    start: System | None = None
 
     @property
     def folder(self) -> str:

@@ -1,0 +1,133 @@
+"""The conditional systems of the review, and the cells of the ablation: who is told what, by which way.
+
+As `systems`, each entry names a network, an objective, a sampler and a conditioning. Denoisers start from the trained
+unconditional system of their family, adversarial ones from a generator that was told nothing, so that a cell of the
+ablation costs a fraction of a training and all cells have the same past.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+
+from safetensors import safe_open
+
+from cmri_lib.errors import ParameterError
+from cmri_lib.generators.base import Generator
+from cmri_lib.generators.conditions import CONTENTS, mask, prompt, scalars, words
+from cmri_lib.generators.diffusion import Diffusion, DiffusionSettings
+from cmri_lib.generators.flow import FlowMatching, FlowSettings
+from cmri_lib.generators.gan import GAN, GANSettings
+from cmri_lib.generators.latent import Latent
+from cmri_lib.generators.systems import SYSTEMS, System
+from cmri_lib.networks.autoencoder import KLAutoencoder, KLSettings
+from cmri_lib.networks.conditioning import Conditioning
+from cmri_lib.networks.control import Controlled
+from cmri_lib.networks.embeddings import Several
+from cmri_lib.networks.mask_to_image import (ConditionalGenerator, MaskToImageSettings, PatchCritic, TranslationUNet)
+from cmri_lib.networks.unet import Denoiser, UNetSettings
+from cmri_lib.study import Study
+
+Told = Callable[[Study], Conditioning]
+Make = Callable[[Study, str], Generator]
+
+#: Probability with which a condition is hidden in training, where it should be possible to leave it out or to be guided by it.
+HIDE = 0.15
+
+
+def richest(study: Study) -> str:
+    """The fullest content of masks that the cohort has: every tissue on the phantom, elsewhere the heart's labels."""
+    file = study.work("slices") / "slices.safetensors"
+    if not file.exists():
+        return "labels"
+    with safe_open(file, "np") as opened:
+        return "tissues" if "tissues" in opened.keys() else "labels"
+
+
+def _denoiser(family: str, told: Told, *, control: bool = False) -> Make:
+    """Diffusion ("diffusion") or flow matching ("flow") in pixels, told something directly or through a ControlNet."""
+    def make(study: Study, section: str) -> Generator:
+        way_in, sizes = told(study), study.settings(f"{family}.network", UNetSettings)
+        network = Controlled(sizes, Conditioning(), way_in) if control else Denoiser(sizes, way_in)
+        if family == "diffusion":
+            return Diffusion(network, way_in, study.settings("diffusion.objective", DiffusionSettings))
+        # Noise must not be paired with images by transport here: the pairing would tie it to the condition.
+        settings = replace(study.settings("flow.objective", FlowSettings), coupling="independent")
+        return FlowMatching(network, way_in, settings)
+    return make
+
+
+def _latent(told: Told) -> Make:
+    def make(study: Study, section: str) -> Generator:
+        autoencoder = KLAutoencoder(study.settings("latent.kl.network", KLSettings))
+        way_in, sizes = told(study), study.settings("latent.ldm_kl.network", UNetSettings)
+        objective = study.settings("latent.ldm_kl.objective", DiffusionSettings)
+        return Latent(autoencoder, Diffusion(Denoiser(sizes, way_in, autoencoder.channels), way_in, objective))
+    return make
+
+
+def _gan(told: Told, generator: type = ConditionalGenerator, **changes: object) -> Make:
+    """`changes` are of the settings of the networks."""
+    def make(study: Study, section: str) -> Generator:
+        way_in, objective = told(study), study.settings(f"{section}.objective", GANSettings)
+        sizes = replace(study.settings(f"{section}.network", MaskToImageSettings), **changes)
+        maker = generator(objective.latent, study.values["preprocess"]["size"], sizes, way_in)
+        return GAN(maker, PatchCritic(sizes, way_in), way_in, objective)
+    return make
+
+
+def _system(id: str, family: str, conditioning: str, section: str, make: Make, start: System | None = None,
+            first_stage: str = "") -> System:
+    return System(id, family, conditioning, f"conditional.{section}", make, first_stage, start)
+
+
+#: Untold denoisers, the past of those that are told something.
+START = {"diffusion": SYSTEMS["U6 DDPM"], "flow": SYSTEMS["U10 FM"], "latent": SYSTEMS["U7 LDM-KL"]}
+#: Untold, the common past of the adversarial cells.
+PLAIN = _system("C0 GAN", "GAN", "none", "gan", _gan(lambda study: Conditioning()))
+
+CONDITIONAL: dict[str, System] = {s.id: s for s in (
+    _system("C1 Pix2Pix", "GAN", "mask (concat)", "pix2pix", _gan(lambda study: mask(), TranslationUNet)),
+    _system("C1 Pix2PixHD", "GAN", "mask (concat)", "pix2pix", _gan(lambda study: mask(), TranslationUNet, scales=2)),
+    _system("C2 SPADE cGAN", "GAN", "tissues (spade)", "gan", _gan(lambda study: mask(richest(study), "spade"))),
+    _system("C3 vendor-style cGAN", "GAN", "mask (spade) + vendor", "gan",
+            _gan(lambda study: Several(mask(way="spade"), words("vendor")))),
+    _system("C6 covariate cGAN", "GAN", "age + bmi + phase", "covariate",
+            _gan(lambda study: Several(scalars("age", "bmi", "height"), words("phase")))),
+    _system("C12 ablated-mask diffusion", "diffusion", "mask (concat, ablated)", "denoiser",
+            _denoiser("diffusion", lambda study: mask(ablated=True)), START["diffusion"]),
+    _system("C15 class-conditioned LDM", "latent diffusion", "disease + vendor", "latent",
+            _latent(lambda study: Several(words("disease", "vendor"), hide=HIDE)), START["latent"], "latent.kl"),
+    _system("C16 MOTFM", "flow", "mask (ControlNet)", "denoiser",
+            _denoiser("flow", lambda study: mask(), control=True), START["flow"]),
+)}
+
+#: What the several conditions of claim M5 add one by one.
+MORE: dict[str, Told] = {
+    "mask": lambda study: mask(),
+    "mask + vendor": lambda study: Several(mask(), words("vendor"), hide=HIDE),
+    "mask + vendor + phase + disease": lambda study: Several(mask(), words("vendor", "phase", "disease"), hide=HIDE),
+    "mask + prompt": lambda study: Several(mask(), prompt("vendor", "phase", "disease", "level"), hide=HIDE),
+}
+WAYS = ("concat", "spade", "control")
+
+
+def cell(family: str, content: str, way: str) -> System:
+    """A cell of the ablation: `family` "GAN", "diffusion" or "flow", `content` of `conditions.CONTENTS`, `way` of `WAYS`.
+
+    Raises:
+        ParameterError: on a combination that does not exist. A GAN has no encoder of noisy images that a ControlNet could
+            copy: it takes concatenation and SPADE.
+    """
+    if family not in ("GAN", "diffusion", "flow") or content not in CONTENTS or way not in WAYS or (family, way) == ("GAN", "control"):
+        raise ParameterError(f"{family}, {content}, {way}", field="cell", remedy="choose a cell that exists")
+    told = lambda study: mask(content, "concat" if way == "control" else way)  # noqa: E731
+    name, label = f"{family} {content} {way}", f"{content} ({way})"
+    if family == "GAN":
+        return _system(name, family, label, "gan_cell", _gan(told), PLAIN)
+    return _system(name, family, label, "denoiser", _denoiser(family, told, control=way == "control"), START[family])
+
+
+def several(family: str, extra: str) -> System:
+    """A denoiser told what `MORE` names."""
+    return _system(f"{family} {extra}", family, extra, "denoiser", _denoiser(family, MORE[extra]), START[family])

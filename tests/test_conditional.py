@@ -1,0 +1,89 @@
+"""The conditional systems: each trains from its past, draws, and answers to what it is told."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from conftest import discs
+from torch import nn
+
+from cmri_lib.errors import ParameterError
+from cmri_lib.generators.base import batch_of, draw, training_batch
+from cmri_lib.generators.conditional import CONDITIONAL, MORE, PLAIN, cell, several
+from cmri_lib.networks.conditioning import Conditioning
+from cmri_lib.networks.masks import LabelMap
+from cmri_lib.networks.unet import Denoiser, UNetSettings
+from cmri_lib.networks.warm_start import adopt
+from cmri_lib.parameters import open_study
+from cmri_lib.training import TrainSettings, train
+
+CELLS = [cell("GAN", "labels", "spade"), cell("diffusion", "cavity", "concat"), cell("flow", "labels", "control"),
+         cell("flow", "tissues", "spade"), several("flow", "mask + vendor + phase + disease"), several("diffusion", "mask + prompt")]
+
+
+@pytest.fixture(scope="module")
+def slices():
+    some = discs(6, 2)
+    rng = np.random.default_rng(0)
+    table = {"vendor": rng.choice(["Siemens", "GE"], len(some)), "disease": rng.choice(["NOR", "DCM"], len(some)),
+             "age": rng.uniform(20, 80, len(some)), "bmi": 25.0}
+    return type(some)(some.images, some.masks, some.table.assign(**table), some.masks)
+
+
+@pytest.mark.parametrize("system", [PLAIN, *CONDITIONAL.values(), *CELLS], ids=lambda s: s.id)
+def test_each_system_trains_draws_and_answers(system, slices, tmp_path) -> None:
+    study, _ = open_study("smoke", "phantom")
+    generator = system.build(study)
+    if system.start is not None:
+        adopt(generator, system.start.build(study).state_dict())
+    data = generator.prepare(training_batch(slices, generator.conditioning))
+    settings = study.settings(f"{system.section}.training", TrainSettings)
+    log = train(generator, data, type(settings)(steps=4, batch=4, log_every=2, learning_rate=settings.learning_rate,
+                                                optimiser=settings.optimiser), tmp_path)
+    assert np.isfinite(log.filter(like="loss_").drop(columns="validation_loss", errors="ignore").to_numpy(float)).all()
+    made = draw(generator, slices, system.id)
+    assert made.images.std(axis=0).mean() > 0 and (made.masks.any() == bool({"mask", "tissues"} & set(generator.conditioning.fields)))
+    noise = torch.randn(4, *generator.noise_shape(32))
+    batch = {k: v[:4] for k, v in batch_of(slices, generator.conditioning.fields).items()}
+    with torch.no_grad():
+        for p in (p for p in generator.parameters() if not p.any()):
+            p.normal_(0, 0.05)  # what starts at zero has hardly moved in four steps
+    before = generator.sample(noise, batch)
+    for field in generator.conditioning.fields:
+        other = batch[field].clone()
+        other[0] = slices.masks.max() - other[0] if field in ("mask", "tissues") else (other[0] + 1) % 3
+        after = generator.sample(noise, {**batch, field: other})
+        assert (after[0] - before[0]).abs().mean() > 1e-7, f"{field} is ignored"
+        assert (after[1:] - before[1:]).abs().max() < 1e-3, "one image's condition reached another"
+
+
+@pytest.mark.parametrize("family", ["diffusion", "flow"])
+@pytest.mark.parametrize("way", ["concat", "control"])
+def test_what_starts_warm_does_at_first_what_its_past_did(family: str, way: str, slices) -> None:
+    study, _ = open_study("smoke", "phantom")
+    told = cell(family, "labels", way)
+    past, generator = told.start.build(study).eval(), told.build(study).eval()
+    with torch.no_grad():
+        for p in past.parameters():
+            p.normal_(0, 0.1)
+    adopt(generator, past.state_dict())
+    batch = batch_of(slices.take(range(3)))
+    x, t = torch.randn_like(batch["image"]), torch.full((3,), 0.3)
+    assert torch.allclose(generator.network(x, t, batch), past.network(x, t, {}), atol=1e-5)
+
+
+def test_weights_that_do_not_fit_are_refused() -> None:
+    small, large = (Denoiser(UNetSettings(c, head_channels=8), Conditioning()) for c in ((8, 16), (16, 16)))
+    with pytest.raises(ParameterError, match="does not fit"):
+        adopt(large, small.state_dict())
+    with pytest.raises(ParameterError, match="no layer in common"):
+        adopt(nn.Linear(2, 2), small.state_dict())
+    wide = Denoiser(UNetSettings((8, 16), head_channels=8), LabelMap())
+    adopt(wide, small.state_dict())
+    first = wide.state_dict()["unet.conv_in.conv.weight"]
+    assert torch.equal(first[:, :1], small.state_dict()["unet.conv_in.conv.weight"]) and not first[:, 1:].any()
+    for wrong in (("GAN", "labels", "control"), ("VAE", "labels", "concat"), ("flow", "lungs", "concat")):
+        with pytest.raises(ParameterError, match="exists"):
+            cell(*wrong)
+    assert set(MORE) and all(several("flow", extra).start is not None for extra in MORE)
