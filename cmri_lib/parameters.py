@@ -188,7 +188,7 @@ class ToldSection:
 
 @dataclass(frozen=True)
 class FurtherTraining:
-    """Sections `conditional.denoiser` and `conditional.latent`: on top of an unconditional system's training."""
+    """Sections `conditional.denoiser`, `latent` and `tokens`: on top of an unconditional system's training."""
 
     training: TrainSettings
 
@@ -203,6 +203,7 @@ class ConditionalParameters:
     covariate: ToldSection
     denoiser: FurtherTraining
     latent: FurtherTraining
+    tokens: FurtherTraining
     samples: int
 
 

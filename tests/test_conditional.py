@@ -27,7 +27,8 @@ def slices():
     some = discs(6, 2)
     rng = np.random.default_rng(0)
     table = {"vendor": rng.choice(["Siemens", "GE"], len(some)), "disease": rng.choice(["NOR", "DCM"], len(some)),
-             "age": rng.uniform(20, 80, len(some)), "bmi": 25.0}
+             "age": rng.uniform(20, 80, len(some)), "bmi": 25.0,
+             "lvef": rng.uniform(20, 70, len(some)), "lvedv": 150.0, "rvedv": 150.0}
     return type(some)(some.images, some.masks, some.table.assign(**table), some.masks)
 
 

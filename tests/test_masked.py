@@ -49,7 +49,7 @@ class Independent(nn.Module):
         self.register_buffer("logits", probabilities.log())
         self.asked: list[Tensor] = []
 
-    def forward(self, tokens: Tensor) -> Tensor:
+    def forward(self, tokens: Tensor, batch: dict) -> Tensor:
         self.asked.append(tokens)
         return self.logits.expand(*tokens.shape, -1)
 
@@ -58,7 +58,7 @@ class Chain(nn.Module):
     """The network that knows that a token is its left neighbour's successor and the first anything: as long as the left
     neighbour is hidden it has no opinion."""
 
-    def forward(self, tokens: Tensor) -> Tensor:
+    def forward(self, tokens: Tensor, batch: dict) -> Tensor:
         left = nn.functional.pad(tokens, (1, 0), value=CODES)[..., :-1]
         certain = 50.0 * nn.functional.one_hot((left + 1) % CODES, CODES)
         return torch.where((left == CODES)[..., None], 0.0, certain)

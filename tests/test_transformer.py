@@ -73,7 +73,7 @@ def test_attention_follows_a_permutation_and_positions_break_it() -> None:
     assert torch.allclose(block(x[:, order], condition), block(x, condition)[:, order], atol=1e-4)
     network = randomised(TokenTransformer(SMALL, codes=5))
     same = torch.full((1, 4, 4), 5)  # sixteen hidden tokens differ by their place alone
-    logits = network(same).flatten(1, 2)[0]
+    logits = network(same, {}).flatten(1, 2)[0]
     assert torch.cdist(logits, logits).add(torch.eye(16)).min() > 1e-3
 
 
@@ -91,8 +91,8 @@ def test_every_token_sees_every_other(patch: int) -> None:
     tokens = torch.randint(5, (1, 4, 4))
     changed = tokens.clone()
     changed[0, 3, 3] = (changed[0, 3, 3] + 1) % 5
-    assert ((network(tokens) - network(changed)).abs().amax(-1) > 1e-6).all()  # not causal
-    assert network(tokens).shape == (1, 4, 4, 5)
+    assert ((network(tokens, {}) - network(changed, {})).abs().amax(-1) > 1e-6).all()  # not causal
+    assert network(tokens, {}).shape == (1, 4, 4, 5)
 
 
 def test_time_and_mask_reach_the_output_and_neighbours_do_not() -> None:

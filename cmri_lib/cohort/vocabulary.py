@@ -35,7 +35,7 @@ def encode(table: pd.DataFrame, column: str) -> np.ndarray:
     if strange := sorted(set(table[column]) - set(codes)):
         raise DataError(f"{strange[:3]} are not in the vocabulary", field=column,
                         remedy=f"add them at the end of VOCABULARY[{column!r}]")
-    return table[column].map(codes).to_numpy(np.int64)
+    return table[column].map(codes).to_numpy(np.int64, copy=True)  # pandas lends what must not be written
 
 
 def numbers(table: pd.DataFrame, column: str) -> np.ndarray:

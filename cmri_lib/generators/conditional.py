@@ -19,12 +19,14 @@ from cmri_lib.generators.diffusion import Diffusion, DiffusionSettings
 from cmri_lib.generators.flow import FlowMatching, FlowSettings
 from cmri_lib.generators.gan import GAN, GANSettings
 from cmri_lib.generators.latent import Latent
+from cmri_lib.generators.masked import MaskedSettings, MaskGIT
 from cmri_lib.generators.systems import SYSTEMS, System
-from cmri_lib.networks.autoencoder import KLAutoencoder, KLSettings
+from cmri_lib.networks.autoencoder import KLAutoencoder, KLSettings, VQAutoencoder, VQSettings
 from cmri_lib.networks.conditioning import Conditioning
 from cmri_lib.networks.control import Controlled
 from cmri_lib.networks.embeddings import Several
 from cmri_lib.networks.mask_to_image import (ConditionalGenerator, MaskToImageSettings, PatchCritic, TranslationUNet)
+from cmri_lib.networks.transformer import TokenTransformer, TransformerSettings
 from cmri_lib.networks.unet import Denoiser, UNetSettings
 from cmri_lib.study import Study
 
@@ -66,6 +68,15 @@ def _latent(told: Told) -> Make:
     return make
 
 
+def _tokens(told: Told) -> Make:
+    def make(study: Study, section: str) -> Generator:
+        autoencoder, way_in = VQAutoencoder(study.settings("latent.vq.network", VQSettings)), told(study)
+        sizes = study.settings("latent.maskgit.network", TransformerSettings)
+        return MaskGIT(autoencoder, TokenTransformer(sizes, autoencoder.codes, way_in),
+                       study.settings("latent.maskgit.objective", MaskedSettings), way_in)
+    return make
+
+
 def _gan(told: Told, generator: type = ConditionalGenerator, **changes: object) -> Make:
     """`changes` are of the settings of the networks."""
     def make(study: Study, section: str) -> Generator:
@@ -82,7 +93,8 @@ def _system(id: str, family: str, conditioning: str, section: str, make: Make, s
 
 
 #: Untold denoisers, the past of those that are told something.
-START = {"diffusion": SYSTEMS["U6 DDPM"], "flow": SYSTEMS["U10 FM"], "latent": SYSTEMS["U7 LDM-KL"]}
+START = {"diffusion": SYSTEMS["U6 DDPM"], "flow": SYSTEMS["U10 FM"], "latent": SYSTEMS["U7 LDM-KL"],
+         "tokens": SYSTEMS["U9 MaskGIT"]}
 #: Untold, the common past of the adversarial cells.
 PLAIN = _system("C0 GAN", "GAN", "none", "gan", _gan(lambda study: Conditioning()))
 
@@ -94,6 +106,9 @@ CONDITIONAL: dict[str, System] = {s.id: s for s in (
             _gan(lambda study: Several(mask(way="spade"), words("vendor")))),
     _system("C6 covariate cGAN", "GAN", "age + bmi + phase", "covariate",
             _gan(lambda study: Several(scalars("age", "bmi", "height"), words("phase")))),
+    _system("C8 phenotype tokens", "masked", "lvef + lvedv + rvedv + phase", "tokens",
+            _tokens(lambda study: Several(scalars("lvef", "lvedv", "rvedv", "height"), words("phase"), hide=HIDE)),
+            START["tokens"], "latent.vq"),
     _system("C12 ablated-mask diffusion", "diffusion", "mask (concat, ablated)", "denoiser",
             _denoiser("diffusion", lambda study: mask(ablated=True)), START["diffusion"]),
     _system("C15 class-conditioned LDM", "latent diffusion", "disease + vendor", "latent",

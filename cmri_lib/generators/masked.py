@@ -62,17 +62,19 @@ def choose(probabilities: Tensor, uniform: Tensor) -> Tensor:
 
 
 class MaskGIT(TwoStage):
-    """U9: a prior over the tokens of a VQ autoencoder.
+    """U9, and C8, which is told phenotypes: a prior over the tokens of a VQ autoencoder.
 
     Args:
         autoencoder: the first stage.
-        network: tokens (B, h, w), hidden ones = autoencoder.codes → logits (B, h, w, codes).
+        network: (tokens (B, h, w), hidden ones = autoencoder.codes; batch) → logits (B, h, w, codes).
         settings: sampler and label smoothing.
+        conditioning: the one that `network` uses.
     """
 
-    def __init__(self, autoencoder: VQAutoencoder, network: nn.Module, settings: MaskedSettings = MaskedSettings()):
+    def __init__(self, autoencoder: VQAutoencoder, network: nn.Module, settings: MaskedSettings = MaskedSettings(),
+                 conditioning: Conditioning | None = None):
         super().__init__(autoencoder)
-        self.network, self.conditioning, self.settings = network, Conditioning(), settings
+        self.network, self.conditioning, self.settings = network, conditioning or Conditioning(), settings
         self.label_smoothing = settings.label_smoothing  # what training depends on, unlike the sampler
 
     @property
@@ -103,7 +105,7 @@ class MaskGIT(TwoStage):
         progress = torch.rand(len(tokens), device=tokens.device)
         places = torch.full_like(progress, scores.shape[1])
         hidden = lowest(scores, hidden_count(progress, places).clamp(min=1)).view_as(tokens)
-        logits = self.network(tokens.masked_fill(hidden, self.hidden))
+        logits = self.network(tokens.masked_fill(hidden, self.hidden), batch)
         return F.cross_entropy(logits[hidden], tokens[hidden], label_smoothing=self.label_smoothing)
 
     @torch.no_grad()
@@ -111,11 +113,11 @@ class MaskGIT(TwoStage):
                ) -> Tensor:
         """Images decoded in `steps` rounds from nothing but `noise` (B, 2, h, w)."""
         unknown = torch.full(noise[:, 0].shape, self.hidden, device=noise.device)
-        return self.autoencoder.decode_tokens(self.complete(unknown, noise, steps, temperature))
+        return self.autoencoder.decode_tokens(self.complete(unknown, noise, steps, temperature, batch))
 
     @torch.no_grad()
     def inpaint(self, images: Tensor, known: Tensor, noise: Tensor, *, steps: int | None = None,
-                temperature: float | None = None) -> Tensor:
+                temperature: float | None = None, batch: Batch | None = None) -> Tensor:
         """Images that agree with `images` (B, 1, H, W) wherever `known` (B, H, W) is true, the rest made up.
 
         What stands in the unknown pixels is never read. A token counts as known if all pixels of its square are.
@@ -124,19 +126,20 @@ class MaskGIT(TwoStage):
         tokens = self.autoencoder.tokens(images.masked_fill(~kept, -1.0))
         square = known.shape[-1] // tokens.shape[-1]
         lost = F.max_pool2d((~kept).float(), square)[:, 0] > 0
-        tokens = self.complete(tokens.masked_fill(lost, self.hidden), noise, steps, temperature)
+        tokens = self.complete(tokens.masked_fill(lost, self.hidden), noise, steps, temperature, batch)
         return torch.where(kept, images, self.autoencoder.decode_tokens(tokens))
 
-    def complete(self, tokens: Tensor, noise: Tensor, steps: int | None = None, temperature: float | None = None
-                 ) -> Tensor:
+    def complete(self, tokens: Tensor, noise: Tensor, steps: int | None = None, temperature: float | None = None,
+                 batch: Batch | None = None) -> Tensor:
         """The hidden tokens of (B, h, w) filled in, the others kept: the end of `rounds`."""
         for tokens in self.rounds(tokens, noise, steps or self.settings.steps,
-                                  self.settings.temperature if temperature is None else temperature):
+                                  self.settings.temperature if temperature is None else temperature, batch):
             pass
         return tokens
 
     @torch.no_grad()
-    def rounds(self, tokens: Tensor, noise: Tensor, steps: int, temperature: float) -> Iterator[Tensor]:
+    def rounds(self, tokens: Tensor, noise: Tensor, steps: int, temperature: float, batch: Batch | None = None
+               ) -> Iterator[Tensor]:
         """Iterative decoding of (B, h, w) tokens, yielding them after each round (Chang et al., section 3.2).
 
         Each round draws every hidden token, then hides those again in which there is least confidence: the log
@@ -147,7 +150,7 @@ class MaskGIT(TwoStage):
         for k in range(1, steps + 1):
             uniform = torch.special.ndtr(noise if k == 1 else next(fresh)).clamp(MARGIN, 1 - MARGIN)
             hidden = tokens == self.hidden
-            probabilities = self.network(tokens).float().softmax(dim=-1)
+            probabilities = self.network(tokens, batch or {}).float().softmax(dim=-1)
             drawn = torch.where(hidden, choose(probabilities, uniform[:, 0]), tokens)
             chance = probabilities.gather(-1, drawn[..., None])[..., 0]
             gumbel = -torch.log(-torch.log(uniform[:, 1]))
