@@ -115,7 +115,7 @@ class GANParameters:
 
 @dataclass(frozen=True)
 class VAEParameters:
-    """Section `vae`."""
+    """Sections `vae` and `conditional.domain_vae`, the first stage of C14."""
 
     network: VAESettings
     objective: VAEObjective
@@ -203,6 +203,7 @@ class ConditionalParameters:
     covariate: ToldSection
     denoiser: FurtherTraining
     latent: FurtherTraining
+    domain_vae: VAEParameters
     samples: int
 
 
