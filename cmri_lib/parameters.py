@@ -115,7 +115,7 @@ class GANParameters:
 
 @dataclass(frozen=True)
 class VAEParameters:
-    """Section `vae`."""
+    """Sections `vae` and `conditional.domain_vae`, the first stage of C14."""
 
     network: VAESettings
     objective: VAEObjective
@@ -204,6 +204,7 @@ class ConditionalParameters:
     denoiser: FurtherTraining
     latent: FurtherTraining
     tokens: FurtherTraining
+    domain_vae: VAEParameters
     samples: int
 
 

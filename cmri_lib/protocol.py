@@ -86,22 +86,25 @@ def sampling_conditions(slices: Slices, samples: int, seed: int, split: str = "t
 
 
 def trained(study: Study, system: System, slices: Slices, patients: int | None = None) -> Generator:
-    """`system`, trained on the training patients or loaded if that has been done; first its autoencoder and the system it
-    starts from, if any.
+    """`system`, trained on the training patients or loaded if that has been done; first its first stage and the system
+    it starts from, if any.
 
     Args:
         patients: learn from only so many training patients; smaller choices are contained in larger ones.
     """
     generator, folder = system.build(study), training_folder(study, system, patients)
-    if system.start is not None:
-        adopt(generator, trained(study, system.start, slices, patients).state_dict())
     seen = slices.where(split="train", patient=training_patients(study, slices)[:patients])
     unseen = slices.where(split="validation")
+    # Before weights are adopted: those of a first stage that is shared would make its training look like another one.
     if generator.first_stage is not None:
         first = study.settings(f"{system.first_stage}.training", TrainSettings, seed=study.seed)
-        part = folder.with_name(system.first_stage.split(".")[-1] + ("" if patients is None else f"-{patients}"))
-        train(generator.first_stage, training_batch(seen, Conditioning()), first, part,
-              validation=training_batch(unseen, Conditioning()))
+        told = getattr(generator.first_stage, "conditioning", Conditioning())
+        train(generator.first_stage, training_batch(seen, told), first, first_stage_folder(study, system, patients),
+              validation=training_batch(unseen, told))
+        # Accelerate marks what it has trained. Loaded, it bears no mark, and the generator's training would be repeated.
+        vars(generator.first_stage).pop("_is_accelerate_prepared", None)
+    if system.start is not None:
+        adopt(generator, trained(study, system.start, slices, patients).state_dict())
     settings = study.settings(f"{system.section}.training", TrainSettings, seed=study.seed)
     train(generator, generator.prepare(training_batch(seen, generator.conditioning)), settings, folder,
           validation=generator.prepare(training_batch(unseen, generator.conditioning)))
@@ -117,6 +120,12 @@ def training_patients(study: Study, slices: Slices) -> list[str]:
 def training_folder(study: Study, system: System, patients: int | None = None) -> Path:
     """Where the weights and the log of `system` lie."""
     return study.work(system.stage) / (system.folder + ("" if patients is None else f"-{patients}-patients"))
+
+
+def first_stage_folder(study: Study, system: System, patients: int | None = None) -> Path:
+    """Where the first stage of `system` lies: with the section that it is named after, so that all that share it find it."""
+    stage, *_, name = system.first_stage.split(".")
+    return study.work(stage) / (name + ("" if patients is None else f"-{patients}"))
 
 
 def sample_bank(study: Study, system: System, generator: Generator, conditions: Slices) -> Slices:
@@ -137,11 +146,10 @@ def load_bank(study: Study, system: System) -> Slices:
 
 
 def first_stage_seconds(study: Study, system: System) -> float:
-    """Training time of the system's autoencoder; 0 without one. It counts in full for each system that uses it."""
+    """Training time of the system's first stage; 0 without one. It counts in full for each system that uses it."""
     if not system.first_stage:
         return 0.0
-    log = study.work(system.stage) / system.first_stage.split(".")[-1] / "log.csv"
-    return float(pd.read_csv(log)["seconds"].iloc[-1])
+    return float(pd.read_csv(first_stage_folder(study, system) / "log.csv")["seconds"].iloc[-1])
 
 
 @torch.no_grad()

@@ -2,21 +2,27 @@
 
 from __future__ import annotations
 
+from copy import deepcopy
+
 import numpy as np
 import pytest
 import torch
 from conftest import discs
 from torch import nn
 
+from cmri_lib import protocol
+from cmri_lib.cohort.slices import concatenate
 from cmri_lib.errors import ParameterError
 from cmri_lib.generators.base import batch_of, draw, training_batch
 from cmri_lib.generators.conditional import CONDITIONAL, MORE, PLAIN, cell, several
+from cmri_lib.generators.systems import SYSTEMS
 from cmri_lib.networks.conditioning import Conditioning
 from cmri_lib.networks.masks import LabelMap
 from cmri_lib.networks.unet import Denoiser, UNetSettings
 from cmri_lib.networks.warm_start import adopt
 from cmri_lib.parameters import open_study
-from cmri_lib.training import TrainSettings, train
+from cmri_lib.study import Study
+from cmri_lib.training import TrainSettings, loop, train
 
 CELLS = [cell("GAN", "labels", "spade"), cell("diffusion", "cavity", "concat"), cell("flow", "labels", "control"),
          cell("flow", "tissues", "spade"), several("flow", "mask + vendor + phase + disease"), several("diffusion", "mask + prompt")]
@@ -72,6 +78,59 @@ def test_what_starts_warm_does_at_first_what_its_past_did(family: str, way: str,
     batch = batch_of(slices.take(range(3)))
     x, t = torch.randn_like(batch["image"]), torch.full((3,), 0.3)
     assert torch.allclose(generator.network(x, t, batch), past.network(x, t, {}), atol=1e-5)
+
+
+def test_fresh_controlnet_on_latents_equals_its_prompted_base(slices) -> None:
+    study, _ = open_study("smoke", "phantom")
+    told = CONDITIONAL["C9 ControlNet LDM"]
+    past, generator = told.start.build(study).eval(), told.build(study).eval()
+    assert generator.conditioning.fields == (*past.conditioning.fields, "mask")
+    with torch.no_grad():
+        for p in past.parameters():
+            p.normal_(0, 0.1)
+    adopt(generator, past.state_dict())
+    batch = batch_of(slices.take(range(3)), generator.conditioning.fields)
+    noise = torch.randn(3, *generator.noise_shape(32))
+    assert torch.equal(generator.sample(noise, batch), past.sample(noise, batch))
+    learning = {id(p) for p in generator.players()["model"]}
+    assert learning == {id(p) for p in generator.prior.network.copy.parameters()}
+
+
+def quick(study: Study, root) -> Study:
+    """The same study elsewhere, every training of which takes two steps."""
+    def shorten(values: dict) -> dict:
+        short = {k: shorten(v) if isinstance(v, dict) else v for k, v in values.items()}
+        return short | {"steps": 2, "batch": 4, "log_every": 1} if "learning_rate" in values else short
+    return Study(root, study.profile, study.dataset, study.seed, shorten(deepcopy(study.values)))
+
+
+def test_first_stages_are_trained_once_and_lie_where_all_who_share_them_look(slices, tmp_path, monkeypatch) -> None:
+    study = quick(open_study("smoke", "phantom")[0], tmp_path)
+    unseen = discs(2, 2, seed=3, split="validation").with_columns(vendor="GE", disease="NOR", age=50.0, bmi=25.0)
+    cohort = concatenate([type(slices)(slices.images, slices.masks, slices.table), unseen])
+    trained: list = []
+    begin = loop._Run
+
+    def begin_and_note(model, data, settings, folder, *more):
+        trained.append(folder.relative_to(study.work("")).as_posix())
+        return begin(model, data, settings, folder, *more)
+
+    monkeypatch.setattr(loop, "_Run", begin_and_note)
+    untold = protocol.trained(study, SYSTEMS["U7 LDM-KL"], cohort)
+    for name in ("C15 class-conditioned LDM", "C9 ControlNet LDM", "C14 factorised diffusion"):
+        system = CONDITIONAL[name]
+        generator = protocol.trained(study, system, cohort)
+        if system.first_stage == "latent.kl":
+            shared = untold.autoencoder.state_dict()
+            assert all(torch.equal(v, shared[k]) for k, v in generator.autoencoder.state_dict().items())
+        log = protocol.first_stage_folder(study, system) / "log.csv"
+        assert log.exists() and protocol.first_stage_seconds(study, system) > 0
+    assert trained == ["latent/kl", "latent/u7-ldm-kl", "conditional/c15-class-conditioned-ldm", "conditional/c9-prompt-ldm",
+                       "conditional/c9-controlnet-ldm", "conditional/domain_vae", "diffusion/u6-ddpm",
+                       "conditional/c14-factorised-diffusion"]
+    protocol.trained(study, CONDITIONAL["C14 factorised diffusion"], cohort)
+    assert len(trained) == 8, "what is on disk was trained again"
+    assert protocol.first_stage_folder(study, SYSTEMS["U9 MaskGIT"], 4) == study.work("latent") / "vq-4"
 
 
 def test_weights_that_do_not_fit_are_refused() -> None:

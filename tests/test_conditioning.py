@@ -180,6 +180,51 @@ def test_controlnet_learns_in_its_copy_alone_and_answers_to_the_mask(batch: dict
     assert moved[0].abs().mean() > 1e-5 and moved[1:].abs().max() < 1e-5
 
 
+@pytest.mark.parametrize("told", [lambda: Several(mask(), words("vendor"), hide=0.5),
+                                  lambda: Several(prompt("vendor", "phase"), hide=0.5)], ids=["mask + vendor", "prompt"])
+def test_the_copy_is_told_what_the_base_is_told(told, batch: dict[str, Tensor]) -> None:
+    """In training, conditions are hidden once: base and copy see the same ones, and the same as a plain denoiser would."""
+    torch.manual_seed(0)
+    base = randomised(Denoiser(SMALL, told()))
+    network = Controlled(SMALL, told(), mask())
+    network.adopt(base.state_dict())
+    seen: dict[str, list] = {"copy": [], "base": []}
+    for name, part in (("copy", network.copy), ("base", network.base.unet)):
+        part.register_forward_pre_hook(lambda _, args, options, name=name: seen[name].append(
+            (args[0], options["context"], options["class_labels"])), with_kwargs=True)
+    many = {k: v.repeat(4, *[1] * (v.dim() - 1)) for k, v in batch.items()}
+    x, t = torch.randn(16, 1, 32, 32), torch.full((16,), 0.4)
+    network.train(), base.train()
+    assert network.copy.training and not any(m.training for m in network.base.modules())
+    outputs = []
+    for model in (network, base):
+        torch.manual_seed(1)
+        outputs.append(model(x, t, many))
+    assert torch.equal(*outputs)
+    for mine, other in zip(seen["copy"][0], seen["base"][0]):
+        assert (mine is None and other is None) or torch.equal(mine, other)
+    with torch.no_grad():
+        assert torch.equal(network.eval()(x, t, many), base.eval()(x, t, many))
+    for part in seen.values():
+        assert any(not torch.equal(*pair) for pair in zip(*part) if pair[0] is not None), "nothing was hidden in training"
+
+
+@pytest.mark.parametrize("shrink", [1, 2])
+def test_a_hint_larger_than_the_latents_is_shrunk_to_them(shrink: int, batch: dict[str, Tensor]) -> None:
+    torch.manual_seed(0)
+    base = randomised(Denoiser(SMALL, Conditioning(), channels=4))
+    network = Controlled(SMALL, Conditioning(), mask(), channels=4, shrink=shrink)
+    network.adopt(base.state_dict())
+    x, t = torch.randn(4, 4, 32 >> shrink, 32 >> shrink), torch.full((4,), 0.4)
+    before = network.eval()(x, t, batch)
+    assert torch.equal(before, base(x, t, batch))
+    randomised(network.copy)
+    moved = network(x, t, changed(batch, "mask")) - network(x, t, batch)
+    assert moved[0].abs().mean() > 1e-5 and moved[1:].abs().max() < 1e-5
+    with pytest.raises(ParameterError, match="shrink"):
+        Controlled(SMALL, Conditioning(), mask(), shrink=-1)
+
+
 # --- guidance
 def test_guidance_of_one_is_the_conditional_network_and_the_rest_a_straight_line(batch: dict[str, Tensor]) -> None:
     condition = Several(mask(), words("vendor"), hide=0.2)

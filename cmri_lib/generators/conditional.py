@@ -16,18 +16,21 @@ from cmri_lib.errors import ParameterError
 from cmri_lib.generators.base import Generator
 from cmri_lib.generators.conditions import CONTENTS, mask, prompt, scalars, words
 from cmri_lib.generators.diffusion import Diffusion, DiffusionSettings
+from cmri_lib.generators.factorised import CODE, Factorised
 from cmri_lib.generators.flow import FlowMatching, FlowSettings
 from cmri_lib.generators.gan import GAN, GANSettings
 from cmri_lib.generators.latent import Latent
 from cmri_lib.generators.masked import MaskedSettings, MaskGIT
 from cmri_lib.generators.systems import SYSTEMS, System
+from cmri_lib.generators.vae import VAE, VAEObjective
 from cmri_lib.networks.autoencoder import KLAutoencoder, KLSettings, VQAutoencoder, VQSettings
 from cmri_lib.networks.conditioning import Conditioning
 from cmri_lib.networks.control import Controlled
-from cmri_lib.networks.embeddings import Several
+from cmri_lib.networks.embeddings import Given, Several
 from cmri_lib.networks.mask_to_image import (ConditionalGenerator, MaskToImageSettings, PatchCritic, TranslationUNet)
 from cmri_lib.networks.transformer import TokenTransformer, TransformerSettings
 from cmri_lib.networks.unet import Denoiser, UNetSettings
+from cmri_lib.networks.vae import Decoder, Encoder, VAESettings
 from cmri_lib.study import Study
 
 Told = Callable[[Study], Conditioning]
@@ -59,12 +62,17 @@ def _denoiser(family: str, told: Told, *, control: bool = False) -> Make:
     return make
 
 
-def _latent(told: Told) -> Make:
+def _latent(told: Told, hint: Told | None = None) -> Make:
+    """Latent diffusion told something; a `hint`, as large as the images, is shown to a ControlNet on top of it, frozen."""
     def make(study: Study, section: str) -> Generator:
         autoencoder = KLAutoencoder(study.settings("latent.kl.network", KLSettings))
         way_in, sizes = told(study), study.settings("latent.ldm_kl.network", UNetSettings)
         objective = study.settings("latent.ldm_kl.objective", DiffusionSettings)
-        return Latent(autoencoder, Diffusion(Denoiser(sizes, way_in, autoencoder.channels), way_in, objective))
+        if hint is None:
+            return Latent(autoencoder, Diffusion(Denoiser(sizes, way_in, autoencoder.channels), way_in, objective))
+        shown = hint(study)
+        network = Controlled(sizes, way_in, shown, autoencoder.channels, autoencoder.levels)
+        return Latent(autoencoder, Diffusion(network, Several(way_in, shown), objective))
     return make
 
 
@@ -75,6 +83,26 @@ def _tokens(told: Told) -> Make:
         return MaskGIT(autoencoder, TokenTransformer(sizes, autoencoder.codes, way_in),
                        study.settings("latent.maskgit.objective", MaskedSettings), way_in)
     return make
+
+
+def _factorised(told: Told) -> Make:
+    """What is told to the prior is told to the first stage too, so that the code need not hold it."""
+    def make(study: Study, section: str) -> Generator:
+        first, stage = told(study), "conditional.domain_vae"
+        sizes = study.settings(f"{stage}.network", VAESettings)
+        objective = study.settings(f"{stage}.objective", VAEObjective)
+        domain = VAE(Encoder(sizes, first), Decoder(sizes, first), sizes.latent, first, objective)
+        way_in = told(study)  # one of its own: the first stage's is frozen with it
+        told_both = Several(way_in, Given(CODE, sizes.latent))
+        network = Denoiser(study.settings("diffusion.network", UNetSettings), told_both)
+        return Factorised(domain, network, way_in, study.settings("diffusion.objective", DiffusionSettings))
+    return make
+
+
+def _prompt(study: Study) -> Conditioning:
+    """Words in the place of the sentences of Skorupko et al. ("Fairness-Aware Data Augmentation for Cardiac MRI using
+    Text-Conditioned Diffusion Models", 2025, arXiv 2403.19508), who wrote sex, age, BMI and health into them."""
+    return Several(prompt("vendor", "phase", "disease", "level"), hide=HIDE)
 
 
 def _gan(told: Told, generator: type = ConditionalGenerator, **changes: object) -> Make:
@@ -97,6 +125,9 @@ START = {"diffusion": SYSTEMS["U6 DDPM"], "flow": SYSTEMS["U10 FM"], "latent": S
          "tokens": SYSTEMS["U9 MaskGIT"]}
 #: Untold, the common past of the adversarial cells.
 PLAIN = _system("C0 GAN", "GAN", "none", "gan", _gan(lambda study: Conditioning()))
+#: Told words, the frozen base of C9.
+PROMPTED = _system("C9 prompt LDM", "latent diffusion", "prompt", "latent", _latent(_prompt), START["latent"],
+                   "latent.kl")
 
 CONDITIONAL: dict[str, System] = {s.id: s for s in (
     _system("C1 Pix2Pix", "GAN", "mask (concat)", "pix2pix", _gan(lambda study: mask(), TranslationUNet)),
@@ -109,8 +140,13 @@ CONDITIONAL: dict[str, System] = {s.id: s for s in (
     _system("C8 phenotype tokens", "masked", "lvef + lvedv + rvedv + phase", "tokens",
             _tokens(lambda study: Several(scalars("lvef", "lvedv", "rvedv", "height"), words("phase"), hide=HIDE)),
             START["tokens"], "latent.vq"),
+    PROMPTED,
+    _system("C9 ControlNet LDM", "latent diffusion", "mask (ControlNet) + prompt", "latent",
+            _latent(_prompt, lambda study: mask()), PROMPTED, "latent.kl"),
     _system("C12 ablated-mask diffusion", "diffusion", "mask (concat, ablated)", "denoiser",
             _denoiser("diffusion", lambda study: mask(ablated=True)), START["diffusion"]),
+    _system("C14 factorised diffusion", "diffusion", "mask (concat) + domain code", "denoiser",
+            _factorised(lambda study: mask()), START["diffusion"], "conditional.domain_vae"),
     _system("C15 class-conditioned LDM", "latent diffusion", "disease + vendor", "latent",
             _latent(lambda study: Several(words("disease", "vendor"), hide=HIDE)), START["latent"], "latent.kl"),
     _system("C16 MOTFM", "flow", "mask (ControlNet)", "denoiser",

@@ -1,4 +1,4 @@
-"""Conditions that are not images: words and numbers of the table as vectors, as tokens, several at once, and hidden.
+"""Conditions that are not images: words, numbers and codes as vectors, as tokens, several at once, and hidden.
 
 A word is a whole number, its code; a number is scaled to about −1 … 1. What is not known has a value of its own (code 0,
 NaN, `UNKNOWN_LABEL`), so hiding a condition needs no network of its own: it means writing that value into the batch.
@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 import torch
 from torch import Tensor, nn
 
-from cmri_lib.errors import ParameterError
+from cmri_lib.errors import DataError, ParameterError
 from cmri_lib.networks.conditioning import UNKNOWN_LABEL, Batch, Conditioning
 
 
@@ -86,6 +86,29 @@ class Numbers(Conditioning):
         known = values.isfinite()
         angle = values.nan_to_num()[:, None] * self.frequencies
         return torch.cat([angle.sin(), angle.cos()], dim=1) * known[:, None]
+
+
+class Given(Conditioning):
+    """A vector that the batch already holds, such as the code of another network; zeros where it is not known.
+
+    Args:
+        field: batch entry, (B, width) floating, of mean 0 and variance 1.
+        width: its length.
+
+    Raises:
+        DataError: on a vector of another length.
+    """
+
+    def __init__(self, field: str, width: int):
+        super().__init__()
+        self.name, self.fields, self.width = field, (field,), width
+
+    def vector(self, batch: Batch) -> Tensor:
+        values = batch[self.fields[0]]
+        if values.shape[1:] != (self.width,):
+            raise DataError(f"{tuple(values.shape)} is not (B, {self.width})", field=self.fields[0],
+                            remedy="give one vector of that length per image")
+        return values.nan_to_num()
 
 
 class Several(Conditioning):

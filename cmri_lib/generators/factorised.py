@@ -1,0 +1,95 @@
+"""Factorised generation: a mask says what is where, a code says how the scanner showed it, and a diffusion draws both.
+
+The idea of the FFD-VAE and DiffuSeg: anatomy and domain apart, so that a heart can be drawn in the style of another
+scan. The code is that of a conditional VAE (Sohn, Lee & Yan, "Learning Structured Output Representation using Deep
+Conditional Generative Models", NeurIPS 2015): encoder and decoder are told the mask, so that a code, which costs nats,
+need not hold it. Nothing forbids that it does: how far images drawn with another scan's code keep to their mask has to
+be measured. That a diffusion is told an image's code is Preechakul et al., "Diffusion Autoencoders", CVPR 2022 (arXiv
+2111.15640).
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from cmri_lib.generators.base import more_noise
+from cmri_lib.generators.diffusion import Diffusion, DiffusionSettings
+from cmri_lib.generators.vae import VAE
+from cmri_lib.networks.conditioning import Batch, Conditioning
+from cmri_lib.training.loop import Trainable
+
+#: Batch entries: mean and standard deviation of an image's code, each (B, latent), on the scale of `standardise`.
+CODE, SPREAD = "code", "code_spread"
+
+
+class Factorised(Diffusion):
+    """C14: a diffusion of images whose network is told a mask and a code of the domain.
+
+    It is a diffusion, not one inside something else, so its network bears the name that it has in U6, where it starts.
+
+    Args:
+        domain: the first stage, a VAE that is told the mask; it must be trained before `prepare`, which freezes it.
+        network: (x_n, n/T, batch) → as `Diffusion`; told ``Several(mask, Given(CODE, domain.latent))`` or the like.
+        conditioning: what has to be given, all that the network and the first stage read except the code.
+        settings: objective and sampler.
+    """
+
+    def __init__(self, domain: VAE, network: nn.Module, conditioning: Conditioning,
+                 settings: DiffusionSettings = DiffusionSettings()):
+        super().__init__(network, conditioning, settings)
+        self.domain = domain
+
+    @property
+    def first_stage(self) -> Trainable:
+        return self.domain
+
+    @torch.no_grad()
+    def prepare(self, data: Batch, batch: int = 32) -> Batch:
+        """`data` with `CODE` and `SPREAD` of its images, encoded `batch` at a time; on the CPU."""
+        self.domain.requires_grad_(False).eval()
+        device, codes, spreads = next(self.domain.parameters()).device, [], []
+        for start in range(0, len(data["image"]), batch):
+            part = {field: values[start:start + batch].to(device) for field, values in data.items()}
+            mean, log_variance = self.domain.encoder(part["image"], part)
+            codes.append(self.standardise(mean).cpu())
+            spreads.append(((log_variance / 2).exp() / self._scale()).cpu())
+        return {**data, CODE: torch.cat(codes), SPREAD: torch.cat(spreads)}
+
+    def train(self, mode: bool = True) -> Factorised:
+        """As `nn.Module.train`, except that the first stage stays in eval mode."""
+        super().train(mode)
+        self.domain.eval()
+        return self
+
+    def loss(self, batch: Batch, player: str) -> Tensor:
+        """The diffusion's, told a code drawn anew from q(z|x) each time. Means alone would not do: sampling draws from
+        the Gaussian of E_x q(z|x), and where the posterior is as wide as the prior, means keep to its very middle."""
+        code = batch[CODE] + batch[SPREAD] * torch.randn_like(batch[CODE])
+        return super().loss({**batch, CODE: code}, player)
+
+    @torch.no_grad()
+    def sample(self, noise: Tensor, batch: Batch, **choices: object) -> Tensor:
+        """Images (B, 1, H, W) with the masks and codes of `batch`; codes that it lacks are drawn. `choices` are those
+        of `Diffusion.sample`."""
+        return super().sample(noise, batch if CODE in batch else {**batch, CODE: self.draw_codes(noise)}, **choices)
+
+    def draw_codes(self, noise: Tensor) -> Tensor:
+        """Codes (B, latent) from the VAE's Gaussian N(m, S), standardised, one for each sample of `noise` (B, 1, H, W),
+        on whose own noise alone it depends."""
+        # Of −noise, for the streams of the noise itself are the ancestral sampler's, which must be independent.
+        normal = next(more_noise(-noise)).flatten(1)[:, :self.domain.latent]
+        return normal @ torch.linalg.cholesky(self.domain.code_covariance).T / self._scale()
+
+    @torch.no_grad()
+    def domain_of(self, images: Tensor, batch: Batch) -> Tensor:
+        """Codes (B, latent) of reference images (B, 1, H, W) with their own masks: given as ``batch["code"]`` to
+        `sample`, they draw other masks in the references' style."""
+        return self.standardise(self.domain.encoder(images, batch)[0])
+
+    def standardise(self, code: Tensor) -> Tensor:
+        """(z − m) / √diag S, with the moments of the VAE's codes: what an untrained layer is made for."""
+        return (code - self.domain.code_mean) / self._scale()
+
+    def _scale(self) -> Tensor:
+        return self.domain.code_covariance.diagonal().sqrt()
