@@ -115,7 +115,7 @@ class GANParameters:
 
 @dataclass(frozen=True)
 class VAEParameters:
-    """Section `vae`."""
+    """Sections `vae` and `masks.vae`."""
 
     network: VAESettings
     objective: VAEObjective
@@ -207,6 +207,23 @@ class ConditionalParameters:
 
 
 @dataclass(frozen=True)
+class MaskDiffusionSection:
+    """Section `masks.diffusion`: C10's first half."""
+
+    network: UNetSettings
+    objective: DiffusionSettings
+    training: TrainSettings
+
+
+@dataclass(frozen=True)
+class MaskParameters:
+    """Section `masks`: generators of label maps."""
+
+    vae: VAEParameters
+    diffusion: MaskDiffusionSection
+
+
+@dataclass(frozen=True)
 class FidelitySettings:
     """Bootstrap draws of patients, and random groups of patients behind each floor."""
 
@@ -236,6 +253,7 @@ class Parameters:
     latent: LatentParameters
     flow: FlowParameters
     conditional: ConditionalParameters
+    masks: MaskParameters
     fidelity: FidelitySettings
     curves: CurveSettings
 
