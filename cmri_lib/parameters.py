@@ -115,7 +115,7 @@ class GANParameters:
 
 @dataclass(frozen=True)
 class VAEParameters:
-    """Sections `vae` and `conditional.domain_vae`, the first stage of C14."""
+    """Sections `vae`, `masks.vae` and `conditional.domain_vae`, the first stage of C14."""
 
     network: VAESettings
     objective: VAEObjective
@@ -209,6 +209,23 @@ class ConditionalParameters:
 
 
 @dataclass(frozen=True)
+class MaskDiffusionSection:
+    """Section `masks.diffusion`: C10's first half."""
+
+    network: UNetSettings
+    objective: DiffusionSettings
+    training: TrainSettings
+
+
+@dataclass(frozen=True)
+class MaskParameters:
+    """Section `masks`: generators of label maps."""
+
+    vae: VAEParameters
+    diffusion: MaskDiffusionSection
+
+
+@dataclass(frozen=True)
 class FidelitySettings:
     """Bootstrap draws of patients, and random groups of patients behind each floor."""
 
@@ -238,6 +255,7 @@ class Parameters:
     latent: LatentParameters
     flow: FlowParameters
     conditional: ConditionalParameters
+    masks: MaskParameters
     fidelity: FidelitySettings
     curves: CurveSettings
 

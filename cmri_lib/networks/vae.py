@@ -37,16 +37,19 @@ class VAESettings:
 
 
 class Encoder(nn.Module):
-    """Image (B, 1, H, W) → mean and log-variance of its code, each (B, latent): q(z|x), a diagonal Gaussian.
+    """Image (B, C, H, W) → mean and log-variance of its code, each (B, latent): q(z|x), a diagonal Gaussian.
+
+    Args:
+        channels: C, 1 for images; as many as there are labels for label maps.
 
     Raises:
         ParameterError: if the images are not `settings.size` pixels wide.
     """
 
-    def __init__(self, settings: VAESettings, conditioning: Conditioning):
+    def __init__(self, settings: VAESettings, conditioning: Conditioning, channels: int = 1):
         super().__init__()
         self.conditioning, self.size, widths = conditioning, settings.size, settings.channels
-        self.stem = nn.Conv2d(1 + conditioning.channels, widths[0], 3, padding=1)
+        self.stem = nn.Conv2d(channels + conditioning.channels, widths[0], 3, padding=1)
         halves = [Residual(before, after, 2) for before, after in zip(widths, widths[1:])]
         self.body = nn.Sequential(*halves, nn.GroupNorm(GROUPS, widths[-1]), nn.SiLU(), nn.Flatten())
         self.head = nn.Linear(widths[-1] * BASE**2, 2 * settings.latent)
@@ -62,9 +65,13 @@ class Encoder(nn.Module):
 
 
 class Decoder(nn.Module):
-    """Code (B, latent) → mean image (B, 1, H, W). The condition's planes, shrunk to each level, are added there."""
+    """Code (B, latent) → mean image (B, C, H, W). The condition's planes, shrunk to each level, are added there.
 
-    def __init__(self, settings: VAESettings, conditioning: Conditioning):
+    Args:
+        channels: C, as of `Encoder`.
+    """
+
+    def __init__(self, settings: VAESettings, conditioning: Conditioning, channels: int = 1):
         super().__init__()
         self.conditioning, widths = conditioning, settings.channels[::-1]
         self.first = nn.Linear(settings.latent, widths[0] * BASE**2)
@@ -72,7 +79,8 @@ class Decoder(nn.Module):
         self.levels = nn.ModuleList(Residual(before, after) for before, after in zip(widths, widths[1:]))
         planes = conditioning.channels
         self.ways_in = nn.ModuleList(nn.Conv2d(planes, width, 1) for width in widths[:-1]) if planes else None
-        self.last = nn.Sequential(nn.GroupNorm(GROUPS, widths[-1]), nn.SiLU(), nn.Conv2d(widths[-1], 1, 3, padding=1))
+        self.last = nn.Sequential(nn.GroupNorm(GROUPS, widths[-1]), nn.SiLU(),
+                                  nn.Conv2d(widths[-1], channels, 3, padding=1))
 
     def forward(self, code: Tensor, batch: Batch) -> Tensor:
         planes = self.conditioning.planes(batch)

@@ -1,0 +1,136 @@
+"""Generators of label maps: an image generator whose images are the planes of a mask, one per label.
+
+A mask that no patient has is what the image generators of C4, C5 and C10 are then told. Any generator of tensors can
+draw one, for a one-hot label map, scaled to [−1, 1], is an image with as many channels as there are labels; the
+largest channel names the label (Li, Ma & Shi, "Multi-Label Conditioned Diffusion for Cardiac MR Image Augmentation and
+Segmentation", Bioengineering 12:812, 2025, for diffusion).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import pandas as pd
+import torch
+from torch import Tensor, nn
+from tqdm import tqdm
+
+from cmri_lib.cohort.case import LABELS
+from cmri_lib.cohort.phenotypes import PHENOTYPES
+from cmri_lib.cohort.slices import Slices
+from cmri_lib.cohort.vocabulary import NUMBERS, UNKNOWN, VOCABULARY
+from cmri_lib.errors import ParameterError
+from cmri_lib.generators.base import Generator, batch_of
+from cmri_lib.networks.conditioning import Batch, Conditioning, one_hot
+from cmri_lib.training.loop import mixed_seed
+
+#: Batch entries that hold what is to be drawn.
+TARGETS = ("mask", "tissues")
+
+
+class Taught(Conditioning):
+    """What the training of a mask generator reads: what its prior is told, and the mask, which is no condition but the
+    lesson. It gives nothing to a network; the prior's networks hold the prior's own conditioning."""
+
+    def __init__(self, told: Conditioning):
+        super().__init__()
+        self.name, self.fields = told.name, (*told.fields, "mask")
+
+
+class LabelMaps(Generator):
+    """A generator of masks, as planes (B, labels, H, W) in [−1, 1]. Drawn by `draw_masks`; `base.draw` makes images.
+
+    Args:
+        prior: VAE or diffusion whose networks take `labels` channels.
+        labels: number of labels, background included.
+
+    Raises:
+        ParameterError: if the prior is told the mask or the tissues that it should draw.
+    """
+
+    def __init__(self, prior: Generator, labels: int = len(LABELS) + 1):
+        super().__init__()
+        if known := sorted(set(TARGETS) & set(prior.conditioning.fields)):
+            raise ParameterError(f"the prior is told {known}", field="conditioning",
+                                 remedy="a generator of masks may be told words and numbers only")
+        self.prior, self.labels, self.conditioning = prior, labels, Taught(prior.conditioning)
+
+    @property
+    def told(self) -> tuple[str, ...]:
+        """The batch entries that sampling needs: those of the prior."""
+        return self.prior.conditioning.fields
+
+    @property
+    def nfe(self) -> int:
+        return self.prior.nfe
+
+    def noise_shape(self, size: int) -> tuple[int, ...]:
+        """(labels, H, W) where the prior draws planes from noise of their own shape, else the prior's: a VAE's code."""
+        shape = self.prior.noise_shape(size)
+        return (self.labels, size, size) if shape == (1, size, size) else shape
+
+    def prepare(self, data: Batch) -> Batch:
+        """The planes of ``data["mask"]`` in the place of images, beside what the prior is told, and no mask."""
+        return {"image": planes(data["mask"], self.labels), **{field: data[field] for field in self.told}}
+
+    def loss(self, batch: Batch, player: str) -> Tensor:
+        """The prior's, on planes in the place of images."""
+        return self.prior.loss(batch, player)
+
+    def players(self) -> dict[str, list[nn.Parameter]]:
+        return self.prior.players()
+
+    def turn(self, step: int, steps: int) -> Sequence[str]:
+        return self.prior.turn(step, steps)
+
+    def sample(self, noise: Tensor, batch: Batch, **choices: object) -> Tensor:
+        """Planes (B, labels, H, W); `choices` are for the prior's sampler. A mask in `batch` is not looked at."""
+        return self.prior.sample(noise, batch, **choices)
+
+
+def planes(masks: Tensor, labels: int = len(LABELS) + 1) -> Tensor:
+    """Label map (B, H, W) → (B, labels, H, W) of −1 and 1."""
+    return 2 * one_hot(masks, labels) - 1
+
+
+def label_map(planes: Tensor) -> np.ndarray:
+    """Planes (B, labels, H, W) → label map (B, H, W) uint8, the largest plane of each pixel."""
+    return planes.argmax(dim=1).to(torch.uint8).cpu().numpy()
+
+
+@torch.no_grad()
+def draw_masks(generator: LabelMaps, conditions: Slices, source: str, seed: int = 0, *, batch: int = 16,
+               **choices: object) -> Slices:
+    """One synthetic mask for every slice of `conditions`, of whose table it is told what it was trained to be told.
+
+    As in `base.draw`, sample i depends on (seed, i) alone and is its own patient and scan; masks of `conditions` are
+    not looked at. Images are zeros: there are none yet. Words that were not told become "unknown", numbers and
+    `PHENOTYPES` that were not told NaN; `height` and `index`, places in a stack, are kept.
+
+    Args:
+        source: the system's id, for the table.
+        seed: of the noise.
+        batch: masks evaluated at once.
+        choices: for `LabelMaps.sample`, e.g. ``steps=4``.
+    """
+    given = {field: values for field, values in batch_of(conditions, generator.told).items() if field != "image"}
+    generator.eval()
+    shape, masks = generator.noise_shape(conditions.size), []
+    for start in tqdm(range(0, len(conditions), batch), desc=f"draw {source}", mininterval=2.0, unit="batch"):
+        rows = range(start, min(start + batch, len(conditions)))
+        streams = [torch.Generator().manual_seed(mixed_seed(seed, i)) for i in rows]
+        noise = torch.stack([torch.randn(shape, generator=stream) for stream in streams])
+        part = {field: values[start:start + batch].to(generator.device) for field, values in given.items()}
+        masks.append(label_map(generator.sample(noise.to(generator.device), part, **choices)))
+    names = [f"synthetic-{i:05d}" for i in range(len(conditions))]
+    not_told: dict[str, object] = {word: UNKNOWN for word in VOCABULARY if word not in generator.told}
+    not_told |= {number: np.nan for number in (*NUMBERS, *PHENOTYPES)
+                 if number in conditions.table and number not in (*generator.told, "height")}
+    table = conditions.table.assign(source=source, patient=names, scan=names, **not_told)
+    return masks_only(np.concatenate(masks), table)
+
+
+def masks_only(masks: np.ndarray, table: pd.DataFrame, tissues: np.ndarray | None = None) -> Slices:
+    """`Slices` whose images are zeros, for masks (N, H, W) that have no image yet."""
+    return Slices(np.zeros((len(masks), 1, *masks.shape[1:]), np.float32), masks, table, tissues)

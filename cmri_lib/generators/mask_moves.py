@@ -1,0 +1,136 @@
+"""Masks made from those of patients: moved towards a disease in a VAE's code (C4), or resampled to another cohort (C5).
+
+Amirrajab, Al Khalil, Lorenz, Weese, Pluim & Breeuwer, "Pathology Synthesis of 3D-Consistent Cardiac MR Images using 2D
+VAEs and GANs", MELBA 2023:010 (arXiv 2209.04223); Gheorghiță et al., "Improving robustness of automatic cardiac
+function quantification from cine magnetic resonance imaging using synthetic image data", Scientific Reports 12:2391, 2022.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from cmri_lib.cohort.phenotypes import PHENOTYPES, SCAN, with_phenotypes
+from cmri_lib.cohort.slices import Slices
+from cmri_lib.errors import DataError, ParameterError
+from cmri_lib.generators.base import batch_of, training_batch
+from cmri_lib.generators.label_maps import LabelMaps, label_map, masks_only
+from cmri_lib.generators.vae import VAE
+from cmri_lib.networks.conditioning import Batch
+
+#: Masks encoded at once.
+CHUNK = 64
+
+
+@dataclass(frozen=True)
+class Direction:
+    """The step (latent,) between codes that leads from hearts of disease `source` to hearts of `target`."""
+
+    source: str
+    target: str
+    step: Tensor
+
+
+def disease_direction(generator: LabelMaps, slices: Slices, source: str, target: str) -> Direction:
+    """Mean code of `target` minus mean code of `source`, taken for each level of the heart and then averaged.
+
+    Apical, mid and basal slices have codes far apart, and a disease may come with more slices of one of them; within a
+    level that makes no difference. Levels that lack one of the diseases are left out. After the pathology synthesis of
+    Amirrajab et al., with one difference: the step is the same for every heart, so that nothing varies but severity.
+
+    Args:
+        generator: a trained label VAE.
+        slices: real slices of training or validation patients.
+
+    Raises:
+        SplitError: on slices of test or hold-out patients.
+        DataError: if no level has both diseases.
+        ParameterError: if the generator is no VAE.
+    """
+    codes = _codes(generator, generator.prepare(training_batch(slices, generator.conditioning)))
+    disease, level = slices.table["disease"].to_numpy(), slices.table["level"].to_numpy()
+    steps = []
+    for place in np.unique(level):
+        groups = [codes[torch.from_numpy((level == place) & (disease == name))] for name in (source, target)]
+        if all(map(len, groups)):
+            steps.append(groups[1].mean(0) - groups[0].mean(0))
+    if not steps:
+        raise DataError(f"no level has slices of both {source!r} and {target!r}", field="disease",
+                        remedy=f"choose among {sorted(set(disease))}")
+    return Direction(source, target, torch.stack(steps).mean(0))
+
+
+@torch.no_grad()
+def moved(generator: LabelMaps, slices: Slices, direction: Direction, severity: float,
+          source: str = "C4 label VAE") -> Slices:
+    """The masks of `slices` encoded, moved by `severity` times the step, and decoded; images are zeros.
+
+    Severity 0 is the VAE's reconstruction, 1 the mean step; below 0 and above 1 it extrapolates. Patient and scan stay
+    those of the mask, so whole scans stay whole, and audits know whom a mask resembles. The table gets `severity`, and
+    where that is above 0 the direction's target as `disease`; it loses `PHENOTYPES`, which the step has changed.
+
+    Raises:
+        ParameterError: if the generator is no VAE, or severity is not finite.
+    """
+    if not np.isfinite(severity):
+        raise ParameterError(f"{severity}", field="severity", remedy="give a number, 0 for none")
+    batch = generator.prepare(batch_of(slices, generator.conditioning.fields))
+    codes = _codes(generator, batch) + severity * direction.step
+    parts = [label_map(generator.prior.decoder(codes[start:start + CHUNK].to(generator.device), part))
+             for start, part in _chunks(generator, batch)]
+    disease = direction.target if severity > 0 else slices.table["disease"]
+    table = slices.table.drop(columns=list(PHENOTYPES), errors="ignore")
+    return masks_only(np.concatenate(parts), table.assign(source=source, severity=float(severity), disease=disease))
+
+
+@torch.no_grad()
+def _codes(generator: LabelMaps, batch: Batch) -> Tensor:
+    """(N, latent), on the CPU: the mean of each mask's code."""
+    if not isinstance(generator.prior, VAE):
+        raise ParameterError(f"{type(generator.prior).__name__} has no codes", field="generator",
+                             remedy="give a label VAE")
+    generator.eval()
+    return torch.cat([generator.prior.encoder(part["image"], part)[0].cpu() for _, part in _chunks(generator, batch)])
+
+
+def _chunks(generator: LabelMaps, batch: Batch) -> list[tuple[int, Batch]]:
+    """(first row, `CHUNK` rows of the batch on the generator's device)."""
+    return [(start, {field: values[start:start + CHUNK].to(generator.device) for field, values in batch.items()})
+            for start in range(0, len(batch["image"]), CHUNK)]
+
+
+def uniform_ef(slices: Slices, count: int, seed: int, low: float = 10.0, high: float = 75.0) -> Slices:
+    """`count` whole scans, drawn with replacement so that their LV ejection fraction is as uniform over low … high (%)
+    as the cohort allows; images are zeros.
+
+    One EF is drawn in each of `count` equal parts of the range, and the scan nearest to it is taken. Of all weightings
+    of the scans, this is in the limit the one at the least 1-Wasserstein distance to the uniform distribution: every
+    bit of mass travels as little as it can. What the cohort lacks is not made up; its extremes are repeated instead.
+
+    Returns:
+        each draw is a patient and scan of its own, ``ef-00000`` …; column `drawn_from` names the patient whose masks
+        these are, and `split` stays his or hers. Tissues are kept. Columns of `with_phenotypes` are added.
+
+    Raises:
+        ParameterError: unless 0 ≤ low < high ≤ 100 and count ≥ 1.
+        DataError: if no scan has both phases.
+    """
+    if not 0 <= low < high <= 100 or count < 1:
+        raise ParameterError(f"{count} scans, EF {low} … {high} %", field="count",
+                             remedy="give 0 <= low < high <= 100, count >= 1")
+    slices = with_phenotypes(slices)
+    scans = slices.table.groupby(SCAN)["lvef"].first().dropna()
+    if scans.empty:
+        raise DataError("no scan has an ejection fraction", field="phase", remedy="give the slices of both phases")
+    generator = np.random.default_rng(seed)
+    wanted = low + (high - low) * (np.arange(count) + generator.random(count)) / count
+    chosen = scans.index[np.abs(scans.to_numpy()[None] - wanted[:, None]).argmin(axis=1)]
+    rows_of = slices.table.groupby(SCAN).indices
+    rows = [rows_of[scan] for scan in chosen]
+    names = np.repeat([f"ef-{i:05d}" for i in range(count)], [len(r) for r in rows])
+    drawn = slices.take(np.concatenate(rows))
+    table = drawn.table.assign(drawn_from=drawn.patients, patient=names, scan=names, source="C5 uniform EF")
+    return masks_only(drawn.masks, table, drawn.tissues)

@@ -1,0 +1,44 @@
+"""Label screening: masks that are no hearts are drawn again, before an image generator is told them.
+
+Apart from `label_maps`, which knows no measure, so that a change of the screen retrains nothing.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from cmri_lib.cohort.slices import Slices, concatenate
+from cmri_lib.errors import DataError, ParameterError
+from cmri_lib.generators.label_maps import LabelMaps, draw_masks
+from cmri_lib.measures.validity import Ranges, validity
+from cmri_lib.training.loop import mixed_seed
+
+
+def draw_hearts(generator: LabelMaps, conditions: Slices, source: str, ranges: Ranges, seed: int = 0, *, rounds: int = 5,
+                **choices: object) -> Slices:
+    """`draw_masks`, where what breaks a rule of `measures.validity` is drawn anew, in up to `rounds` draws.
+
+    Rows stay those of `conditions`, save those that never passed, which are left out: rejection per condition, not of
+    the whole set, keeps the mixture of levels and phases. Column `draws` says how many draws a mask took.
+
+    Raises:
+        ParameterError: if rounds < 1.
+        DataError: if no mask passes.
+    """
+    if rounds < 1:
+        raise ParameterError(f"{rounds}", field="rounds", remedy="give at least 1")
+    waiting, passed, places = np.arange(len(conditions)), [], []
+    for turn in range(rounds):
+        # The first draw is that of `draw_masks` with the same seed: screening only ever replaces.
+        made = draw_masks(generator, conditions.take(waiting), source, mixed_seed(seed, turn) if turn else seed, **choices)
+        good = validity(made.masks, made.table, ranges)["valid"].to_numpy()
+        names = [f"synthetic-{i:05d}" for i in waiting]
+        passed.append(made.with_columns(patient=names, scan=names, draws=turn + 1).take(good))
+        places.append(waiting[good])
+        waiting = waiting[~good]
+        if not len(waiting):
+            break
+    if len(waiting) == len(conditions):
+        raise DataError(f"none of {rounds} × {len(conditions)} label maps passes the screen", field="masks",
+                        remedy="train longer, or look at what they show")
+    return concatenate(passed).take(np.argsort(np.concatenate(places)))
