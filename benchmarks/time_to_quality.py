@@ -5,7 +5,8 @@ sides in turn (A, B, A, B, …), each in a process of its own, prints the table 
 this script. It needs the slices and instruments that notebook 01 leaves in work/.
 
 A is the stock loop: MONAI's `DiffusionModelUNet`, AdamW at a constant rate, no average of weights, float32. B is
-`training.train` with what params.yaml says of the flow. Both learn a mask-conditioned velocity (Lipman et al. 2023,
+`training.train` with what params.yaml says of the flow, but for the times, which are uniform as A's are: they decide
+which errors a training cares for, and a race needs one goal (`--times logit-normal` is the study's own). Both learn a mask-conditioned velocity (Lipman et al. 2023,
 eq. 23) and are judged by one function: its mean square error at uniform times on patients that neither has seen. Then
 samples: A after many Euler steps against few evaluations. On a GPU, B is also timed in bfloat16, channels_last, compiled.
 """
@@ -141,16 +142,22 @@ def train_study(study: protocol.Study, data: Batch, job: Job) -> tuple[FlowMatch
     training, not counted, tells how many fit; the learning rate falls to its end within them."""
     settings = study.settings("flow.training", TrainSettings, seed=study.seed + job.round, snapshots=0)
     settings = replace(settings, validate_every=0, checkpoint_every=10**9, **VARIANTS[job.variant])
+
+    def untrained() -> FlowMatching:
+        flow = system(SYSTEM).build(study)
+        flow.times = job.options.times
+        return flow
+
     with tempfile.TemporaryDirectory() as folder:
         trial = replace(settings, steps=CALIBRATION_STEPS, log_every=CALIBRATION_STEPS // 2)
         started = time.perf_counter()
-        log = train(system(SYSTEM).build(study), data, trial, Path(folder) / "trial")
+        log = train(untrained(), data, trial, Path(folder) / "trial")
         took = time.perf_counter() - started
         half, whole = log["seconds"]
         step = (whole - half) / (CALIBRATION_STEPS / 2)
         beside = min(took - CALIBRATION_STEPS * step, job.seconds / 2)  # set-up, compilation and writing
         settings = replace(settings, steps=max(2, math.floor((job.seconds - beside) / step)))
-        flow = system(SYSTEM).build(study)
+        flow = untrained()
         started = time.perf_counter()
         train(flow, data, settings, Path(folder) / "run")
         return flow, settings.steps, time.perf_counter() - started
@@ -248,7 +255,7 @@ def machine(options: argparse.Namespace) -> dict[str, object]:
     name = torch.cuda.get_device_name() if device.type == "cuda" else platform.machine()
     return {"dataset": options.dataset, "profile": options.profile, "device": f"{device.type} {name}",
             "cores": os.cpu_count(), "threads": torch.get_num_threads(), "torch": torch.__version__,
-            "rate_of_A": options.rate}
+            "rate_of_A": options.rate, "times_of_B": options.times}
 
 
 def main() -> None:
@@ -260,6 +267,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--rate", type=float, default=1e-3, help="constant learning rate of side A")
     parser.add_argument("--channels", type=int, nargs="+", default=[16, 32, 64, 64], help="of side A")
+    parser.add_argument("--times", choices=["uniform", "logit-normal"], default="uniform", help="of training, side B")
     parser.add_argument("--images", type=int, default=48, help="drawn from each side")
     parser.add_argument("--evaluations", type=int, default=1000, help="Euler steps of side A")
     parser.add_argument("--device", choices=["auto", "cpu"], default="auto")

@@ -28,6 +28,15 @@ def decide(claim: str, test: str, effect: Score, unit: str, *, claimed: Literal[
             "verdict": verdict}
 
 
+def differ(claim: str, test: str, effect: Score, unit: str, *, bound: float) -> Row:
+    """A ledger row for a claim without a direction: *supported* if `effect` lies wholly beyond ± `bound`, on one side,
+    *not supported* if wholly between (the two are equivalent), else *undecided*."""
+    beyond, within = effect.low > bound or effect.high < -bound, -bound < effect.low and effect.high < bound
+    verdict = "supported" if beyond else "not supported" if within else "undecided"
+    return {"claim": claim, "test": test, "effect": effect.value, "low": effect.low, "high": effect.high, "unit": unit,
+            "verdict": verdict}
+
+
 def score_of(table: pd.DataFrame, metric: str, **columns: object) -> Score:
     """The one score of `metric` in a tidy table whose columns have the given values.
 

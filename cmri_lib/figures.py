@@ -56,10 +56,10 @@ def publish_slices(study: Study, name: str, rows: Mapping[str, Slices], *, outli
     return slice_grid(rows, outline=outline, titles=titles)
 
 
-def _notice() -> Figure:
-    """What a figure file says where it may not show anything."""
+def _notice(text: str = "images of real patients: only in the executed notebook") -> Figure:
+    """What a figure says that may not, or cannot, show anything."""
     figure, axis = plt.subplots(figsize=(5, 0.8))
-    axis.text(0.5, 0.5, "images of real patients: only in the executed notebook", ha="center", va="center")
+    axis.text(0.5, 0.5, text, ha="center", va="center")
     axis.axis("off")
     return figure
 
@@ -100,8 +100,10 @@ def show(axis: plt.Axes, image: np.ndarray, mask: np.ndarray | None = None) -> N
 def score_plot(table: pd.DataFrame, *, y: str = "system", metric: str | None = None) -> Figure:
     """Values with 95 % intervals, one panel per metric; dashed line: floor (real against real); dotted: ceiling.
 
-    Systems stand one below the other, coloured by family where the table names it.
+    Systems stand one below the other, coloured by family where the table names it. An empty table gives a notice.
     """
+    if table.empty:
+        return _notice("nothing in this cohort to measure it on")
     metrics = [metric] if metric else list(table["metric"].unique())
     systems = list(table[y].unique())
     wide = min(4, len(metrics))

@@ -188,24 +188,33 @@ class ToldSection:
 
 @dataclass(frozen=True)
 class FurtherTraining:
-    """Sections `conditional.denoiser`, `latent` and `tokens`: on top of an unconditional system's training."""
+    """Sections of `conditional` of which only the training is their own: the network is the unconditional system's."""
 
     training: TrainSettings
 
 
 @dataclass(frozen=True)
 class ConditionalParameters:
-    """Section `conditional`; `samples` are drawn from every cell of the ablation."""
+    """Section `conditional`; `samples` are drawn from every cell of the ablation, `draws` under each of `masks` masks."""
 
     pix2pix: ToldSection
     gan: ToldSection
     gan_cell: ToldSection
     covariate: ToldSection
     denoiser: FurtherTraining
+    denoiser_cell: FurtherTraining
     latent: FurtherTraining
     tokens: FurtherTraining
+    classes: FurtherTraining
+    classes_kl: KLSection
     domain_vae: VAEParameters
+    learner: TrainSettings
     samples: int
+    draws: int
+    masks: int
+    guidance: tuple[float, ...]
+    label_noise: tuple[float, ...]
+    patients: tuple[float, ...]
 
 
 @dataclass(frozen=True)

@@ -85,12 +85,14 @@ def sampling_conditions(slices: Slices, samples: int, seed: int, split: str = "t
     return slices.take(np.concatenate(chosen))
 
 
-def trained(study: Study, system: System, slices: Slices, patients: int | None = None) -> Generator:
+def trained(study: Study, system: System, slices: Slices, patients: int | None = None, start: Generator | None = None
+            ) -> Generator:
     """`system`, trained on the training patients or loaded if that has been done; first its first stage and the system
     it starts from, if any.
 
     Args:
         patients: learn from only so many training patients; smaller choices are contained in larger ones.
+        start: the trained generator to start from, in the place of `system.start` trained on these same slices.
     """
     generator, folder = system.build(study), training_folder(study, system, patients)
     seen = slices.where(split="train", patient=training_patients(study, slices)[:patients])
@@ -104,7 +106,8 @@ def trained(study: Study, system: System, slices: Slices, patients: int | None =
         # Accelerate marks what it has trained. Loaded, it bears no mark, and the generator's training would be repeated.
         vars(generator.first_stage).pop("_is_accelerate_prepared", None)
     if system.start is not None:
-        adopt(generator, trained(study, system.start, slices, patients).state_dict())
+        past = trained(study, system.start, slices, patients) if start is None else start
+        adopt(generator, past.state_dict())
     settings = study.settings(f"{system.section}.training", TrainSettings, seed=study.seed)
     train(generator, generator.prepare(training_batch(seen, generator.conditioning)), settings, folder,
           validation=generator.prepare(training_batch(unseen, generator.conditioning)))

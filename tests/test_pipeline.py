@@ -12,6 +12,7 @@ import pandas as pd
 import pytest
 import yaml
 
+from cmri_lib.generators.conditional import CONDITIONAL
 from cmri_lib.generators.systems import SYSTEMS
 
 ROOT = Path(__file__).parents[1]
@@ -67,7 +68,7 @@ def test_every_figure_and_table_is_written(clone: Path) -> None:
     missing = [o for o in outs if not (clone / o.replace("${dataset}", "phantom").replace("${profile}", "smoke")).exists()]
     assert not missing
     scores = pd.read_csv(clone / "results" / "scores.csv").query("dataset == 'phantom' and profile == 'smoke'")
-    assert {"real", *SYSTEMS} == set(scores["system"])
+    assert {"real", *SYSTEMS, *CONDITIONAL} <= set(scores["system"])
     assert {"fidelity", "anatomy", "privacy", "cost"} <= set(scores["axis"])
 
 
@@ -82,9 +83,9 @@ def test_what_a_parameter_invalidates(clone: Path) -> None:
         edit(clone / "params.yaml", new, old)
         return found
 
-    assert stale("profile: smoke", "profile: laptop") == {"cohort", *FAMILIES, "fidelity", "review"}
-    assert stale("coupling: ot ", "coupling: independent ") == {"flow", "fidelity"}
-    assert stale("samples: {smoke: 160", "samples: {smoke: 150") == {*FAMILIES, "fidelity"}
+    assert stale("profile: smoke", "profile: laptop") == {"cohort", *FAMILIES, "fidelity", "conditional", "review"}
+    assert stale("coupling: ot ", "coupling: independent ") == {"flow", "fidelity", "conditional"}
+    assert stale("samples: {smoke: 160", "samples: {smoke: 150") == {*FAMILIES, "fidelity", "conditional"}
     assert stale("ada_target: 0.6", "ada_target: 0.5") == {"gan"}
     assert stale("normalise: minmax", "normalise: zscore") == {"cohort"}
     assert "up to date" in dvc(clone, "status")
@@ -101,7 +102,7 @@ def test_prose_retrains_nothing_and_code_retrains_its_own(clone: Path) -> None:
     assert weights(clone) == before, "prose retrained a network"
 
     edit(clone / "cmri_lib" / "generators" / "flow.py", "F.mse_loss(self", "F.l1_loss(self")
-    assert {"flow", "fidelity"} <= stale_stages(clone) <= {"flow", "fidelity", "review"}
+    assert {"flow", "fidelity", "conditional"} <= stale_stages(clone) <= {"flow", "fidelity", "conditional", "review"}
     printed = dvc(clone, "repro", "flow")
     after = weights(clone)
     assert "Stage 'cohort' didn't change" in printed

@@ -62,10 +62,10 @@ def _denoiser(family: str, told: Told, *, control: bool = False) -> Make:
     return make
 
 
-def _latent(told: Told, hint: Told | None = None) -> Make:
+def _latent(told: Told, hint: Told | None = None, stage: str = "latent.kl") -> Make:
     """Latent diffusion told something; a `hint`, as large as the images, is shown to a ControlNet on top of it, frozen."""
     def make(study: Study, section: str) -> Generator:
-        autoencoder = KLAutoencoder(study.settings("latent.kl.network", KLSettings))
+        autoencoder = KLAutoencoder(study.settings(f"{stage}.network", KLSettings))
         way_in, sizes = told(study), study.settings("latent.ldm_kl.network", UNetSettings)
         objective = study.settings("latent.ldm_kl.objective", DiffusionSettings)
         if hint is None:
@@ -147,15 +147,18 @@ CONDITIONAL: dict[str, System] = {s.id: s for s in (
             _denoiser("diffusion", lambda study: mask(ablated=True)), START["diffusion"]),
     _system("C14 factorised diffusion", "diffusion", "mask (concat) + domain code", "denoiser",
             _factorised(lambda study: mask()), START["diffusion"], "conditional.domain_vae"),
-    _system("C15 class-conditioned LDM", "latent diffusion", "disease + vendor", "latent",
-            _latent(lambda study: Several(words("disease", "vendor"), hide=HIDE)), START["latent"], "latent.kl"),
+    _system("C15 class-conditioned LDM", "latent diffusion", "disease + vendor", "classes",
+            _latent(lambda study: Several(words("disease", "vendor"), hide=HIDE), stage="conditional.classes_kl"),
+            first_stage="conditional.classes_kl"),
     _system("C16 MOTFM", "flow", "mask (ControlNet)", "denoiser",
             _denoiser("flow", lambda study: mask(), control=True), START["flow"]),
 )}
 
-#: What the several conditions of claim M5 add one by one.
+#: (disease, vendor) that C15 never sees, neither its autoencoder nor its prior: no other system's weights may serve it.
+WITHHELD = (("DCM", "Phantom B"), ("HCM", "Phantom C"), ("RV", "Phantom D"))
+
+#: What the several conditions of claim M5 add, one by one, to the mask.
 MORE: dict[str, Told] = {
-    "mask": lambda study: mask(),
     "mask + vendor": lambda study: Several(mask(), words("vendor"), hide=HIDE),
     "mask + vendor + phase + disease": lambda study: Several(mask(), words("vendor", "phase", "disease"), hide=HIDE),
     "mask + prompt": lambda study: Several(mask(), prompt("vendor", "phase", "disease", "level"), hide=HIDE),
@@ -176,9 +179,9 @@ def cell(family: str, content: str, way: str) -> System:
     name, label = f"{family} {content} {way}", f"{content} ({way})"
     if family == "GAN":
         return _system(name, family, label, "gan_cell", _gan(told), PLAIN)
-    return _system(name, family, label, "denoiser", _denoiser(family, told, control=way == "control"), START[family])
+    return _system(name, family, label, "denoiser_cell", _denoiser(family, told, control=way == "control"), START[family])
 
 
 def several(family: str, extra: str) -> System:
     """A denoiser told what `MORE` names."""
-    return _system(f"{family} {extra}", family, extra, "denoiser", _denoiser(family, MORE[extra]), START[family])
+    return _system(f"{family} {extra}", family, extra, "denoiser_cell", _denoiser(family, MORE[extra]), START[family])

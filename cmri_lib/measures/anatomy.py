@@ -16,7 +16,7 @@ from scipy.ndimage import binary_erosion, distance_transform_edt, find_objects
 from cmri_lib.cohort.case import LABELS
 from cmri_lib.cohort.slices import Slices
 from cmri_lib.errors import DataError
-from cmri_lib.measures.intervals import mean_score
+from cmri_lib.measures.intervals import Score, mean_score, paired_difference
 
 Segment = Callable[[np.ndarray], np.ndarray]
 
@@ -76,14 +76,15 @@ def _volumes(table: pd.DataFrame) -> Iterator[tuple[tuple[str, str, str], np.nda
         yield tuple(keys), part.sort_values("index").index.to_numpy()
 
 
-def adherence(real: Slices, synthetic: Slices, segmenter: Segment, *, resamples: int = 1000, seed: int = 0
-              ) -> list[dict[str, object]]:
+def adherence(real: Slices, synthetic: Slices, segmenter: Segment, *, resamples: int = 1000, seed: int = 0,
+              bounds: tuple[pd.DataFrame, pd.DataFrame] | None = None) -> list[dict[str, object]]:
     """Agreement of what `segmenter` sees in the synthetic images with the masks they were conditioned on.
 
     Args:
         real: real test slices, for ceiling and floor.
         synthetic: samples whose `masks` are the conditions and whose `patient` is the patient of the mask.
         segmenter: images → label maps, trained on real training patients.
+        bounds: from `adherence_bounds`, if known already.
 
     Returns:
         Rows ``dice_<structure>``, ``dice_mean``, ``hd95_<structure>_mm``. n is the number of patients. **Ceiling**: the
@@ -92,9 +93,7 @@ def adherence(real: Slices, synthetic: Slices, segmenter: Segment, *, resamples:
         the one asked for.
     """
     obtained = agreement(segmenter(synthetic.images), synthetic.masks, synthetic.table)
-    seen = segmenter(real.images)
-    ceiling = agreement(seen, real.masks, real.table)
-    floor = agreement(seen, masks_of_others(real, seed), real.table)
+    floor, ceiling = adherence_bounds(real, segmenter, seed) if bounds is None else bounds
     rows = []
     for column in [c for c in obtained if c.startswith(("dice_", "hd95_"))]:
         score = mean_score(obtained[column].to_numpy(), obtained["patient"].to_numpy(), resamples=resamples, seed=seed)
@@ -102,6 +101,27 @@ def adherence(real: Slices, synthetic: Slices, segmenter: Segment, *, resamples:
         distance = column.startswith("hd95_")
         rows.append(score.row(f"{column}_mm" if distance else column, "anatomy", "lower" if distance else "higher"))
     return rows
+
+
+def adherence_bounds(real: Slices, segmenter: Segment, seed: int = 0) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Floor and ceiling of `adherence`, each a table of `agreement`."""
+    seen = segmenter(real.images)
+    return agreement(seen, masks_of_others(real, seed), real.table), agreement(seen, real.masks, real.table)
+
+
+def adherence_gain(first: Slices, second: Slices, segmenter: Segment, column: str = "dice_mean", *, resamples: int = 1000,
+                   seed: int = 0) -> Score:
+    """A column of `agreement` for the first set of samples minus that for the second, paired over volumes. n is the
+    number of patients.
+
+    Raises:
+        DataError: if the two sets do not follow the same masks in the same order.
+    """
+    if not np.array_equal(first.masks, second.masks) or not (first.patients == second.patients).all():
+        raise DataError("the two sets follow different masks", field="masks", remedy="draw both under the same conditions")
+    one, other = (agreement(segmenter(s.images), s.masks, s.table) for s in (first, second))
+    return paired_difference(one[column].to_numpy(), other[column].to_numpy(), one["patient"].to_numpy(),
+                             resamples=resamples, seed=seed)
 
 
 def masks_of_others(slices: Slices, seed: int = 0) -> np.ndarray:

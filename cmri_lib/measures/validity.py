@@ -7,6 +7,7 @@ used (Li, Ma & Shi 2025, label screening). Topology is fixed below; what sizes a
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -16,7 +17,7 @@ from scipy.ndimage import binary_dilation, label
 from cmri_lib.cohort.case import LABELS
 from cmri_lib.cohort.slices import Slices
 from cmri_lib.errors import DataError
-from cmri_lib.measures.anatomy import proportions
+from cmri_lib.measures.anatomy import Segment, proportions
 from cmri_lib.measures.comparison import Described, Measure, Metric, Statistic
 
 #: Neighbours by edge and corner.
@@ -74,13 +75,23 @@ def screened(slices: Slices, ranges: Ranges) -> Slices:
 def validity_of_masks(ranges: Ranges) -> Measure:
     """The measure ``mask_valid``: share of label maps that pass all rules. The floor, real masks, is not 1: annotators
     leave gaps as well."""
+    return _share("mask_valid", ranges, lambda slices: slices.masks)
+
+
+def validity_of_samples(ranges: Ranges, segment: Segment) -> Measure:
+    """The measure ``heart_valid``: share of images in which the frozen segmenter sees a heart that passes all rules. Its
+    own faults count as well: read it against the floor, real images."""
+    return _share("heart_valid", ranges, lambda slices: segment(slices.images))
+
+
+def _share(name: str, ranges: Ranges, label_maps: Callable[[Slices], np.ndarray]) -> Measure:
     def describe(slices: Slices) -> np.ndarray:
-        return validity(slices.masks, slices.table, ranges)["valid"].to_numpy(float)[:, None]
+        return validity(label_maps(slices), slices.table, ranges)["valid"].to_numpy(float)[:, None]
 
     def statistics(real: Described, synthetic: Described) -> tuple[Statistic]:
         return (lambda u, v: float(np.average(synthetic.values[:, 0], weights=v)),)
 
-    return Measure((Metric("mask_valid", "higher", bound=1.0),), describe, statistics, axis="anatomy")
+    return Measure((Metric(name, "higher", bound=1.0),), describe, statistics, axis="anatomy")
 
 
 def _sizes(masks: np.ndarray, table: pd.DataFrame) -> pd.DataFrame:
