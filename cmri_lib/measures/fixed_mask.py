@@ -47,6 +47,7 @@ def fixed_mask_diversity(samples: Slices, draws: int, *, floor: Mapping[str, flo
 
     Returns:
         Rows; n is the number of masks M, the intervals are over their patients. Ceiling: identical draws, 1 or 0.
+        A generator varies as it should where true scans of one anatomy do, at their floor; to vary beyond it is no merit.
 
         - ``fixed_mask_ms_ssim``: mean MS-SSIM of all pairs of draws; lower is more diverse.
         - ``fixed_mask_sd_heart``, ``fixed_mask_sd_outside``: standard deviation over the draws (divisor draws − 1), mean
