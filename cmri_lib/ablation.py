@@ -16,7 +16,7 @@ from matplotlib.figure import Figure
 from cmri_lib import protocol
 from cmri_lib.cohort.slices import Slices
 from cmri_lib.generators.base import Generator, draw
-from cmri_lib.generators.conditional import WAYS, cell, richest
+from cmri_lib.generators.conditional import FAMILIES, UNTOLD, WAYS, cell, richest
 from cmri_lib.generators.systems import System
 from cmri_lib.measures import panel
 from cmri_lib.measures.anatomy import adherence, adherence_bounds, adherence_gain
@@ -26,10 +26,6 @@ from cmri_lib.measures.intervals import Score
 from cmri_lib.measures.validity import Ranges, validity_of_samples
 from cmri_lib.parameters import Parameters
 from cmri_lib.study import Study
-
-FAMILIES = ("GAN", "diffusion", "flow")
-#: What an untold system is called where others are called by their way in.
-UNTOLD = ("none", "none")
 
 
 def cells(study: Study) -> Iterator[tuple[str, str, str, System]]:

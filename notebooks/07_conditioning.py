@@ -14,6 +14,7 @@
 # ---
 
 # %% [markdown]
+#
 # %% [markdown]
 # # 07 · Conditioning: what a generator is told, and by which way it is told
 #
@@ -56,7 +57,7 @@ from cmri_lib import ablation, claims, figures, protocol, results
 from cmri_lib.cohort.label_noise import with_label_noise
 from cmri_lib.cohort.phenotypes import with_phenotypes
 from cmri_lib.cohort.slices import concatenate
-from cmri_lib.generators.conditional import CONDITIONAL, MORE, START, WITHHELD, cell, several
+from cmri_lib.generators.conditional import CONDITIONAL, FAMILIES, MORE, START, UNTOLD, WITHHELD, cell, several
 from cmri_lib.generators.guidance import guided
 from cmri_lib.measures import fixed_mask, paired_truth, panel, recognition, utility
 from cmri_lib.training import TrainSettings
@@ -278,8 +279,8 @@ figures.publish(study, "07_labels", labels[labels["metric"].isin(["dice_mean", "
 lesson = protocol.sampling_conditions(slices, 2 * params.conditional.samples, study.seed, split="train")
 settings = study.settings("conditional.learner", TrainSettings, seed=study.seed)
 folder, pupils, makers = study.work("conditional"), {"real": lesson}, {}
-for family in ablation.FAMILIES:
-    for content, way in (ablation.UNTOLD, ("labels", "concat")):
+for family in FAMILIES:
+    for content, way in (UNTOLD, ("labels", "concat")):
         system = cell(family, content, way)
         makers[system.id] = system
         made = protocol.draw(protocol.trained(study, system, slices), lesson, system.id, seed=study.seed)
@@ -297,7 +298,7 @@ figures.publish(study, "07_downstream", useful, figures.score_plot);
 
 # %%
 ledger = []
-for family in ablation.FAMILIES:
+for family in FAMILIES:
     full, alone, none = (f"{family} {c}" for c in ("labels concat", "cavity concat", "none"))
     gain = ruler.gain(banks[full], banks[none], "heart_valid")
     ledger.append(claims.decide("M1", f"valid hearts, {full} − untold", gain, "share", claimed="above"))
@@ -319,7 +320,7 @@ for metric, side in (("kid_study", "below"), ("dice_mean", "above")):
     for rival in ("C1 Pix2Pix", "C1 Pix2PixHD"):
         gain = whole.gain(banks["C2 SPADE cGAN"], banks[rival], metric)
         ledger.append(claims.decide("M3", f"{metric}, C2 SPADE cGAN − {rival}", gain, metric, claimed=side))
-for family in ablation.FAMILIES:
+for family in FAMILIES:
     for way in ("concat", "control"):
         gain = ruler.gain(banks[f"{family} labels spade"], banks[f"{family} labels {way}"], "kid_study")
         ledger.append(claims.decide("M3", f"KID, {family}, spade − {way}", gain, "KID", claimed="below"))

@@ -8,7 +8,7 @@ from conftest import discs
 
 from cmri_lib import ablation
 from cmri_lib.claims import differ
-from cmri_lib.generators.conditional import WAYS
+from cmri_lib.generators.conditional import FAMILIES, WAYS
 from cmri_lib.measures.anatomy import adherence, adherence_bounds, adherence_gain
 from cmri_lib.measures.comparison import compare
 from cmri_lib.measures.intervals import Score
@@ -23,7 +23,7 @@ def test_the_design_is_factorial_and_every_family_has_its_untold_cell() -> None:
     design = pd.DataFrame([c[:3] for c in ablation.cells(study)], columns=["family", "content", "way"])
     told = design[design["content"] != "none"]
     assert set(told.groupby(["family", "content"]).size()) == {len(WAYS)} and not design.duplicated().any()
-    assert list(design[design["content"] == "none"]["family"]) == list(ablation.FAMILIES)
+    assert list(design[design["content"] == "none"]["family"]) == list(FAMILIES)
     ids = [c[3].id for c in ablation.cells(study)]
     assert len(set(ids)) == len(ids) == len(design)
     assert len({c[3].start.id for c in ablation.cells(study) if c[0] == "flow"}) == 1, "one past for a family"

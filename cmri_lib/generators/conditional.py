@@ -23,6 +23,7 @@ from cmri_lib.generators.latent import Latent
 from cmri_lib.generators.masked import MaskedSettings, MaskGIT
 from cmri_lib.generators.systems import SYSTEMS, System
 from cmri_lib.generators.vae import VAE, VAEObjective
+from cmri_lib.networks.adapter import ControlledGenerator
 from cmri_lib.networks.autoencoder import KLAutoencoder, KLSettings, VQAutoencoder, VQSettings
 from cmri_lib.networks.conditioning import Conditioning
 from cmri_lib.networks.control import Controlled
@@ -135,6 +136,7 @@ CONDITIONAL: dict[str, System] = {s.id: s for s in (
     _system("C2 SPADE cGAN", "GAN", "tissues (spade)", "gan", _gan(lambda study: mask(richest(study), "spade"))),
     _system("C3 vendor-style cGAN", "GAN", "mask (spade) + vendor", "gan",
             _gan(lambda study: Several(mask(way="spade"), words("vendor")))),
+    _system("C4 label cGAN", "GAN", "mask (spade)", "gan", _gan(lambda study: mask(way="spade"))),
     _system("C6 covariate cGAN", "GAN", "age + bmi + phase", "covariate",
             _gan(lambda study: Several(scalars("age", "bmi", "height"), words("phase")))),
     _system("C8 phenotype tokens", "masked", "lvef + lvedv + rvedv + phase", "tokens",
@@ -143,6 +145,8 @@ CONDITIONAL: dict[str, System] = {s.id: s for s in (
     PROMPTED,
     _system("C9 ControlNet LDM", "latent diffusion", "mask (ControlNet) + prompt", "latent",
             _latent(_prompt, lambda study: mask()), PROMPTED, "latent.kl"),
+    _system("C10 SPADE LDM", "latent diffusion", "mask (spade)", "latent", _latent(lambda study: mask(way="spade")),
+            START["latent"], "latent.kl"),
     _system("C12 ablated-mask diffusion", "diffusion", "mask (concat, ablated)", "denoiser",
             _denoiser("diffusion", lambda study: mask(ablated=True)), START["diffusion"]),
     _system("C14 factorised diffusion", "diffusion", "mask (concat) + domain code", "denoiser",
@@ -163,22 +167,33 @@ MORE: dict[str, Told] = {
     "mask + vendor + phase + disease": lambda study: Several(mask(), words("vendor", "phase", "disease"), hide=HIDE),
     "mask + prompt": lambda study: Several(mask(), prompt("vendor", "phase", "disease", "level"), hide=HIDE),
 }
+FAMILIES = ("GAN", "diffusion", "flow")
+#: Ways in for a mask; every family takes all of them.
 WAYS = ("concat", "spade", "control")
+#: Content and way of the cells that are told nothing.
+UNTOLD = ("none", "none")
 
 
 def cell(family: str, content: str, way: str) -> System:
-    """A cell of the ablation: `family` "GAN", "diffusion" or "flow", `content` of `conditions.CONTENTS`, `way` of `WAYS`.
+    """A cell of the ablation: one of `FAMILIES`, `content` of `conditions.CONTENTS`, `way` of `WAYS`.
+
+    A denoiser takes "control" by a ControlNet; a GAN, which has no encoder to copy, by a trained encoder of the mask
+    beside its frozen generator (`ControlledGenerator`). Content "none" by way "none" goes on from the same past for the
+    same steps, told nothing: what the steps alone are worth.
 
     Raises:
-        ParameterError: on a combination that does not exist. A GAN has no encoder of noisy images that a ControlNet could
-            copy: it takes concatenation and SPADE.
+        ParameterError: on a combination that does not exist; "none" goes with "none" alone.
     """
-    if family not in ("GAN", "diffusion", "flow") or content not in CONTENTS or way not in WAYS or (family, way) == ("GAN", "control"):
+    if family not in FAMILIES or (content, way) != UNTOLD and (content not in CONTENTS or way not in WAYS):
         raise ParameterError(f"{family}, {content}, {way}", field="cell", remedy="choose a cell that exists")
-    told = lambda study: mask(content, "concat" if way == "control" else way)  # noqa: E731
-    name, label = f"{family} {content} {way}", f"{content} ({way})"
+    if (content, way) == UNTOLD:
+        name, label, told = f"{family} none", "none", lambda study: Conditioning()
+    else:
+        name, label = f"{family} {content} {way}", f"{content} ({way})"
+        told = lambda study: mask(content, "concat" if way == "control" else way)  # noqa: E731
     if family == "GAN":
-        return _system(name, family, label, "gan_cell", _gan(told), PLAIN)
+        network = ControlledGenerator if way == "control" else ConditionalGenerator
+        return _system(name, family, label, "gan_cell", _gan(told, network), PLAIN)
     return _system(name, family, label, "denoiser_cell", _denoiser(family, told, control=way == "control"), START[family])
 
 
