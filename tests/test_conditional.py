@@ -15,8 +15,11 @@ from cmri_lib.cohort.slices import concatenate
 from cmri_lib.errors import ParameterError
 from cmri_lib.generators.base import batch_of, draw, training_batch
 from cmri_lib.generators.conditional import CONDITIONAL, MORE, PLAIN, cell, several
+from cmri_lib.generators.gan import GAN
 from cmri_lib.generators.systems import SYSTEMS
+from cmri_lib.networks.adapter import ControlledGenerator
 from cmri_lib.networks.conditioning import Conditioning
+from cmri_lib.networks.mask_to_image import MaskToImageSettings
 from cmri_lib.networks.masks import LabelMap
 from cmri_lib.networks.unet import Denoiser, UNetSettings
 from cmri_lib.networks.warm_start import adopt
@@ -24,8 +27,9 @@ from cmri_lib.parameters import open_study
 from cmri_lib.study import Study
 from cmri_lib.training import TrainSettings, loop, train
 
-CELLS = [cell("GAN", "labels", "spade"), cell("diffusion", "cavity", "concat"), cell("flow", "labels", "control"),
-         cell("flow", "tissues", "spade"), several("flow", "mask + vendor + phase + disease"), several("diffusion", "mask + prompt")]
+CELLS = [cell("GAN", "labels", "spade"), cell("GAN", "labels", "control"), cell("GAN", "none", "none"),
+         cell("diffusion", "cavity", "concat"), cell("flow", "labels", "control"), cell("flow", "tissues", "spade"),
+         cell("flow", "none", "none"), several("flow", "mask + vendor + phase + disease"), several("diffusion", "mask + prompt")]
 
 
 @pytest.fixture(scope="module")
@@ -96,6 +100,88 @@ def test_fresh_controlnet_on_latents_equals_its_prompted_base(slices) -> None:
     assert learning == {id(p) for p in generator.prior.network.copy.parameters()}
 
 
+def controlled(slices) -> tuple[GAN, GAN, dict]:
+    """An untold GAN with weights and batch statistics of its own, the fresh controlled one on top of it, and a batch."""
+    study, _ = open_study("smoke", "phantom")
+    told = cell("GAN", "labels", "control")
+    torch.manual_seed(0)
+    past, generator = told.start.build(study).eval(), told.build(study).eval()
+    with torch.no_grad():
+        for p in past.parameters():
+            p.normal_(0, 0.2)
+        for name, buffer in past.generator.named_buffers():
+            if "running" in name:
+                buffer.uniform_(0.5, 2)
+    adopt(generator, past.state_dict())
+    return past, generator, batch_of(slices.take(range(4)))
+
+
+def test_fresh_controlled_gan_equals_its_base_whatever_the_mask(slices) -> None:
+    past, generator, batch = controlled(slices)
+    noise = torch.randn(4, *generator.noise_shape(32))
+    for mode in (False, True):  # in training as well: its base stays in eval mode
+        generator.train(mode)
+        for _ in range(3):
+            masks = torch.randint(0, 4, batch["mask"].shape, dtype=torch.uint8)
+            assert torch.equal(generator.sample(noise, {"mask": masks}), past.sample(noise, {}))
+    weights = {k: v for k, v in past.critic.state_dict().items() if k.endswith("original")}
+    mine = generator.critic.state_dict()
+    assert all(torch.equal(mine[k][:, :v.shape[1]], v) and not mine[k][:, v.shape[1]:].any() for k, v in weights.items())
+
+
+def test_gradients_reach_the_branch_and_one_step_tells_masks_apart(slices) -> None:
+    _, generator, batch = controlled(slices)
+    noise = torch.randn(4, *generator.noise_shape(32))
+    other = {"mask": batch["mask"].clone()}
+    other["mask"][0] = 3 - other["mask"][0]
+    assert torch.equal(generator.sample(noise, batch), generator.sample(noise, other))
+    network = generator.generator
+    optimiser = torch.optim.Adam(network.branch.parameters(), lr=1e-2)
+    generator.train()
+    for step in range(2):
+        optimiser.zero_grad()
+        generator.loss(batch, "generator").backward()
+        # Behind a layer of zeros no slope is left; it comes as soon as the layer has moved.
+        met = network.branch if step else network.branch.zeros
+        assert all(p.grad is not None and p.grad.any() for p in met.parameters())
+        assert all(p.grad is None for p in network.base.parameters())
+        optimiser.step()
+        generator.eval()
+        moved = generator.sample(noise, other) - generator.sample(noise, batch)
+        assert moved[0].abs().mean() > 1e-4, "the mask is ignored"
+        assert moved[1:].abs().max() < 1e-5, "one image's mask reached another"
+        generator.train()
+
+
+def test_training_leaves_the_base_of_a_controlled_gan_as_it_was(slices, tmp_path) -> None:
+    past, generator, _ = controlled(slices)
+    before = {k: v.clone() for k, v in generator.generator.branch.state_dict().items()}
+    critic = {k: v.clone() for k, v in generator.critic.state_dict().items()}
+    data = training_batch(slices, generator.conditioning)
+    train(generator, data, TrainSettings(steps=4, batch=4, log_every=2, weight_decay=0.1), tmp_path)
+    base, branch = generator.generator.base.state_dict(), generator.generator.branch.state_dict()
+    assert any("running" in k for k in base) and all(torch.equal(v, base[k]) for k, v in past.generator.state_dict().items())
+    assert all(not torch.equal(v, branch[k]) for k, v in before.items())
+    assert any(not torch.equal(v, critic[k]) for k, v in generator.critic.state_dict().items())
+
+
+def test_a_controlled_gan_needs_planes() -> None:
+    with pytest.raises(ParameterError, match="planes"):
+        ControlledGenerator(8, 32, MaskToImageSettings((8, 16), (8,)), LabelMap(way="spade"))
+
+
+@pytest.mark.parametrize("family", ["GAN", "diffusion", "flow"])
+def test_the_untold_cell_goes_on_from_its_past(family: str) -> None:
+    study, _ = open_study("smoke", "phantom")
+    untold, told = cell(family, "none", "none"), cell(family, "labels", "concat")
+    assert (untold.id, untold.conditioning) == (f"{family} none", "none")
+    assert (untold.start, untold.section) == (told.start, told.section)
+    past, generator = untold.start.build(study), untold.build(study)
+    assert generator.conditioning.fields == ()
+    adopt(generator, past.state_dict())
+    assert all(torch.equal(v, past.state_dict()[k]) for k, v in generator.state_dict().items())
+
+
 def quick(study: Study, root) -> Study:
     """The same study elsewhere, every training of which takes two steps."""
     def shorten(values: dict) -> dict:
@@ -143,7 +229,7 @@ def test_weights_that_do_not_fit_are_refused() -> None:
     adopt(wide, small.state_dict())
     first = wide.state_dict()["unet.conv_in.conv.weight"]
     assert torch.equal(first[:, :1], small.state_dict()["unet.conv_in.conv.weight"]) and not first[:, 1:].any()
-    for wrong in (("GAN", "labels", "control"), ("VAE", "labels", "concat"), ("flow", "lungs", "concat")):
+    for wrong in (("GAN", "labels", "none"), ("flow", "none", "concat"), ("VAE", "labels", "concat"), ("VAE", "none", "none"), ("flow", "lungs", "concat")):
         with pytest.raises(ParameterError, match="exists"):
             cell(*wrong)
     assert set(MORE) and all(several("flow", extra).start is not None for extra in MORE)

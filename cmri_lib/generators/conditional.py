@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 
 from safetensors import safe_open
 
@@ -23,6 +24,7 @@ from cmri_lib.generators.latent import Latent
 from cmri_lib.generators.masked import MaskedSettings, MaskGIT
 from cmri_lib.generators.systems import SYSTEMS, System
 from cmri_lib.generators.vae import VAE, VAEObjective
+from cmri_lib.networks.adapter import ControlledGenerator
 from cmri_lib.networks.autoencoder import KLAutoencoder, KLSettings, VQAutoencoder, VQSettings
 from cmri_lib.networks.conditioning import Conditioning
 from cmri_lib.networks.control import Controlled
@@ -160,22 +162,32 @@ MORE: dict[str, Told] = {
     "mask + vendor + phase + disease": lambda study: Several(mask(), words("vendor", "phase", "disease"), hide=HIDE),
     "mask + prompt": lambda study: Several(mask(), prompt("vendor", "phase", "disease", "level"), hide=HIDE),
 }
+#: Ways in for a mask; every family takes all of them. The untold cell has the way "none".
 WAYS = ("concat", "spade", "control")
 
 
 def cell(family: str, content: str, way: str) -> System:
     """A cell of the ablation: `family` "GAN", "diffusion" or "flow", `content` of `conditions.CONTENTS`, `way` of `WAYS`.
 
+    A denoiser takes "control" by a ControlNet; a GAN, which has no encoder to copy, by a trained encoder of the mask
+    beside its frozen generator (`ControlledGenerator`). Content "none" by way "none" goes on from the same past for the
+    same steps, told nothing: what the steps alone are worth.
+
     Raises:
-        ParameterError: on a combination that does not exist. A GAN has no encoder of noisy images that a ControlNet could
-            copy: it takes concatenation and SPADE.
+        ParameterError: on a combination that does not exist; "none" goes with "none" alone.
     """
-    if family not in ("GAN", "diffusion", "flow") or content not in CONTENTS or way not in WAYS or (family, way) == ("GAN", "control"):
+    untold = (content, way) == ("none", "none")
+    if family not in ("GAN", "diffusion", "flow") or not (untold or (content in CONTENTS and way in WAYS)):
         raise ParameterError(f"{family}, {content}, {way}", field="cell", remedy="choose a cell that exists")
+    if untold:
+        section, make = ("gan_cell", _gan) if family == "GAN" else ("denoiser", partial(_denoiser, family))
+        start = PLAIN if family == "GAN" else START[family]
+        return _system(f"{family} none", family, "none", section, make(lambda study: Conditioning()), start)
     told = lambda study: mask(content, "concat" if way == "control" else way)  # noqa: E731
     name, label = f"{family} {content} {way}", f"{content} ({way})"
     if family == "GAN":
-        return _system(name, family, label, "gan_cell", _gan(told), PLAIN)
+        network = ControlledGenerator if way == "control" else ConditionalGenerator
+        return _system(name, family, label, "gan_cell", _gan(told, network), PLAIN)
     return _system(name, family, label, "denoiser", _denoiser(family, told, control=way == "control"), START[family])
 
 

@@ -89,15 +89,19 @@ class ConditionalGenerator(nn.Module):
         self.last = nn.ConvTranspose2d(channels[-1], channels[-1] // 2, 4, 2, 1)
         self.image = nn.Conv2d(channels[-1] // 2 + conditioning.channels + conditioning.regions, 1, 3, padding=1)
 
-    def forward(self, z: Tensor, batch: Batch) -> Tensor:
-        """z (B, latent) → (B, 1, H, W) in [−1, 1]."""
+    def forward(self, z: Tensor, batch: Batch, control: tuple[Tensor, ...] | None = None) -> Tensor:
+        """z (B, latent) → (B, 1, H, W) in [−1, 1]. `control`: what is added to the features of every level, coarsest first:
+        (B, channels, h, w) for each of the settings' channels, then half the finest's channels at full size."""
         told = self.conditioning
         batch = told.seen(batch) if self.training else batch
         planes, maps, vector = told.planes(batch), told.maps(batch), told.vector(batch)
         x = self.start(z if vector is None else torch.cat([z, vector], 1)).unflatten(1, (-1, self.side, self.side))
-        for block in self.blocks:
+        x = x if control is None else x + control[0]
+        for level, block in enumerate(self.blocks, 1):
             x = block(x, planes, maps)
-        x = F.relu(self.last(F.relu(self.norm(x, maps))))
+            x = x if control is None else x + control[level]
+        x = self.last(F.relu(self.norm(x, maps)))
+        x = F.relu(x if control is None else x + control[-1])
         return torch.tanh(self.image(torch.cat([x, *(m for m in (planes, maps) if m is not None)], 1)))
 
 
