@@ -219,10 +219,14 @@ class MaskDiffusionSection:
 
 @dataclass(frozen=True)
 class MaskParameters:
-    """Section `masks`: generators of label maps."""
+    """Section `masks`: generators of label maps, and of images for them; severities of C4, range (%) of C5."""
 
+    severities: tuple[float, ...]
+    ejection: tuple[float, float]
     vae: VAEParameters
     diffusion: MaskDiffusionSection
+    gan: ToldSection
+    latent: FurtherTraining
 
 
 @dataclass(frozen=True)

@@ -14,7 +14,7 @@ from cmri_lib import protocol
 from cmri_lib.cohort.slices import concatenate
 from cmri_lib.errors import ParameterError
 from cmri_lib.generators.base import batch_of, draw, training_batch
-from cmri_lib.generators.conditional import CONDITIONAL, MORE, PLAIN, cell, several
+from cmri_lib.generators.conditional import CONDITIONAL, MORE, ON_MASKS, PLAIN, cell, several
 from cmri_lib.generators.systems import SYSTEMS
 from cmri_lib.networks.conditioning import Conditioning
 from cmri_lib.networks.masks import LabelMap
@@ -38,7 +38,7 @@ def slices():
     return type(some)(some.images, some.masks, some.table.assign(**table), some.masks)
 
 
-@pytest.mark.parametrize("system", [PLAIN, *CONDITIONAL.values(), *CELLS], ids=lambda s: s.id)
+@pytest.mark.parametrize("system", [PLAIN, *CONDITIONAL.values(), *ON_MASKS.values(), *CELLS], ids=lambda s: s.id)
 def test_each_system_trains_draws_and_answers(system, slices, tmp_path) -> None:
     study, _ = open_study("smoke", "phantom")
     generator = system.build(study)
