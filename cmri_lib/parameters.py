@@ -228,8 +228,10 @@ class MaskDiffusionSection:
 
 @dataclass(frozen=True)
 class MaskParameters:
-    """Section `masks`: generators of label maps."""
+    """Section `masks`: generators of label maps; severities of C4's moves, range (%) of C5's ejection fractions."""
 
+    severities: tuple[float, ...]
+    ejection: tuple[float, float]
     vae: VAEParameters
     diffusion: MaskDiffusionSection
 

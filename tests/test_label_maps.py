@@ -25,7 +25,8 @@ from cmri_lib.generators.screening import draw_hearts
 from cmri_lib.generators.vae import VAE
 from cmri_lib.measures.anatomy import dice
 from cmri_lib.measures.comparison import compare
-from cmri_lib.measures.mask_memory import mask_memory, nearest_dice
+from cmri_lib.measures.mask_memory import mask_diversity, mask_memory, nearest_dice
+from cmri_lib.measures.shapes import anatomy_of_masks
 from cmri_lib.measures.validity import Ranges, validity
 from cmri_lib.networks.conditioning import Conditioning
 from cmri_lib.networks.unet import Denoiser, UNetSettings
@@ -170,6 +171,10 @@ def test_learns_rings_moves_them_and_screens_them(tmp_path: Path) -> None:
     assert 0.2 < passed.mean() < 0.8 and validity(hearts.masks, hearts.table, strict)["valid"].all()
     assert passed.sum() < len(hearts) <= len(seen) and hearts.table["patient"].is_monotonic_increasing
     assert (hearts.masks[hearts.table["draws"] == 1] == drawn.masks[passed]).all(), "what passed was drawn again"
+    given = draw_hearts(generator, seen, "C4", strict, first=drawn)
+    assert (given.masks == hearts.masks).all() and given.table.equals(hearts.table), "the first draw counts as the first"
+    with pytest.raises(ParameterError, match="first"):
+        draw_hearts(generator, seen, "C4", strict, first=drawn.take(range(3)))
 
 
 class OneNumber(nn.Module):
@@ -252,6 +257,27 @@ def test_copied_masks_are_found_by_their_dice() -> None:
     assert [(row["value"], row["low"]) for row in rows["copies"]] == [(1, 1), (1, 1)]
     blank = np.zeros((1, 32, 32), np.uint8)
     assert nearest_dice(blank, training.masks)[0] == 0 and nearest_dice(blank, blank)[0] == 0
+
+
+def test_masks_that_are_all_alike_are_found_by_the_dice_of_pairs() -> None:
+    rng = np.random.default_rng(0)
+    varied = rings(rng.uniform(4, 9, 12)).with_columns(patient=[f"p{i}" for i in range(12)])
+    alike = rings(np.full(12, 6.0)).with_columns(patient=[f"a{i}" for i in range(12)])
+    real = rings(rng.uniform(4, 9, 12)).with_columns(patient=[f"r{i}" for i in range(12)])
+    scores = {k: compare(real, s, mask_diversity(), resamples=50, repeats=4)[0] for k, s in (("varied", varied), ("alike", alike))}
+    pairs = [np.mean([dice(a == k, b == k) for k in (1, 2, 3)]) for i, a in enumerate(varied.masks) for b in varied.masks[:i]]
+    assert scores["varied"]["value"] == pytest.approx(np.mean(pairs)), "66 pairs, all of them drawn"
+    assert scores["alike"]["value"] == 1 and scores["varied"]["high"] < 0.97
+
+
+def test_wider_masks_are_as_far_as_they_are_wider() -> None:
+    rng = np.random.default_rng(0)
+    real = rings(rng.uniform(4, 6, 12)).with_columns(patient=[f"r{i}" for i in range(12)])
+    wide = Slices(real.images, real.masks, real.table.assign(spacing=real.table["spacing"] * 2, patient=[f"s{i}" for i in range(12)]))
+    rows = {r["metric"]: r["value"] for r in compare(real, wide, anatomy_of_masks(), resamples=20, repeats=4)}
+    area = (real.masks == 1).sum((1, 2))
+    assert rows["mask_w1_lv_cm2"] == pytest.approx(3 * area.mean() / area.std(), rel=1e-6)  # four times the area
+    assert rows["mask_w1_lv_myo"] == pytest.approx(0, abs=1e-9) and rows["mask_lv_missing"] == 0
 
 
 @pytest.mark.parametrize("system", MASK_SYSTEMS.values(), ids=lambda s: s.id)

@@ -83,9 +83,9 @@ def test_what_a_parameter_invalidates(clone: Path) -> None:
         edit(clone / "params.yaml", new, old)
         return found
 
-    assert stale("profile: smoke", "profile: laptop") == {"cohort", *FAMILIES, "fidelity", "conditional", "review"}
+    assert stale("profile: smoke", "profile: laptop") == {"cohort", *FAMILIES, "fidelity", "conditional", "masks", "review"}
     assert stale("coupling: ot ", "coupling: independent ") == {"flow", "fidelity", "conditional"}
-    assert stale("samples: {smoke: 160", "samples: {smoke: 150") == {*FAMILIES, "fidelity", "conditional"}
+    assert stale("samples: {smoke: 160", "samples: {smoke: 150") == {*FAMILIES, "fidelity", "conditional", "masks"}
     assert stale("ada_target: 0.6", "ada_target: 0.5") == {"gan"}
     assert stale("normalise: minmax", "normalise: zscore") == {"cohort"}
     assert "up to date" in dvc(clone, "status")
@@ -102,7 +102,7 @@ def test_prose_retrains_nothing_and_code_retrains_its_own(clone: Path) -> None:
     assert weights(clone) == before, "prose retrained a network"
 
     edit(clone / "cmri_lib" / "generators" / "flow.py", "F.mse_loss(self", "F.l1_loss(self")
-    assert {"flow", "fidelity", "conditional"} <= stale_stages(clone) <= {"flow", "fidelity", "conditional", "review"}
+    assert {"flow", "fidelity", "conditional"} <= stale_stages(clone) <= {"flow", "fidelity", "conditional", "masks", "review"}
     printed = dvc(clone, "repro", "flow")
     after = weights(clone)
     assert "Stage 'cohort' didn't change" in printed

@@ -136,7 +136,7 @@ CONDITIONAL: dict[str, System] = {s.id: s for s in (
     _system("C2 SPADE cGAN", "GAN", "tissues (spade)", "gan", _gan(lambda study: mask(richest(study), "spade"))),
     _system("C3 vendor-style cGAN", "GAN", "mask (spade) + vendor", "gan",
             _gan(lambda study: Several(mask(way="spade"), words("vendor")))),
-    _system("C4 label cGAN", "GAN", "mask (spade)", "gan", _gan(lambda study: mask(way="spade"))),
+    _system("C4 SPADE cGAN", "GAN", "mask (spade)", "gan", _gan(lambda study: mask(way="spade"))),
     _system("C6 covariate cGAN", "GAN", "age + bmi + phase", "covariate",
             _gan(lambda study: Several(scalars("age", "bmi", "height"), words("phase")))),
     _system("C8 phenotype tokens", "masked", "lvef + lvedv + rvedv + phase", "tokens",
@@ -157,6 +157,10 @@ CONDITIONAL: dict[str, System] = {s.id: s for s in (
     _system("C16 MOTFM", "flow", "mask (ControlNet)", "denoiser",
             _denoiser("flow", lambda study: mask(), control=True), START["flow"]),
 )}
+
+#: Those that serve masks which no patient has (C4, C5, C10). Told the heart's labels only, whatever the cohort knows,
+#: because such masks have no other tissue.
+ON_MASKS = {name: CONDITIONAL[name] for name in ("C4 SPADE cGAN", "C10 SPADE LDM")}
 
 #: (disease, vendor) that C15 never sees, neither its autoencoder nor its prior: no other system's weights may serve it.
 WITHHELD = (("DCM", "Phantom B"), ("HCM", "Phantom C"), ("RV", "Phantom D"))

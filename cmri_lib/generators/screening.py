@@ -15,22 +15,31 @@ from cmri_lib.training.loop import mixed_seed
 
 
 def draw_hearts(generator: LabelMaps, conditions: Slices, source: str, ranges: Ranges, seed: int = 0, *, rounds: int = 5,
-                **choices: object) -> Slices:
+                first: Slices | None = None, **choices: object) -> Slices:
     """`draw_masks`, where what breaks a rule of `measures.validity` is drawn anew, in up to `rounds` draws.
 
     Rows stay those of `conditions`, save those that never passed, which are left out: rejection per condition, not of
     the whole set, keeps the mixture of levels and phases. Column `draws` says how many draws a mask took.
 
+    Args:
+        first: what `draw_masks` has drawn with the same arguments, if that has been done already.
+
     Raises:
-        ParameterError: if rounds < 1.
+        ParameterError: if rounds < 1, or `first` is not one mask per condition.
         DataError: if no mask passes.
     """
     if rounds < 1:
         raise ParameterError(f"{rounds}", field="rounds", remedy="give at least 1")
+    if first is not None and len(first) != len(conditions):
+        raise ParameterError(f"{len(first)} masks for {len(conditions)} conditions", field="first",
+                             remedy="give what draw_masks drew for these conditions")
     waiting, passed, places = np.arange(len(conditions)), [], []
     for turn in range(rounds):
         # The first draw is that of `draw_masks` with the same seed: screening only ever replaces.
-        made = draw_masks(generator, conditions.take(waiting), source, mixed_seed(seed, turn) if turn else seed, **choices)
+        if turn == 0 and first is not None:
+            made = first
+        else:
+            made = draw_masks(generator, conditions.take(waiting), source, mixed_seed(seed, turn) if turn else seed, **choices)
         good = validity(made.masks, made.table, ranges)["valid"].to_numpy()
         names = [f"synthetic-{i:05d}" for i in waiting]
         passed.append(made.with_columns(patient=names, scan=names, draws=turn + 1).take(good))

@@ -1,4 +1,5 @@
-"""Do synthetic masks repeat those of training patients? A mask has no texture, but an outline can name its patient.
+"""Do synthetic masks repeat those of training patients, or each other? A mask has no texture, but an outline can name its
+patient.
 
 For every mask the highest mean Dice with any training mask. All hearts overlap when they are cropped alike, so the
 number means little by itself; beside it stands the floor, the same of masks of real patients who were held out.
@@ -13,6 +14,7 @@ import numpy as np
 from cmri_lib.cohort.case import LABELS
 from cmri_lib.cohort.slices import Slices
 from cmri_lib.measures.comparison import Described, Measure, Metric, Statistic
+from cmri_lib.measures.diversity import PAIRS, random_pairs
 
 #: A mask is a suspected copy if it lies nearer to training than all but this share of real held-out masks do.
 SUSPECT = 0.05
@@ -66,6 +68,23 @@ def mask_memory(training: Slices) -> Measure:
 
     metrics = Metric("mask_nearest_dice", "lower", bound=1.0), Metric("mask_near_copies", "lower", bound=1.0)
     return Measure(metrics, describe, statistics, axis="privacy")
+
+
+def mask_diversity(pairs: int = PAIRS) -> Measure:
+    """The measure ``mask_dice_pairs``: mean Dice (as in `nearest_dice`) of at most `pairs` random pairs of different patients.
+    Lower is more diverse; the floor is that of real masks, and less than it is no merit. n is the number of masks."""
+    def statistics(real: Described, synthetic: Described) -> Sequence[Statistic]:
+        first, second = random_pairs(synthetic.patients, pairs)
+        likeness = np.array([nearest_dice(a[None], b[None])[0][0] for a, b in
+                             zip(synthetic.values[first], synthetic.values[second])])
+
+        def mean(u: np.ndarray, v: np.ndarray) -> float:
+            weights = v[first] * v[second]
+            return float(np.average(likeness, weights=weights)) if weights.sum() else float("nan")
+
+        return (mean,)
+
+    return Measure((Metric("mask_dice_pairs", "lower", bound=1.0),), lambda slices: slices.masks, statistics, axis="anatomy")
 
 
 def _flat(structures: np.ndarray) -> np.ndarray:

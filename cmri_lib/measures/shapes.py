@@ -63,9 +63,18 @@ def anatomy_of_samples(segment: Segment) -> Measure:
     - ``anatomy_lv_missing``: share of samples in which the segmenter sees no LV cavity. A real stack misses it at the
       apex at times, which is the floor.
     """
-    names = [Metric(f"anatomy_w1_{name}", "lower", centred=True) for name in SHAPES]
-    return Measure((*names, Metric("anatomy_lv_missing", "lower")), lambda s: shapes(segment(s.images), s),
-                   shape_statistics, axis="anatomy")
+    return _anatomy("anatomy", lambda s: shapes(segment(s.images), s))
+
+
+def anatomy_of_masks() -> Measure:
+    """``mask_w1_<shape>`` and ``mask_lv_missing``: as `anatomy_of_samples`, of the masks that slices come with. No segmenter
+    stands between, so it serves masks that have no image yet."""
+    return _anatomy("mask", lambda s: shapes(s.masks, s))
+
+
+def _anatomy(prefix: str, describe: Callable[[Slices], np.ndarray]) -> Measure:
+    names = [Metric(f"{prefix}_w1_{name}", "lower", centred=True) for name in SHAPES]
+    return Measure((*names, Metric(f"{prefix}_lv_missing", "lower")), describe, shape_statistics, axis="anatomy")
 
 
 def mean_dice(segment: Segment) -> Callable[[Slices, Slices], float]:
