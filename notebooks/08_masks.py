@@ -159,9 +159,9 @@ def indices(some):
 # %%
 options = {"seed": study.seed, "resamples": params.fidelity.resamples}
 ladder = {(ill, s): indices(moved(drawing[VAE], healthy, step, s)) for ill, step in steps.items() for s in SEVERITIES}
+true = {disease: indices(unseen.where(disease=disease)).mean() for disease in ("NOR", *ILL)}
 
 # %%
-true = {disease: indices(unseen.where(disease=disease)).mean() for disease in ("NOR", *ILL)}
 curve = [{"disease": ill, "severity": s, "index": column, "value": score.value, "low": score.low, "high": score.high, "n": score.n,
           "healthy": true["NOR"][column], "ill": true[ill][column]}
          for (ill, s), found in ladder.items() for column in found
