@@ -229,7 +229,8 @@ def test_weights_that_do_not_fit_are_refused() -> None:
     adopt(wide, small.state_dict())
     first = wide.state_dict()["unet.conv_in.conv.weight"]
     assert torch.equal(first[:, :1], small.state_dict()["unet.conv_in.conv.weight"]) and not first[:, 1:].any()
-    for wrong in (("GAN", "labels", "none"), ("flow", "none", "concat"), ("VAE", "labels", "concat"), ("VAE", "none", "none"), ("flow", "lungs", "concat")):
+    for wrong in (("GAN", "labels", "none"), ("flow", "none", "concat"), ("VAE", "labels", "concat"),
+                  ("VAE", "none", "none"), ("flow", "lungs", "concat")):
         with pytest.raises(ParameterError, match="exists"):
             cell(*wrong)
     assert set(MORE) and all(several("flow", extra).start is not None for extra in MORE)
