@@ -112,6 +112,8 @@ def draw_design(table: pd.DataFrame) -> Figure:
         axis.set_title(family)
     for line, metric in zip(axes, metrics):
         line[0].set_ylabel(metric)
+        if metric.startswith("kid"):
+            line[0].set_yscale("symlog", linthresh=0.1)  # an unbiased estimate of 0 falls below it now and then
     handles = dict(zip(*axes[-1, -1].get_legend_handles_labels()[::-1]))
     axes[0, -1].legend(handles.values(), handles, fontsize="x-small", loc="upper left", bbox_to_anchor=(1, 1))
     return figure
