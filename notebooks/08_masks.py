@@ -167,20 +167,24 @@ curve = [{"disease": ill, "severity": s, "index": column, "value": score.value, 
          for (ill, s), found in ladder.items() for column in found
          for score in [mean_score(found[column].to_numpy(), found.index.to_numpy(), **options)]]
 
+# %%
 def draw_curve(numbers):
-    grid = sns.FacetGrid(numbers, col="index", row="disease", sharey=False, height=2.4, aspect=1.25)
-    for (ill, name), axis in zip([(r, c) for r in grid.row_names for c in grid.col_names], grid.axes.flat):
+    names = list(dict.fromkeys(numbers["index"]))
+    figure, axes = plt.subplots(len(ILL), len(names), figsize=(9.5, 2.5 * len(ILL)), squeeze=False)
+    for (ill, name), axis in zip([(r, c) for r in ILL for c in names], axes.flat):
         part = numbers[(numbers["disease"] == ill) & (numbers["index"] == name)]
         axis.plot(part["severity"], part["value"], "o-", ms=3)
         axis.fill_between(part["severity"], part["low"], part["high"], alpha=0.25)
         for column, style in (("healthy", "--"), ("ill", ":")):
             axis.axhline(part[column].iloc[0], ls=style, color=figures.REAL_COLOUR, lw=1)
         axis.set(title=f"{name}, NOR → {ill}", xlabel="severity")
-    return grid.figure
+    return figure
 
 figures.publish(study, "08_curve", pd.DataFrame(curve), draw_curve);
 
 # %% [markdown]
+# At severity 0 a curve shows the VAE's reconstruction: how far it lies from the dashed line is the VAE's own fault, and no disease.
+#
 # The same healthy heart at growing severity, and what a SPADE GAN makes of it from one and the same noise:
 
 # %%
