@@ -195,7 +195,8 @@ class FurtherTraining:
 
 @dataclass(frozen=True)
 class ConditionalParameters:
-    """Section `conditional`; `samples` are drawn from every cell of the ablation, `draws` under each of `masks` masks."""
+    """Section `conditional`; `samples` are drawn from every cell of the ablation, `bank` from
+    every system of the review, `draws` under each of `masks` masks."""
 
     pix2pix: ToldSection
     gan: ToldSection
@@ -210,6 +211,7 @@ class ConditionalParameters:
     domain_vae: VAEParameters
     learner: TrainSettings
     samples: int
+    bank: int
     draws: int
     masks: int
     guidance: tuple[float, ...]

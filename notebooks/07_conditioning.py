@@ -132,7 +132,7 @@ pd.DataFrame(scores).query("metric.str.startswith('fixed_mask')", engine="python
 withheld = ablation.among(slices, WITHHELD) & slices.table["split"].isin(["train", "validation"]).to_numpy()
 learnt_from = {name: slices.take(~withheld) if name.startswith("C15") else slices for name in CONDITIONAL}
 generators = {name: protocol.trained(study, s, learnt_from[name]) for name, s in CONDITIONAL.items()}
-whole = ablation.Ruler(study, params, slices, params.samples, whole=True)
+whole = ablation.Ruler(study, params, slices, params.conditional.bank, whole=True)
 for name, generator in generators.items():
     banks[name] = protocol.sample_bank(study, CONDITIONAL[name], generator, whole.conditions)
     scores += whole.rows(CONDITIONAL[name], banks[name])
@@ -217,7 +217,7 @@ followers = {**{n: generators[n] for n in ("C3 vendor-style cGAN", "C9 ControlNe
 systems = {**CONDITIONAL, **{s.id: s for s in told.values()}}
 if paired:
     lent = truth.conditions()
-    some = lent.take(np.arange(0, len(lent), max(1, len(lent) // (2 * params.conditional.samples))))
+    some = lent.take(np.arange(0, len(lent), max(1, len(lent) // params.conditional.samples)))
     for name, generator in followers.items():
         answered = protocol.draw(generator, some, name, seed=study.seed)
         true_rows += ablation.named(systems[name], paired_truth.against_truth(truth, answered, **options))
@@ -276,7 +276,7 @@ figures.publish(study, "07_labels", labels[labels["metric"].isin(["dice_mean", "
 # of an untold generator must be labelled by a machine, here the frozen segmenter. Ceiling: as many real slices, for as many steps.
 
 # %%
-lesson = protocol.sampling_conditions(slices, 2 * params.conditional.samples, study.seed, split="train")
+lesson = protocol.sampling_conditions(slices, params.conditional.samples, study.seed, split="train")
 settings = study.settings("conditional.learner", TrainSettings, seed=study.seed)
 folder, pupils, makers = study.work("conditional"), {"real": lesson}, {}
 for family in FAMILIES:
