@@ -25,7 +25,7 @@
 # ## Method
 #
 # A label map with $K$ labels is an image of $K$ planes, $x_k = 2\,[\text{label} = k] - 1$; the largest plane names the label. Any generator of
-# images can draw it.
+# images can draw it. The diffusion of C10 draws it at half the side, where a pixel holds the share of each label in its square.
 #
 # **Moving** (C4). With $\mu(m)$ the mean of the code of mask $m$, the step from disease $a$ to $b$ is
 # $\Delta = \frac1L \sum_{\ell} \bigl(\overline{\mu}_{b,\ell} - \overline{\mu}_{a,\ell}\bigr)$, a mean over the levels $\ell$ of the heart; a mask of
@@ -80,7 +80,7 @@ from cmri_lib.measures.validity import Ranges, validity, validity_of_masks
 slices = protocol.load_slices(study)
 test, training = (slices.where(split=s) for s in ("test", "train"))
 others, ranges = slices.where(split=["validation", "holdout"]), Ranges.of(training)
-conditions = protocol.sampling_conditions(slices, params.samples, study.seed)
+conditions = protocol.sampling_conditions(slices, params.conditional.bank, study.seed)
 VAE, DIFFUSION = "C4 label VAE", "C10 label diffusion"
 drawing = {name: protocol.trained(study, s, slices) for name, s in MASK_SYSTEMS.items()}
 raw = {name: draw_masks(g, conditions, name, study.seed) for name, g in drawing.items()}
@@ -113,7 +113,7 @@ pd.DataFrame(broken).round(3)
 
 # %%
 LOW, HIGH = params.masks.ejection
-even = uniform_ef(training, max(3, round(params.samples * training.table["scan"].nunique() / len(training))), study.seed, LOW, HIGH)
+even = uniform_ef(training, max(3, round(params.conditional.bank * training.table["scan"].nunique() / len(training))), study.seed, LOW, HIGH)
 scans = {"cohort": with_phenotypes(training).with_columns(drawn_from=training.patients),
          "uniform EF": uniform_ef(training, 200, study.seed, LOW, HIGH)}
 fractions = pd.concat([s.table.drop_duplicates(["patient", "scan"]).dropna(subset="lvef").assign(masks=name)[["masks", "drawn_from", "lvef"]]

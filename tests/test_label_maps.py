@@ -118,6 +118,21 @@ def test_planes_go_in_and_masks_come_out(make) -> None:
     assert torch.equal(made, other), "the mask to be drawn is looked at"
 
 
+def test_planes_of_half_the_side_hold_shares_and_lead_back_to_the_mask() -> None:
+    masks = torch.from_numpy(discs(4, 3, size=48).masks)
+    study, _ = open_study("smoke", "phantom")
+    generator = MASK_SYSTEMS["C10 label diffusion"].build(study)
+    assert generator.shrink == 2 and generator.noise_shape(48) == (4, 24, 24)
+    given = {field: torch.ones(len(masks), dtype=torch.long) for field in generator.told}
+    small = generator.prepare({"image": masks[:, None].float(), "mask": masks, **given})["image"]
+    shares = (small + 1) / 2
+    assert small.shape == (12, 4, 24, 24) and torch.allclose(shares.sum(1), torch.ones(12, 24, 24))
+    assert torch.isclose(shares[:, 1].sum() * 4, (masks == 1).sum().float())
+    generator.prior.sample = lambda noise, batch: small  # a prior that draws what it was taught
+    back = label_map(generator.sample(torch.randn(12, 4, 24, 24), given))
+    assert back.shape == masks.shape and all(dice(back == k, masks.numpy() == k) > 0.93 for k in (1, 2, 3))
+
+
 def test_drawn_masks_are_their_own_patients_and_depend_on_their_noise_only() -> None:
     generator = label_diffusion()
     conditions = with_phenotypes(discs(3, 4)).with_columns(age=60.0)

@@ -13,6 +13,7 @@ from collections.abc import Sequence
 import numpy as np
 import pandas as pd
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 from tqdm import tqdm
 
@@ -44,17 +45,20 @@ class LabelMaps(Generator):
     Args:
         prior: VAE or diffusion whose networks take `labels` channels.
         labels: number of labels, background included.
+        shrink: the prior draws planes of a side so many times smaller, where a pixel holds the share of each label in its
+            square. Outlines are smooth, so interpolation finds them again; noise on the finest pixels is what a short
+            training cannot tell from anatomy.
 
     Raises:
         ParameterError: if the prior is told the mask or the tissues that it should draw.
     """
 
-    def __init__(self, prior: Generator, labels: int = len(LABELS) + 1):
+    def __init__(self, prior: Generator, labels: int = len(LABELS) + 1, shrink: int = 1):
         super().__init__()
         if known := sorted(set(TARGETS) & set(prior.conditioning.fields)):
             raise ParameterError(f"the prior is told {known}", field="conditioning",
                                  remedy="a generator of masks may be told words and numbers only")
-        self.prior, self.labels, self.conditioning = prior, labels, Taught(prior.conditioning)
+        self.prior, self.labels, self.shrink, self.conditioning = prior, labels, shrink, Taught(prior.conditioning)
 
     @property
     def told(self) -> tuple[str, ...]:
@@ -67,12 +71,13 @@ class LabelMaps(Generator):
 
     def noise_shape(self, size: int) -> tuple[int, ...]:
         """(labels, H, W) where the prior draws planes from noise of their own shape, else the prior's: a VAE's code."""
-        shape = self.prior.noise_shape(size)
-        return (self.labels, size, size) if shape == (1, size, size) else shape
+        side = size // self.shrink
+        shape = self.prior.noise_shape(side)
+        return (self.labels, side, side) if shape == (1, side, side) else shape
 
     def prepare(self, data: Batch) -> Batch:
         """The planes of ``data["mask"]`` in the place of images, beside what the prior is told, and no mask."""
-        return {"image": planes(data["mask"], self.labels), **{field: data[field] for field in self.told}}
+        return {"image": F.avg_pool2d(planes(data["mask"], self.labels), self.shrink), **{field: data[field] for field in self.told}}
 
     def loss(self, batch: Batch, player: str) -> Tensor:
         """The prior's, on planes in the place of images."""
@@ -86,7 +91,8 @@ class LabelMaps(Generator):
 
     def sample(self, noise: Tensor, batch: Batch, **choices: object) -> Tensor:
         """Planes (B, labels, H, W); `choices` are for the prior's sampler. A mask in `batch` is not looked at."""
-        return self.prior.sample(noise, batch, **choices)
+        drawn = self.prior.sample(noise, batch, **choices)
+        return F.interpolate(drawn, scale_factor=self.shrink, mode="bilinear") if self.shrink > 1 else drawn
 
 
 def planes(masks: Tensor, labels: int = len(LABELS) + 1) -> Tensor:
