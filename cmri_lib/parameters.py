@@ -221,8 +221,9 @@ class ConditionalParameters:
 
 @dataclass(frozen=True)
 class MaskDiffusionSection:
-    """Section `masks.diffusion`: C10's first half."""
+    """Section `masks.diffusion`: C10's first half; `shrink` as in `LabelMaps`."""
 
+    shrink: int
     network: UNetSettings
     objective: DiffusionSettings
     training: TrainSettings

@@ -120,7 +120,7 @@ def test_planes_go_in_and_masks_come_out(make) -> None:
 
 def test_planes_of_half_the_side_hold_shares_and_lead_back_to_the_mask() -> None:
     masks = torch.from_numpy(discs(4, 3, size=48).masks)
-    study, _ = open_study("smoke", "phantom")
+    study, _ = open_study("laptop", "phantom")
     generator = MASK_SYSTEMS["C10 label diffusion"].build(study)
     assert generator.shrink == 2 and generator.noise_shape(48) == (4, 24, 24)
     given = {field: torch.ones(len(masks), dtype=torch.long) for field in generator.told}
@@ -328,3 +328,5 @@ def test_what_cannot_work_is_refused() -> None:
         draw_hearts(generator, slices, "C4", Ranges.of(slices), rounds=0)
     with pytest.raises(DataError, match="screen"):
         draw_hearts(generator, slices, "C4", Ranges.of(slices), rounds=2)
+    whole = draw_hearts(generator, slices, "C4", Ranges.of(slices), rounds=2, fewest=2)
+    assert len(whole) == len(slices) and (whole.table["draws"] == 0).all(), "given up, the first draw is whole"

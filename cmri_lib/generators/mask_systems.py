@@ -14,8 +14,6 @@ from cmri_lib.networks.vae import Decoder, Encoder, VAESettings
 from cmri_lib.study import Study
 
 PLANES = len(LABELS) + 1
-#: Of the planes that C10 draws. At full size, 250 steps left ragged outlines, and 2 % of the phantom's masks were valid.
-SHRINK = 2
 
 
 def _vae(study: Study, section: str) -> LabelMaps:
@@ -30,7 +28,8 @@ def _diffusion(study: Study, section: str) -> LabelMaps:
     judged by its level's rules, nor a set drawn with the levels and phases of a cohort."""
     way_in = words("level", "phase")
     network = Denoiser(study.settings(f"{section}.network", UNetSettings), way_in, PLANES)
-    return LabelMaps(Diffusion(network, way_in, study.settings(f"{section}.objective", DiffusionSettings)), PLANES, SHRINK)
+    return LabelMaps(Diffusion(network, way_in, study.settings(f"{section}.objective", DiffusionSettings)), PLANES,
+                     int(study.values["masks"]["diffusion"]["shrink"]))
 
 
 MASK_SYSTEMS: dict[str, System] = {s.id: s for s in (

@@ -15,7 +15,7 @@ from cmri_lib.training.loop import mixed_seed
 
 
 def draw_hearts(generator: LabelMaps, conditions: Slices, source: str, ranges: Ranges, seed: int = 0, *, rounds: int = 5,
-                first: Slices | None = None, **choices: object) -> Slices:
+                first: Slices | None = None, fewest: int = 1, **choices: object) -> Slices:
     """`draw_masks`, where what breaks a rule of `measures.validity` is drawn anew, in up to `rounds` draws.
 
     Rows stay those of `conditions`, save those that never passed, which are left out: rejection per condition, not of
@@ -23,6 +23,8 @@ def draw_hearts(generator: LabelMaps, conditions: Slices, source: str, ranges: R
 
     Args:
         first: what `draw_masks` has drawn with the same arguments, if that has been done already.
+        fewest: if fewer pass, the screen is given up and the first draw returned whole, with 0 in column `draws`: a handful
+            of survivors says nothing of the generator. 1 for an error instead.
 
     Raises:
         ParameterError: if rounds < 1, or `first` is not one mask per condition.
@@ -47,6 +49,8 @@ def draw_hearts(generator: LabelMaps, conditions: Slices, source: str, ranges: R
         waiting = waiting[~good]
         if not len(waiting):
             break
+    if fewest > 1 and len(conditions) - len(waiting) < fewest:
+        return (draw_masks(generator, conditions, source, seed, **choices) if first is None else first).with_columns(draws=0)
     if len(waiting) == len(conditions):
         raise DataError(f"none of {rounds} × {len(conditions)} label maps passes the screen", field="masks",
                         remedy="train longer, or look at what they show")
