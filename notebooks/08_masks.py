@@ -113,7 +113,7 @@ pd.DataFrame(broken).round(3)
 
 # %%
 LOW, HIGH = params.masks.ejection
-even = uniform_ef(training, max(3, round(params.conditional.bank * training.table["scan"].nunique() / len(training))), study.seed, LOW, HIGH)
+even = uniform_ef(training, max(10, round(params.conditional.bank * training.table["scan"].nunique() / len(training))), study.seed, LOW, HIGH)
 scans = {"cohort": with_phenotypes(training).with_columns(drawn_from=training.patients),
          "uniform EF": uniform_ef(training, 200, study.seed, LOW, HIGH)}
 fractions = pd.concat([s.table.drop_duplicates(["patient", "scan"]).dropna(subset="lvef").assign(masks=name)[["masks", "drawn_from", "lvef"]]
