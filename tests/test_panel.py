@@ -146,6 +146,14 @@ def test_two_sample_accuracy_of_gaussians_is_half_or_the_closed_form():
     assert np.mean([r.mean() for r in told_right(x, apart)]) == pytest.approx(0.841, abs=0.02)
 
 
+def test_few_patients_of_one_side_never_share_a_fold_all_together():
+    rng = np.random.default_rng(0)
+    for patients in range(20, 50):  # for some of these, a shuffle would put all three of the other side into one fold
+        real = Described(rng.standard_normal((2 * patients, 2)), np.repeat([f"r{i:02d}" for i in range(patients)], 2))
+        few = Described(rng.standard_normal((15, 2)) + 8, np.repeat(["s0", "s1", "s2"], 5))
+        assert all(r.mean() > 0.95 for r in told_right(real, few))
+
+
 def test_two_sample_folds_keep_patients_together():
     # Patients are points far apart, each side's its own: a split by slice would tell them all by heart.
     rng = np.random.default_rng(2)

@@ -20,6 +20,7 @@ from sklearn.pipeline import Pipeline, make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 from cmri_lib.cohort.slices import Slices
+from cmri_lib.errors import DataError
 from cmri_lib.measures.comparison import Described, Measure, Metric, Statistic
 from cmri_lib.measures.features import Features
 from cmri_lib.measures.frozen import refuse_all_but_training
@@ -47,9 +48,19 @@ def told_right(real: Described, synthetic: Described) -> tuple[np.ndarray, np.nd
     right = np.empty(len(truth), bool)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ConvergenceWarning)
-        for seen, unseen in GroupKFold(folds, shuffle=True, random_state=0).split(values, truth, patients):
+        for seen, unseen in _splits(truth, patients, folds):
             right[unseen] = classifier().fit(values[seen], truth[seen]).predict(values[unseen]) == truth[unseen]
     return right[:len(real.values)], right[len(real.values):]
+
+
+def _splits(truth: np.ndarray, patients: np.ndarray, folds: int) -> list[tuple[np.ndarray, np.ndarray]]:
+    """Folds by patient; shuffled anew while all the few patients of one side have come into one fold, for then nothing of
+    theirs is left to learn from. Raises DataError if a side has one patient."""
+    for turn in range(1000):
+        splits = list(GroupKFold(folds, shuffle=True, random_state=turn).split(truth, truth, patients))
+        if all(len(np.unique(truth[seen])) == 2 for seen, _ in splits):
+            return splits
+    raise DataError("a side has too few patients to hold some out", field="patient", remedy="score at least two patients")
 
 
 def two_sample_statistics(real: Described, synthetic: Described) -> Sequence[Statistic]:
