@@ -41,19 +41,28 @@ def publish_slices(study: Study, name: str, rows: Mapping[str, Slices], *, outli
                    titles: Sequence[str] = ()) -> Figure:
     """A grid with one labelled row per `Slices`; its CSV lists every tile.
 
-    Rows of real patients of a cohort other than the phantom are shown in the returned figure and left out of the files.
+    Rows of real patients of a cohort other than the phantom are shown in the returned figure and left out of the files,
+    and so are the outlines of their masks where a sample follows one.
     """
     study.figures.mkdir(parents=True, exist_ok=True)
-    public = {label: s for label, s in rows.items() if study.dataset == "phantom" or (s.table["source"] != "real").all()}
+    anyone = study.dataset == "phantom"
+    public = {label: s if anyone else _without_outlines_of_patients(s) for label, s in rows.items()
+              if anyone or (s.table["source"] != "real").all()}
     tiles = [s.table.assign(row=label, column=range(len(s)), mean=s.images.mean((1, 2, 3)), std=s.images.std((1, 2, 3)))
              for label, s in rows.items()]
     pd.concat(tiles).to_csv(study.figures / f"{name}.csv", index=False, float_format="%.6g")
     published = slice_grid(public, outline=outline, titles=titles) if public else _notice()
     _write(study.figures / name, published)
-    if len(public) == len(rows):
+    if anyone:
         return published
     plt.close(published)
     return slice_grid(rows, outline=outline, titles=titles)
+
+
+def _without_outlines_of_patients(slices: Slices) -> Slices:
+    """The same slices, with an empty mask wherever it is not a synthetic patient's own."""
+    own = np.char.startswith(slices.patients.astype(str), "synthetic")
+    return Slices(slices.images, np.where(own[:, None, None], slices.masks, 0).astype(np.uint8), slices.table)
 
 
 def _notice(text: str = "images of real patients: only in the executed notebook") -> Figure:

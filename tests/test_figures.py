@@ -59,5 +59,9 @@ def test_no_image_of_a_real_patient_is_written(study: Study) -> None:
     assert len(shown.axes) == 3, "the notebook itself still shows them"
     both = figures.publish_slices(acdc, "05_b", {"real": real, "U10": made})
     assert len(both.axes) == 6 and plt.imread(acdc.figures / "05_b.png").shape[0] < 250, "one row only"
+    figures.publish_slices(acdc, "05_d", {"follows a patient's mask": made})
+    figures.publish_slices(acdc, "05_e", {"a mask of its own": made.with_columns(patient=[f"synthetic-{i}" for i in range(3)])})
+    coloured = [np.ptp(plt.imread(acdc.figures / f"05_{x}.png")[..., :3], axis=-1).max() for x in "de"]
+    assert coloured[0] < 0.02 < coloured[1], "outlines of patients' labels stay in the notebook"
     figures.publish_images(acdc, "05_c", {"row": {"column": real.images[0, 0]}})
     assert pixels(acdc.figures / "05_c.png") < pixels(study.figures / "05_a.png") / 5
