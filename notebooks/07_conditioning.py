@@ -241,11 +241,12 @@ figures.publish_slices(study, "07_vendors", rows, titles=vendors);
 # pairs beside it; the withheld ones are of fewer diseases and vendors, so chance is higher there: the table has it row by row.
 
 # %%
-absent = ablation.among(banks["C15 class-conditioned LDM"], WITHHELD)
-new_rows = []
+c15 = banks["C15 class-conditioned LDM"]
+absent, new_rows = ablation.among(c15, WITHHELD), []
 for kind, where in (("withheld", absent), ("seen", ~absent)):
-    for column in [c for c in ("vendor", "disease") if c in readers and absent.any()]:
-        row = recognition.recognition(test, banks["C15 class-conditioned LDM"], readers[column], where=where, **options)
+    several_words = [c for c in ("vendor", "disease") if c in readers and c15.table[c][where].nunique() > 1]
+    for column in several_words if absent.any() else []:
+        row = recognition.recognition(test, c15, readers[column], where=where, **options)
         new_rows.append({**row, "system": f"{kind} pairs", "family": kind})
 figures.publish(study, "07_withheld", pd.DataFrame(new_rows, columns=[*heard.columns]), figures.score_plot);
 
