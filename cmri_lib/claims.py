@@ -24,8 +24,7 @@ def decide(claim: str, test: str, effect: Score, unit: str, *, claimed: Literal[
     if claimed == "below":
         above, below = below, above
     verdict = "supported" if above else "not supported" if below else "undecided"
-    return {"claim": claim, "test": test, "effect": effect.value, "low": effect.low, "high": effect.high, "unit": unit,
-            "verdict": verdict}
+    return _row(claim, test, effect, unit, verdict)
 
 
 def differ(claim: str, test: str, effect: Score, unit: str, *, bound: float) -> Row:
@@ -33,6 +32,10 @@ def differ(claim: str, test: str, effect: Score, unit: str, *, bound: float) -> 
     *not supported* if wholly between (the two are equivalent), else *undecided*."""
     beyond, within = effect.low > bound or effect.high < -bound, -bound < effect.low and effect.high < bound
     verdict = "supported" if beyond else "not supported" if within else "undecided"
+    return _row(claim, test, effect, unit, verdict)
+
+
+def _row(claim: str, test: str, effect: Score, unit: str, verdict: str) -> Row:
     return {"claim": claim, "test": test, "effect": effect.value, "low": effect.low, "high": effect.high, "unit": unit,
             "verdict": verdict}
 
