@@ -25,6 +25,7 @@ from cmri_lib.measures.fidelity import distances
 from cmri_lib.measures.intervals import Score
 from cmri_lib.measures.validity import Ranges, validity_of_samples
 from cmri_lib.parameters import Parameters
+from cmri_lib.results import named
 from cmri_lib.study import Study
 
 
@@ -79,11 +80,6 @@ class Ruler:
         if metric in measures:
             return differences(self.others, first, second, measures[metric], **self.options)[metric]
         return adherence_gain(first, second, self.segmenter, metric, **self.options)
-
-
-def named(system: System, rows: list[dict[str, object]]) -> list[dict[str, object]]:
-    """The rows with the columns that say whose they are."""
-    return [{"system": system.id, "family": system.family, "conditioning": system.conditioning, **row} for row in rows]
 
 
 def among(slices: Slices, pairs: tuple[tuple[str, str], ...]) -> np.ndarray:

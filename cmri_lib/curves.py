@@ -21,6 +21,7 @@ from cmri_lib.generators.systems import System
 from cmri_lib.measures.fidelity import fidelity
 from cmri_lib.parameters import Parameters
 from cmri_lib.privacy.neighbours import audit_neighbours
+from cmri_lib.results import named
 from cmri_lib.study import Study
 from cmri_lib.training import TrainSettings
 from cmri_lib.training.checkpoint import load_weights
@@ -67,7 +68,7 @@ def over_compute(study: Study, params: Parameters, system: System, slices: Slice
         load_weights(generator, file)
         reached = log[log["step"] >= step].iloc[0]
         point = {"curve": "images", "x": step * settings.batch, "seconds": reached["seconds"] + before}
-        rows += [{**_named(system), **point, **row} for row in judge(generator, seen)]
+        rows += [{**point, **row} for row in named(system, judge(generator, seen))]
     return rows
 
 
@@ -78,7 +79,7 @@ def over_patients(study: Study, params: Parameters, system: System, slices: Slic
     for patients in sorted({*params.curves.patients, len(every)}):
         generator = protocol.trained(study, system, slices, None if patients == len(every) else patients)
         seen = slices.where(split="train", patient=every[:patients])
-        rows += [{**_named(system), "curve": "patients", "x": patients, **row} for row in judge(generator, seen)]
+        rows += [{"curve": "patients", "x": patients, **row} for row in named(system, judge(generator, seen))]
     return rows
 
 
@@ -86,13 +87,9 @@ def over_evaluations(study: Study, params: Parameters, system: System, generator
                      samplers: Mapping[str, Mapping[int, Mapping[str, object]]]) -> list[dict[str, object]]:
     """Quality against network evaluations. `samplers`: label → {NFE: choices for `Generator.sample`}. x: NFE."""
     judge, seen = Judge(study, params, slices), slices.where(split="train")
-    return [{**_named(system), "curve": "NFE", "x": nfe, "sampler": label, **row}
+    return [{"curve": "NFE", "x": nfe, "sampler": label, **row}
             for label, points in samplers.items() for nfe, choices in points.items()
-            for row in judge(generator, seen, **choices)]
-
-
-def _named(system: System) -> dict[str, str]:
-    return {"system": system.id, "family": system.family}
+            for row in named(system, judge(generator, seen, **choices))]
 
 
 def write(study: Study, name: str, rows: Iterable[Mapping[str, object]]) -> pd.DataFrame:

@@ -22,10 +22,11 @@ from cmri_lib.generators.systems import System
 from cmri_lib.measures.classical_features import ClassicalFeatures
 from cmri_lib.measures.cost import cost
 from cmri_lib.measures.features import Remembered, train_features
-from cmri_lib.measures.segmenter import Segmenter, train_segmenter
+from cmri_lib.measures.segmenter import train_segmenter
 from cmri_lib.networks.conditioning import Conditioning
 from cmri_lib.networks.warm_start import adopt
 from cmri_lib.parameters import open_study
+from cmri_lib.results import named
 from cmri_lib.study import Study
 from cmri_lib.training import TrainSettings, train
 
@@ -46,10 +47,10 @@ def detector(study: Study, training_cases: Sequence[Case]) -> Detector:
     return train_detector(training_cases, study.work("instruments") / "detector", _settings(study, "detector"))
 
 
-def segmenter(study: Study, slices: Slices) -> Segmenter:
+def segmenter(study: Study, slices: Slices) -> Remembered:
     """The frozen segmenter, trained on the real training slices or loaded."""
     folder = study.work("instruments") / "segmenter"
-    return train_segmenter(slices.where(split="train", source="real"), _settings(study, "segmenter"), folder)
+    return Remembered(train_segmenter(slices.where(split="train", source="real"), _settings(study, "segmenter"), folder))
 
 
 def feature_spaces(study: Study, slices: Slices) -> list[Remembered]:
@@ -166,4 +167,4 @@ def cost_rows(study: Study, system: System, generator: Generator, conditions: Sl
     rows = cost(lambda n: generator.sample(noise[:n], {k: v[:n] for k, v in batch.items()}), generator, images=images,
                 evaluations=generator.nfe, images_seen=int(log["images"].iloc[-1]),
                 training_seconds=log["seconds"].iloc[-1] + first_stage_seconds(study, system))
-    return [{"system": system.id, "family": system.family, "conditioning": system.conditioning, **row} for row in rows]
+    return named(system, rows)

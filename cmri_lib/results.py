@@ -14,6 +14,7 @@ from typing import Any
 import pandas as pd
 
 from cmri_lib.errors import DataError
+from cmri_lib.generators.systems import System
 from cmri_lib.study import Study
 
 AXES = ("fidelity", "anatomy", "utility", "privacy", "cost")
@@ -21,6 +22,11 @@ SCORE_COLUMNS = ("dataset", "profile", "system", "family", "conditioning", "axis
                  "seeds", "better", "floor", "ceiling")
 CLAIM_COLUMNS = ("claim", "dataset", "profile", "test", "effect", "low", "high", "unit", "verdict")
 VERDICTS = ("supported", "not supported", "undecided")
+
+
+def named(system: System, rows: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """The rows with the columns that say whose they are."""
+    return [{"system": system.id, "family": system.family, "conditioning": system.conditioning, **row} for row in rows]
 
 
 def write_scores(study: Study, name: str, rows: Iterable[Mapping[str, Any]], **common: Any) -> pd.DataFrame:

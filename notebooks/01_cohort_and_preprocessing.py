@@ -219,7 +219,7 @@ slices.table.groupby(["split", "phase"]).size().unstack()
 # %%
 segmenter = protocol.segmenter(study, slices)
 spaces = protocol.feature_spaces(study, slices)
-print("segmenter", segmenter.fingerprint, "· features", spaces[0].features.fingerprint)
+print("segmenter", segmenter.function.fingerprint, "· features", spaces[0].function.fingerprint)
 test = slices.where(split="test")
 seen = agreement(segmenter(test.images), test.masks, test.table)
 seen = seen.merge(test.table[["scan", "vendor"]].drop_duplicates(), on="scan")

@@ -425,7 +425,7 @@ figures.slice_grid({"walk": pictures(walk, banks["U6 DDPM"].take([0] * 10), "U6 
 # ## Limits
 #
 # - One seed of training: intervals speak of patients, not of trainings.
-# - Two minutes of training on two cores are no verdict on latent diffusion, which was made for images a hundred times
+# - A hundred seconds of training on one core are no verdict on latent diffusion, which was made for images a hundred times
 #   larger: at 64² there is little to compress.
 # - The number of steps of each first stage and prior was set for equal seconds in total, not tuned system by system
 #   for quality.

@@ -88,12 +88,8 @@ chance = {"seed": study.seed, "repeats": params.fidelity.repeats}
 bounds = [{"floor": floors(others, len(real), m, reference_real=test, **chance),
            "ceiling": ceilings(others, training, len(real), m, **chance)} for m in measures]
 
-def named(name, rows):
-    s = SYSTEMS[name]
-    return [{"system": name, "family": s.family, "conditioning": s.conditioning, **row} for row in rows]
-
 scores = [row for name, bank in banks.items() for measure, bound in zip(measures, bounds)
-          for row in named(name, compare(others, bank, measure, **bound, **options))]
+          for row in results.named(SYSTEMS[name], compare(others, bank, measure, **bound, **options))]
 pd.DataFrame(scores).pivot(index="system", columns="metric", values="value")[list(panel.HEADLINE)].loc[list(banks)].round(3)
 
 # %% [markdown]
@@ -102,7 +98,7 @@ pd.DataFrame(scores).pivot(index="system", columns="metric", values="value")[lis
 # %%
 followed = {name: bank for name, bank in banks.items() if bank.masks.any()}
 for name, bank in followed.items():
-    scores += named(name, adherence(test, bank, segmenter, **options))
+    scores += results.named(SYSTEMS[name], adherence(test, bank, segmenter, **options))
 asked = [m for m in pd.DataFrame(scores)["metric"].unique() if m.startswith(("dice", "hd95"))]
 pd.DataFrame(scores).query("metric in @asked").set_index(["system", "metric"])[["value", "low", "high", "floor", "ceiling"]].round(3)
 
@@ -116,7 +112,7 @@ pd.DataFrame(scores).query("metric in @asked").set_index(["system", "metric"])[[
 audits = {(name, space.name): audit_neighbours(test, bank, training, holdout, space, **options)
           for name, bank in banks.items() for space in (spaces[0], Pixels())}
 for (name, _), audit in audits.items():
-    scores += named(name, audit.rows)
+    scores += results.named(SYSTEMS[name], audit.rows)
 pd.DataFrame(scores).query("axis == 'privacy'").pivot(index="system", columns="metric", values="value").loc[list(banks)].round(3)
 
 # %% [markdown]
@@ -174,13 +170,13 @@ figures.publish(study, "06_near_copies", table[table["axis"] == "privacy"], figu
 # its absence.
 
 # %%
-from cmri_lib.measures.corruptions import PerImage, corruptions, sensitivity
+from cmri_lib.measures.corruptions import corruptions, sensitivity
 from cmri_lib.measures.shapes import mean_dice
 
-unseen, kept, space = slices.where(split=["validation", "test"]), PerImage(segmenter), PerImage(spaces[0])
-values, better = panel.plain_values(panel.measures([space, PerImage(spaces[1])], training=training, segment=kept))
+unseen, space = slices.where(split=["validation", "test"]), spaces[0]
+values, better = panel.plain_values(measures)
 values = {k: v for k, v in values.items() if not k.startswith("anatomy") or k in panel.HEADLINE}
-values |= {"dice with the mask": mean_dice(kept), "nearest_share_study": lambda real, made: audit_neighbours(
+values |= {"dice with the mask": mean_dice(segmenter), "nearest_share_study": lambda real, made: audit_neighbours(
     real, made, training, holdout, space, resamples=1).rows[0]["value"]}
 better |= {"dice with the mask": "higher", "nearest_share_study": "lower"}
 answers = sensitivity(unseen, values, better, corruptions(training), sizes=(len(unseen) // 2,) * 2, seed=study.seed,

@@ -206,18 +206,15 @@ def test_extractor_refuses_all_but_real_training_patients(tmp_path, change):
     assert not list(tmp_path.iterdir())
 
 
-def test_remembered_features_are_computed_once():
+def test_every_image_is_described_once():
     calls = []
-
-    class Counted(ClassicalFeatures):
-        def __call__(self, images):
-            calls.append(len(images))
-            return super().__call__(images)
-
-    remembered, images = Remembered(Counted()), discs(2, 2).images
-    np.testing.assert_array_equal(remembered(images), remembered(images.copy()))
-    remembered(images[:2])
+    remembered = Remembered(lambda images: calls.append(len(images)) or images.mean((1, 2, 3)))
+    images = discs(2, 3).images
+    np.testing.assert_array_equal(remembered(images[:4]), images[:4].mean((1, 2, 3)))
+    np.testing.assert_array_equal(remembered(images[::-1].copy()), images[::-1].mean((1, 2, 3)))
     assert calls == [4, 2]
+    space = Remembered(ClassicalFeatures())
+    assert (space.name, space.dimension) == (ClassicalFeatures().name, ClassicalFeatures().dimension)
 
 
 # Cost

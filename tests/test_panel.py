@@ -269,9 +269,9 @@ def test_set_corruptions_do_what_they_say(sets):
 
 def test_sensitivity_finds_what_each_metric_can_see(sets):
     real = concatenate([sets["real"], sets["made"], sets["reference"]])
-    features = Remembered(faults.PerImage(ClassicalFeatures()))
+    features = Remembered(ClassicalFeatures())
     functions, better = plain_values([distances(features), spectrum()])
-    functions["dice"], better["dice"] = mean_dice(faults.PerImage(threshold)), "higher"
+    functions["dice"], better["dice"] = mean_dice(Remembered(threshold)), "higher"
     chosen = {"blur": faults.blurred, "masks": faults.shuffled_masks}
     table = faults.sensitivity(real, functions, better, chosen, sizes=(60, 60), strength=1.0, repeats=2, partitions=8)
     table = table.set_index(["metric", "corruption"])
@@ -281,15 +281,6 @@ def test_sensitivity_finds_what_each_metric_can_see(sets):
     assert table.loc[("dice", "masks"), "response"] > 3 and table.loc[("dice", "masks"), "beyond"]
     with pytest.raises(DataError, match="no direction"):
         faults.sensitivity(real, functions, {}, chosen)
-
-
-def test_per_image_memory_computes_each_image_once():
-    calls = []
-    remembered = faults.PerImage(lambda images: calls.append(len(images)) or images.mean((1, 2, 3)))
-    images = discs(2, 3).images
-    np.testing.assert_array_equal(remembered(images[:4]), images[:4].mean((1, 2, 3)))
-    np.testing.assert_array_equal(remembered(images[::-1]), images[::-1].mean((1, 2, 3)))
-    assert calls == [4, 2]
 
 
 # The panel

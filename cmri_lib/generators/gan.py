@@ -82,7 +82,9 @@ class GAN(Generator):
         return (self.settings.latent,)
 
     def players(self) -> dict[str, list[nn.Parameter]]:
-        return {"critic": list(self.critic.parameters()), "generator": list(self.generator.parameters())}
+        # A ControlNet's base is frozen, and an optimiser keeps moments of all that it is given.
+        return {name: [p for p in network.parameters() if p.requires_grad]
+                for name, network in (("critic", self.critic), ("generator", self.generator))}
 
     def turn(self, step: int, steps: int) -> tuple[str, ...]:
         """The critic always; the generator when the critic has moved `critic_steps` times since it last did."""

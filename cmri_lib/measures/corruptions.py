@@ -149,7 +149,7 @@ def sensitivity(real: Slices, metrics: Mapping[str, Value], better: Mapping[str,
 
     Args:
         real: real slices that no generator has learnt from.
-        metrics: name → function of (real, samples). Let feature spaces be remembered per image (`PerImage`), for
+        metrics: name → function of (real, samples). Let feature spaces be remembered per image (`features.Remembered`), for
             every group is made of the same slices.
         better: name → "lower", "higher" or "zero" (both signs are faults).
         faults: name → corruption.
@@ -193,22 +193,3 @@ def _response(values: np.ndarray, floor: np.ndarray, better: str) -> dict[str, o
     response = change / spread if spread else 0.0 if change == 0 else float(np.copysign(np.inf, change))
     return {"clean": float(floor[:len(values)].mean()), "value": float(values.mean()), "response": response,
             "beyond": bool(harm.mean() > np.quantile(usual, 0.975))}
-
-
-class PerImage:
-    """Any function of images (N, 1, H, W) → (N, ...), remembered image by image.
-
-    For comparisons of many groups that share slices; a feature space or a segmenter keeps its `name`.
-    """
-
-    def __init__(self, function: Callable[[np.ndarray], np.ndarray]):
-        self.function, self.name = function, getattr(function, "name", "")
-        self.dimension = getattr(function, "dimension", 0)
-        self._known: dict[bytes, np.ndarray] = {}
-
-    def __call__(self, images: np.ndarray) -> np.ndarray:
-        keys = [image.tobytes() for image in images]
-        new = {key: i for i, key in enumerate(keys) if key not in self._known}
-        if new:
-            self._known.update(zip(new, self.function(images[list(new.values())])))
-        return np.stack([self._known[key] for key in keys])

@@ -15,6 +15,7 @@ a cardiac test set has some hundred slices.
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Callable
 from pathlib import Path
 from typing import Protocol
 
@@ -125,17 +126,23 @@ class LearnedFeatures:
 
 
 class Remembered:
-    """Any feature space, computed once per set of images: the real sets are compared with every system."""
+    """Any function of images (N, 1, H, W) → (N, ...) that judges each image by itself, computed once per image.
 
-    def __init__(self, features: Features):
-        self.features, self.name, self.dimension = features, features.name, features.dimension
-        self._known: dict[str, np.ndarray] = {}
+    Real sets are compared with every system, and comparisons of many groups share their slices. A feature space or a
+    segmenter keeps its `name` and `dimension`.
+    """
+
+    def __init__(self, function: Callable[[np.ndarray], np.ndarray]):
+        self.function, self.name = function, getattr(function, "name", "")
+        self.dimension = getattr(function, "dimension", 0)
+        self._known: dict[bytes, np.ndarray] = {}
 
     def __call__(self, images: np.ndarray) -> np.ndarray:
-        key = hashlib.sha256(np.ascontiguousarray(images)).hexdigest()
-        if key not in self._known:
-            self._known[key] = self.features(images)
-        return self._known[key]
+        keys = [hashlib.sha256(np.ascontiguousarray(image)).digest() for image in images]
+        new = {key: i for i, key in enumerate(keys) if key not in self._known}
+        if new:
+            self._known.update(zip(new, self.function(images[list(new.values())]), strict=True))
+        return np.stack([self._known[key] for key in keys])
 
 
 def train_features(training: Slices, settings: TrainSettings, folder: str | Path, *, dimension: int = 64
