@@ -101,7 +101,7 @@ figures.publish(study, "07_ablation", shown, ablation.draw_design);
 # The same masks, one row per cell:
 
 # %%
-columns = np.linspace(0, len(ruler.conditions) - 1, 8).astype(int)
+columns = np.linspace(0, len(ruler.conditions) - 1, 6).astype(int)
 drawn = design[(design["content"] == "labels") | design["way"].isin(["none", "concat"])]["system"]
 figures.publish_slices(study, "07_cells", {"real": ruler.conditions.take(columns), **{n: banks[n].take(columns) for n in drawn}});
 
@@ -213,7 +213,8 @@ figures.publish(study, "07_guidance", pd.DataFrame(lines)[["scale", "metric", "v
 # %%
 vendors = sorted(training.table["vendor"].unique())
 true_rows = []
-followers = {**{n: generators[n] for n in ("C3 vendor-style cGAN", "C9 ControlNet LDM")}, **{told[e].id: tellers[e] for e in told}}
+followers = {n: generators[n] for n in ("C3 vendor-style cGAN", "C9 ControlNet LDM", "C16 MOTFM SPADE")}
+followers |= {told[extra].id: tellers[extra] for extra in told}
 systems = {**CONDITIONAL, **{s.id: s for s in told.values()}}
 if paired:
     lent = truth.conditions()
@@ -238,16 +239,19 @@ figures.publish_slices(study, "07_vendors", rows, titles=vendors);
 # ### Pairs of disease and vendor that were never seen
 #
 # C15 learnt no slice of a few pairs, though each of the diseases and vendors by itself. Is the pair recognised when it is asked for? The seen
-# pairs beside it; the withheld ones are of fewer diseases and vendors, so chance is higher there: the table has it row by row.
+# pairs of its bank beside it; the withheld ones are of fewer diseases and vendors, so chance is higher there: the table has it row by row.
 
 # %%
-c15 = banks["C15 class-conditioned LDM"]
-absent, new_rows = ablation.among(c15, WITHHELD), []
-for kind, where in (("withheld", absent), ("seen", ~absent)):
-    several_words = [c for c in ("vendor", "disease") if c in readers and c15.table[c][where].nunique() > 1]
-    for column in several_words if absent.any() else []:
-        row = recognition.recognition(test, c15, readers[column], where=where, **options)
-        new_rows.append({**row, "system": f"{kind} pairs", "family": kind})
+c15 = "C15 class-conditioned LDM"
+asked = [ruler.conditions.with_columns(disease=d, vendor=v) for d, v in WITHHELD if v in vendors]
+new_rows = []
+if asked:
+    pairs = {"withheld": protocol.draw(generators[c15], concatenate(asked), c15, seed=study.seed),
+             "seen": banks[c15].take(~ablation.among(banks[c15], WITHHELD))}
+    for kind, bank in pairs.items():
+        for column in ("vendor", "disease"):
+            row = recognition.recognition(test, bank, readers[column], **options)
+            new_rows.append({**row, "system": f"{kind} pairs", "family": kind})
 figures.publish(study, "07_withheld", pd.DataFrame(new_rows, columns=[*heard.columns]), figures.score_plot);
 
 # %% [markdown]
@@ -373,8 +377,11 @@ assert np.array_equal(*same), "a disease that is not told changes the image"
 words = [protocol.draw(tellers[richly], mine.with_columns(phase=p), "check", seed=0).images for p in ("ED", "ES")]
 assert np.abs(words[0] - words[1]).mean() > 1e-4, "another phase, the same image"
 dice = table[table["metric"] == "dice_mean"].set_index("system")
-for family in ("diffusion", "flow") if study.profile != "smoke" else ():  # twenty steps teach nobody
-    assert dice.loc[f"{family} labels concat", "low"] > dice["floor"].max(), f"{family} follows no mask"
+if study.profile != "smoke":  # ten steps teach nobody
+    for family in ("diffusion", "flow"):
+        assert dice.loc[f"{family} labels concat", "low"] > dice["floor"].max(), f"{family} follows no mask"
+    best = dice.loc["C16 MOTFM SPADE"]
+    assert best["value"] > best["ceiling"] - 0.05, "the longest taught flow follows less than real images do"
 
 # %% [markdown]
 # ## Exercise

@@ -27,9 +27,9 @@
 # A label map with $K$ labels is an image of $K$ planes, $x_k = 2\,[\text{label} = k] - 1$; the largest plane names the label. Any generator of
 # images can draw it. The diffusion of C10 draws it at half the side, where a pixel holds the share of each label in its square.
 #
-# **Moving** (C4). With $\mu(m)$ the mean of the code of mask $m$, the step from disease $a$ to $b$ is
-# $\Delta = \frac1L \sum_{\ell} \bigl(\overline{\mu}_{b,\ell} - \overline{\mu}_{a,\ell}\bigr)$, a mean over the levels $\ell$ of the heart; a mask of
-# **severity** $s$ is the decoded $\mu(m) + s\,\Delta$.
+# **Moving** (C4). With $\mu(m)$ the mean of the code of mask $m$, the step from disease $a$ to $b$ in phase $p$ is
+# $\Delta_p = \frac1L \sum_{\ell} \bigl(\overline{\mu}_{b,\ell,p} - \overline{\mu}_{a,\ell,p}\bigr)$, a mean over the levels $\ell$ of the heart; a mask of
+# **severity** $s$ is the decoded $\mu(m) + s\,\Delta_p$.
 #
 # **Uniform EF** (C5). One EF is drawn in each of $n$ equal parts of a range (`params.yaml`, `masks.ejection`), and the scan nearest to it is taken.
 #
@@ -138,7 +138,7 @@ figures.publish(study, "08_ejection", fractions[["masks", "lvef"]], histogram);
 # %% [markdown]
 # ## A healthy heart falls ill
 #
-# Hearts of healthy patients whom no network has learnt from, moved by the step that training patients teach. Ventricular volumes are sums of
+# Hearts of healthy patients whom no network has learnt from, moved by the steps that training patients teach, one per phase. Ventricular volumes are sums of
 # discs over whole moved scans; bands are 95 % intervals over the patients moved. Dashed and dotted: the mean of true patients, healthy
 # and ill.
 
@@ -245,9 +245,9 @@ figures.publish(study, "08_memory", quality[quality["metric"].isin(remembered)],
 # C4 and C5 through a SPADE GAN, C10 through a SPADE latent diffusion. Both are told the heart's labels and nothing else.
 
 # %%
-images = {name: replace(ON_MASKS["C10 SPADE LDM" if name == on_diffusion else "C4 SPADE cGAN"], id=name) for name in NAMES}
-made = {name: protocol.sample_bank(study, s, paint["C10 SPADE LDM" if name == on_diffusion else "C4 SPADE cGAN"], told[name])
-        for name, s in images.items()}
+painters = {name: ON_MASKS["C10 SPADE LDM" if name == on_diffusion else "C4 SPADE cGAN"] for name in NAMES}
+images = {name: replace(painter, id=name) for name, painter in painters.items()}
+made = {name: protocol.sample_bank(study, s, paint[painters[name].id], told[name]) for name, s in images.items()}
 # Masks of C5 are those of patients, so its row bears no outlines.
 bare = Slices(made[on_uniform].images, np.zeros_like(made[on_uniform].masks), made[on_uniform].table)
 figures.publish_slices(study, "08_images", {"real": shown(test), **{n: shown(bare if n == on_uniform else b) for n, b in made.items()}});
@@ -270,8 +270,7 @@ board[board["metric"].isin(wanted)].set_index(["metric", "system"])[["value", "l
 # %%
 def costs(name, masks=None):
     """Rows of the image generator, and where masks are drawn those of their generator added."""
-    system = ON_MASKS["C10 SPADE LDM" if name == on_diffusion else "C4 SPADE cGAN"]
-    rows = protocol.cost_rows(study, system, paint[system.id], told[name])
+    rows = protocol.cost_rows(study, painters[name], paint[painters[name].id], told[name])
     first = protocol.cost_rows(study, MASK_SYSTEMS[masks], drawing[masks], conditions) if masks else []
     draws = max(1.0, hearts[masks].table["draws"].mean()) if masks else 0.0
     for row, other in zip(rows, first):
@@ -294,12 +293,13 @@ figures.publish(study, "08_scores", table[table["metric"].isin(wanted)], figures
 #
 # ## Check
 #
-# The curve must go the way of the disease; EFs must be more uniform than the cohort's; screening must keep valid masks only; copies must be found.
+# The curves must go the way of the disease; EFs must be more uniform than the cohort's; screening must keep valid masks only; copies must be found.
 
 # %%
-first, last = (ladder["DCM", s]["LV EDV (mL)"] for s in (min(SEVERITIES), max(SEVERITIES)))
-grown = paired_difference(last.to_numpy(), first.to_numpy(), last.index.to_numpy(), **options)
+first, last = (ladder["DCM", s] for s in (min(SEVERITIES), max(SEVERITIES)))
+grown, weaker = (paired_difference(last[c].to_numpy(), first[c].to_numpy(), last.index.to_numpy(), **options) for c in ("LV EDV (mL)", "LV EF (%)"))
 assert grown.low > 0, "moved towards DCM, the left ventricle does not dilate"
+assert weaker.high < 0, "moved towards DCM, the left ventricle does not weaken"
 means = [ladder["DCM", s]["LV EDV (mL)"].mean() for s in SEVERITIES]
 assert np.corrcoef(SEVERITIES, means)[0, 1] > 0.8, "more severity is not more dilatation"
 assert uniformity["uniform EF"].value < uniformity["cohort"].value, "EFs are no more uniform than before"
@@ -307,7 +307,7 @@ found = quality.set_index(["system", "metric"])["value"]
 screened = [n.split()[0] for n, some in hearts.items() if some.table["draws"].min() > 0]
 assert all(found[f"{source} drawn, screened", "mask_valid"] == 1 for source in screened), "the screen lets faults through"
 assert found["C5 uniform EF", "mask_near_copies"] > 0.95, "copies of training masks go unnoticed"
-print(f"severity {max(SEVERITIES):g} adds {grown.value:.0f} mL [{grown.low:.0f}, {grown.high:.0f}] of LV EDV; true difference {true['DCM'].iloc[0] - true['NOR'].iloc[0]:.0f} mL")
+print(f"severity {max(SEVERITIES):g} adds {grown.value:.0f} mL [{grown.low:.0f}, {grown.high:.0f}] of LV EDV; true difference {true['DCM'].iloc[0] - true['NOR'].iloc[0]:.0f} mL; EF {weaker.value:.0f} %")
 
 # %% [markdown]
 # ## Exercise
@@ -322,8 +322,7 @@ print(indices(back).mean().round(1).to_dict(), "valid:", validity(back.masks, ba
 # %% [markdown]
 # ## Limits
 #
-# - Moves, draws and screens are slice by slice: neighbouring slices of a moved scan agree only because all take the same step.
-# - One step serves both phases, so EF changes only as far as the dilatation changes it; the loss of contraction itself is not taught.
+# - Moves, draws and screens are slice by slice: neighbouring slices of a moved scan agree only because all of a phase take the same step.
 # - Uniform EF repeats the cohort's extremes. It adds no patient, and its masks are training masks: fine to train on, not to publish.
 # - The near-copy audit speaks of outlines of single slices. A patient may be known by a whole stack.
 # - On the phantom, mask-to-image systems of notebook 07 may be told every tissue; those here are told three structures, and invent the rest.

@@ -19,25 +19,24 @@
 # **Question.** What does the review's comparison look like when every cell is measured under one protocol?
 #
 # This notebook computes nothing: it joins the tables that the other notebooks wrote (`results/<dataset>/*.csv`) into
-# `results/scores.csv` and the claims they tested into `results/claims.csv`. What nobody has measured yet is shown as such.
+# `results/scores.csv` and the claims they tested into `results/claims.csv`, and writes both as tables to read,
+# [`results/README.md`](../results/README.md). What nobody has measured yet is shown as such.
 
 # %% tags=["parameters"]
 profile = None  # None: as params.yaml says
 dataset = None
 
 # %%
-import matplotlib.pyplot as plt
-import numpy as np
 import pandas as pd
-import seaborn as sns
 
-from cmri_lib import figures, protocol, results, review
+from cmri_lib import figures, protocol, results, review, tables
 
 study, _ = protocol.open_study(profile, dataset)
 figures.use_style()
 scores, claims = results.union(study.root), results.union(study.root, claims=True)
 scores.to_csv(study.root / "results" / "scores.csv", index=False, float_format="%.6g")
 claims.to_csv(study.root / "results" / "claims.csv", index=False, float_format="%.6g")
+(study.root / "results" / "README.md").write_text(tables.page(scores, claims, study.profile), encoding="utf-8")
 scores.groupby(["dataset", "profile", "system"]).size().unstack(fill_value=0)
 
 # %% [markdown]

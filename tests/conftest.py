@@ -13,6 +13,12 @@ from torch import Tensor, nn
 from cmri_lib.cohort.slices import Slices
 
 os.environ.setdefault("TQDM_DISABLE", "1")
+torch.set_num_threads(1)  # a test has small tensors, and a neighbour on the other core
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """The pipeline first: it takes as long as everything else together, which goes on beside it."""
+    items.sort(key=lambda item: item.get_closest_marker("pipeline") is None)
 
 
 @pytest.fixture(autouse=True)

@@ -205,15 +205,22 @@ class OneNumber(nn.Module):
         return x[:, 1].mean((1, 2))[:, None], torch.zeros(len(x), 1)
 
 
-def test_direction_is_the_mean_over_levels_of_differences_of_means() -> None:
+def test_direction_is_the_mean_over_levels_of_differences_of_means_phase_by_phase() -> None:
     generator = LabelMaps(VAE(OneNumber(), OneNumber(), 1, Conditioning()))
     level = ["mid"] * 3 + ["apical"] * 3
     slices = rings(np.array([5.0, 6, 8, 2, 3, 3]), level=level, disease=["NOR", "DCM", "DCM", "NOR", "NOR", "DCM"])
     code = 2 * (slices.masks == 1).mean((1, 2)) - 1
     expected = ((code[1] + code[2]) / 2 - code[0] + code[5] - (code[3] + code[4]) / 2) / 2
-    assert disease_direction(generator, slices, "NOR", "DCM").step.item() == pytest.approx(expected, rel=1e-5)
+    direction = disease_direction(generator, slices, "NOR", "DCM")
+    assert {phase: step.item() for phase, step in direction.steps.items()} == pytest.approx({"ED": expected}, rel=1e-5)
     extra = concatenate([slices, rings(np.array([9.0]), level="basal", disease="DCM")])
-    assert disease_direction(generator, extra, "NOR", "DCM").step.item() == pytest.approx(expected, rel=1e-5)
+    assert disease_direction(generator, extra, "NOR", "DCM").steps["ED"].item() == pytest.approx(expected, rel=1e-5)
+    systole = rings(np.array([3.0, 7.0]), phase="ES", disease=["NOR", "DCM"])
+    both = disease_direction(generator, concatenate([slices, systole]), "NOR", "DCM")
+    wider = 2 * ((systole.masks == 1).mean((1, 2)) @ [-1, 1])
+    assert both.steps["ED"].item() == pytest.approx(expected, rel=1e-5) and both.steps["ES"].item() == pytest.approx(wider, rel=1e-5)
+    with pytest.raises(DataError, match="phase"):
+        moved(generator, systole, direction, 1.0)
     with pytest.raises(DataError, match="HCM"):
         disease_direction(generator, slices, "NOR", "HCM")
     with pytest.raises(SplitError, match="test"):

@@ -156,6 +156,9 @@ CONDITIONAL: dict[str, System] = {s.id: s for s in (
             first_stage="conditional.classes_kl"),
     _system("C16 MOTFM", "flow", "mask (ControlNet)", "denoiser",
             _denoiser("flow", lambda study: mask(), control=True), START["flow"]),
+    _system("C16 MOTFM SPADE", "flow", "mask (spade) + vendor + phase + disease", "denoiser",
+            _denoiser("flow", lambda study: Several(mask(way="spade"), words("vendor", "phase", "disease"), hide=HIDE)),
+            START["flow"]),
 )}
 
 #: Those that serve masks which no patient has (C4, C5, C10). Told the heart's labels only, whatever the cohort knows,

@@ -7,6 +7,7 @@ function quantification from cine magnetic resonance imaging using synthetic ima
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -27,19 +28,21 @@ CHUNK = 64
 
 @dataclass(frozen=True)
 class Direction:
-    """The step (latent,) between codes that leads from hearts of disease `source` to hearts of `target`."""
+    """Phase → the step (latent,) between codes that leads from hearts of disease `source` to hearts of `target`."""
 
     source: str
     target: str
-    step: Tensor
+    steps: Mapping[str, Tensor]
 
 
 def disease_direction(generator: LabelMaps, slices: Slices, source: str, target: str) -> Direction:
-    """Mean code of `target` minus mean code of `source`, taken for each level of the heart and then averaged.
+    """For each phase, mean code of `target` minus mean code of `source`, taken for each level of the heart and then averaged.
 
-    Apical, mid and basal slices have codes far apart, and a disease may come with more slices of one of them; within a
-    level that makes no difference. Levels that lack one of the diseases are left out. After the pathology synthesis of
-    Amirrajab et al., with one difference: the step is the same for every heart, so that nothing varies but severity.
+    A heart that contracts badly differs from a healthy one more in systole than in diastole, so each phase has a step of
+    its own: one for both would dilate the heart and leave its ejection fraction. Apical, mid and basal slices have codes
+    far apart, and a disease may come with more slices of one of them; within a level that makes no difference. Levels and
+    phases that lack one of the diseases are left out. After the pathology synthesis of Amirrajab et al., with one
+    difference: the step is the same for every heart, so that nothing varies but severity.
 
     Args:
         generator: a trained label VAE.
@@ -47,26 +50,26 @@ def disease_direction(generator: LabelMaps, slices: Slices, source: str, target:
 
     Raises:
         SplitError: on slices of test or hold-out patients.
-        DataError: if no level has both diseases.
+        DataError: if no level of a phase has both diseases.
         ParameterError: if the generator is no VAE.
     """
     codes = _codes(generator, generator.prepare(training_batch(slices, generator.conditioning)))
-    disease, level = slices.table["disease"].to_numpy(), slices.table["level"].to_numpy()
-    steps = []
-    for place in np.unique(level):
-        groups = [codes[torch.from_numpy((level == place) & (disease == name))] for name in (source, target)]
+    disease = slices.table["disease"].to_numpy()
+    found: dict[str, list[Tensor]] = {}
+    for (phase, _), rows in slices.table.groupby(["phase", "level"]).indices.items():
+        groups = [codes[rows[disease[rows] == name]] for name in (source, target)]
         if all(map(len, groups)):
-            steps.append(groups[1].mean(0) - groups[0].mean(0))
-    if not steps:
+            found.setdefault(phase, []).append(groups[1].mean(0) - groups[0].mean(0))
+    if not found:
         raise DataError(f"no level has slices of both {source!r} and {target!r}", field="disease",
                         remedy=f"choose among {sorted(set(disease))}")
-    return Direction(source, target, torch.stack(steps).mean(0))
+    return Direction(source, target, {phase: torch.stack(steps).mean(0) for phase, steps in found.items()})
 
 
 @torch.no_grad()
 def moved(generator: LabelMaps, slices: Slices, direction: Direction, severity: float,
           source: str = "C4 label VAE") -> Slices:
-    """The masks of `slices` encoded, moved by `severity` times the step, and decoded; images are zeros.
+    """The masks of `slices` encoded, moved by `severity` times the step of their phase, and decoded; images are zeros.
 
     Severity 0 is the VAE's reconstruction, 1 the mean step; below 0 and above 1 it extrapolates. Patient and scan stay
     those of the mask, so whole scans stay whole, and audits know whom a mask resembles. The table gets `severity`, and
@@ -74,11 +77,14 @@ def moved(generator: LabelMaps, slices: Slices, direction: Direction, severity: 
 
     Raises:
         ParameterError: if the generator is no VAE, or severity is not finite.
+        DataError: on a phase that has no step.
     """
     if not np.isfinite(severity):
         raise ParameterError(f"{severity}", field="severity", remedy="give a number, 0 for none")
+    if strange := sorted(set(slices.table["phase"]) - set(direction.steps)):
+        raise DataError(f"no step for {strange}", field="phase", remedy="teach the direction with slices of every phase")
     batch = generator.prepare(batch_of(slices, generator.conditioning.fields))
-    codes = _codes(generator, batch) + severity * direction.step
+    codes = _codes(generator, batch) + severity * torch.stack([direction.steps[phase] for phase in slices.table["phase"]])
     parts = [label_map(generator.prior.decoder(codes[start:start + CHUNK].to(generator.device), part))
              for start, part in _chunks(generator, batch)]
     disease = direction.target if severity > 0 else slices.table["disease"]
