@@ -70,9 +70,30 @@ def run(number: str, parameters: dict[str, Any], root: Path | None = None) -> Pa
     folder.mkdir(exist_ok=True)
     target = folder / f"{source.stem}.ipynb"
     nbformat.write(notebook, target)
-    papermill.execute_notebook(target, target, parameters=parameters, cwd=root, kernel_name="python3",
-                               language="python", progress_bar=False, log_output=False)
+    try:
+        papermill.execute_notebook(target, target, parameters=parameters, cwd=root, kernel_name="python3",
+                                   language="python", progress_bar=False, log_output=False)
+    finally:
+        executed = nbformat.read(target, nbformat.NO_CONVERT)
+        keep_last_states(executed)
+        nbformat.write(executed, target)
     return target
+
+
+def keep_last_states(notebook: nbformat.NotebookNode) -> None:
+    """Of each progress bar its last state: on a screen it overwrites its line, in a file every state would be a line."""
+    for cell in notebook.cells:
+        outputs: list[nbformat.NotebookNode] = []
+        for output in cell.get("outputs", []):
+            if outputs and output.output_type == "stream" and outputs[-1].get("name") == output.name:
+                outputs[-1].text += output.text
+            else:
+                outputs.append(output)
+        for output in outputs:
+            if output.output_type == "stream":
+                output.text = "\n".join(line.rstrip("\r").rpartition("\r")[2] for line in output.text.split("\n"))
+        if outputs:
+            cell.outputs = outputs
 
 
 def main(arguments: list[str] | None = None) -> int:

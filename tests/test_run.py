@@ -48,6 +48,14 @@ def test_a_failing_cell_fails_the_run_and_keeps_what_ran(project: Path, monkeypa
     assert "AssertionError" in capsys.readouterr().err
 
 
+def test_of_a_progress_bar_the_last_state_is_kept(project: Path) -> None:
+    bar = "import sys\nfor k in range(4):\n    print(f'\\r{k}/3', end='', file=sys.stderr, flush=True)\nprint(file=sys.stderr)\n"
+    (project / "notebooks" / "01_topic.py").write_text(f"{SOURCE}\n# %%\n{bar}print('done')\n")
+    outputs = nbformat.read(run.run("01", {}, project), 4).cells[-1].outputs
+    said = {name: "".join(o.text for o in outputs if o.name == name) for name in ("stderr", "stdout")}
+    assert said == {"stderr": "3/3\n", "stdout": "done\n"}
+
+
 @pytest.mark.parametrize(("parameters", "match"), [({"cuont": 1}, "cuont"), ({"count": "4"}, "not int"), ({"profile": 3}, "not str")])
 def test_unknown_or_mistyped_parameters_never_start(project: Path, parameters: dict, match: str) -> None:
     with pytest.raises(ParameterError, match=match):
