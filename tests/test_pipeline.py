@@ -24,7 +24,8 @@ pytestmark = pytest.mark.pipeline
 def dvc(folder: Path, *arguments: str) -> str:
     """Run a DVC command; returns what it printed, fails with it."""
     environment = {**os.environ, "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
-                   "PYTHONPATH": str(folder), "TQDM_DISABLE": "1"}
+                   "PYTHONPATH": str(folder), "TQDM_DISABLE": "1",
+                   "OMP_WAIT_POLICY": "passive"}  # other tests run beside it: a thread that waits must not hold a core
     done = subprocess.run([sys.executable, "-m", "dvc", *arguments], cwd=folder, env=environment, text=True,
                           stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
     assert done.returncode == 0, done.stdout[-6000:]
