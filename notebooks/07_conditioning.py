@@ -358,10 +358,10 @@ table.groupby("axis").size()
 # %% [markdown]
 # **Reading** (of the published run). The mask is followed the better the more it says, whatever the way. In denoisers **SPADE** teaches it soonest: after
 # eighty steps the flow's Dice is .83 on the phantom and .73 on ACDC, by concatenation .71 and .62, by ControlNet, whose base is frozen, .60 and .58. Given
-# three hundred steps (C16 MOTFM SPADE), it follows as real images do: @@SP on the phantom, .84 on ACDC, where the segmenter reads .88 in real images. In
+# three hundred steps (C16 MOTFM SPADE), it follows as real images do: .90 on the phantom, .84 on ACDC, where the segmenter reads .88 in real images. In
 # GANs it is concatenation that leads. Following the mask and looking real are two things: ControlNet keeps the distance of its untold base, and
 # Pix2Pix, taught by an L1 loss, has the Dice of the best and the distance of a bad one, for it hardly varies what the mask leaves open. Words
-# are heard late: after so short a training only the style GAN tells one vendor from another, and nothing yet looks like the true scan of the vendor asked for.
+# are heard late: after so short a training only the style GAN and the longest taught flow tell one vendor from another, and nothing yet looks like the true scan of the vendor asked for.
 #
 # ## Check
 #
