@@ -259,6 +259,7 @@ class CurveSettings:
 class Parameters:
     """All of ``params.yaml`` below profile, dataset, seed and device."""
 
+    workers: int
     cohort: CohortSettings
     preprocess: PreprocessSettings
     instruments: InstrumentSettings

@@ -64,6 +64,7 @@ from cmri_lib.generators.vae import VAE
 from cmri_lib.measures.fidelity import fidelity
 from cmri_lib.measures.spectrum import radial_spectrum
 from cmri_lib.networks.conditioning import Conditioning
+from cmri_lib.side_by_side import train_all
 from cmri_lib.training import TrainSettings, train
 from cmri_lib.training.checkpoint import load_weights
 from cmri_lib.training.loop import snapshot_file
@@ -142,6 +143,7 @@ gaps.round(3)
 # %%
 slices = protocol.load_slices(study)
 u1 = system("U1 VAE")
+train_all(study, [(u1, slices, None), *((u1, slices, n) for n in params.curves.patients)])  # the latter for a curve below
 vae = protocol.trained(study, u1, slices)
 folder = protocol.training_folder(study, u1)
 log = pd.read_csv(folder / "log.csv")

@@ -62,9 +62,9 @@ from cmri_lib import curves, figures, protocol, results
 from cmri_lib.generators.gan import GAN, GANSettings
 from cmri_lib.generators.systems import system
 from cmri_lib.networks.conditioning import Conditioning
-from cmri_lib.training import TrainSettings, train
+from cmri_lib.side_by_side import train_all
 from cmri_lib.training.checkpoint import load_weights
-from cmri_lib.training.loop import snapshot_file
+from cmri_lib.training.loop import TrainSettings, snapshot_file, train
 
 study, params = protocol.open_study(profile, dataset)
 figures.use_style()
@@ -154,7 +154,11 @@ figures.publish(study, "03_clouds", clouds, draw_clouds);
 # %%
 slices = protocol.load_slices(study)
 systems = {name: system(name) for name in ("U2 DCGAN", "U3 WGAN-GP", "U4 progressive GAN", "U5 StyleGAN2-ADA")}
+train_all(study, [*((s, slices, None) for s in systems.values()),
+                  *((systems["U5 StyleGAN2-ADA"], slices, n) for n in params.curves.patients)])  # these for a curve below
 gans = {name: protocol.trained(study, s, slices) for name, s in systems.items()}
+
+# %%
 logs = {name: pd.read_csv(protocol.training_folder(study, s) / "log.csv") for name, s in systems.items()}
 losses = pd.concat([log.assign(system=name) for name, log in logs.items()])
 

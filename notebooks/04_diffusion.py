@@ -63,6 +63,7 @@ from cmri_lib.cohort.slices import Slices
 from cmri_lib.generators.diffusion import SAMPLERS, Diffusion, DiffusionSettings
 from cmri_lib.generators.systems import system
 from cmri_lib.networks.conditioning import Conditioning
+from cmri_lib.side_by_side import train_all
 from cmri_lib.training import TrainSettings, train
 
 study, params = protocol.open_study(profile, dataset)
@@ -189,6 +190,7 @@ figures.publish(study, "04_toy", toy, draw_toy);
 # %%
 slices = protocol.load_slices(study)
 systems = {name: system(name) for name in ("U6 DDPM", "U7 LDM-KL", "U7 LDM-VQ", "U8 DiT", "U9 MaskGIT")}
+train_all(study, [*((s, slices, None) for s in systems.values()), *((systems["U6 DDPM"], slices, n) for n in params.curves.patients)])
 generators = {"U6 DDPM": protocol.trained(study, systems["U6 DDPM"], slices)}
 ddpm = generators["U6 DDPM"]
 conditions = protocol.sampling_conditions(slices, params.samples, study.seed)

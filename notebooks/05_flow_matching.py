@@ -50,6 +50,7 @@ from cmri_lib import curves, figures, protocol, results
 from cmri_lib.generators.flow import EVALUATIONS, FlowMatching, FlowSettings
 from cmri_lib.generators.systems import system
 from cmri_lib.networks.conditioning import Conditioning
+from cmri_lib.side_by_side import train_all
 from cmri_lib.training import TrainSettings, train
 
 study, params = protocol.open_study(profile, dataset)
@@ -121,6 +122,7 @@ figures.publish(study, "05_toy", toy, draw_toy);
 # %%
 slices = protocol.load_slices(study)
 systems = {name: system(name) for name in ("U10 OT-FM", "U10 FM", "U10 OT-FM + mask")}
+train_all(study, [*((s, slices, None) for s in systems.values()), *((systems["U10 OT-FM"], slices, n) for n in params.curves.patients)])
 flows = {name: protocol.trained(study, s, slices) for name, s in systems.items()}
 logs = {name: pd.read_csv(protocol.training_folder(study, s) / "log.csv") for name, s in systems.items()}
 losses = pd.concat([log.assign(system=name) for name, log in logs.items()])

@@ -64,6 +64,7 @@ from cmri_lib.generators.mask_systems import MASK_SYSTEMS
 from cmri_lib.generators.screening import draw_hearts
 from cmri_lib.measures.comparison import ceilings, compare, floors
 from cmri_lib.measures.intervals import bootstrap, mean_score, paired_difference
+from cmri_lib.side_by_side import train_all
 
 study, params = protocol.open_study(profile, dataset)
 figures.use_style()
@@ -82,6 +83,7 @@ test, training = (slices.where(split=s) for s in ("test", "train"))
 others, ranges = slices.where(split=["validation", "holdout"]), Ranges.of(training)
 conditions = protocol.sampling_conditions(slices, params.conditional.bank, study.seed)
 VAE, DIFFUSION = "C4 label VAE", "C10 label diffusion"
+train_all(study, [(s, slices, None) for s in MASK_SYSTEMS.values()])
 drawing = {name: protocol.trained(study, s, slices) for name, s in MASK_SYSTEMS.items()}
 raw = {name: draw_masks(g, conditions, name, study.seed) for name, g in drawing.items()}
 hearts = {name: draw_hearts(g, conditions, name, ranges, study.seed, first=raw[name], fewest=10) for name, g in drawing.items()}

@@ -7,6 +7,7 @@ import math
 import numpy as np
 import pytest
 import torch
+import torch.nn.functional as F
 from conftest import discs
 from torch import Tensor, nn
 
@@ -21,6 +22,7 @@ from cmri_lib.networks.conditioning import UNKNOWN_LABEL, Conditioning, ConcatMa
 from cmri_lib.networks.control import Controlled
 from cmri_lib.networks.embeddings import Several, without
 from cmri_lib.networks.mask_to_image import (ConditionalGenerator, MaskToImageSettings, PatchCritic, TranslationUNet)
+from cmri_lib.networks.projection import ProjectionCritic
 from cmri_lib.networks.unet import Denoiser, UNetSettings
 
 SMALL = UNetSettings((8, 16), head_channels=8)
@@ -306,6 +308,21 @@ def test_critics_judge_patches_with_mask_and_vendor(scales: int, batch: dict[str
     assert logits.shape == (4, 8 * 8 + (4 * 4 if scales == 2 else 0))
     for field in condition.fields:
         assert (critic(batch["image"], changed(batch, field))[0] - logits[0]).abs().mean() > 1e-5, field
+
+
+def test_projection_adds_the_agreement_of_features_and_words(batch: dict[str, Tensor]) -> None:
+    torch.manual_seed(0)
+    condition = words("vendor")
+    critic = ProjectionCritic(32, TINY, condition)
+    asked = changed(batch, "vendor")
+    pooled = F.leaky_relu(critic.blocks(critic.first(batch["image"])), 0.2).mean((2, 3))
+    told = critic.project(condition.vector(asked)) - critic.project(condition.vector(batch))
+    difference = critic(batch["image"], asked) - critic(batch["image"], batch)
+    assert torch.allclose(difference, (told * pooled).sum(1), atol=1e-6) and difference[0].abs() > 1e-5
+    assert torch.equal(difference[1:], torch.zeros(3))
+    for unfit in (mask(), mask(way="spade"), Conditioning()):
+        with pytest.raises(ParameterError, match="conditioning"):
+            ProjectionCritic(32, TINY, unfit)
 
 
 def test_drawn_slices_keep_what_was_told() -> None:

@@ -18,7 +18,7 @@ NOTEBOOKS = sorted((ROOT / "notebooks").glob("[0-9][0-9]_*.py"))
 MODULES = sorted((ROOT / "cmri_lib").rglob("*.py"))
 #: Floors of the library from the ground up; a module may import its own floor and those below.
 FLOORS = {"errors": 0, "training": 1, "networks": 1, "cohort": 2, "measures": 3, "generators": 3, "study": 3, "privacy": 4,
-          "figures": 5, "results": 5, "parameters": 5, "protocol": 6, "review": 6, "tables": 6, "run": 6, "curves": 7, "ablation": 7, "claims": 5, "train": 7, "__init__": 0}
+          "figures": 5, "results": 5, "parameters": 5, "protocol": 6, "review": 6, "tables": 6, "run": 6, "curves": 7, "ablation": 7, "claims": 5, "train": 7, "side_by_side": 7, "__init__": 0}
 
 
 def pins() -> dict[str, str]:

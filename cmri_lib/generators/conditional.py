@@ -29,6 +29,7 @@ from cmri_lib.networks.conditioning import Conditioning
 from cmri_lib.networks.control import Controlled
 from cmri_lib.networks.embeddings import Given, Several
 from cmri_lib.networks.mask_to_image import (ConditionalGenerator, MaskToImageSettings, PatchCritic, TranslationUNet)
+from cmri_lib.networks.projection import ProjectionCritic
 from cmri_lib.networks.transformer import TokenTransformer, TransformerSettings
 from cmri_lib.networks.unet import Denoiser, UNetSettings
 from cmri_lib.networks.vae import Decoder, Encoder, VAESettings
@@ -116,6 +117,16 @@ def _gan(told: Told, generator: type = ConditionalGenerator, **changes: object) 
     return make
 
 
+def _wgan(told: Told) -> Make:
+    """As `_gan`, for a Wasserstein critic with a gradient penalty."""
+    def make(study: Study, section: str) -> Generator:
+        way_in, objective = told(study), study.settings(f"{section}.objective", GANSettings)
+        sizes, size = study.settings(f"{section}.network", MaskToImageSettings), study.values["preprocess"]["size"]
+        return GAN(ConditionalGenerator(objective.latent, size, sizes, way_in), ProjectionCritic(size, sizes, way_in),
+                   way_in, objective)
+    return make
+
+
 def _system(id: str, family: str, conditioning: str, section: str, make: Make, start: System | None = None,
             first_stage: str = "") -> System:
     return System(id, family, conditioning, f"conditional.{section}", make, first_stage, start)
@@ -138,7 +149,7 @@ CONDITIONAL: dict[str, System] = {s.id: s for s in (
             _gan(lambda study: Several(mask(way="spade"), words("vendor")))),
     _system("C4 SPADE cGAN", "GAN", "mask (spade)", "gan", _gan(lambda study: mask(way="spade"))),
     _system("C6 covariate cGAN", "GAN", "age + bmi + phase", "covariate",
-            _gan(lambda study: Several(scalars("age", "bmi", "height"), words("phase")))),
+            _wgan(lambda study: Several(scalars("age", "bmi", "height"), words("phase")))),
     _system("C8 phenotype tokens", "masked", "lvef + lvedv + rvedv + phase", "tokens",
             _tokens(lambda study: Several(scalars("lvef", "lvedv", "rvedv", "height"), words("phase"), hide=HIDE)),
             START["tokens"], "latent.vq"),

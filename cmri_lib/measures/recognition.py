@@ -69,8 +69,8 @@ def recogniser(training: Slices, space: Features, column: str) -> Recogniser:
     return Recogniser(column, space, judge, tuple(judge.classes_), frozenset(training.patients))
 
 
-def recognition(real: Slices, synthetic: Slices, recogniser: Recogniser, *, seed: int = 0, resamples: int = 1000,
-                where: np.ndarray | None = None) -> dict[str, object]:
+def recognition(real: Slices, synthetic: Slices, recogniser: Recogniser, *, seed: int = 0, resamples: int = 1000
+                ) -> dict[str, object]:
     """The row ``accuracy_<column>``: balanced accuracy of `recogniser` on what the samples were asked for.
 
     The classes are the k words that the recogniser knows, that occur in `real`, and that samples were asked for; it
@@ -84,7 +84,6 @@ def recognition(real: Slices, synthetic: Slices, recogniser: Recogniser, *, seed
         real: real test slices of patients the recogniser has not seen.
         synthetic: samples; their table says what each was asked for. "unknown", "other" and words that are no class
             are left out.
-        where: which samples count, as indices or booleans (N,); all by default.
 
     Returns:
         a tidy row; n is the number of samples that count, the interval is over their patients.
@@ -96,21 +95,19 @@ def recognition(real: Slices, synthetic: Slices, recogniser: Recogniser, *, seed
     if seen := sorted(recogniser.patients & set(real.patients)):
         raise SplitError(f"the recogniser has learnt from {len(seen)} of the real patients, e.g. {seen[:3]}",
                          field="patient", remedy='score real slices of split "test"')
-    samples = synthetic if where is None else synthetic.take(where)
-    classes = _classes(recogniser, real, samples)
-    statistic, patients = _accuracy(recogniser, samples, classes)
+    classes = _classes(recogniser, real, synthetic)
+    statistic, patients = _accuracy(recogniser, synthetic, classes)
     ceiling, shown = _accuracy(recogniser, real, classes)
     score = bootstrap(statistic, patients, n=len(patients), resamples=resamples, seed=seed)
     score = score.against(1 / len(classes), ceiling(np.ones(len(shown), int)))
     return score.row(f"accuracy_{recogniser.column}", "fidelity", "higher")
 
 
-def recognition_gain(first: Slices, second: Slices, recogniser: Recogniser, *, seed: int = 0, resamples: int = 1000,
-                     where: np.ndarray | None = None) -> Score:
+def recognition_gain(first: Slices, second: Slices, recogniser: Recogniser, *, seed: int = 0, resamples: int = 1000
+                     ) -> Score:
     """Balanced accuracy on `first` minus that on `second`, two sets of samples drawn under the same conditions.
 
-    Paired: each draw of patients is the same for both. n is the number of samples of each set that count, `where` as
-    for `recognition`. Floor and ceiling are not given.
+    Paired: each draw of patients is the same for both. n is the number of samples of each set that count. Floor and ceiling are not given.
 
     Raises:
         DataError: if the conditions of the two sets differ, or fewer than two classes or three patients are left.
@@ -119,9 +116,8 @@ def recognition_gain(first: Slices, second: Slices, recogniser: Recogniser, *, s
         if not np.array_equal(first.table[field].to_numpy(), second.table[field].to_numpy()):
             raise DataError("the two sets follow different conditions", field=field,
                             remedy="draw both under the same conditions, in one order")
-    pair = [samples if where is None else samples.take(where) for samples in (first, second)]
-    classes = _classes(recogniser, *pair)
-    (one, patients), (other, _) = (_accuracy(recogniser, samples, classes) for samples in pair)
+    classes = _classes(recogniser, first, second)
+    (one, patients), (other, _) = (_accuracy(recogniser, samples, classes) for samples in (first, second))
     return bootstrap(lambda counts: one(counts) - other(counts), patients, n=len(patients), resamples=resamples,
                      seed=seed)
 

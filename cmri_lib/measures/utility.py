@@ -15,6 +15,7 @@ import torch
 from cmri_lib.cohort.slices import Slices
 from cmri_lib.errors import DataError, SplitError
 from cmri_lib.measures.anatomy import Segment, agreement
+from cmri_lib.measures.features import Remembered
 from cmri_lib.measures.intervals import Score, mean_score, paired_difference
 from cmri_lib.measures.segmenter import SegmentationTraining, Segmenter
 from cmri_lib.training import Augment, TrainSettings, train
@@ -26,8 +27,9 @@ def labelled_by(segment: Segment, samples: Slices) -> Slices:
 
 
 def learner(samples: Slices, settings: TrainSettings, folder: str | Path, *,
-            widths: tuple[int, ...] = (16, 32, 64, 96)) -> Segmenter:
-    """A segmenter trained on images and masks of `samples`, real or synthetic, or loaded if `folder` holds this training.
+            widths: tuple[int, ...] = (16, 32, 64, 96)) -> Remembered:
+    """A segmenter trained on images and masks of `samples`, real or synthetic, or loaded if `folder` holds this training;
+    each image that it is asked for again is segmented once.
 
     Raises:
         SplitError: if a mask is not one of the training split: a learner must not have met the test patients' hearts.
@@ -41,7 +43,7 @@ def learner(samples: Slices, settings: TrainSettings, folder: str | Path, *,
     model = SegmentationTraining(widths)
     data = {"image": torch.from_numpy(samples.images), "mask": torch.from_numpy(samples.masks)}
     train(model, data, settings, folder, augment=Augment())
-    return Segmenter(model.network, settings.seed)
+    return Remembered(Segmenter(model.network, settings.seed))
 
 
 def usefulness(real: Slices, learnt: Segment, reference: Segment, *, seed: int = 0, resamples: int = 1000
