@@ -7,12 +7,11 @@ another took 59 s side by side. Nothing else changes: `protocol.trained` finds a
 from __future__ import annotations
 
 import io
-import os
 from collections.abc import Iterable
 from contextlib import redirect_stderr, suppress
 
 from accelerate import Accelerator
-from joblib import Parallel, delayed
+from joblib import Parallel, cpu_count, delayed
 from tqdm import tqdm
 
 from cmri_lib import protocol
@@ -31,7 +30,7 @@ def train_all(study: Study, lessons: Iterable[Lesson]) -> None:
     `workers` of ``params.yaml`` says how many at once (0: one per core). With one, or on a GPU, which a single training
     fills, this does nothing and `protocol.trained` does all.
     """
-    workers = study.values["workers"] or os.cpu_count() or 1
+    workers = study.values["workers"] or cpu_count()
     if workers == 1 or Accelerator().device.type != "cpu":
         return
     for wave in waves(list(lessons)):
