@@ -26,12 +26,12 @@ from torch import nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from cmri_lib.cohort.case import LABELS, Case
-from cmri_lib.cohort.disease import DISEASES, Person, violations
-from cmri_lib.cohort.readers import read_cohort
-from cmri_lib.figures import use_style
-from cmri_lib.measures.intervals import Score, mean_score
+from cmri_lib.cohort.readers.cases import read_cohort
+from cmri_lib.measures.statistics.bootstrap import Score, mean_score
 from cmri_lib.networks.segmentation import SegmentationUNet, dice_cross_entropy
-from cmri_lib.results import SCORE_COLUMNS
+from cmri_lib.phantom.disease import DISEASES, Person, violations
+from cmri_lib.reporting.figures import use_style
+from cmri_lib.reporting.results import SCORE_COLUMNS
 
 matplotlib.use("Agg")
 import matplotlib.pyplot as plt  # noqa: E402

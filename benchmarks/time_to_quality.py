@@ -32,15 +32,15 @@ from monai.networks.nets import DiffusionModelUNet
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
-from cmri_lib import protocol
 from cmri_lib.cohort.slices import Slices
+from cmri_lib.experiments import protocol
 from cmri_lib.generators.base import draw, training_batch
 from cmri_lib.generators.flow import FlowMatching
-from cmri_lib.generators.systems import system
-from cmri_lib.measures.anatomy import adherence
+from cmri_lib.measures.anatomy.adherence import adherence
 from cmri_lib.measures.cost import peak_memory
-from cmri_lib.measures.fidelity import fidelity
-from cmri_lib.networks.conditioning import Batch, ConcatMask
+from cmri_lib.measures.fidelity.distances import fidelity
+from cmri_lib.networks.conditioning.base import Batch, ConcatMask
+from cmri_lib.systems.unconditional import system
 from cmri_lib.training import TrainSettings, train
 
 ROOT = Path(__file__).resolve().parents[1]

@@ -21,8 +21,8 @@ import nbformat
 import papermill
 from papermill.exceptions import PapermillExecutionError
 
+from cmri_lib.config.study import project_root
 from cmri_lib.errors import ParameterError, StudyError
-from cmri_lib.study import project_root
 
 
 def find_notebook(root: Path, number: str) -> Path:

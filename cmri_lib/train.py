@@ -12,8 +12,8 @@ import argparse
 import sys
 
 from cmri_lib.errors import StudyError
-from cmri_lib.generators.systems import SYSTEMS, system
-from cmri_lib.protocol import load_slices, open_study, trained
+from cmri_lib.experiments.protocol import load_slices, open_study, trained
+from cmri_lib.systems.unconditional import SYSTEMS, system
 
 
 def main(arguments: list[str] | None = None) -> int:

@@ -37,12 +37,13 @@ import seaborn as sns
 import matplotlib.pyplot as plt
 from dataclasses import replace
 
-from cmri_lib import figures, protocol, results
-from cmri_lib.cohort.preprocess import crop_report, fit_landmarks, preprocess, trace
-from cmri_lib.cohort.readers import read_dataset
+from cmri_lib.cohort.preprocessing.pipeline import crop_report, fit_landmarks, preprocess, trace
+from cmri_lib.cohort.readers.cases import read_dataset
 from cmri_lib.cohort.splits import apply_split, load_split
-from cmri_lib.measures.anatomy import adherence, agreement
-from cmri_lib.measures.volumes import indices_table
+from cmri_lib.experiments import protocol
+from cmri_lib.measures.anatomy.adherence import adherence, agreement
+from cmri_lib.measures.anatomy.volumes import indices_table
+from cmri_lib.reporting import figures, results
 
 study, params = protocol.open_study(profile, dataset)
 figures.use_style()

@@ -56,15 +56,16 @@ from torch import nn
 from torchmetrics.functional.image import peak_signal_noise_ratio, structural_similarity_index_measure
 
 # %%
-from cmri_lib import curves, figures, protocol, results
 from cmri_lib.cohort.slices import Slices
+from cmri_lib.experiments import learning_curves as curves, protocol
+from cmri_lib.experiments.parallel import train_all
 from cmri_lib.generators.base import batch_of
-from cmri_lib.generators.systems import system
 from cmri_lib.generators.vae import VAE
-from cmri_lib.measures.fidelity import fidelity
-from cmri_lib.measures.spectrum import radial_spectrum
-from cmri_lib.networks.conditioning import Conditioning
-from cmri_lib.side_by_side import train_all
+from cmri_lib.measures.fidelity.distances import fidelity
+from cmri_lib.measures.fidelity.spectrum import radial_spectrum
+from cmri_lib.networks.conditioning.base import Conditioning
+from cmri_lib.reporting import figures, results
+from cmri_lib.systems.unconditional import system
 from cmri_lib.training import TrainSettings, train
 from cmri_lib.training.checkpoint import load_weights
 from cmri_lib.training.loop import snapshot_file

@@ -58,12 +58,13 @@ import seaborn as sns
 import torch
 from torch import nn
 
-from cmri_lib import curves, figures, protocol, results
 from cmri_lib.cohort.slices import Slices
+from cmri_lib.experiments import learning_curves as curves, protocol
+from cmri_lib.experiments.parallel import train_all
 from cmri_lib.generators.diffusion import SAMPLERS, Diffusion, DiffusionSettings
-from cmri_lib.generators.systems import system
-from cmri_lib.networks.conditioning import Conditioning
-from cmri_lib.side_by_side import train_all
+from cmri_lib.networks.conditioning.base import Conditioning
+from cmri_lib.reporting import figures, results
+from cmri_lib.systems.unconditional import system
 from cmri_lib.training import TrainSettings, train
 
 study, params = protocol.open_study(profile, dataset)

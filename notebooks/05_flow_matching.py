@@ -46,11 +46,12 @@ import seaborn as sns
 import torch
 from torch import nn
 
-from cmri_lib import curves, figures, protocol, results
+from cmri_lib.experiments import learning_curves as curves, protocol
+from cmri_lib.experiments.parallel import train_all
 from cmri_lib.generators.flow import EVALUATIONS, FlowMatching, FlowSettings
-from cmri_lib.generators.systems import system
-from cmri_lib.networks.conditioning import Conditioning
-from cmri_lib.side_by_side import train_all
+from cmri_lib.networks.conditioning.base import Conditioning
+from cmri_lib.reporting import figures, results
+from cmri_lib.systems.unconditional import system
 from cmri_lib.training import TrainSettings, train
 
 study, params = protocol.open_study(profile, dataset)
@@ -187,7 +188,7 @@ figures.publish(study, "05_few_steps", steps, curves.draw);
 # And the anatomy? Dice of what the frozen segmenter sees in mask-conditioned samples with the mask that was asked for:
 
 # %%
-from cmri_lib.measures.anatomy import adherence
+from cmri_lib.measures.anatomy.adherence import adherence
 
 segmenter, test = protocol.segmenter(study, slices), slices.where(split="test")
 asked = protocol.sampling_conditions(slices, params.curves.images, study.seed)

@@ -47,12 +47,13 @@ import json
 import numpy as np
 import pandas as pd
 
-from cmri_lib import claims, curves, figures, protocol, results
-from cmri_lib.generators.systems import SYSTEMS
+from cmri_lib.experiments import learning_curves as curves, protocol
 from cmri_lib.measures import panel
-from cmri_lib.measures.anatomy import adherence
-from cmri_lib.measures.comparison import ceilings, compare, differences, floors
-from cmri_lib.privacy.neighbours import Pixels, audit_neighbours
+from cmri_lib.measures.anatomy.adherence import adherence
+from cmri_lib.measures.statistics.comparison import ceilings, compare, differences, floors
+from cmri_lib.privacy.nearest_neighbours import Pixels, audit_neighbours
+from cmri_lib.reporting import claims, figures, results
+from cmri_lib.systems.unconditional import SYSTEMS
 
 study, params = protocol.open_study(profile, dataset)
 figures.use_style()
@@ -170,8 +171,8 @@ figures.publish(study, "06_near_copies", table[table["axis"] == "privacy"], figu
 # its absence.
 
 # %%
-from cmri_lib.measures.corruptions import corruptions, sensitivity
-from cmri_lib.measures.shapes import mean_dice
+from cmri_lib.measures.anatomy.shapes import mean_dice
+from cmri_lib.measures.fidelity.corruptions import corruptions, sensitivity
 
 unseen, space = slices.where(split=["validation", "test"]), spaces[0]
 values, better = panel.plain_values(measures)
@@ -271,8 +272,8 @@ ledger.append({"claim": "F6", "test": f"KID of copied training images − floor;
                "unit": "KID", "verdict": "supported" if hidden else "not supported"})
 
 # %%
-from cmri_lib.measures.anatomy import agreement
-from cmri_lib.measures.intervals import mean_score
+from cmri_lib.measures.anatomy.adherence import agreement
+from cmri_lib.measures.statistics.bootstrap import mean_score
 
 def level_gap(some):
     """Per patient: Dice at mid-ventricle minus mean Dice at apex and base."""

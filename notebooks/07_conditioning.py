@@ -53,14 +53,17 @@ import numpy as np
 import pandas as pd
 import seaborn as sns
 
-from cmri_lib import ablation, claims, figures, protocol, results
+from cmri_lib.cohort.cardiac_function import with_phenotypes
 from cmri_lib.cohort.label_noise import with_label_noise
-from cmri_lib.cohort.phenotypes import with_phenotypes
 from cmri_lib.cohort.slices import concatenate
-from cmri_lib.generators.conditional import CONDITIONAL, FAMILIES, MORE, START, UNTOLD, WITHHELD, cell, several
+from cmri_lib.experiments import evaluator as ablation, protocol
+from cmri_lib.experiments.parallel import train_all
 from cmri_lib.generators.guidance import guided
-from cmri_lib.measures import fixed_mask, paired_truth, panel, recognition, utility
-from cmri_lib.side_by_side import train_all
+from cmri_lib.measures import panel
+from cmri_lib.measures.conditioning import fixed_mask, paired_truth, recognition
+from cmri_lib.measures.utility import downstream as utility
+from cmri_lib.reporting import claims, figures, results
+from cmri_lib.systems.conditional import CONDITIONAL, FAMILIES, MORE, START, UNTOLD, WITHHELD, cell, several
 from cmri_lib.training import TrainSettings
 
 # %%

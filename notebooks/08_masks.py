@@ -54,17 +54,18 @@ import seaborn as sns
 from scipy.stats import wasserstein_distance
 
 # %%
-from cmri_lib import figures, protocol, results
-from cmri_lib.cohort.phenotypes import with_phenotypes
+from cmri_lib.cohort.cardiac_function import with_phenotypes
 from cmri_lib.cohort.slices import Slices, concatenate
-from cmri_lib.generators.conditional import ON_MASKS
+from cmri_lib.experiments import protocol
+from cmri_lib.experiments.mask_screening import draw_hearts
+from cmri_lib.experiments.parallel import train_all
 from cmri_lib.generators.label_maps import draw_masks, masks_only
 from cmri_lib.generators.mask_moves import disease_direction, moved, uniform_ef
-from cmri_lib.generators.mask_systems import MASK_SYSTEMS
-from cmri_lib.generators.screening import draw_hearts
-from cmri_lib.measures.comparison import ceilings, compare, floors
-from cmri_lib.measures.intervals import bootstrap, mean_score, paired_difference
-from cmri_lib.side_by_side import train_all
+from cmri_lib.measures.statistics.bootstrap import bootstrap, mean_score, paired_difference
+from cmri_lib.measures.statistics.comparison import ceilings, compare, floors
+from cmri_lib.reporting import figures, results
+from cmri_lib.systems.conditional import ON_MASKS
+from cmri_lib.systems.label_maps import MASK_SYSTEMS
 
 study, params = protocol.open_study(profile, dataset)
 figures.use_style()
@@ -76,7 +77,7 @@ figures.use_style()
 # rule, that of the base, where the wall may open: the two shares of valid masks are not on one scale.
 
 # %%
-from cmri_lib.measures.validity import Ranges, validity, validity_of_masks
+from cmri_lib.measures.anatomy.validity import Ranges, validity, validity_of_masks
 
 slices = protocol.load_slices(study)
 test, training = (slices.where(split=s) for s in ("test", "train"))
@@ -205,8 +206,8 @@ figures.publish_slices(study, "08_severity", ladders, titles=[f"severity {s:g}" 
 # Beside what the three systems hand out: raw masks, and healthy *training* hearts moved to full severity, which is how a cohort would be enlarged.
 
 # %%
-from cmri_lib.measures.mask_memory import mask_diversity, mask_memory
-from cmri_lib.measures.shapes import anatomy_of_masks
+from cmri_lib.measures.anatomy.shapes import anatomy_of_masks
+from cmri_lib.privacy.mask_memory import mask_diversity, mask_memory
 
 on_vae, on_uniform, on_diffusion = NAMES = ("C4 VAE masks + SPADE cGAN", "C5 uniform-EF masks + SPADE cGAN",
                                             "C10 label diffusion + SPADE LDM")
@@ -256,7 +257,7 @@ figures.publish_slices(study, "08_images", {"real": shown(test), **{n: shown(bar
 
 # %%
 from cmri_lib.measures import panel
-from cmri_lib.measures.anatomy import adherence
+from cmri_lib.measures.anatomy.adherence import adherence
 
 spaces, segmenter = protocol.feature_spaces(study, slices), protocol.segmenter(study, slices)
 scores = judged(made, others, test, panel.measures(spaces, training=training, segment=segmenter))

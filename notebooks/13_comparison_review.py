@@ -29,7 +29,8 @@ dataset = None
 # %%
 import pandas as pd
 
-from cmri_lib import figures, protocol, results, review, tables
+from cmri_lib.experiments import protocol
+from cmri_lib.reporting import figures, readme as tables, results, review
 
 study, _ = protocol.open_study(profile, dataset)
 figures.use_style()

@@ -13,8 +13,8 @@ import pandas as pd
 import pytest
 import yaml
 
-from cmri_lib.generators.conditional import CONDITIONAL
-from cmri_lib.generators.systems import SYSTEMS
+from cmri_lib.systems.conditional import CONDITIONAL
+from cmri_lib.systems.unconditional import SYSTEMS
 
 ROOT = Path(__file__).parents[1]
 #: Stages that train and draw samples.

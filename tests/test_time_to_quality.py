@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from cmri_lib.generators.base import training_batch
 from cmri_lib.generators.flow import FlowMatching
-from cmri_lib.networks.conditioning import Batch, ConcatMask
+from cmri_lib.networks.conditioning.base import Batch, ConcatMask
 from cmri_lib.networks.unet import Denoiser, UNetSettings
 
 

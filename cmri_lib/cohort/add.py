@@ -20,8 +20,8 @@ from pathlib import Path
 import pandas as pd
 import yaml
 
-from cmri_lib.cohort.layouts import LAYOUTS
-from cmri_lib.cohort.readers import COHORT_FILE, Cohort, OnBadCase, layout_of, read_cohort
+from cmri_lib.cohort.readers.cases import COHORT_FILE, Cohort, OnBadCase, layout_of, read_cohort
+from cmri_lib.cohort.readers.layouts import LAYOUTS
 from cmri_lib.cohort.splits import PROJECT, SHIPPED, SPLIT_FILE, apply_split, read_split, split_cohort
 from cmri_lib.errors import DataError, ParameterError, StudyError
 

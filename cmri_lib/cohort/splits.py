@@ -18,10 +18,10 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from cmri_lib.cohort.layouts import ACDC_GROUPS
-from cmri_lib.cohort.readers import read_dataset
+from cmri_lib.cohort.readers.cases import read_dataset
+from cmri_lib.cohort.readers.layouts import ACDC_GROUPS
+from cmri_lib.cohort.readers.tables import read_table
 from cmri_lib.cohort.slices import SPLITS
-from cmri_lib.cohort.tables import read_table
 from cmri_lib.errors import DataError, ParameterError, SplitError
 
 PROJECT = Path(__file__).resolve().parents[2]

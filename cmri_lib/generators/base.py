@@ -16,7 +16,7 @@ from tqdm import tqdm
 from cmri_lib.cohort.slices import Slices
 from cmri_lib.cohort.vocabulary import NUMBERS, UNKNOWN, VOCABULARY, encode, numbers
 from cmri_lib.errors import DataError, SplitError
-from cmri_lib.networks.conditioning import Batch, Conditioning
+from cmri_lib.networks.conditioning.base import Batch, Conditioning
 from cmri_lib.training.loop import Trainable, mixed_seed
 
 #: What a generator may learn from. Test and hold-out patients are for measuring.

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from cmri_lib.errors import ParameterError
 from cmri_lib.generators.base import Generator, more_noise
-from cmri_lib.networks.conditioning import Batch, Conditioning
+from cmri_lib.networks.conditioning.base import Batch, Conditioning
 
 SAMPLERS = ("ddpm", "ddim", "dpm-solver")
 

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from cmri_lib.generators.base import more_noise
 from cmri_lib.generators.diffusion import Diffusion, DiffusionSettings
 from cmri_lib.generators.vae import VAE
-from cmri_lib.networks.conditioning import Batch, Conditioning
+from cmri_lib.networks.conditioning.base import Batch, Conditioning
 from cmri_lib.training.loop import Trainable
 
 #: Batch entries: mean and standard deviation of an image's code, each (B, latent), on the scale of `standardise`.

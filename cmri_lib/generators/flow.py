@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from cmri_lib.errors import ParameterError
 from cmri_lib.generators.base import Generator
-from cmri_lib.networks.conditioning import Batch, Conditioning
+from cmri_lib.networks.conditioning.base import Batch, Conditioning
 
 #: Network evaluations per step of each solver.
 EVALUATIONS = {"euler": 1, "midpoint": 2, "heun": 2}

@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from cmri_lib.errors import ParameterError
 from cmri_lib.generators.base import Generator
 from cmri_lib.generators.differentiable_augment import make_augment
-from cmri_lib.networks.conditioning import Batch, Conditioning
+from cmri_lib.networks.conditioning.base import Batch, Conditioning
 
 
 @dataclass(frozen=True)

@@ -13,8 +13,8 @@ from torch import Tensor, nn
 
 from cmri_lib.errors import ParameterError
 from cmri_lib.generators.base import Generator
-from cmri_lib.networks.conditioning import Batch
-from cmri_lib.networks.embeddings import without
+from cmri_lib.networks.conditioning.base import Batch
+from cmri_lib.networks.conditioning.embeddings import without
 
 
 class Guided(nn.Module):

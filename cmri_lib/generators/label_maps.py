@@ -17,13 +17,13 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from tqdm import tqdm
 
+from cmri_lib.cohort.cardiac_function import PHENOTYPES
 from cmri_lib.cohort.case import LABELS
-from cmri_lib.cohort.phenotypes import PHENOTYPES
 from cmri_lib.cohort.slices import Slices
 from cmri_lib.cohort.vocabulary import NUMBERS, UNKNOWN, VOCABULARY
 from cmri_lib.errors import ParameterError
 from cmri_lib.generators.base import Generator, batch_of
-from cmri_lib.networks.conditioning import Batch, Conditioning, one_hot
+from cmri_lib.networks.conditioning.base import Batch, Conditioning, one_hot
 from cmri_lib.training.loop import mixed_seed
 
 #: Batch entries that hold what is to be drawn.

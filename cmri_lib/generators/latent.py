@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from cmri_lib.generators.base import Generator
 from cmri_lib.networks.autoencoder import Autoencoder
-from cmri_lib.networks.conditioning import Batch
+from cmri_lib.networks.conditioning.base import Batch
 from cmri_lib.training.loop import Trainable
 
 

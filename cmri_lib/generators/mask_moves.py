@@ -14,13 +14,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from cmri_lib.cohort.phenotypes import PHENOTYPES, SCAN, with_phenotypes
+from cmri_lib.cohort.cardiac_function import PHENOTYPES, SCAN, with_phenotypes
 from cmri_lib.cohort.slices import Slices
 from cmri_lib.errors import DataError, ParameterError
 from cmri_lib.generators.base import batch_of, training_batch
 from cmri_lib.generators.label_maps import LabelMaps, label_map, masks_only
 from cmri_lib.generators.vae import VAE
-from cmri_lib.networks.conditioning import Batch
+from cmri_lib.networks.conditioning.base import Batch
 
 #: Masks encoded at once.
 CHUNK = 64

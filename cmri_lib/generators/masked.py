@@ -17,7 +17,7 @@ from cmri_lib.errors import ParameterError
 from cmri_lib.generators.base import more_noise
 from cmri_lib.generators.latent import TwoStage
 from cmri_lib.networks.autoencoder import VQAutoencoder
-from cmri_lib.networks.conditioning import Batch, Conditioning
+from cmri_lib.networks.conditioning.base import Batch, Conditioning
 
 #: Uniform numbers stay this far from 0 and 1, where logarithms and inverse distributions have no value.
 MARGIN = 1e-7

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from cmri_lib.errors import ParameterError
 from cmri_lib.generators.base import Generator
-from cmri_lib.networks.conditioning import Batch, Conditioning
+from cmri_lib.networks.conditioning.base import Batch, Conditioning
 
 
 #: Weight of a batch in the running moments of codes: they span some fifty batches, and more after the loop's own average.

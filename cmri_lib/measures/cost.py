@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from cmri_lib.measures.intervals import Score
+from cmri_lib.measures.statistics.bootstrap import Score
 
 
 def peak_memory() -> float:

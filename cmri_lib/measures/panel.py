@@ -5,15 +5,15 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 from cmri_lib.cohort.slices import Slices
-from cmri_lib.measures.anatomy import Segment
-from cmri_lib.measures.comparison import Measure, compare
-from cmri_lib.measures.diversity import diversity
-from cmri_lib.measures.features import Features
-from cmri_lib.measures.fidelity import distances
-from cmri_lib.measures.shapes import anatomy_of_samples
-from cmri_lib.measures.spectrum import spectrum
-from cmri_lib.measures.support import support
-from cmri_lib.measures.twosample import inception_score, two_sample
+from cmri_lib.measures.anatomy.adherence import Segment
+from cmri_lib.measures.anatomy.shapes import anatomy_of_samples
+from cmri_lib.measures.fidelity.distances import distances
+from cmri_lib.measures.fidelity.diversity import diversity
+from cmri_lib.measures.fidelity.spectrum import spectrum
+from cmri_lib.measures.fidelity.support import support
+from cmri_lib.measures.fidelity.two_sample import inception_score, two_sample
+from cmri_lib.measures.instruments.learned_features import Features
+from cmri_lib.measures.statistics.comparison import Measure, compare
 
 #: One metric per question, for tables that must stay short: how far off, how faithful, how complete, how diverse, how
 #: sharp, whether a classifier can tell, whether the hearts have the right size.

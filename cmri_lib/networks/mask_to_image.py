@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from torch.nn.utils.parametrizations import spectral_norm
 
 from cmri_lib.networks.adversarial import coarsest
-from cmri_lib.networks.conditioning import Batch, Conditioning
+from cmri_lib.networks.conditioning.base import Batch, Conditioning
 
 #: Channels of the small network inside a SPADE layer.
 HIDDEN = 16

@@ -17,7 +17,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from cmri_lib.errors import ParameterError
-from cmri_lib.networks.conditioning import Batch
+from cmri_lib.networks.conditioning.base import Batch
 
 #: Side of the lowest resolution.
 BASE = 4

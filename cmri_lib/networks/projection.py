@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from cmri_lib.errors import ParameterError
 from cmri_lib.networks.adversarial import ResidualCritic
-from cmri_lib.networks.conditioning import Batch, Conditioning
+from cmri_lib.networks.conditioning.base import Batch, Conditioning
 from cmri_lib.networks.mask_to_image import MaskToImageSettings
 
 

@@ -15,7 +15,7 @@ from diffusers.models.embeddings import TimestepEmbedding, Timesteps, get_2d_sin
 from torch import Tensor, nn
 
 from cmri_lib.errors import ParameterError
-from cmri_lib.networks.conditioning import Batch, Conditioning
+from cmri_lib.networks.conditioning.base import Batch, Conditioning
 
 
 @dataclass(frozen=True)

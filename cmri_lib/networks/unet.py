@@ -9,7 +9,7 @@ from monai.networks.nets import DiffusionModelUNet, SPADEDiffusionModelUNet
 from torch import Tensor, nn
 
 from cmri_lib.errors import ParameterError
-from cmri_lib.networks.conditioning import Batch, Conditioning
+from cmri_lib.networks.conditioning.base import Batch, Conditioning
 
 #: The sinusoidal embedding of time expects diffusion's 0 … 1000.
 TIMES = 1000.0

@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from cmri_lib.errors import ParameterError
-from cmri_lib.networks.conditioning import Batch, Conditioning
+from cmri_lib.networks.conditioning.base import Batch, Conditioning
 from cmri_lib.networks.encoder import GROUPS, Residual
 
 #: Side of the smallest map, where the image becomes a vector.

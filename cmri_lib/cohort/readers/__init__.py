@@ -1,0 +1,1 @@
+"""Readers: published layouts of files → `Case`."""

@@ -1,0 +1,1 @@
+"""What notebooks call: training, sample banks, evaluation."""

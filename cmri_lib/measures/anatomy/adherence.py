@@ -1,0 +1,178 @@
+"""Anatomy: does an image show the heart its mask asks for, and do the hearts shown have the right proportions?
+
+A frozen segmenter, trained on real training patients, reads the label map back from the image. Dice and Hausdorff
+distance against the conditioning mask are then taken per volume (all slices of one patient and phase together) and
+averaged over volumes, so that a patient with many slices does not count more.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+
+import numpy as np
+import pandas as pd
+from scipy.ndimage import binary_erosion, distance_transform_edt, find_objects
+
+from cmri_lib.cohort.case import LABELS
+from cmri_lib.cohort.slices import Slices
+from cmri_lib.errors import DataError
+from cmri_lib.measures.statistics.bootstrap import Score, mean_score, paired_difference
+
+Segment = Callable[[np.ndarray], np.ndarray]
+
+
+def dice(first: np.ndarray, second: np.ndarray) -> float:
+    """2 |A ∩ B| / (|A| + |B|) of boolean arrays of any shape; NaN if both are empty, 0 if one is."""
+    total = int(first.sum()) + int(second.sum())
+    return 2.0 * int((first & second).sum()) / total if total else float("nan")
+
+
+def hausdorff95(first: np.ndarray, second: np.ndarray, spacing: tuple[float, ...]) -> float:
+    """95 % Hausdorff distance in mm of boolean masks of one shape, with voxels of `spacing` mm along each axis.
+
+    The larger of the two 95th percentiles of distances from one boundary to the other (Taha & Hanbury, BMC Medical
+    Imaging 15:29, 2015). **Penalty:** if one mask is empty, the diagonal of the grid, the largest distance there is;
+    a mean that drops missed structures would improve with every miss. NaN if both are empty.
+    """
+    if not first.any() and not second.any():
+        return float("nan")
+    if not first.any() or not second.any():
+        return float(np.linalg.norm(np.multiply(first.shape, spacing)))
+    edges = [mask & ~binary_erosion(mask) for mask in (first, second)]
+    inside = find_objects((edges[0] | edges[1]).astype(np.uint8))[0]  # both boundaries lie within
+    a, b = (edge[inside] for edge in edges)
+    forth, back = distance_transform_edt(~b, spacing)[a], distance_transform_edt(~a, spacing)[b]
+    return float(max(np.percentile(forth, 95), np.percentile(back, 95)))
+
+
+def agreement(predicted: np.ndarray, wanted: np.ndarray, table: pd.DataFrame) -> pd.DataFrame:
+    """Dice and 95 % Hausdorff distance of label maps (N, H, W), one row per volume; background does not count.
+
+    A volume is the slices of one patient, scan and phase, stacked by `index` at `slice_mm`; several samples of one
+    slice make several volumes.
+
+    Returns:
+        patient, scan, phase, then ``dice_<structure>``, ``dice_mean`` (over structures), ``hd95_<structure>``; where a
+        structure is in neither map NaN, where it is in one only 0 and the penalty of `hausdorff95`.
+    """
+    rows = []
+    for keys, index in _volumes(table):
+        first = table.iloc[index[0]]
+        spacing = (float(first["slice_mm"]), float(first["spacing"]), float(first["spacing"]))
+        row = dict(zip(("patient", "scan", "phase"), keys))
+        for name, label in LABELS.items():
+            a, b = predicted[index] == label, wanted[index] == label
+            row |= {f"dice_{name}": dice(a, b), f"hd95_{name}": hausdorff95(a, b, spacing)}
+        scores = np.array([row[f"dice_{name}"] for name in LABELS])
+        row["dice_mean"] = float(np.nanmean(scores)) if np.isfinite(scores).any() else float("nan")
+        rows.append(row)
+    return pd.DataFrame(rows)
+
+
+def _volumes(table: pd.DataFrame) -> Iterator[tuple[tuple[str, str, str], np.ndarray]]:
+    """(patient, scan, phase) and the rows of each volume, ordered by slice index."""
+    draw = table.groupby(["patient", "scan", "phase", "index"]).cumcount()
+    for (*keys, _), part in table.assign(draw=draw).groupby(["patient", "scan", "phase", "draw"], sort=True):
+        yield tuple(keys), part.sort_values("index").index.to_numpy()
+
+
+def adherence(real: Slices, synthetic: Slices, segmenter: Segment, *, resamples: int = 1000, seed: int = 0,
+              bounds: tuple[pd.DataFrame, pd.DataFrame] | None = None) -> list[dict[str, object]]:
+    """Agreement of what `segmenter` sees in the synthetic images with the masks they were conditioned on.
+
+    Args:
+        real: real test slices, for ceiling and floor.
+        synthetic: samples whose `masks` are the conditions and whose `patient` is the patient of the mask.
+        segmenter: images → label maps, trained on real training patients.
+        bounds: from `adherence_bounds`, if known already.
+
+    Returns:
+        Rows ``dice_<structure>``, ``dice_mean``, ``hd95_<structure>_mm``. n is the number of patients. **Ceiling**: the
+        segmenter's own agreement on the real images, above which adherence measures nothing. **Floor**: real images
+        against the mask of another patient, of the same phase and height, that is, an image of some heart but not of
+        the one asked for.
+    """
+    obtained = agreement(segmenter(synthetic.images), synthetic.masks, synthetic.table)
+    floor, ceiling = adherence_bounds(real, segmenter, seed) if bounds is None else bounds
+    rows = []
+    for column in [c for c in obtained if c.startswith(("dice_", "hd95_"))]:
+        score = mean_score(obtained[column].to_numpy(), obtained["patient"].to_numpy(), resamples=resamples, seed=seed)
+        score = score.against(floor[column].mean(), ceiling[column].mean())
+        distance = column.startswith("hd95_")
+        rows.append(score.row(f"{column}_mm" if distance else column, "anatomy", "lower" if distance else "higher"))
+    return rows
+
+
+def adherence_bounds(real: Slices, segmenter: Segment, seed: int = 0) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Floor and ceiling of `adherence`, each a table of `agreement`."""
+    seen = segmenter(real.images)
+    return agreement(seen, masks_of_others(real, seed), real.table), agreement(seen, real.masks, real.table)
+
+
+def adherence_gain(first: Slices, second: Slices, segmenter: Segment, column: str = "dice_mean", *, resamples: int = 1000,
+                   seed: int = 0) -> Score:
+    """A column of `agreement` for the first set of samples minus that for the second, paired over volumes. n is the
+    number of patients.
+
+    Raises:
+        DataError: if the two sets do not follow the same masks in the same order.
+    """
+    if not np.array_equal(first.masks, second.masks) or not (first.patients == second.patients).all():
+        raise DataError("the two sets follow different masks", field="masks", remedy="draw both under the same conditions")
+    one, other = (agreement(segmenter(s.images), s.masks, s.table) for s in (first, second))
+    return paired_difference(one[column].to_numpy(), other[column].to_numpy(), one["patient"].to_numpy(),
+                             resamples=resamples, seed=seed)
+
+
+def masks_of_others(slices: Slices, seed: int = 0) -> np.ndarray:
+    """(N, H, W): for every slice the mask of a slice of another patient, of the same phase and of the nearest height.
+
+    One other patient is drawn per volume, so that the borrowed masks form a heart.
+
+    Raises:
+        DataError: if a phase has fewer than two patients.
+    """
+    generator = np.random.default_rng(seed)
+    table, out = slices.table, np.empty_like(slices.masks)
+    for (patient, _, phase), index in _volumes(table):
+        others = np.unique(table["patient"][(table["phase"] == phase) & (table["patient"] != patient)])
+        if not len(others):
+            raise DataError(f"phase {phase} has one patient", field="patient", remedy="score at least two patients")
+        lent = np.flatnonzero((table["patient"] == generator.choice(others)) & (table["phase"] == phase))
+        heights = table["height"].to_numpy(float)
+        nearest = np.abs(heights[index][:, None] - heights[lent][None]).argmin(1)
+        out[index] = slices.masks[lent[nearest]]
+    return out
+
+
+def wall_thickness(mask: np.ndarray, spacing: float) -> float:
+    """Mean thickness of the LV wall in mm on one slice (H, W); NaN without both LV cavity and myocardium.
+
+    The distance from each myocardial pixel beside the cavity to the nearest pixel outside the ventricle. From the
+    centre of the innermost pixel of the wall to the centre of the first one outside is as far as from edge to edge.
+    Where the wall is open (base), the thickness is that of the part beside the cavity.
+    """
+    cavity, wall = mask == LABELS["LV"], mask == LABELS["Myo"]
+    beside = wall & ~binary_erosion(~cavity, border_value=1)
+    if not beside.any():
+        return float("nan")
+    return float(distance_transform_edt(cavity | wall)[beside].mean() * spacing)
+
+
+def proportions(masks: np.ndarray, table: pd.DataFrame) -> pd.DataFrame:
+    """Proportions of the heart on every slice of label maps (N, H, W).
+
+    Returns:
+        the columns patient, phase, level, height of `table`, and: ``<structure>_mm2`` areas, ``lv_myo`` and ``rv_lv``
+        ratios of areas (NaN where the divisor is absent), ``wall_mm`` (see `wall_thickness`).
+    """
+    spacing = table["spacing"].to_numpy(float)
+    areas = {name: (masks == label).sum((1, 2)) * spacing**2 for name, label in LABELS.items()}
+
+    def ratio(above: str, below: str) -> np.ndarray:
+        return np.divide(areas[above], areas[below], out=np.full(len(masks), np.nan), where=areas[below] > 0)
+
+    measured = {f"{name}_mm2": area for name, area in areas.items()}
+    measured |= {"lv_myo": ratio("LV", "Myo"), "rv_lv": ratio("RV", "LV"),
+                 "wall_mm": np.array([wall_thickness(m, s) for m, s in zip(masks, spacing)])}
+    return table[["patient", "phase", "level", "height"]].reset_index(drop=True).assign(**measured)

@@ -1,0 +1,1 @@
+"""Fidelity: distances, support, spectrum, diversity, two-sample tests."""

@@ -1,0 +1,148 @@
+"""Fidelity: how far the distribution of synthetic images lies from the real one, in a frozen feature space.
+
+Both distances compare two clouds of features, (N, D) and (M, D):
+
+- the Fréchet distance between Gaussians fitted to them (Heusel et al., NeurIPS 2017), biased upwards by about D²/N;
+- KID, the squared maximum mean discrepancy with a cubic kernel (Bińkowski et al., ICLR 2018), unbiased.
+
+A single number says nothing. Each comes with a floor, what real patients score against other real patients at the
+same numbers of slices, and a ceiling, what a generator would score that hands out training images.
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Sequence
+
+import numpy as np
+
+from cmri_lib.cohort.slices import Slices
+from cmri_lib.measures.instruments.learned_features import Features
+from cmri_lib.measures.statistics.bootstrap import Score
+from cmri_lib.measures.statistics.comparison import (Described, Measure, Metric, Statistic, ceilings, compare, differences,
+                                          floors, refuse_too_few)
+
+Moments = tuple[np.ndarray, np.ndarray]
+
+
+def moments(features: np.ndarray, counts: np.ndarray | None = None) -> Moments:
+    """Mean (D,) and unbiased covariance (D, D) of features (N, D), each row taken `counts` times."""
+    weights = np.ones(len(features)) if counts is None else counts.astype(float)
+    total = weights.sum()
+    mean = weights @ features / total
+    centred = features - mean
+    return mean, (centred * weights[:, None]).T @ centred / (total - 1)
+
+
+def frechet_from_moments(first: Moments, second: Moments) -> float:
+    """|μ₁ − μ₂|² + tr(Σ₁ + Σ₂ − 2 (Σ₁^½ Σ₂ Σ₁^½)^½), Dowson & Landau, J. Multivariate Analysis 12, 1982, eq. (4).
+
+    The symmetric form needs only eigenvalues of symmetric matrices: no complex roots, and singular covariances, as
+    N ≤ D gives them, are no special case.
+    """
+    (mean1, cov1), (mean2, cov2) = first, second
+    values, vectors = np.linalg.eigh(cov1)
+    root = (vectors * np.sqrt(np.clip(values, 0, None))) @ vectors.T
+    cross = np.sqrt(np.clip(np.linalg.eigvalsh(root @ cov2 @ root), 0, None)).sum()
+    return float(((mean1 - mean2) ** 2).sum() + np.trace(cov1) + np.trace(cov2) - 2 * cross)
+
+
+def frechet_distance(first: np.ndarray, second: np.ndarray) -> float:
+    """Fréchet distance of features (N, D) and (M, D). Raises DataError below two rows, warns if N or M ≤ D."""
+    refuse_too_few(min(len(first), len(second)))
+    _warn_if_singular(first, second)
+    return frechet_from_moments(moments(first), moments(second))
+
+
+def _warn_if_singular(first: np.ndarray, second: np.ndarray) -> None:
+    fewest, dimension = min(len(first), len(second)), first.shape[1]
+    if fewest <= dimension:
+        warnings.warn(f"{fewest} images for {dimension} features: the covariance is singular and the Fréchet distance "
+                      "strongly biased; read it only against a floor of the same size", stacklevel=3)
+
+
+def cubic_kernel(first: np.ndarray, second: np.ndarray) -> np.ndarray:
+    """(x·y / D + 1)³ for all pairs: (N, D), (M, D) → (N, M). Bińkowski et al. 2018, section 4."""
+    product = first @ second.T / first.shape[1] + 1
+    return product * product * product  # many times faster than a power
+
+
+class KernelDistance:
+    """KID as a U-statistic over all pairs of slices of **different patients**.
+
+    The textbook estimator (torchmetrics: means over random subsets) drops only the pairs of a slice with itself. Slices
+    of one patient resemble each other, so with patients of many slices it is biased upwards; leaving out all pairs
+    within a patient mends that, and keeps bootstrap draws, which repeat patients, unbiased too. Where every slice is
+    its own patient this is the textbook estimator with one subset that holds everything.
+    """
+
+    def __init__(self, first: np.ndarray, second: np.ndarray, first_groups: np.ndarray | None = None,
+                 second_groups: np.ndarray | None = None):
+        names = [np.array([f"{side} {i}" for i in range(len(x))]) if g is None else np.asarray(g).astype(str)
+                 for side, x, g in (("first", first, first_groups), ("second", second, second_groups))]
+        codes = np.unique(np.concatenate(names), return_inverse=True)[1]
+        self.patients = int(codes.max()) + 1
+        ours, theirs = codes[:len(first)], codes[len(first):]
+        self.terms = [(np.where(a[:, None] == b[None], 0.0, cubic_kernel(x, y)), a, b, sign)
+                      for x, y, a, b, sign in ((first, first, ours, ours, 1), (second, second, theirs, theirs, 1),
+                                               (first, second, ours, theirs, -2))]
+
+    def __call__(self, first_counts: np.ndarray, second_counts: np.ndarray) -> float:
+        u, v = first_counts.astype(float), second_counts.astype(float)
+        total = 0.0
+        for (kernel, a, b, sign), (left, right) in zip(self.terms, ((u, u), (v, v), (u, v))):
+            within = self._per_patient(a, left) @ self._per_patient(b, right)
+            pairs = left.sum() * right.sum() - within
+            if not pairs:
+                return float("nan")  # a draw of one single patient has no pair of different patients
+            total += sign * (left @ kernel @ right) / pairs
+        return float(total)
+
+    def _per_patient(self, codes: np.ndarray, counts: np.ndarray) -> np.ndarray:
+        return np.bincount(codes, counts, self.patients)
+
+
+def kernel_distance(first: np.ndarray, second: np.ndarray, first_groups: np.ndarray | None = None,
+                    second_groups: np.ndarray | None = None) -> float:
+    """KID of features (N, D) and (M, D); see `KernelDistance`. May be negative, as any unbiased estimate of 0."""
+    distance = KernelDistance(first, second, first_groups, second_groups)
+    return distance(np.ones(len(first)), np.ones(len(second)))
+
+
+def distance_statistics(real: Described, synthetic: Described) -> Sequence[Statistic]:
+    """Fréchet distance and KID as functions of the counts of real slices and of samples."""
+    x, y = real.values, synthetic.values
+    _warn_if_singular(x, y)
+    return (lambda u, v: frechet_from_moments(moments(x, u), moments(y, v)),
+            KernelDistance(x, y, real.patients, synthetic.patients))
+
+
+def distances(features: Features) -> Measure:
+    """The measure that gives ``frechet_<space>`` and ``kid_<space>``, both better lower.
+
+    The Fréchet interval is centred on the value, that is, on the expected distance *at this n*, as the floor is; the
+    limit of infinitely many slices lies lower.
+    """
+    metrics = (Metric(f"frechet_{features.name}", "lower", centred=True), Metric(f"kid_{features.name}", "lower"))
+    return Measure(metrics, lambda slices: features(slices.images), distance_statistics)
+
+
+def fidelity(real: Slices, synthetic: Slices, features: Features, **options: object) -> list[dict[str, object]]:
+    """Rows of Fréchet distance and KID of `synthetic` against `real`; options, rows and errors are those of `compare`."""
+    return compare(real, synthetic, distances(features), **options)
+
+
+def fidelity_floor(real: Slices, size: int, features: Features, **options: object) -> dict[str, Score]:
+    """Floors of "frechet" and "kid" for samples of `size` slices; options and errors are those of `floors`."""
+    return dict(zip(("frechet", "kid"), floors(real, size, distances(features), **options).values()))
+
+
+def copied_training(real: Slices, training: Slices, size: int, features: Features, **options: object
+                    ) -> dict[str, float]:
+    """Ceilings of "frechet" and "kid" for samples of `size` slices; options and errors are those of `ceilings`."""
+    return dict(zip(("frechet", "kid"), ceilings(real, training, size, distances(features), **options).values()))
+
+
+def kid_difference(real: Slices, first: Slices, second: Slices, features: Features, **options: object) -> Score:
+    """KID of `first` minus KID of `second`, both against the same draws of real patients; see `differences`."""
+    return differences(real, first, second, distances(features), **options)[f"kid_{features.name}"]

@@ -1,0 +1,1 @@
+"""Frozen networks and feature spaces that measures look through."""

@@ -1,0 +1,1 @@
+"""Bootstrap over patients, and the comparison of any two sets of slices."""

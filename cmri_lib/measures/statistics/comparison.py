@@ -1,0 +1,211 @@
+"""How any two sets of slices are compared: described slice by slice, then set against set, with floor and ceiling.
+
+A `Measure` says what is computed for every slice (`describe`: features, a spectrum, the sizes of the heart) and what
+for the two sets (`statistics`: functions of how often each slice is drawn). Everything else is the same for all:
+
+- the interval, by the bootstrap over patients;
+- the **floor**, what groups of real patients score against other real patients, at the same numbers of slices;
+- the **ceiling**, what a generator scores that hands out training images;
+- the **difference** of two systems, in which both meet the same draw of real patients.
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from cmri_lib.cohort.slices import Slices, concatenate, refuse_overlap
+from cmri_lib.errors import DataError
+from cmri_lib.measures.statistics.bootstrap import Score, bootstrap
+
+#: (N,) counts of the real slices, (M,) counts of the samples → value.
+Statistic = Callable[[np.ndarray, np.ndarray], float]
+
+
+@dataclass(frozen=True)
+class Metric:
+    """One number that a measure gives.
+
+    Attributes:
+        name: as printed, the feature space included.
+        better: "lower", "higher", or "zero" where both signs are faults.
+        bound: the ceiling where no training slices are given.
+        centred: see `bootstrap`; for distances, never negative, whose bias depends on the number of distinct patients.
+    """
+
+    name: str
+    better: str
+    bound: float = 0.0
+    centred: bool = False
+
+
+@dataclass(frozen=True)
+class Described:
+    """What is known of N slices: `values` (N, ...) and `patients` (N,)."""
+
+    values: np.ndarray
+    patients: np.ndarray
+
+    def take(self, index: np.ndarray) -> Described:
+        """The rows at `index`."""
+        return Described(self.values[index], self.patients[index])
+
+
+@dataclass(frozen=True)
+class Measure:
+    """A way to compare two sets, giving one or several metrics.
+
+    Attributes:
+        metrics: what comes out, in order.
+        describe: slices → (N, ...) array, row by row.
+        statistics: described real and synthetic sets → one `Statistic` per metric.
+        axis: of the table of results.
+        most_repeats: bound on the groups behind floor and ceiling, for measures that are slow.
+    """
+
+    metrics: tuple[Metric, ...]
+    describe: Callable[[Slices], np.ndarray]
+    statistics: Callable[[Described, Described], Sequence[Statistic]]
+    axis: str = "fidelity"
+    most_repeats: int = 1000
+
+    def of(self, slices: Slices) -> Described:
+        """The slices as this measure sees them."""
+        return Described(self.describe(slices), slices.patients)
+
+    def values(self, real: Described, synthetic: Described) -> dict[str, float]:
+        """Metric → value, without an interval."""
+        every = np.ones(len(real.values), int), np.ones(len(synthetic.values), int)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", UserWarning)  # a score with its interval has warned already
+            return {m.name: s(*every) for m, s in zip(self.metrics, self.statistics(real, synthetic))}
+
+
+def compare(real: Slices, synthetic: Slices, measure: Measure, *, reference_real: Slices | None = None,
+            training: Slices | None = None, seed: int = 0, resamples: int = 500, repeats: int = 20,
+            floor: Mapping[str, Score] | None = None, ceiling: Mapping[str, float] | None = None
+            ) -> list[dict[str, object]]:
+    """All metrics of `measure` for `synthetic` against `real`, as tidy rows with intervals, floor and ceiling.
+
+    Args:
+        real: test slices.
+        synthetic: samples; `patient` is the patient whose mask a sample follows, or a name of its own. Samples that
+            follow the masks of the patients of `real` share these patients' peculiarities and can score below the
+            floor, which is between different patients; masks of other patients are the fairer condition.
+        reference_real: further real patients for the floor, see `floors`.
+        training: training slices, for the ceiling; without them it is the metrics' bound.
+        resamples: bootstrap draws of patients.
+        repeats: random choices of patients behind each floor and ceiling, which are their means.
+        floor, ceiling: from `floors` and `ceilings` at this number of samples, if known already.
+
+    Returns:
+        One row per metric; n is the number of slices of the smaller set. Where both signs are faults (`Metric.better`
+        is "zero"), the column `better` holds the direction that leads from the value towards 0.
+
+    Raises:
+        SplitError: if a patient of `real` is also in `reference_real` or `training`.
+        DataError: with fewer than two slices or three patients in a set.
+    """
+    refuse_too_few(min(len(real), len(synthetic)))
+    x, y = measure.of(real), measure.of(synthetic)
+    if floor is None:
+        floor = floors(real, len(synthetic), measure, reference_real=reference_real, seed=seed, repeats=repeats)
+    if ceiling is None and training is None:
+        ceiling = {m.name: m.bound for m in measure.metrics}
+    elif ceiling is None:
+        ceiling = ceilings(real, training, len(synthetic), measure, seed=seed, repeats=repeats)
+    rows = []
+    for metric, statistic in zip(measure.metrics, measure.statistics(x, y)):
+        score = bootstrap(statistic, x.patients, y.patients, n=min(len(real), len(synthetic)), resamples=resamples,
+                          seed=seed, centred=metric.centred)
+        if metric.centred:
+            score = replace(score, low=max(score.low, 0.0))  # centring can push a distance's interval below 0
+        towards = metric.better if metric.better != "zero" else "higher" if score.value < 0 else "lower"
+        rows.append(score.against(floor[metric.name].value, ceiling[metric.name]).row(metric.name, measure.axis, towards))
+    return rows
+
+
+def floors(real: Slices, size: int, measure: Measure, *, reference_real: Slices | None = None, seed: int = 0,
+           repeats: int = 20) -> dict[str, Score]:
+    """Real against real: every metric between random groups of patients of ``len(real)`` and `size` slices.
+
+    The patients come from `real` and `reference_real` together; groups are drawn anew each time, so the floor does not
+    hang on one lucky pair of groups. Where there are fewer slices than are asked for, both groups shrink in
+    proportion; n, the slices of the smaller group, says so. The interval is that of the partitions.
+
+    Raises:
+        SplitError: if `real` and `reference_real` share a patient.
+    """
+    pool = real
+    if reference_real is not None:
+        refuse_overlap(real, reference_real, ("real", "reference_real"))
+        pool = concatenate([real, reference_real])
+    described, generator = measure.of(pool), np.random.default_rng(seed)
+    drawn, sizes = [], []
+    for _ in range(min(repeats, measure.most_repeats)):
+        first, second = patient_partition(pool.patients, (len(real), size), generator)
+        drawn.append(measure.values(described.take(first), described.take(second)))
+        sizes.append(min(len(first), len(second)))
+    return {m.name: Score(float(np.mean(values)), *np.quantile(values, [0.025, 0.975]).tolist(), n=min(sizes))
+            for m in measure.metrics for values in [[d[m.name] for d in drawn]]}
+
+
+def ceilings(real: Slices, training: Slices, size: int, measure: Measure, *, seed: int = 0, repeats: int = 20
+             ) -> dict[str, float]:
+    """What a generator scores that hands out `size` slices of training patients: near the floor for no work at all.
+
+    Raises:
+        SplitError: if `real` and `training` share a patient.
+    """
+    refuse_overlap(real, training, ("real", "training"))
+    x, copied, generator = measure.of(real), measure.of(training), np.random.default_rng(seed)
+    drawn = []
+    for _ in range(min(repeats, measure.most_repeats)):
+        chosen, _ = patient_partition(training.patients, (size, 0), generator)
+        drawn.append(measure.values(x, copied.take(chosen)))
+    return {m.name: float(np.mean([d[m.name] for d in drawn])) for m in measure.metrics}
+
+
+def differences(real: Slices, first: Slices, second: Slices, measure: Measure, *, seed: int = 0, resamples: int = 500
+                ) -> dict[str, Score]:
+    """Metric → its value for `first` minus its value for `second`, with a paired interval.
+
+    Both systems meet the same draw of real patients, and of the patients whose masks both follow, so what is common to
+    them cancels. n is the number of slices of the smallest set.
+
+    Raises:
+        DataError: with fewer than three patients in a set.
+    """
+    x, *ys = (measure.of(s) for s in (real, first, second))
+    smallest = min(len(real), len(first), len(second))
+    pairs = zip(measure.metrics, *(measure.statistics(x, y) for y in ys))
+    return {metric.name: bootstrap(lambda u, v, w, one=one, other=other: one(u, v) - other(u, w), x.patients,
+                                   *(y.patients for y in ys), n=smallest, resamples=resamples, seed=seed,
+                                   centred=metric.centred)
+            for metric, one, other in pairs}
+
+
+def patient_partition(patients: np.ndarray, sizes: tuple[int, int], generator: np.random.Generator
+                      ) -> tuple[np.ndarray, np.ndarray]:
+    """Indices of two groups of slices without a common patient, of `sizes`, or in proportion if there are too few.
+
+    Whole patients are taken in random order; the last of each group gives only as many slices as are still wanted.
+    """
+    shrink = min(1.0, len(patients) / sum(sizes))
+    order = generator.permutation(np.unique(patients))
+    slices = [np.flatnonzero(patients == p) for p in order]
+    wanted = int(sizes[0] * shrink)
+    ends = np.cumsum([len(s) for s in slices])
+    cut = int(np.searchsorted(ends, wanted)) + 1
+    cut = min(cut, len(slices) - 1) if sizes[1] else cut
+    rest = slices[cut:] or [np.array([], int)]
+    return np.concatenate(slices[:cut])[:wanted], np.concatenate(rest)[:int(sizes[1] * shrink)]
+
+
+def refuse_too_few(images: int) -> None:
+    """Raise DataError below two images."""
+    if images < 2:
+        raise DataError(f"{images} images have no covariance", field="images", remedy="score at least two, better 200")

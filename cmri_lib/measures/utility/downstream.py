@@ -1,0 +1,77 @@
+"""Use downstream: how well does a segmenter do on real patients that has learnt from samples alone?
+
+Its network and objective are those of the frozen segmenter; how long it learns is the caller's choice, and must be the
+same for all that are compared.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import torch
+
+from cmri_lib.cohort.slices import Slices
+from cmri_lib.errors import DataError, SplitError
+from cmri_lib.measures.anatomy.adherence import Segment, agreement
+from cmri_lib.measures.instruments.learned_features import Remembered
+from cmri_lib.measures.instruments.segmenter import SegmentationTraining, Segmenter
+from cmri_lib.measures.statistics.bootstrap import Score, mean_score, paired_difference
+from cmri_lib.training import Augment, TrainSettings, train
+
+
+def labelled_by(segment: Segment, samples: Slices) -> Slices:
+    """Samples of a generator that was told no mask, with the labels that `segment` sees in them."""
+    return Slices(samples.images, segment(samples.images), samples.table)
+
+
+def learner(samples: Slices, settings: TrainSettings, folder: str | Path, *,
+            widths: tuple[int, ...] = (16, 32, 64, 96)) -> Remembered:
+    """A segmenter trained on images and masks of `samples`, real or synthetic, or loaded if `folder` holds this training;
+    each image that it is asked for again is segmented once.
+
+    Raises:
+        SplitError: if a mask is not one of the training split: a learner must not have met the test patients' hearts.
+        DataError: if there is no mask to learn from.
+    """
+    if foreign := sorted(set(samples.table["split"]) - {"train"}):
+        raise SplitError(f"conditions of {foreign}", field="split", remedy='draw samples under slices.where(split="train")')
+    if not samples.masks.any():
+        raise DataError("every mask is empty", field="masks", remedy="label the samples first (labelled_by)")
+    torch.manual_seed(settings.seed)
+    model = SegmentationTraining(widths)
+    data = {"image": torch.from_numpy(samples.images), "mask": torch.from_numpy(samples.masks)}
+    train(model, data, settings, folder, augment=Augment())
+    return Remembered(Segmenter(model.network, settings.seed))
+
+
+def usefulness(real: Slices, learnt: Segment, reference: Segment, *, seed: int = 0, resamples: int = 1000
+               ) -> list[dict[str, object]]:
+    """Rows ``downstream_dice``, ``downstream_hd95_mm`` (mean over structures and volumes) of `learnt` on real test slices.
+
+    Args:
+        reference: a segmenter that learnt from as many real slices for as long; its score is the **ceiling**. The floor
+            is 0 for the Dice; HD95 has none.
+
+    Returns:
+        n is the number of patients, the interval is over them.
+    """
+    found, best = (agreement(s(real.images), real.masks, real.table) for s in (learnt, reference))
+    patients = found["patient"].to_numpy()
+    scores = [(name, better, floor, *(_mean_of(t, stem) for t in (found, best)))
+              for name, stem, better, floor in (("downstream_dice", "dice_mean", "higher", 0.0),
+                                                ("downstream_hd95_mm", "hd95_", "lower", float("nan")))]
+    return [mean_score(value, patients, seed=seed, resamples=resamples).against(floor, np.nanmean(ceiling))
+            .row(name, "utility", better) for name, better, floor, value, ceiling in scores]
+
+
+def usefulness_gain(real: Slices, first: Segment, second: Segment, **options: object) -> Score:
+    """Dice of the first learner minus that of the second on the same real volumes, paired; n is the number of patients."""
+    one, other = (agreement(s(real.images), real.masks, real.table) for s in (first, second))
+    return paired_difference(one["dice_mean"].to_numpy(), other["dice_mean"].to_numpy(), one["patient"].to_numpy(), **options)
+
+
+def _mean_of(table: pd.DataFrame, stem: str) -> np.ndarray:
+    """(volumes,) mean of the columns that begin with `stem`."""
+    return table[[c for c in table if c.startswith(stem)]].mean(axis=1).to_numpy()

@@ -1,0 +1,1 @@
+"""Conditioning methods: how a mask, a vendor or a number enters a network."""

@@ -1,0 +1,1 @@
+"""The simulator: hearts with known truth, scanned by four simulated vendors."""

@@ -1,0 +1,1 @@
+"""Result tables, claims, figures and the page of results."""

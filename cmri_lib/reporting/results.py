@@ -1,0 +1,76 @@
+"""Tidy result tables: one row per score, with its n, its interval, its floor and its ceiling.
+
+Each notebook writes ``results/<dataset>/NN_topic.csv`` (and ``NN_topic_claims.csv``); notebook 13 joins them into
+``results/scores.csv`` and ``results/claims.csv``.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from cmri_lib.config.study import Study
+from cmri_lib.errors import DataError
+from cmri_lib.systems.unconditional import System
+
+AXES = ("fidelity", "anatomy", "utility", "privacy", "cost")
+SCORE_COLUMNS = ("dataset", "profile", "system", "family", "conditioning", "axis", "metric", "value", "low", "high", "n",
+                 "seeds", "better", "floor", "ceiling")
+CLAIM_COLUMNS = ("claim", "dataset", "profile", "test", "effect", "low", "high", "unit", "verdict")
+VERDICTS = ("supported", "not supported", "undecided")
+
+
+def named(system: System, rows: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """The rows with the columns that say whose they are."""
+    return [{"system": system.id, "family": system.family, "conditioning": system.conditioning, **row} for row in rows]
+
+
+def write_scores(study: Study, name: str, rows: Iterable[Mapping[str, Any]], **common: Any) -> pd.DataFrame:
+    """Complete rows with dataset, profile and `common` (system, family, conditioning), check and write them.
+
+    Raises:
+        DataError: if a row lacks a column, names an unknown axis, or its interval does not hold its value.
+    """
+    complete = [{"dataset": study.dataset, "profile": study.profile, **common, **row} for row in rows]
+    for row in complete:
+        _check(row)
+    return _write(study, name, complete, SCORE_COLUMNS)
+
+
+def _check(row: Mapping[str, Any]) -> None:
+    field = f"{row.get('system')} {row.get('metric')}"
+    if missing := [c for c in SCORE_COLUMNS if c not in row]:
+        raise DataError(f"score lacks {missing}", field=field, remedy="a score without n, floor and interval is not finished")
+    if row["axis"] not in AXES or row["better"] not in ("lower", "higher"):
+        raise DataError(f"axis {row['axis']!r}, better {row['better']!r}", field=field, remedy=f"axes are {AXES}")
+    low, value, high = (float(row[k]) for k in ("low", "value", "high"))
+    if math.isfinite(low) and math.isfinite(high) and not low - 1e-9 <= value <= high + 1e-9:
+        raise DataError(f"value {value} lies outside [{low}, {high}]", field=field, remedy="check the interval")
+
+
+def write_claims(study: Study, name: str, rows: Iterable[Mapping[str, Any]]) -> pd.DataFrame:
+    """Write the ledger rows a notebook contributes: claim, test, effect, low, high, unit, verdict."""
+    complete = [{"dataset": study.dataset, "profile": study.profile, **row} for row in rows]
+    for row in complete:
+        if row["verdict"] not in VERDICTS:
+            raise DataError(f"verdict {row['verdict']!r}", field=row["claim"], remedy=f"choose among {VERDICTS}")
+    return _write(study, f"{name}_claims", complete, CLAIM_COLUMNS)
+
+
+def _write(study: Study, name: str, rows: list[dict], columns: tuple[str, ...]) -> pd.DataFrame:
+    table = pd.DataFrame(rows, columns=list(columns))
+    study.results.mkdir(parents=True, exist_ok=True)
+    table.to_csv(study.results / f"{name}.csv", index=False, float_format="%.6g")
+    return table
+
+
+def union(root: Path, *, claims: bool = False) -> pd.DataFrame:
+    """All notebooks' tables of all cohorts, in file order."""
+    columns = CLAIM_COLUMNS if claims else SCORE_COLUMNS
+    files = [f for f in sorted((root / "results").glob("*/*.csv")) if f.stem.endswith("_claims") == claims]
+    tables = [t for t in (pd.read_csv(f, dtype={"system": str}) for f in files) if set(columns) <= set(t.columns)]
+    return pd.concat(tables, ignore_index=True)[list(columns)] if tables else pd.DataFrame(columns=list(columns))

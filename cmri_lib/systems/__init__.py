@@ -1,0 +1,1 @@
+"""The review's systems, one register."""

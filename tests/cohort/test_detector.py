@@ -1,0 +1,99 @@
+"""The detector: trained for seconds on bright rings in noise, then held to what the study needs of it."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import numpy as np
+import pytest
+
+from cmri_lib.cohort.case import Case, Volume
+from cmri_lib.cohort.preprocessing.heart_detector import train_detector
+from cmri_lib.cohort.preprocessing.pipeline import PreprocessSettings, crop_report, preprocess
+from cmri_lib.errors import DataError, SplitError
+from cmri_lib.training import TrainSettings
+
+TRAINING = TrainSettings(steps=60, batch=8, learning_rate=3.0e-3, ema=0.98, weight_decay=1.0e-4)
+
+
+def scan(seed: int, shape: tuple[int, int] = (110, 130), spacing: tuple[float, float] = (2.4, 2.2),
+         shift: tuple[int, int] = (0, 0), gain: float = 1.0) -> Case:
+    """A ring of 35 mm in noise with a few smaller bright discs around it, `shift` (row, column) pixels off centre."""
+    rng = np.random.default_rng(seed)
+    centre = (np.array(shape) - 1) / 2 + rng.uniform(-6, 6, 2)
+    image, mask = rng.normal(100, 15, (2, 5, *shape)), np.zeros((2, 5, *shape), np.uint8)
+    r, c = (np.arange(n)[:, None] * s for n, s in zip(shape, spacing, strict=True))
+    for angle in rng.uniform(0, 2 * np.pi, 3):
+        off = centre * spacing + 85 * np.array([np.cos(angle), np.sin(angle)])
+        image[..., np.hypot(r - off[0], c.T - off[1]) < 10] += 250
+    radius = np.hypot(r - centre[0] * spacing[0], c.T - centre[1] * spacing[1])
+    for value, inside in ((2, radius < 35), (1, radius < 22)):
+        mask[..., inside] = value
+    image = np.roll(image + 150 * (mask > 0) + 150 * (mask == 1), shift, axis=(-2, -1)).astype(np.float32) * gain
+    mask = np.roll(mask, shift, axis=(-2, -1))
+    return Case(f"p{seed}", f"p{seed}", {phase: Volume(image[i], mask[i]) for i, phase in enumerate(("ED", "ES"))},
+                (8.0, *spacing), np.eye(4), dataset="toy")
+
+
+def without_truth(case: Case) -> Case:
+    """The same images with the masks replaced by a block in a corner."""
+    corner = np.zeros_like(case.volumes["ED"].mask)
+    corner[:, :5, :5] = 3
+    return dataclasses.replace(case, volumes={p: Volume(v.image, corner) for p, v in case.volumes.items()})
+
+
+@pytest.fixture(scope="module")
+def detector(tmp_path_factory):
+    return train_detector([scan(seed) for seed in range(12)], tmp_path_factory.mktemp("detector"), TRAINING)
+
+
+def test_finds_the_heart_of_unseen_scans(detector):
+    report = crop_report([scan(seed) for seed in range(100, 108)], PreprocessSettings(field_of_view=120.0), detector)
+    assert report["error_mm"].max() < 12 and (report["lost"] == 0).all()
+
+
+def test_finds_it_at_another_spacing_shape_and_gain(detector):
+    others = [scan(101, shape=(90, 150), spacing=(3.0, 1.6), gain=0.01),
+              scan(102, shape=(200, 180), spacing=(1.3, 1.4))]
+    assert crop_report(others, PreprocessSettings(field_of_view=120.0), detector)["error_mm"].max() < 15
+
+
+def test_never_reads_a_mask(detector):
+    case = scan(103)
+    assert detector.centre(case) == detector.centre(without_truth(case))
+    settings, split = PreprocessSettings(jobs=1), {"p103": "test"}
+    true = preprocess([case], settings, split=split, detector=detector)
+    seen = preprocess([without_truth(case)], dataclasses.replace(settings, field_of_view=400.0), split=split,
+                      detector=detector)
+    assert len(true) == len(seen) == 10 and (seen.masks[:, 32, 32] == 0).all() and (true.masks[:, 32, 32] > 0).all()
+
+
+@pytest.mark.parametrize("shift", [(12, -10), (-9, 14)])
+def test_moving_the_heart_moves_the_crop(detector, shift):
+    here, there = np.array(detector.centre(scan(104))), np.array(detector.centre(scan(104, shift=shift)))
+    assert np.abs(there - here - shift).max() <= 3
+
+
+def test_jobs_do_not_change_a_bit(detector):
+    cases = [scan(seed) for seed in range(105, 109)]
+    one, two = (preprocess(cases, PreprocessSettings(jobs=jobs), split={c.patient: "test" for c in cases},
+                           detector=detector) for jobs in (1, 2))
+    assert (one.images == two.images).all() and (one.masks == two.masks).all()
+
+
+def test_training_again_loads_the_same_weights(detector, tmp_path):
+    cases = [scan(seed) for seed in range(2)]
+    short = dataclasses.replace(TRAINING, steps=2)
+    first, again = train_detector(cases, tmp_path, short), train_detector(cases, tmp_path, short)
+    assert all((a == b).all() for a, b in zip(first.network.parameters(), again.network.parameters(), strict=True))
+    assert first.patients == ("p0", "p1")
+
+
+def test_a_detector_that_saw_a_test_patient_is_refused(detector):
+    with pytest.raises(SplitError, match="detector learnt"):
+        preprocess([scan(0)], PreprocessSettings(), split={"p0": "test"}, detector=detector)
+
+
+def test_no_scan_is_an_error(tmp_path):
+    with pytest.raises(DataError, match="no scan"):
+        train_detector([], tmp_path, TRAINING)

@@ -1,0 +1,143 @@
+"""Dice, Hausdorff distance, wall thickness and mask adherence: closed forms, then MONAI."""
+
+import numpy as np
+import pytest
+import torch
+from monai.metrics import compute_dice, compute_hausdorff_distance
+
+from cmri_lib.cohort.slices import Slices
+from cmri_lib.errors import DataError, SplitError
+from cmri_lib.measures.anatomy.adherence import (adherence, agreement, dice, hausdorff95, masks_of_others, proportions,
+                                       wall_thickness)
+from cmri_lib.measures.instruments.segmenter import train_segmenter
+from cmri_lib.training import TrainSettings
+from conftest import discs
+
+
+def blobs(rng: np.random.Generator, shape: tuple[int, ...]) -> np.ndarray:
+    """A random box with random holes and stray voxels."""
+    mask = rng.random(shape) < 0.02
+    low = [rng.integers(0, n // 2) for n in shape]
+    box = tuple(slice(a, a + max(2, n // 3)) for a, n in zip(low, shape))
+    mask[box] = rng.random(mask[box].shape) < 0.9
+    return mask
+
+
+def ring(size: int, inner: float, outer: float) -> np.ndarray:
+    y, x = np.mgrid[:size, :size] - size // 2
+    r = np.hypot(y, x)
+    return np.where(r < inner, 1, np.where(r < outer, 2, 0)).astype(np.uint8)
+
+
+def test_dice_of_overlapping_squares():
+    a, b = np.zeros((2, 8, 8), bool)
+    a[:4, :4] = b[:4, 2:6] = True
+    assert dice(a, b) == 0.5 and dice(a, a) == 1 and dice(a, np.zeros_like(a)) == 0
+    assert np.isnan(dice(np.zeros_like(a), np.zeros_like(a)))
+
+
+def test_hausdorff_of_shifted_squares_and_penalty():
+    a, b = np.zeros((2, 20, 20), bool)
+    a[5:10, 5:10] = b[5:10, 9:14] = True
+    assert hausdorff95(a, b, (1.5, 1.5)) == pytest.approx(4 * 1.5)
+    # A missed structure costs the diagonal of the grid.
+    assert hausdorff95(a, np.zeros_like(a), (3.0, 4.0)) == pytest.approx(20 * 5.0)
+    assert np.isnan(hausdorff95(np.zeros_like(a), np.zeros_like(a), (1.0, 1.0)))
+
+
+@pytest.mark.parametrize("shape, spacing", [((24, 24), (1.4, 1.4)), ((6, 20, 20), (8.0, 1.4, 1.4))])
+def test_dice_and_hausdorff_agree_with_monai(shape, spacing):
+    rng = np.random.default_rng(0)
+    for _ in range(15):
+        a, b = blobs(rng, shape), blobs(rng, shape)
+        x, y = (torch.from_numpy(m)[None, None].float() for m in (a, b))
+        assert dice(a, b) == pytest.approx(float(compute_dice(x, y)), rel=1e-6)
+        other = compute_hausdorff_distance(x, y, include_background=True, percentile=95, spacing=spacing)
+        assert hausdorff95(a, b, spacing) == pytest.approx(float(other), rel=1e-5)
+
+
+def test_agreement_takes_volumes_whole_and_punishes_a_miss():
+    slices = discs(2, 4)
+    predicted = slices.masks.copy()
+    predicted[(slices.patients == slices.patients[0])[:, None, None] & (predicted == 3)] = 0
+    table = agreement(predicted, slices.masks, slices.table)
+    assert len(table) == 4 and set(table["phase"]) == {"ED", "ES"}, "two patients, two phases"
+    missed = table[table["patient"] == slices.patients[0]]
+    assert (missed["dice_RV"] == 0).all() and (missed["dice_LV"] == 1).all()
+    assert np.allclose(missed["dice_mean"], 2 / 3) and (missed["hd95_RV"] > 100).all()
+    assert (table[table["patient"] != slices.patients[0]]["hd95_RV"] == 0).all()
+
+
+def test_several_samples_of_one_slice_are_several_volumes():
+    slices = discs(3, 4)
+    twice = slices.take(np.tile(np.arange(len(slices)), 2))
+    assert len(agreement(twice.masks, twice.masks, twice.table)) == 12
+
+
+@pytest.mark.parametrize("inner, outer", [(10, 16), (8, 13), (14, 22)])
+def test_wall_thickness_of_a_ring(inner, outer):
+    assert wall_thickness(ring(64, inner, outer), 1.5) == pytest.approx((outer - inner) * 1.5, abs=0.75)
+
+
+def test_wall_thickness_scales_with_spacing_and_needs_both():
+    mask = ring(64, 10, 16)
+    assert wall_thickness(mask, 3.0) == pytest.approx(2 * wall_thickness(mask, 1.5))
+    assert np.isnan(wall_thickness(np.where(mask == 1, 0, mask), 1.5))
+    assert np.isnan(wall_thickness(np.where(mask == 2, 0, mask), 1.5))
+
+
+def test_proportions_are_ratios_of_areas():
+    slices = discs(1, 1).take([0])
+    mask = ring(32, 6, 9)
+    mask[:4, :5] = 3
+    table = proportions(mask[None], slices.table)
+    lv, myo = (mask == 1).sum(), (mask == 2).sum()
+    assert table["lv_myo"][0] == pytest.approx(lv / myo) and table["rv_lv"][0] == pytest.approx(20 / lv)
+    assert table["LV_mm2"][0] == pytest.approx(lv * 9.0)
+    assert np.isnan(proportions(np.zeros_like(mask)[None], slices.table)["rv_lv"][0])
+
+
+def test_borrowed_masks_come_from_another_patient_of_the_same_phase():
+    slices = discs(5, 6)
+    borrowed = masks_of_others(slices)
+    owner = {slices.masks[i].tobytes(): (slices.patients[i], slices.table["phase"][i]) for i in range(len(slices))}
+    for i in range(len(slices)):
+        patient, phase = owner[borrowed[i].tobytes()]
+        assert patient != slices.patients[i] and phase == slices.table["phase"][i]
+    with pytest.raises(DataError, match="one patient"):
+        masks_of_others(discs(1, 4))
+
+
+def test_adherence_between_floor_and_ceiling():
+    real = discs(6, 4, split="test")
+
+    def threshold(images: np.ndarray) -> np.ndarray:
+        """Reads the ring of the phantom: bright is LV, grey is myocardium; RV is never found."""
+        return np.where(images[:, 0] > 0.2, 1, np.where(images[:, 0] > -0.55, 2, 0)).astype(np.uint8)
+
+    faded = Slices(real.images * np.float32(0.5), real.masks, real.table)
+    same, worse = ({r["metric"]: r for r in adherence(real, s, threshold, resamples=50)} for s in (real, faded))
+    structures = ("LV", "Myo", "RV")
+    assert set(same) == {"dice_mean", *(f"dice_{s}" for s in structures), *(f"hd95_{s}_mm" for s in structures)}
+    for row in same.values():
+        assert row["value"] == pytest.approx(row["ceiling"]) and row["n"] == 6 and row["axis"] == "anatomy"
+    assert same["dice_RV"]["value"] == 0
+    assert same["dice_Myo"]["floor"] < same["dice_Myo"]["low"]
+    assert worse["dice_Myo"]["value"] < same["dice_Myo"]["low"]
+    assert same["hd95_LV_mm"]["better"] == "lower" and same["dice_LV"]["better"] == "higher"
+
+
+def test_segmenter_learns_discs_and_is_named_by_its_weights(tmp_path):
+    settings = TrainSettings(steps=60, batch=8, learning_rate=4e-3, warmup=5, ema=0.9)
+    segmenter = train_segmenter(discs(10, 4), settings, tmp_path / "s", widths=(8, 16), augment=None)
+    again = train_segmenter(discs(10, 4), settings, tmp_path / "s", widths=(8, 16), augment=None)
+    assert segmenter.fingerprint == again.fingerprint
+    test = discs(4, 4, seed=7, split="test")
+    seen = segmenter(test.images)
+    assert seen.dtype == np.uint8 and seen.shape == test.masks.shape
+    assert agreement(seen, test.masks, test.table)["dice_mean"].mean() > 0.8
+
+
+def test_segmenter_refuses_test_patients(tmp_path):
+    with pytest.raises(SplitError, match="segmenter"):
+        train_segmenter(discs(2, 4, split="test"), TrainSettings(steps=1), tmp_path)

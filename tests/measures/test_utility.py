@@ -1,0 +1,49 @@
+"""Learners from samples: what they refuse, what a perfect and a blind one score, and the paired difference of two."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from conftest import discs
+
+from cmri_lib.errors import DataError, SplitError
+from cmri_lib.measures.anatomy.adherence import agreement
+from cmri_lib.measures.utility.downstream import labelled_by, learner, usefulness, usefulness_gain
+from cmri_lib.training import TrainSettings
+
+
+def true_labels(slices):
+    """A segmenter that knows these images by heart."""
+    known = {image.tobytes(): mask for image, mask in zip(slices.images, slices.masks)}
+    return lambda images: np.stack([known[image.tobytes()] for image in images])
+
+
+def without_rv(slices):
+    exact = true_labels(slices)
+    return lambda images: np.where(exact(images) == 3, 0, exact(images)).astype(np.uint8)
+
+
+def test_a_perfect_learner_scores_one_and_a_partial_one_two_thirds() -> None:
+    real = discs(5, 4, split="test")
+    rows = {r["metric"]: r for r in usefulness(real, true_labels(real), true_labels(real), resamples=50)}
+    assert rows["downstream_dice"]["value"] == 1 == rows["downstream_dice"]["ceiling"]
+    assert rows["downstream_hd95_mm"]["value"] == 0
+    partial = {r["metric"]: r for r in usefulness(real, without_rv(real), true_labels(real), resamples=50)}
+    assert partial["downstream_dice"]["value"] == pytest.approx(2 / 3) and partial["downstream_dice"]["n"] == 5
+    assert partial["downstream_hd95_mm"]["value"] > 10, "a structure that is missed costs the diagonal"
+    gain = usefulness_gain(real, true_labels(real), without_rv(real), resamples=50)
+    assert (gain.value, gain.low, gain.high) == pytest.approx((1 / 3, 1 / 3, 1 / 3))
+
+
+def test_a_learner_learns_from_training_masks_alone(tmp_path) -> None:
+    settings = TrainSettings(steps=40, batch=8, learning_rate=5e-3, log_every=20, warmup=5)
+    with pytest.raises(SplitError, match="test"):
+        learner(discs(4, 2, split="test"), settings, tmp_path / "a", widths=(4, 8))
+    blank = discs(4, 2)
+    with pytest.raises(DataError, match="label"):
+        learner(type(blank)(blank.images, 0 * blank.masks, blank.table), settings, tmp_path / "b", widths=(4, 8))
+    some, unseen = discs(8, 4), discs(6, 4, seed=5, split="test")
+    taught = learner(some, settings, tmp_path / "c", widths=(8, 16))
+    found = agreement(taught(unseen.images), unseen.masks, unseen.table)["dice_mean"].mean()
+    assert found > 0.5, "forty steps tell a disc from its ring"
+    assert np.array_equal(labelled_by(taught, unseen).masks, taught(unseen.images))

@@ -1,0 +1,333 @@
+"""Every way in changes the output where it should, can be left out, and starts from what it is built on."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+from conftest import discs
+from torch import Tensor, nn
+
+from cmri_lib.cohort.case import LABELS
+from cmri_lib.cohort.vocabulary import VOCABULARY, encode, numbers
+from cmri_lib.errors import DataError, ParameterError
+from cmri_lib.generators.base import batch_of, draw
+from cmri_lib.generators.flow import FlowMatching, FlowSettings
+from cmri_lib.generators.guidance import Guided, guided
+from cmri_lib.networks.conditioning.base import UNKNOWN_LABEL, ConcatMask, Conditioning, one_hot
+from cmri_lib.networks.conditioning.embeddings import Several, without
+from cmri_lib.networks.controlnet import Controlled
+from cmri_lib.networks.mask_to_image import (ConditionalGenerator, MaskToImageSettings, PatchCritic, TranslationUNet)
+from cmri_lib.networks.projection import ProjectionCritic
+from cmri_lib.networks.unet import Denoiser, UNetSettings
+from cmri_lib.systems.conditions import mask, prompt, scalars, words
+
+SMALL = UNetSettings((8, 16), head_channels=8)
+TINY = MaskToImageSettings(generator=(8, 16, 16), critic=(8, 16))
+WAYS = {
+    "concat": lambda: mask(), "spade": lambda: mask(way="spade"), "cavity": lambda: mask("cavity"),
+    "words": lambda: words("vendor", "phase"), "numbers": lambda: scalars("lvef", "age"),
+    "prompt": lambda: prompt("vendor", "phase"), "several": lambda: Several(mask(), words("vendor"), prompt("phase"), hide=0.3),
+}
+
+
+def randomised(network: nn.Module, seed: int = 0) -> nn.Module:
+    """Every parameter drawn anew, so that no layer of zeros hides what enters behind it."""
+    generator = torch.Generator().manual_seed(seed)
+    with torch.no_grad():
+        for p in network.parameters():
+            p.copy_(torch.randn(p.shape, generator=generator) / math.sqrt(max(1, p[0].numel() if p.dim() > 1 else 9)))
+    return network.eval()
+
+
+@pytest.fixture(scope="module")
+def batch() -> dict[str, Tensor]:
+    """Four discs with all that a table can tell."""
+    slices = discs(4, 1)
+    table = {"vendor": ["Siemens", "GE", "unknown", "Philips"], "disease": "NOR", "phase": ["ED", "ES", "ED", "ES"],
+             "age": [30.0, 50.0, 70.0, np.nan], "lvef": [60.0, 20.0, 40.0, 55.0]}
+    return batch_of(slices.with_columns(**table), ("mask", "vendor", "disease", "phase", "age", "lvef"))
+
+
+def changed(batch: dict[str, Tensor], field: str) -> dict[str, Tensor]:
+    """Image 0 is told what image 1 is told; all else is as it was."""
+    other = batch[field].clone()
+    other[0] = batch[field][1]
+    return {**batch, field: other}
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_each_denoiser_answers_to_its_condition_and_image_by_image(way: str, batch: dict[str, Tensor]) -> None:
+    torch.manual_seed(0)
+    condition = WAYS[way]()
+    network = randomised(Denoiser(SMALL, condition))
+    x, t = torch.randn_like(batch["image"]), torch.full((4,), 0.4)
+    before = network(x, t, batch)
+    for field in condition.fields:
+        after = network(x, t, changed(batch, field))
+        assert (after[0] - before[0]).abs().mean() > 1e-4, f"{field} is ignored"
+        assert torch.allclose(after[1:], before[1:], atol=1e-5), "one image's condition reached another"
+    assert torch.equal(network(x, t, {**batch, "unread": x}), before)
+
+
+def test_cavity_says_nothing_of_the_other_structures(batch: dict[str, Tensor]) -> None:
+    labels = batch["mask"]
+    fewer = torch.where(labels == LABELS["LV"], labels, 0)
+    whole, cavity = mask("labels"), mask("cavity")
+    assert torch.equal(cavity.planes({"mask": labels}), cavity.planes({"mask": fewer}))
+    assert not torch.equal(whole.planes({"mask": labels}), whole.planes({"mask": fewer}))
+    assert torch.equal(whole.planes({"mask": labels}), ConcatMask().planes({"mask": labels}))
+
+
+def test_one_hot_is_blank_where_nothing_is_known() -> None:
+    labels = torch.tensor([[[0, 1], [3, UNKNOWN_LABEL]]], dtype=torch.uint8)
+    planes = one_hot(labels, 4)
+    assert planes.sum((1,)).tolist() == [[[1, 1], [1, 0]]]
+    assert planes[0, :, 1, 0].tolist() == [0, 0, 0, 1]
+
+
+def test_numbers_are_told_apart_and_unknown_ones_are_zero() -> None:
+    condition = scalars("lvef", size=8)
+    vectors = condition.vector({"lvef": torch.tensor([-1.0, 0.0, 1.0, math.nan])})
+    assert vectors.shape == (4, 8) and torch.equal(vectors[3], torch.zeros(8))
+    known = vectors[:3]
+    assert torch.allclose(known.square().sum(1), torch.full((3,), 4.0), atol=1e-5)  # sin² + cos² of four frequencies
+    assert torch.allclose(known[1], torch.tensor([0.0] * 4 + [1.0] * 4), atol=1e-6)
+    # the slowest wave has a quarter period on each side of the centre, so it alone tells −1 from 1
+    assert known[0, 0].item() == pytest.approx(-1, abs=1e-5) and known[2, 0].item() == pytest.approx(1, abs=1e-5)
+
+
+def test_words_become_codes_and_strange_ones_are_refused() -> None:
+    table = discs(2, 1).table.assign(vendor=["GE", "unknown"], age=[70.0, np.nan])
+    assert encode(table, "vendor").tolist() == [1 + VOCABULARY["vendor"].index("GE"), 0]
+    assert numbers(table, "age")[0] == pytest.approx(1) and np.isnan(numbers(table, "age")[1])
+    with pytest.raises(DataError, match="vendor.*Acme|Acme"):
+        encode(table.assign(vendor="Acme"), "vendor")
+    with pytest.raises(DataError, match="lvef"):
+        batch_of(discs(2, 1), ("lvef",))
+    for wrong in (lambda: words("colour"), lambda: scalars("vendor"), lambda: mask("lungs"),
+                  lambda: Several(prompt("phase"), prompt("vendor"))):
+        with pytest.raises(ParameterError):
+            wrong()
+
+
+def test_conditions_are_hidden_in_training_as_often_as_asked_and_never_later(batch: dict[str, Tensor]) -> None:
+    torch.manual_seed(0)
+    condition = Several(mask(), words("vendor"), scalars("lvef"), hide=0.25)
+    many = {k: v[:2].repeat(1000, *[1] * (v.dim() - 1)) for k, v in batch.items()}
+    seen = condition.seen(many)
+    lost = {"mask": (seen["mask"] == UNKNOWN_LABEL).flatten(1).all(1), "vendor": seen["vendor"] == 0,
+            "lvef": seen["lvef"].isnan()}
+    for field, gone in lost.items():
+        assert gone.float().mean().item() == pytest.approx(0.25, abs=0.04), field
+        assert torch.equal(seen[field][~gone], many[field][~gone])
+    together = (lost["mask"] & lost["vendor"]).float().mean().item()
+    assert together == pytest.approx(0.0625, abs=0.025)  # independently
+    assert torch.equal(seen["image"], many["image"])
+
+
+def test_hidden_conditions_leave_no_trace(batch: dict[str, Tensor]) -> None:
+    """Any subset at sampling time: with a field hidden, what stood there cannot matter."""
+    condition = Several(mask(), words("vendor"), scalars("lvef"), hide=0.2)
+    network = randomised(Denoiser(SMALL, condition))
+    x, t = torch.randn_like(batch["image"]), torch.full((4,), 0.4)
+    for field in condition.fields:
+        one, two = (network(x, t, without(b, [field])) for b in (batch, changed(batch, field)))
+        assert torch.equal(one, two)
+        assert (one - network(x, t, batch)).abs().mean() > 1e-4
+
+
+def test_ablated_masks_lose_each_structure_half_of_the_time() -> None:
+    torch.manual_seed(0)
+    labels = torch.arange(4, dtype=torch.uint8).repeat(2000, 1)[:, None]  # (B, 1, 4): one pixel of each label
+    seen = mask(ablated=True).seen({"mask": labels})["mask"][:, 0]
+    shares = (seen == torch.arange(4)).float().mean(0)
+    assert shares[0] == 1 and torch.allclose(shares[1:], torch.full((3,), 0.5), atol=0.05)
+    assert set(seen[:, 2].tolist()) == {0, 2}  # erased to background, never to another structure
+    network = Denoiser(SMALL, mask(ablated=True)).eval()
+    assert torch.equal(network.conditioning.planes({"mask": labels}), one_hot(labels, 4))  # nothing is erased later
+
+
+# --- ControlNet
+@pytest.mark.parametrize("told", [Conditioning, lambda: words("vendor"), lambda: prompt("vendor", "phase")])
+def test_fresh_controlnet_equals_its_base_exactly(told, batch: dict[str, Tensor]) -> None:
+    torch.manual_seed(0)
+    base = randomised(Denoiser(SMALL, told()))
+    network = Controlled(SMALL, told(), mask())
+    network.adopt(base.state_dict())
+    x, t = torch.randn_like(batch["image"]), torch.full((4,), 0.7)
+    assert torch.equal(network.eval()(x, t, batch), base(x, t, batch))
+
+
+def test_controlnet_learns_in_its_copy_alone_and_answers_to_the_mask(batch: dict[str, Tensor]) -> None:
+    torch.manual_seed(0)
+    network = Controlled(SMALL, Conditioning(), mask())
+    network.adopt(randomised(Denoiser(SMALL, Conditioning())).state_dict())
+    flow = FlowMatching(network, mask())
+    learning = {id(p) for p in flow.players()["model"]}
+    assert learning == {id(p) for p in network.copy.parameters()}
+    before = {k: v.clone() for k, v in network.base.state_dict().items()}
+    optimiser = torch.optim.Adam(flow.players()["model"], lr=1e-2)
+    for _ in range(5):
+        optimiser.zero_grad()
+        flow.loss(batch, "model").backward()
+        optimiser.step()
+    assert all(torch.equal(v, before[k]) for k, v in network.base.state_dict().items())
+    x, t = torch.randn_like(batch["image"]), torch.full((4,), 0.4)
+    network.eval()
+    moved = network(x, t, changed(batch, "mask")) - network(x, t, batch)
+    assert moved[0].abs().mean() > 1e-5 and moved[1:].abs().max() < 1e-5
+
+
+@pytest.mark.parametrize("told", [lambda: Several(mask(), words("vendor"), hide=0.5),
+                                  lambda: Several(prompt("vendor", "phase"), hide=0.5)], ids=["mask + vendor", "prompt"])
+def test_the_copy_is_told_what_the_base_is_told(told, batch: dict[str, Tensor]) -> None:
+    """In training, conditions are hidden once: base and copy see the same ones, and the same as a plain denoiser would."""
+    torch.manual_seed(0)
+    base = randomised(Denoiser(SMALL, told()))
+    network = Controlled(SMALL, told(), mask())
+    network.adopt(base.state_dict())
+    seen: dict[str, list] = {"copy": [], "base": []}
+    for name, part in (("copy", network.copy), ("base", network.base.unet)):
+        part.register_forward_pre_hook(lambda _, args, options, name=name: seen[name].append(
+            (args[0], options["context"], options["class_labels"])), with_kwargs=True)
+    many = {k: v.repeat(4, *[1] * (v.dim() - 1)) for k, v in batch.items()}
+    x, t = torch.randn(16, 1, 32, 32), torch.full((16,), 0.4)
+    network.train(), base.train()
+    assert network.copy.training and not any(m.training for m in network.base.modules())
+    outputs = []
+    for model in (network, base):
+        torch.manual_seed(1)
+        outputs.append(model(x, t, many))
+    assert torch.equal(*outputs)
+    for mine, other in zip(seen["copy"][0], seen["base"][0]):
+        assert (mine is None and other is None) or torch.equal(mine, other)
+    with torch.no_grad():
+        assert torch.equal(network.eval()(x, t, many), base.eval()(x, t, many))
+    for part in seen.values():
+        assert any(not torch.equal(*pair) for pair in zip(*part) if pair[0] is not None), "nothing was hidden in training"
+
+
+@pytest.mark.parametrize("shrink", [1, 2])
+def test_a_hint_larger_than_the_latents_is_shrunk_to_them(shrink: int, batch: dict[str, Tensor]) -> None:
+    torch.manual_seed(0)
+    base = randomised(Denoiser(SMALL, Conditioning(), channels=4))
+    network = Controlled(SMALL, Conditioning(), mask(), channels=4, shrink=shrink)
+    network.adopt(base.state_dict())
+    x, t = torch.randn(4, 4, 32 >> shrink, 32 >> shrink), torch.full((4,), 0.4)
+    before = network.eval()(x, t, batch)
+    assert torch.equal(before, base(x, t, batch))
+    randomised(network.copy)
+    moved = network(x, t, changed(batch, "mask")) - network(x, t, batch)
+    assert moved[0].abs().mean() > 1e-5 and moved[1:].abs().max() < 1e-5
+    with pytest.raises(ParameterError, match="shrink"):
+        Controlled(SMALL, Conditioning(), mask(), shrink=-1)
+
+
+# --- guidance
+def test_guidance_of_one_is_the_conditional_network_and_the_rest_a_straight_line(batch: dict[str, Tensor]) -> None:
+    condition = Several(mask(), words("vendor"), hide=0.2)
+    network = randomised(Denoiser(SMALL, condition))
+    x, t = torch.randn_like(batch["image"]), torch.full((4,), 0.4)
+    told, free = network(x, t, batch), network(x, t, without(batch, condition.fields))
+    assert torch.equal(Guided(network, condition.fields, 1)(x, t, batch), told)
+    assert torch.equal(Guided(network, condition.fields, 0)(x, t, batch), free)
+    assert torch.allclose(Guided(network, condition.fields, 3)(x, t, batch), free + 3 * (told - free), atol=1e-5)
+    one = Guided(network, ["vendor"], 2)(x, t, batch)
+    assert torch.allclose(one, 2 * told - network(x, t, without(batch, ["vendor"])), atol=1e-5)
+
+
+def test_guidance_shifts_a_gaussian_as_the_closed_form_says() -> None:
+    """Classes N(±m, 1) against their mixture: for a flow whose velocities are exact, guidance moves samples outwards, and a
+    scale of 1 gives the class's own mean."""
+    m = 1.0
+
+    class Exact(nn.Module):
+        """E[x1 − x0 | x_t] for x1 ~ N(c m, 1) with c = ±1 told, or for both classes alike."""
+
+        def forward(self, x: Tensor, t: Tensor, batch: dict) -> Tensor:
+            s = t.view(-1, 1)
+            variance = s**2 + (1 - s) ** 2
+
+            def velocity(c: Tensor) -> Tensor:
+                return c * m + (2 * s - 1) / variance * (x - s * c * m)
+
+            code = batch["phase"].view(-1, 1)
+            either = torch.sigmoid(2 * s * m * x / variance)  # posterior of class +1 at x_t
+            mixed = either * velocity(torch.ones_like(x)) + (1 - either) * velocity(-torch.ones_like(x))
+            return torch.where(code == 0, mixed, velocity(torch.where(code == 1, 1.0, -1.0)))
+
+    flow = FlowMatching(Exact(), words("phase"), FlowSettings(solver="midpoint", steps=50))
+    noise, batch = torch.randn(4000, 1, generator=torch.Generator().manual_seed(0)), {"phase": torch.ones(4000, dtype=torch.long)}
+    means = {}
+    for scale in (0, 1, 2):
+        with guided(flow, scale) as steered:
+            means[scale] = steered.sample(noise, batch).mean().item()
+    assert means[0] == pytest.approx(0, abs=0.05) and means[1] == pytest.approx(m, abs=0.05)
+    assert means[2] > m + 0.1
+    assert isinstance(flow.network, Exact)  # the guide is taken off again
+    with pytest.raises(ParameterError, match="fields"), guided(flow, 2, ["mask"]):
+        pass
+
+
+# --- adversarial networks
+@pytest.mark.parametrize("way", ["concat", "spade"])
+def test_generators_answer_to_mask_vendor_and_noise(way: str, batch: dict[str, Tensor]) -> None:
+    torch.manual_seed(0)
+    condition = Several(mask(way=way), words("vendor"))
+    network = ConditionalGenerator(8, 32, TINY, condition).eval()
+    z = torch.randn(4, 8)
+    before = network(z, batch)
+    assert before.shape == batch["image"].shape and before.abs().max() <= 1
+    for field in condition.fields:
+        after = network(z, changed(batch, field))
+        assert (after[0] - before[0]).abs().mean() > 1e-4 and torch.allclose(after[1:], before[1:], atol=1e-6), field
+    assert (network(z.flip(0), batch) - before).abs().mean() > 1e-4
+
+
+def test_translation_answers_to_the_mask_where_it_changes(batch: dict[str, Tensor]) -> None:
+    torch.manual_seed(0)
+    network = TranslationUNet(4, 32, TINY, mask()).eval()
+    z = torch.randn(4, 4)
+    before, after = network(z, batch), network(z, changed(batch, "mask"))
+    moved = (after - before).abs().mean(1)
+    different = changed(batch, "mask")["mask"] != batch["mask"]
+    assert moved[0][different[0]].mean() > moved[0][~different[0]].mean() > 0
+    assert torch.allclose(after[1:], before[1:], atol=1e-6)
+
+
+@pytest.mark.parametrize("scales", [1, 2])
+def test_critics_judge_patches_with_mask_and_vendor(scales: int, batch: dict[str, Tensor]) -> None:
+    torch.manual_seed(0)
+    condition = Several(mask(), words("vendor"))
+    critic = PatchCritic(MaskToImageSettings((8, 16, 16), (8, 16), scales), condition).eval()
+    logits = critic(batch["image"], batch)
+    assert logits.shape == (4, 8 * 8 + (4 * 4 if scales == 2 else 0))
+    for field in condition.fields:
+        assert (critic(batch["image"], changed(batch, field))[0] - logits[0]).abs().mean() > 1e-5, field
+
+
+def test_projection_adds_the_agreement_of_features_and_words(batch: dict[str, Tensor]) -> None:
+    torch.manual_seed(0)
+    condition = words("vendor")
+    critic = ProjectionCritic(32, TINY, condition)
+    asked = changed(batch, "vendor")
+    pooled = F.leaky_relu(critic.blocks(critic.first(batch["image"])), 0.2).mean((2, 3))
+    told = critic.project(condition.vector(asked)) - critic.project(condition.vector(batch))
+    difference = critic(batch["image"], asked) - critic(batch["image"], batch)
+    assert torch.allclose(difference, (told * pooled).sum(1), atol=1e-6) and difference[0].abs() > 1e-5
+    assert torch.equal(difference[1:], torch.zeros(3))
+    for unfit in (mask(), mask(way="spade"), Conditioning()):
+        with pytest.raises(ParameterError, match="conditioning"):
+            ProjectionCritic(32, TINY, unfit)
+
+
+def test_drawn_slices_keep_what_was_told() -> None:
+    conditions = discs(3, 2).with_columns(vendor="GE")
+    told = FlowMatching(Denoiser(SMALL, words("vendor")), words("vendor"), FlowSettings(steps=1))
+    made = draw(told, conditions, "C")
+    assert (made.table["vendor"] == "GE").all() and (made.table["phase"] == "unknown").all() and not made.masks.any()
+    assert made.table["patient"].nunique() == len(made)

@@ -1,0 +1,98 @@
+"""The neighbour audit finds planted copies, and finds nothing where there is nothing."""
+
+import numpy as np
+import pytest
+
+from cmri_lib.cohort.slices import Slices
+from cmri_lib.errors import SplitError
+from cmri_lib.measures.instruments.classical_features import ClassicalFeatures
+from cmri_lib.privacy.nearest_neighbours import Neighbours, Pixels, audit_neighbours, nearest, nearest_share
+from conftest import discs
+
+
+@pytest.fixture(scope="module")
+def sets() -> dict[str, Slices]:
+    return {"training": discs(24, 4, seed=1), "holdout": discs(8, 4, seed=2, split="holdout"),
+            "test": discs(8, 4, seed=3, split="test"), "honest": discs(16, 4, seed=4, split="sample")}
+
+
+def audit(sets: dict[str, Slices], synthetic: Slices, features=Pixels()):
+    result = audit_neighbours(sets["test"], synthetic, sets["training"], sets["holdout"], features, resamples=200)
+    return {row["metric"]: row for row in result.rows}, result.suspects
+
+
+def test_nearest_is_brute_force():
+    rng = np.random.default_rng(0)
+    samples, side = rng.standard_normal((300, 7)), rng.standard_normal((50, 7))
+    side[13] = samples[4]
+    found = nearest(samples, side, np.array([f"p{i // 5}" for i in range(50)]))
+    distances = np.linalg.norm(samples[:, None] - side[None], axis=2)
+    np.testing.assert_array_equal(found.index, distances.argmin(1))
+    np.testing.assert_allclose(found.distance, distances.min(1), rtol=1e-12)
+    assert found.distance[4] == 0 and found.patient[4] == "p2"
+
+
+def test_pixel_distance_is_the_root_mean_square():
+    images = discs(1, 2).images
+    pixels = Pixels()(images)
+    expected = np.sqrt(((images[0].astype(float) - images[1]) ** 2).mean())
+    assert np.linalg.norm(pixels[0] - pixels[1]) == pytest.approx(expected, rel=1e-12)
+
+
+@pytest.mark.parametrize("features", [Pixels(), ClassicalFeatures()], ids=["pixel", "classical"])
+def test_copies_are_found(sets, features):
+    copies = sets["training"].take(np.arange(0, 96, 2))
+    copies = copies.with_columns(source="copier", patient=[f"s{i}" for i in range(48)])
+    rows, suspects = audit(sets, copies, features)
+    share = rows[f"nearest_share_{features.name}"]
+    assert share["value"] == share["low"] == share["high"] == share["ceiling"] == 1
+    assert rows[f"nearest_ratio_{features.name}"]["value"] == pytest.approx(0, abs=1e-9)
+    assert rows[f"near_copies_{features.name}"]["value"] == 1
+    np.testing.assert_array_equal(suspects.sort_values("sample")["train_index"], np.arange(0, 96, 2))
+    assert (suspects["percentile"] == 0).all()
+
+
+def test_a_few_planted_copies_head_the_list(sets):
+    honest = sets["honest"]
+    images = honest.images.copy()
+    noise = np.random.default_rng(0).standard_normal((3, *images.shape[1:])).astype(np.float32)
+    images[[5, 20, 41]] = sets["training"].images[[2, 50, 77]] + 0.01 * noise
+    _, suspects = audit(sets, Slices(images, honest.masks, honest.table))
+    assert set(suspects["sample"][:3]) == {5, 20, 41}
+    found = suspects.set_index("sample")
+    assert found.loc[20, "train_patient"] == sets["training"].patients[50]
+
+
+def test_independent_samples_show_no_memory(sets):
+    rows, _ = audit(sets, sets["honest"])
+    share = rows["nearest_share_pixel"]
+    assert share["low"] < 0.5 < share["high"] and share["n"] == 64
+    assert rows["near_copies_pixel"]["value"] < 0.25
+
+
+def test_share_is_a_half_on_average_whatever_the_sizes_of_the_sides():
+    rng = np.random.default_rng(1)
+    values = []
+    for _ in range(100):
+        centres = rng.standard_normal((50, 2))
+        slices = np.repeat(centres, 3, axis=0) + 0.2 * rng.standard_normal((150, 2))
+        patients = np.repeat([f"p{i}" for i in range(50)], 3)
+        train, held = slice(0, 120), slice(120, 150)  # 40 patients against 10
+        samples = rng.standard_normal((200, 2))
+        near, far = (nearest(samples, slices[s], patients[s]) for s in (train, held))
+        names = np.arange(200).astype(str)
+        values.append(nearest_share(near, far, names, patients[train], patients[held], resamples=1).value)
+    assert np.mean(values) == pytest.approx(0.5, abs=3 * np.std(values) / 10)
+    assert np.mean(values) == pytest.approx(0.5, abs=0.04)
+
+
+def test_ties_count_half():
+    same = Neighbours(np.zeros(6, int), np.array(["t"] * 6), np.ones(6))
+    other = Neighbours(np.zeros(6, int), np.array(["h"] * 6), np.ones(6))
+    sides = [np.array([a, b, c]) for a, b, c in (("t", "u", "v"), ("h", "i", "j"))]
+    assert nearest_share(same, other, np.arange(6).astype(str), *sides, resamples=20).value == 0.5
+
+
+def test_overlapping_sides_are_refused(sets):
+    with pytest.raises(SplitError, match="training and holdout"):
+        audit_neighbours(sets["test"], sets["honest"], sets["training"], sets["training"], Pixels())

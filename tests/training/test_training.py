@@ -1,0 +1,225 @@
+"""The loop: the same training always ends in the same weights, whatever interrupts it."""
+
+from __future__ import annotations
+
+import math
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pandas as pd
+import pytest
+import torch
+from torch import nn
+
+from cmri_lib.errors import CheckpointError, DataError, ParameterError
+from cmri_lib.training import Augment, TrainSettings, Trainable, train
+from cmri_lib.training.checkpoint import load_weights, read_tensors
+from cmri_lib.training.fingerprint import _syntax, training_fingerprint
+from cmri_lib.training.loop import mixed_seed
+from cmri_lib.training.muon import orthogonal
+
+SCRIPT = Path(__file__).parent / "train_small.py"
+
+
+class Line(Trainable):
+    """y = a x + b, fitted by least squares."""
+
+    def __init__(self, noise: float = 0.0):
+        super().__init__()
+        self.linear, self.noise = nn.Linear(1, 1), noise
+
+    def loss(self, batch: dict, player: str) -> torch.Tensor:
+        jitter = self.noise * torch.randn_like(batch["x"])
+        return (self.linear(batch["x"]) - batch["y"] + jitter).square().mean()
+
+
+def line_data(n: int = 64) -> dict[str, torch.Tensor]:
+    x = torch.linspace(-1, 1, n)[:, None]
+    return {"x": x, "y": 3 * x - 2}
+
+
+def test_fits_the_least_squares_line(tmp_path: Path) -> None:
+    model = Line()
+    log = train(model, line_data(), TrainSettings(steps=800, batch=16, learning_rate=0.1, ema=0.9), tmp_path)
+    assert model.linear.weight.item() == pytest.approx(3, abs=0.02)
+    assert model.linear.bias.item() == pytest.approx(-2, abs=0.02)
+    assert log["loss_model"].iloc[-1] < 1e-3 * log["loss_model"].iloc[0]
+    assert not model.training
+
+
+def test_a_finished_training_returns_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    torch.manual_seed(1)
+    first = Line()
+    before = {k: v.clone() for k, v in first.state_dict().items()}
+    log = train(first, line_data(), TrainSettings(steps=60), tmp_path)
+    second = Line()
+    second.load_state_dict(before)
+    monkeypatch.setattr("cmri_lib.training.loop._Run.go", lambda self: pytest.fail("trained again"))
+    again = train(second, line_data(), TrainSettings(steps=60), tmp_path)
+    pd.testing.assert_frame_equal(log, again)
+    assert torch.equal(first.linear.weight, second.linear.weight)
+
+
+@pytest.mark.parametrize("change", ["settings", "data", "model", "augment"])
+def test_anything_that_matters_trains_again(change: str) -> None:
+    def identity(settings: TrainSettings, n: int, noise: float, augment: object) -> dict:
+        torch.manual_seed(1)
+        return training_fingerprint(Line(noise), line_data(n), settings, augment)
+
+    base = identity(TrainSettings(steps=60), 64, 0.0, None)
+    assert base == identity(TrainSettings(steps=60), 64, 0.0, None)
+    other = {"settings": (TrainSettings(steps=61), 64, 0.0, None), "data": (TrainSettings(steps=60), 65, 0.0, None),
+             "model": (TrainSettings(steps=60), 64, 0.1, None), "augment": (TrainSettings(steps=60), 64, 0.0, Augment())}
+    assert base != identity(*other[change])
+
+
+def test_prose_does_not_change_a_fingerprint_and_code_does(tmp_path: Path) -> None:
+    sources = ['"""Doc."""\ndef f(x):\n    """Doc."""\n    return x + 1\n', "# why\ndef f(x):\n    return (x + 1)  # so\n",
+               "def f(x):\n    return x + 2\n"]
+    trees = []
+    for i, source in enumerate(sources):
+        file = tmp_path / f"{i}.py"
+        file.write_text(source)
+        trees.append(_syntax(file))
+    assert trees[0] == trees[1] != trees[2]
+
+
+def _small_training(folder: Path, *, kill_after: float | None = None) -> bool:
+    """Run the training script; True if it finished before it was killed."""
+    process = subprocess.Popen([sys.executable, SCRIPT, folder], env={**os.environ, "OMP_NUM_THREADS": "1"},
+                               stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
+    if kill_after is not None:
+        assert process.stdout.readline() == "started\n"
+        time.sleep(kill_after)
+        process.send_signal(signal.SIGKILL)
+    process.communicate()
+    return process.returncode == 0
+
+
+def test_killed_three_times_ends_in_the_same_weights(tmp_path: Path) -> None:
+    assert _small_training(tmp_path / "whole")
+    random.seed()
+    kills = [random.uniform(0.3, 2.5) for _ in range(3)]
+    survived = [_small_training(tmp_path / "killed", kill_after=k) for k in kills]
+    assert _small_training(tmp_path / "killed")
+    whole, killed = (read_tensors(tmp_path / name / "weights.safetensors") for name in ("whole", "killed"))
+    assert all(torch.equal(whole[k], killed[k]) for k in whole), f"killed after {kills} s, finished: {survived}"
+    logs = [pd.read_csv(tmp_path / n / "log.csv").drop(columns=["seconds", "images_per_s"]) for n in ("whole", "killed")]
+    pd.testing.assert_frame_equal(*logs)
+
+
+class Blur(Trainable):
+    """A convolution that learns to blur; its power fails at batch `last`."""
+
+    def __init__(self, last: float = math.inf) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.layers = nn.Sequential(nn.Conv2d(1, 4, 3, padding=1), nn.GroupNorm(2, 4), nn.Conv2d(4, 1, 3, padding=1))
+        self.left = [last]
+
+    def loss(self, batch: dict, player: str) -> torch.Tensor:
+        self.left[0] -= 1
+        if self.left[0] < 0:
+            raise InterruptedError
+        return (self.layers(batch["x"]) - nn.functional.avg_pool2d(batch["x"], 3, 1, 1)).square().mean()
+
+
+@pytest.mark.parametrize("optimiser", ["adamw", "muon"])
+def test_interrupted_between_checkpoints_ends_in_the_same_weights(tmp_path: Path, optimiser: str) -> None:
+    settings = TrainSettings(steps=60, optimiser=optimiser, learning_rate=0.02, ema=0.9, checkpoint_every=7, log_every=10)
+    data = {"x": torch.randn(16, 1, 8, 8, generator=torch.Generator().manual_seed(1))}
+    log = train(Blur(), data, settings, tmp_path / "whole")
+    with pytest.raises(InterruptedError):
+        train(Blur(last=40), data, settings, tmp_path / "broken")
+    resumed = Blur(last=30)  # 25 steps are left after the checkpoint at 35
+    train(resumed, data, settings, tmp_path / "broken")
+    whole = read_tensors(tmp_path / "whole" / "weights.safetensors")
+    assert all(torch.equal(whole[k], v) for k, v in resumed.state_dict().items())
+    assert resumed.left == [5] and log["loss_model"].iloc[-1] < 0.2 * log["loss_model"].iloc[0]
+
+
+@pytest.mark.parametrize("shape", [(16, 144), (64, 1152), (96, 24), (1, 9)])
+def test_muon_moves_all_directions_alike(shape: tuple[int, int]) -> None:
+    gradient = torch.randn(shape, generator=torch.Generator().manual_seed(0))
+    u, _, vh = torch.linalg.svd(gradient, full_matrices=False)
+    found = orthogonal(gradient)
+    values = torch.linalg.svdvals(found)
+    assert 0.6 < values.min() and values.max() < 1.25
+    off = (u.T @ found @ vh.T).fill_diagonal_(0)  # the same singular vectors as the gradient's
+    assert off.abs().max() < 1e-4
+
+
+class TwoPlayers(Trainable):
+    """min over x, max over y of x² + 2xy − y²: saddle at the origin."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.x, self.y = nn.Parameter(torch.ones(1)), nn.Parameter(torch.ones(1))
+
+    def players(self) -> dict:
+        return {"critic": [self.y], "generator": [self.x]}
+
+    def loss(self, batch: dict, player: str) -> torch.Tensor:
+        value = (self.x.square() + 2 * self.x * self.y - self.y.square()).sum()
+        return value if player == "generator" else -value
+
+
+def test_adversarial_players_reach_their_saddle_and_resume(tmp_path: Path) -> None:
+    model = TwoPlayers()
+    log = train(model, {"z": torch.zeros(4, 1)}, TrainSettings(steps=400, batch=2, learning_rate=0.05, ema=0.9), tmp_path)
+    assert model.x.abs().item() < 0.01 and model.y.abs().item() < 0.01
+    assert {"loss_critic", "loss_generator"} <= set(log)
+
+
+def test_each_epoch_shows_every_image_once(tmp_path: Path) -> None:
+    seen: list[int] = []
+
+    class Watch(Line):
+        def loss(self, batch: dict, player: str) -> torch.Tensor:
+            seen.extend(batch["i"].tolist())
+            return super().loss(batch, player)
+
+    data = {**line_data(12), "i": torch.arange(12)}
+    train(Watch(), data, TrainSettings(steps=6, batch=4), tmp_path)
+    assert sorted(seen[:12]) == sorted(seen[12:]) == list(range(12)) and seen[:12] != seen[12:]
+
+
+def test_validation_loss_uses_held_out_data(tmp_path: Path) -> None:
+    log = train(Line(), line_data(), TrainSettings(steps=200, batch=16, learning_rate=0.1, validate_every=100, log_every=50),
+                tmp_path, validation={"x": torch.zeros(4, 1), "y": torch.zeros(4, 1)})
+    assert log["validation_loss"].notna().sum() == 2
+    assert log["validation_loss"].iloc[-1] == pytest.approx(4, rel=0.1)  # (b − 0)² at b = −2
+
+
+def test_bad_input_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="lengths"):
+        train(Line(), {"x": torch.zeros(3, 1), "y": torch.zeros(2, 1)}, TrainSettings(steps=1), tmp_path)
+    with pytest.raises(ParameterError, match="steps"):
+        TrainSettings(steps=0)
+    with pytest.raises(ParameterError, match="sgd"):
+        TrainSettings(steps=1, optimiser="sgd")
+    with pytest.raises(DataError, match="loss became"):
+        train(Line(), {"x": torch.full((4, 1), torch.inf), "y": torch.zeros(4, 1)}, TrainSettings(steps=1), tmp_path)
+    (tmp_path / "weights.safetensors").write_bytes(b"not weights")
+    with pytest.raises(CheckpointError, match="weights.safetensors"):
+        load_weights(Line(), tmp_path / "weights.safetensors")
+
+
+def test_neighbouring_seeds_share_nothing() -> None:
+    seeds = {mixed_seed(s, k, r) for s in range(20) for k in range(-2, 50) for r in range(4)}
+    assert len(seeds) == 20 * 52 * 4 and all(0 <= s < 2**62 for s in seeds)
+
+
+def test_augmentation_moves_image_and_mask_together() -> None:
+    mask = torch.zeros(8, 32, 32, dtype=torch.uint8)
+    mask[:, 8:20, 10:24] = 2
+    image = torch.where(mask > 0, 0.8, -0.8)[:, None]
+    out = Augment(gamma=0, contrast=0, noise=0)({"image": image, "mask": mask})
+    inside = (out["image"][:, 0] > 0) == (out["mask"] > 0)
+    assert inside.float().mean() > 0.98 and not torch.equal(out["mask"], mask)
+    assert out["mask"].dtype == torch.uint8 and set(out["mask"].unique().tolist()) <= {0, 2}
