@@ -8,8 +8,11 @@ export PYDEVD_DISABLE_FILE_VALIDATION := 1
 
 .PHONY: reproduce test env notebooks lock clean
 
+# Only the cohort lies in the remote: `dvc repro --pull` would look for every stage there, and warn of each miss.
 reproduce: env  ## every figure and table, from the embedded cohort
-	dvc repro --pull
+	dvc pull data.dvc
+	dvc repro
+	@python -m cmri_lib.run --summary
 
 test: env  ## the whole suite, smoke pipeline included
 	dvc pull --quiet data.dvc
@@ -18,6 +21,7 @@ test: env  ## the whole suite, smoke pipeline included
 env: .venv/ready
 
 .venv/ready: requirements.lock pyproject.toml
+	@echo "installing the locked packages into .venv, some minutes once"
 	$(PYTHON) -m venv .venv
 	python -m pip install --quiet --quiet --disable-pip-version-check --requirement requirements.lock
 	python -m pip install --quiet --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .

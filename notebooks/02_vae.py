@@ -16,31 +16,60 @@
 # %% [markdown]
 # # 02 · Variational autoencoder
 #
-# **Question.** How far does the cheapest generative model get, and what exactly is lost: in the code, or in drawing
-# codes?
+# **Question.** How far does the cheapest generative model get? And where does it lose quality: when
+# it compresses an image into a code, or when it draws new codes?
 #
-# **What the review says.** VAEs are the smooth, cheap baseline (system **U1**); they lose fine detail (claim F5), and
-# of the families compared they have the largest Fréchet distance (F1).
+# **What the review says.** Variational autoencoders (VAEs) are the smooth, cheap baseline (system
+# **U1**). They lose fine detail (claim F5), and diffusion models beat them in fidelity (F1).
+# *Fidelity* means: how close the set of synthetic images is to the set of real ones.
 #
+# **Which profile shows what.** The profile `laptop` is a workshop's budget: a training of minutes.
+# It shows how a VAE works and where it loses quality, not which family of generators wins. `smoke`
+# only tests that everything runs; its images are poor. Read conclusions about quality from a
+# profile whose learning curves (near the end) have become flat.
+
+# %% [markdown]
 # ## Method
 #
-# A code $z \sim \mathcal N(0, I)$ is decoded to a mean image, around which pixels scatter: $p_\theta(x|z) = \mathcal
-# N(\hat x_\theta(z), \sigma^2 I)$. An encoder guesses the code, $q_\phi(z|x) = \mathcal N(\mu(x),
-# \mathrm{diag}\,e^{\ell(x)})$. Both maximise a bound on $\ln p_\theta(x)$ (Kingma & Welling 2014, eq. 10):
+# **Two networks.** A *code* $z$ is a short list of numbers. The **decoder** turns a code into an
+# image. The **encoder** turns an image into a code, or rather into a Gaussian of codes, since it
+# also says how sure it is of each number. An image that is encoded and decoded is a
+# *reconstruction*. A *sample* is a new image: a code drawn at random, then decoded.
 #
-# $$ \mathcal L = \mathbb E_q \ln p_\theta(x|z) - \mathrm{KL}\bigl(q_\phi(z|x)\,\|\,\mathcal N(0, I)\bigr). $$
+# In formulas, the decoder gives a mean image $\hat x_\theta(z)$, around which pixels scatter, and
+# codes have a standard Gaussian as prior:
 #
-# How much a sharp reconstruction is worth against codes that look like noise is decided by $\sigma$. It is often
-# fixed at 1, or hidden in a weight $\beta$, and then VAEs look worse than they are. Here it has its
-# maximum-likelihood value, the batch's mean squared error (Rybkin et al. 2021), so that for $D$ pixels the first term
-# is
+# $$ z \sim \mathcal N(0, I), \qquad p_\theta(x|z) = \mathcal N(\hat x_\theta(z), \sigma^2 I),
+# \qquad q_\phi(z|x) = \mathcal N(\mu(x), \mathrm{diag}\,e^{\ell(x)}). $$
 #
-# $$ -\tfrac D2 \bigl(\ln 2\pi\sigma_*^2 + 1\bigr), \quad \sigma_*^2 = \overline{\|x - \hat x_\theta(z)\|^2} / D . $$
+# **What training maximises.** The probability $p_\theta(x)$ of the training images cannot be
+# computed, but this lower bound on its logarithm can (Kingma & Welling 2014, eq. 10). It is called
+# the evidence lower bound, *ELBO*:
 #
-# A sample is the mean image of a random code: one network evaluation. Drawn from which density? By the model's own rule
-# from $\mathcal N(0, I)$. But the divergence, some nats, weighs little beside thousands of pixels, and with a thousand
-# images the codes match $\mathcal N(0, I)$ poorly. Ghosh et al. (2020) draw from a density fitted to the codes after
-# training; here it is the Gaussian with their mean and covariance. Both ways are shown below.
+# $$ \mathcal L = \mathbb E_q \ln p_\theta(x|z)
+# - \mathrm{KL}\bigl(q_\phi(z|x)\,\|\,\mathcal N(0, I)\bigr). $$
+#
+# The first term rewards a reconstruction that is close to the image. The second is the
+# Kullback–Leibler divergence (*KL*): how much the code says about the image, in nats. A nat is the
+# natural unit of information; 1 nat = 1.44 bits. The KL is the price of a precise code.
+#
+# **The balance of the two terms** depends on $\sigma$. It is often fixed at 1, or hidden in a
+# weight $\beta$, and then VAEs look worse than they are. Here $\sigma$ has its best value, computed
+# from each batch: $\sigma_*^2$ is the mean squared error (Rybkin et al. 2021). For images of $D$
+# pixels, the first term becomes
+#
+# $$ -\tfrac D2 \bigl(\ln 2\pi\sigma_*^2 + 1\bigr),
+# \quad \sigma_*^2 = \overline{\|x - \hat x_\theta(z)\|^2} / D . $$
+#
+# **From which density are codes drawn?** The model's own rule says $\mathcal N(0, I)$. But the KL,
+# some nats, weighs little beside thousands of pixels. With a thousand training images, real codes
+# then match $\mathcal N(0, I)$ poorly. Ghosh et al. (2020) fit a density to the codes of the
+# training images afterwards, and draw from that. Here it is a Gaussian with their mean and
+# covariance. Both ways are shown below.
+#
+# **What is measured.** Reconstructions, each against its own original. Then reconstructions and
+# samples as sets, against real images of other patients. The difference between the two sets says
+# how much is lost by drawing codes.
 
 # %% tags=["parameters"]
 profile = None  # None: as params.yaml says
@@ -52,293 +81,465 @@ import numpy as np
 import pandas as pd
 import seaborn as sns
 import torch
-from torch import nn
-from torchmetrics.functional.image import peak_signal_noise_ratio, structural_similarity_index_measure
+from torchmetrics.functional.image import peak_signal_noise_ratio as psnr
+from torchmetrics.functional.image import structural_similarity_index_measure as ssim
+
+from cmri_lib.cohort.slices import Slices
+from cmri_lib.config.study import open_study
+from cmri_lib.experiments import learning_curves, toy, training
+from cmri_lib.experiments.banks import draw_bank
+from cmri_lib.experiments.evaluator import Evaluator
+from cmri_lib.experiments.instruments import feature_spaces, load_slices
+from cmri_lib.experiments.parallel import train_all
 
 # %%
-from cmri_lib.cohort.slices import Slices
-from cmri_lib.experiments import learning_curves as curves, protocol
-from cmri_lib.experiments.parallel import train_all
-from cmri_lib.generators.base import batch_of
+from cmri_lib.generators.base import batch_of, draw
 from cmri_lib.generators.vae import VAE
-from cmri_lib.measures.fidelity.distances import fidelity
-from cmri_lib.measures.fidelity.spectrum import radial_spectrum
+from cmri_lib.measures.fidelity.distances import distances
+from cmri_lib.measures.fidelity.spectrum import radial_spectrum, spectrum
 from cmri_lib.networks.conditioning.base import Conditioning
-from cmri_lib.reporting import figures, results
-from cmri_lib.systems.unconditional import system
+from cmri_lib.reporting import figures, plots, results
+from cmri_lib.systems.register import system
+from cmri_lib.systems.system import Run
 from cmri_lib.training import TrainSettings, train
 from cmri_lib.training.checkpoint import load_weights
 from cmri_lib.training.loop import snapshot_file
 
-study, params = protocol.open_study(profile, dataset)
+# %% [markdown]
+# The next cell opens the study, loads the slices that notebook 01 has made, and names the four
+# splits. Networks learn from *train*; everything below is measured on other patients.
+
+# %%
+study = open_study(profile, dataset)
+params = study.params
 figures.use_style()
+slices = load_slices(study)
+learnt_from, unseen, test = (slices.where(split=s) for s in ("train", "validation", "test"))
+print(study.dataset, study.profile, f"· {slices.size} × {slices.size} pixels ·",
+      f"{len(learnt_from)} training slices")
 
 # %% [markdown]
 # ## A toy with a known answer
 #
-# Eight narrow Gaussians on a circle, in the plane, as in 05. A code of two numbers is as large as the data, so nothing
-# need be lost. Training begins with precise codes: from vague ones it would not start at all, since to a linear model
-# this ring is round noise, about which a code cannot say anything worth its divergence ("posterior collapse").
+# Before hearts, a problem that can be seen at a glance: points in the plane, drawn from eight
+# narrow Gaussians on a circle (the *modes*). Notebooks 02 to 05 all use it. The code has two
+# numbers, as many as a point, so nothing need be lost. Both networks are perceptrons, that is, a
+# few layers of fully connected neurons.
+#
+# One detail of the start matters: the encoder begins with precise codes. If it began with vague
+# ones, the decoder would learn to ignore them, because to a linear model this ring is round noise,
+# and a code could say nothing about it that is worth its KL. A code that is ignored is called
+# *posterior collapse*.
+#
+# The next cell trains the VAE on 2,000 points and makes three clouds: true points, their
+# reconstructions, and samples.
 
 # %%
-class Perceptron(nn.Sequential):
-    """Two numbers in; two out, or for an encoder two pairs."""
-
-    def __init__(self, pairs, width=64):
-        super().__init__(nn.Linear(2, width), nn.SiLU(), nn.Linear(width, width), nn.SiLU(),
-                         nn.Linear(width, 2 * pairs))
-        self.pairs = pairs
-        if pairs == 2:
-            nn.init.constant_(self[-1].bias[2:], -4.0)  # start with precise codes
-
-    def forward(self, x, batch):
-        out = super().forward(x)
-        return out.chunk(2, dim=1) if self.pairs == 2 else out
-
-angle = torch.arange(8) * torch.pi / 4
-centres = 3 * torch.stack([angle.cos(), angle.sin()], dim=1)
-rng = torch.Generator().manual_seed(study.seed)
-points = centres[torch.randint(8, (2000,), generator=rng)] + 0.2 * torch.randn(2000, 2, generator=rng)
-
-# %%
+generator = torch.Generator().manual_seed(study.seed)
+points = toy.eight_gaussians(2000, generator)
 torch.manual_seed(study.seed)
-plane = VAE(Perceptron(2), Perceptron(1), 2, Conditioning())
-train(plane, {"image": points}, TrainSettings(steps=1500, batch=128, learning_rate=3e-3, ema=0.99, log_every=500),
-      study.work("vae") / "toy")
+encoder, decoder = toy.PerceptronEncoder(), toy.Perceptron(width=64)
+plane = VAE(encoder, decoder, 2, Conditioning())
+settings = TrainSettings(steps=1500, batch=128, learning_rate=3e-3, ema=0.99, log_every=500)
+train(plane, {"image": points}, settings, study.work("vae") / "toy")
 plane.cpu()
-clouds = {"truth": points[:1000], "reconstructions": plane.reconstruct(points[:1000], {}),
-          "samples": plane.sample(torch.randn(1000, 2, generator=rng), {})}
-toy = pd.concat([pd.DataFrame(c.numpy(), columns=["x", "y"]).assign(what=name) for name, c in clouds.items()])
+shown = points[:1000]
+clouds = {"true points": shown, "reconstructions": plane.reconstruct(shown, {}),
+          "samples": plane.sample(torch.randn(1000, 2, generator=generator), {})}
 
+# %%
 def draw_toy(numbers):
-    grid = sns.relplot(numbers, x="x", y="y", col="what", s=8, alpha=0.5, height=2.8, linewidth=0)
-    grid.set_titles("{col_name}").set(aspect="equal")
-    return grid.figure
+    names = list(dict.fromkeys(numbers["cloud"]))
+    figure, axes = plt.subplots(1, len(names), figsize=(3 * len(names), 2.9), sharex=True,
+                                sharey=True)
+    for axis, name in zip(axes, names):
+        part = numbers[numbers["cloud"] == name]
+        axis.scatter(part["x"], part["y"], s=4, alpha=0.5, linewidth=0)
+        axis.set(title=name, aspect="equal", xlabel="x", ylabel="y" if name == names[0] else "")
+    return figure
 
-figures.publish(study, "02_toy", toy, draw_toy);
+figures.publish(study, "02/toy", toy.as_table(clouds, "cloud"), draw_toy,
+                title="A VAE with two numbers as its code, on eight Gaussians");
 
 # %% [markdown]
-# The share of points between the modes, farther than four standard deviations from every centre, and of the rarest
-# and commonest mode:
+# The table puts numbers to the picture: the median distance of a point to the nearest centre, the
+# shares of the rarest and of the commonest mode (an eighth each, ideally), the share of points that
+# lie on a mode (within three standard deviations of its centre), and how many modes were found.
 
 # %%
-def wander(cloud):
-    distance, nearest = torch.cdist(cloud, centres).min(dim=1)
-    counts, between = torch.bincount(nearest, minlength=8) / len(cloud), distance > 0.8
-    return {"between modes": between.float().mean().item(), "rarest": counts.min().item(),
-            "commonest": counts.max().item()}
-
-gaps = pd.DataFrame({name: wander(cloud) for name, cloud in clouds.items()}).T
+gaps = pd.DataFrame({name: toy.mode_statistics(cloud) for name, cloud in clouds.items()}).T
 gaps.round(3)
 
 # %% [markdown]
-# A likelihood punishes what it cannot explain, so no mode may be left out: that is its strength. But a decoder is
-# continuous and the prior has no holes, so the paths between modes are sampled too. In images, what lies between two
-# hearts is a blend of both.
+# **How to read it.** Look first at the *rarest* mode of the samples: it should be far from 0. A
+# likelihood punishes what it cannot explain, so a VAE may leave out no mode. That is its strength.
+# Then compare *on a mode* for true points and samples. A decoder is continuous, and the density of
+# codes has no holes, so the paths between modes are sampled too. That is its weakness: in images,
+# what lies between two hearts is a blend of both.
 #
-# ## The heart
+# ## Hearts
 #
-# Both networks are residual and convolutional (`params.yaml`, `vae.network`). If the training has been done before,
-# the next cell loads it.
+# Now images. Both networks are convolutional with residual blocks (`params.yaml`, `vae.network`).
+# The next cell trains **U1**, or loads it if that has been done before. It also trains the same
+# system on fewer patients, for a curve near the end. A `Run` names one training: a system, its
+# patients, its seed.
 
 # %%
-slices = protocol.load_slices(study)
-u1 = system("U1 VAE")
-train_all(study, [(u1, slices, None), *((u1, slices, n) for n in params.curves.patients)])  # the latter for a curve below
-vae = protocol.trained(study, u1, slices)
-folder = protocol.training_folder(study, u1)
-log = pd.read_csv(folder / "log.csv")
-test, training, unseen = (slices.where(split=s) for s in ("test", "train", "validation"))
-vae.latent, sum(p.numel() for p in vae.parameters())
+curves = learning_curves.LearningCurves(study, slices)
+u1 = Run(system("U1 VAE"))
+train_all(study, curves.runs_over_patients(u1.system), slices)
+vae = training.train_or_load(study, u1, slices)
+log = training.training_log(study, u1)
+weights = sum(p.numel() for p in vae.parameters())
+print(f"{vae.latent} numbers per code for {slices.size**2} pixels · {weights:,} weights ·",
+      f"{log['images'].iloc[-1]:,} images seen in {log['seconds'].iloc[-1]:.0f} s")
 
 # %% [markdown]
-# The two terms of the bound, computed anew from the weights kept on the way: $\sigma_*$, the error that is left, and
-# the divergence, what the code says about an image. Training patients against unseen ones.
+# How did the training go? The loss alone does not tell, because it is the sum of two terms. So the
+# next cell computes both terms anew, from the weights that were kept on the way:
+#
+# - $\sigma_*$, the error that is left per pixel, in grey values of $[-1, 1]$;
+# - the KL, what the code says about an image, in nats.
+#
+# Each is computed for training patients and for validation patients, whom the network has not seen.
 
 # %%
 @torch.no_grad()
 def terms(part, seed=0):
-    """σ* in grey values of [−1, 1] and KL in nats per image."""
+    """σ* in grey values and KL in nats per image, on about 200 slices."""
     torch.manual_seed(seed)
-    images = batch_of(part.take(range(0, len(part), max(1, len(part) // 200))))["image"].to(vae.device)
+    some = part.take(range(0, len(part), max(1, len(part) // 200)))
+    images = batch_of(some)["image"].to(vae.device)
     likelihood, divergence = vae.elbo_terms({"image": images})
-    sigma = torch.exp(-likelihood / images[0].numel() - 0.5) / np.sqrt(2 * np.pi)
+    per_pixel = likelihood / images[0].numel()
+    sigma = torch.exp(-per_pixel - 0.5) / np.sqrt(2 * np.pi)
     return {"sigma": sigma.item(), "KL": divergence.mean().item()}
 
-plan, rows = params.vae.training, []
+# %%
+plan, folder = u1.settings(params, study.seed), training.training_folder(study, u1)
+rows = []
 for step in (*plan.snapshot_steps(), plan.steps):
-    load_weights(vae, folder / "weights.safetensors" if step == plan.steps else snapshot_file(folder, step))
-    rows += [{"images": step * plan.batch, "patients": name, **terms(part)} for name, part in
-             (("training", training), ("unseen", unseen))]
+    last = step == plan.steps
+    load_weights(vae, folder / "weights.safetensors" if last else snapshot_file(folder, step))
+    for name, part in (("training", learnt_from), ("validation", unseen)):
+        rows.append({"images": step * plan.batch, "patients": name, **terms(part)})
 parts = pd.DataFrame(rows)
+parts.round(3)
 
 # %%
 def draw_training(numbers):
     figure, axes = plt.subplots(1, 3, figsize=(11, 3))
-    sns.lineplot(numbers, x="images", y="loss_model", alpha=0.5, ax=axes[0])
-    sns.lineplot(numbers.dropna(subset="validation_loss"), x="images", y="validation_loss", marker="o", ax=axes[0])
-    axes[0].set(ylabel="−ELBO, nats per pixel (dots: unseen)", ylim=(None, numbers["loss_model"].iloc[1:].max()))
-    for axis, column, label in ((axes[1], "sigma", "σ*, grey values"), (axes[2], "KL", "KL, nats per image")):
-        sns.lineplot(numbers.dropna(subset=column), x="images", y=column, hue="patients", marker="o", ax=axis)
-        axis.set(ylabel=label)
+    losses = {"loss_model": "training", "validation_loss": "validation"}
+    for column, name in losses.items():
+        line = numbers.dropna(subset=column)
+        axes[0].plot(line["images"], line[column], marker="o", ms=3, label=name)
+    axes[0].set(ylabel="−ELBO (nats per pixel)", xlabel="training images seen",
+                ylim=(None, numbers["loss_model"].iloc[1:].max()))
+    axes[0].legend(title="patients")
+    names = {"sigma": "Error left, σ* (grey values)", "KL": "KL (nats per image)"}
+    for axis, (column, name) in zip(axes[1:], names.items()):
+        line = numbers.dropna(subset=column)
+        sns.lineplot(line, x="images", y=column, hue="patients", marker="o", ax=axis)
+        axis.set(xlabel="training images seen", ylabel=name)
     return figure
 
+# %%
 kept = log[["step", "images", "loss_model", "validation_loss"]]
-figures.publish(study, "02_training", pd.concat([kept, parts]), draw_training);
+figure = figures.publish(study, "02/training", pd.concat([kept, parts]), draw_training,
+                         title="Training of U1: loss, error and information, by images seen")
 
 # %% [markdown]
-# **Reading.** Where $\sigma_*$ keeps falling for training patients and not for unseen ones, the code learns these
-# patients by heart.
+# **How to read it.** Left, lower is better. In the middle, look at the two curves: where $\sigma_*$
+# keeps falling for training patients but not for validation patients, the network memorises its
+# patients instead of learning what hearts look like. Right, a code that says nothing has a KL of 0.
 #
 # ## Samples
+#
+# The next cell draws a *bank*: a set of samples that is saved, so that later notebooks measure the
+# same images. There is one sample for each slice of a list of test slices. U1 is *unconditional*:
+# it is given no mask and no other condition, so it makes any heart. A second set has codes drawn
+# from $\mathcal N(0, I)$ instead of the fitted Gaussian.
+#
+# The **evaluator** holds what all systems share: the list of slices, the real images to compare
+# with, the two feature spaces, and the measures.
 
 # %%
-conditions = protocol.sampling_conditions(slices, params.samples, study.seed)
-bank = protocol.sample_bank(study, u1, vae, conditions)
-shown = np.linspace(0, len(conditions) - 1, 10).astype(int)
-standard = protocol.draw(vae, conditions, u1.id, seed=study.seed, prior="standard")
-rows = {"real": conditions.take(shown), "U1 VAE": bank.take(shown), "U1 VAE,\ncodes N(0, I)": standard.take(shown)}
-figures.publish_slices(study, "02_samples", rows, outline=False);
+measures = [*map(distances, feature_spaces(study, slices)), spectrum()]
+evaluator = Evaluator(study, slices, params.samples, measures)
+bank = draw_bank(study, u1, vae, evaluator.conditions)
+standard = evaluator.bank(u1, vae, prior="standard")
+ten = np.linspace(0, len(bank) - 1, 10).astype(int)
+rows = {"real": evaluator.conditions.take(ten), "U1 VAE": bank.take(ten),
+        "U1 VAE,\ncodes N(0, I)": standard.take(ten)}
+figures.publish_slices(study, "02/samples", rows, outline=False,
+                       title="Real test slices, and samples from two densities of codes");
 
 # %% [markdown]
+# **How to read it.** The pictures of a column have nothing to do with each other: an unconditional
+# sample has no original. Ask of each sample: is there a ring of myocardium, and a cavity in it? Are
+# edges as sharp as in the first row? Are the samples different from each other?
+#
 # ## Reconstructions
 #
-# Here every output has its own truth, so paired measures are legitimate: structural similarity and peak
-# signal-to-noise ratio, in [−1, 1]. Beside it, what the mean training image scores, which knows nothing of the
-# patient.
+# A reconstruction does have an original. So here paired measures are legitimate. *SSIM* (structural
+# similarity) compares local means, contrasts and patterns; 1 is best. *PSNR* (peak signal-to-noise
+# ratio) is the mean squared error on a logarithmic scale, in decibels (dB); higher is better.
+# Beside the reconstruction stands the mean training image, the best that can be done without any
+# code. The next cell makes both for all test slices. The one after it computes the two measures.
 
 # %%
-real = batch_of(test)["image"]
-outputs = {"reconstruction": vae.reconstruct(real.to(vae.device), {}).cpu().clamp(-1, 1),
-           "mean image": torch.from_numpy(training.images.mean(0)).expand_as(real)}
+def reconstruct(part):
+    """The slices' images, encoded and decoded."""
+    images = vae.reconstruct(batch_of(part)["image"].to(vae.device), {})
+    # Still images of these patients: their source stays "real", so that those of a real cohort are
+    # shown in the notebook and never written to a file.
+    return Slices(images.clamp(-1, 1).cpu().numpy(), part.masks, part.table)
 
-def fit(y):
-    """SSIM and PSNR in dB of each image."""
-    return {"SSIM": structural_similarity_index_measure(y, real, data_range=2.0, reduction="none").numpy(),
-            "PSNR": peak_signal_noise_ratio(y, real, data_range=2.0, reduction="none", dim=(1, 2, 3)).numpy()}
+restored, real = reconstruct(test), batch_of(test)["image"]
+mean_image = torch.from_numpy(learnt_from.images.mean(0)).expand_as(real)
+outputs = {"reconstruction": torch.from_numpy(restored.images), "mean training image": mean_image}
+print(len(restored), "reconstructions of", test.table["patient"].nunique(), "test patients")
 
-paired = pd.concat([pd.DataFrame({"output": n, "patient": test.patients, **fit(y)}) for n, y in outputs.items()])
+# %%
+tables = []
+for name, images in outputs.items():
+    similarity = ssim(images, real, data_range=2.0, reduction="none").numpy()
+    ratio = psnr(images, real, data_range=2.0, reduction="none", dim=(1, 2, 3)).numpy()
+    tables.append(pd.DataFrame({"output": name, "patient": test.patients, "SSIM": similarity,
+                                "PSNR": ratio}))
+paired = pd.concat(tables)
+paired.groupby("output")[["SSIM", "PSNR"]].mean().round(3)
 
+# %%
 def draw_paired(numbers):
-    each = numbers.groupby(["output", "patient"], sort=False, as_index=False).mean().melt(["output", "patient"])
-    grid = sns.catplot(each, x="output", y="value", col="variable", kind="box", sharey=False, height=2.8)
-    grid.set_titles("{col_name}").set_axis_labels("", "mean of a test patient")
-    return grid.figure
+    each = numbers.groupby(["output", "patient"], sort=False, as_index=False).mean()
+    figure, axes = plt.subplots(1, 2, figsize=(8, 2.2), sharey=True)
+    for axis, (column, name) in zip(axes, {"SSIM": "SSIM", "PSNR": "PSNR (dB)"}.items()):
+        sns.boxplot(each, x=column, y="output", ax=axis)
+        axis.set(xlabel=f"{name}, mean of a patient's slices", ylabel="")
+    return figure
 
-figures.publish(study, "02_paired", paired, draw_paired);
-
-# %%
-# Still images of these patients, so their source stays "real", and those of real cohorts are not written to files.
-restored = Slices(outputs["reconstruction"].numpy(), test.masks, test.table)
-few = np.linspace(0, len(test) - 1, 10).astype(int)
-rows = {"real": test.take(few), "reconstruction": restored.take(few)}
-figures.publish_slices(study, "02_reconstructions", rows, outline=False);
+figures.publish(study, "02/paired", paired, draw_paired,
+                title="How close reconstructions of test patients are to their originals");
 
 # %% [markdown]
+# The next cell shows ten originals and their reconstructions.
+
+# %%
+few = np.linspace(0, len(test) - 1, 10).astype(int)
+rows = {"real": test.take(few), "reconstruction": restored.take(few)}
+figures.publish_slices(study, "02/reconstructions", rows, outline=False,
+                       title="Test slices and their reconstructions");
+
+# %% [markdown]
+# Does the heart survive? Pixels can agree while a thin wall is gone. The frozen segmenter of
+# notebook
+# 01 labels the reconstructions, and the labels are compared with the true masks of these patients.
+# *Ceiling* is what the segmenter scores on the originals, *floor* the score of another patient's
+# mask.
+
+# %%
+survived = pd.DataFrame(evaluator.adherence(restored)).set_index("metric")
+survived.filter(like="dice", axis=0)[["value", "low", "high", "n", "floor", "ceiling"]].round(3)
+
+# %% [markdown]
+# **How to read it.** In the figure, the boxes of the reconstruction should lie clearly to the right
+# of those of the mean image; otherwise the code says nothing about a new patient. In the table, a
+# value near the ceiling means that a structure survives the code, a value near the floor that it is
+# replaced by that of some average patient.
+#
 # ### A walk between two hearts
 #
-# Straight through the code from one test patient to another. A good code has hearts everywhere on the way, a poor one
-# has double exposures.
+# What lies between two codes? The next cell encodes two test slices, walks from one code to the
+# other along a straight line, and decodes nine points on the way.
 
 # %%
 def walk(first, second, steps=9):
     """The two slices' codes, and the decoded points between."""
     ends = vae.encoder(real[[first, second]].to(vae.device), {})[0].detach()
-    way = torch.lerp(ends[:1], ends[1:], torch.linspace(0, 1, steps, device=vae.device)[:, None])
-    images = vae.decoder(way, {}).detach().clamp(-1, 1).cpu().numpy()
+    position = torch.linspace(0, 1, steps, device=vae.device)[:, None]
+    images = vae.decoder(torch.lerp(ends[:1], ends[1:], position), {})
+    images = images.detach().clamp(-1, 1).cpu().numpy()
     return Slices(images, test.masks[[first] * steps], test.table.iloc[[first] * steps])
 
-pairs = [(few[0], few[5]), (few[2], few[8]), (few[4], few[9])]
-figures.publish_slices(study, "02_walk", {f"pair {i + 1}": walk(*pair) for i, pair in enumerate(pairs)}, outline=False);
+pairs = {"pair 1": (few[0], few[5]), "pair 2": (few[2], few[8]), "pair 3": (few[4], few[9])}
+walks = {name: walk(*pair) for name, pair in pairs.items()}
+figures.publish_slices(study, "02/walk", walks, outline=False,
+                       title="From one test slice (left) to another (right), through the code");
 
 # %% [markdown]
+# **How to read it.** A good code has hearts everywhere on the way: the ring moves, widens or turns.
+# A poor one has double exposures in the middle, two hearts on top of each other.
+#
 # ## What is lost where?
 #
-# Reconstructions show what the code can hold; samples show, in addition, whether random codes are codes of hearts. The
-# gap between the two is the price of the code's density, the gap between reconstructions and real images the price of
-# the code. All are compared with real images of *other* patients.
+# Reconstructions show what the code can hold. Samples show, in addition, whether random codes are
+# codes of hearts. So there are two gaps:
+#
+# - real images → reconstructions: the price of the code;
+# - reconstructions → samples: the price of the density of codes.
+#
+# Both sets are compared with real images of *other* patients, from validation and hold-out.
+# There are as many reconstructions as samples, because some distances depend on their number.
+#
+# Two distances are used. The **Fréchet distance** fits a Gaussian to the features of each set and
+# measures how far apart the two Gaussians are. **KID** (kernel distance) compares the sets without
+# assuming Gaussians. 0 means equal, and lower is better. The *features* come from notebook 01: the
+# study's own network, and Gabor filters, which need no training.
 
 # %%
-others, spaces = slices.where(split=["validation", "holdout"]), protocol.feature_spaces(study, slices)
-options = {"reference_real": test, "seed": study.seed, "resamples": params.fidelity.resamples}
-compared = {"reconstructions": restored, "samples": bank, "samples, N(0, I)": standard}
-gap = pd.DataFrame([{"system": name, **row} for name, made in compared.items() for space in spaces
-                    for row in fidelity(others, made, space, repeats=params.fidelity.repeats, **options)])
-figures.publish(study, "02_gap", gap, figures.score_plot);
+compared = {"reconstructions": reconstruct(evaluator.conditions), "samples": bank,
+            "samples, codes N(0, I)": standard}
+gap = pd.DataFrame([row for name, images in compared.items()
+                    for row in evaluator.rows(name, images)])
+far = gap[gap["metric"].str.startswith(("kid", "frechet"))]
+figures.publish(study, "02/gap", far, plots.score_plot,
+                title="Distance to real images of other patients")
+far.pivot(index="system", columns="metric", values="value").loc[list(compared)].round(3)
 
 # %% [markdown]
+# **How to read it.** The dashed line is what real patients score against other real patients: no
+# generator should be expected to come below it. From that line to the reconstructions is the first
+# gap, from the reconstructions to the samples the second. The larger gap is where a better model
+# should begin. The third row shows what the fitted Gaussian is worth.
+#
 # ### Blur
 #
-# Power against spatial frequency, averaged over directions and images. Less power than real images at high
-# frequencies is blur; more would be artefacts. A preview of claim F5, which is tested where all families are measured
-# by the same protocol (06).
+# Fine detail means high spatial frequencies. The next cell takes the power of every image at every
+# frequency, averaged over directions and over images. Less power than real images at the right end
+# is blur; more would be artefacts. This is a preview of claim F5, which notebook 06 tests for all
+# families in the same way.
 
 # %%
-kinds = {"real": others, "reconstructions": restored, "samples": bank}
-power = pd.concat([pd.DataFrame({"images": name, "frequency": np.arange(1, slices.size // 2 + 1) / slices.size,
-                                 "log10 power": radial_spectrum(part.images).mean(0)}) for name, part in kinds.items()])
+kinds = {"real": evaluator.others, **compared}
+frequency = np.arange(1, slices.size // 2 + 1) / slices.size
+power = pd.concat([
+    pd.DataFrame({"images": name, "frequency": frequency,
+                  "log10 power": radial_spectrum(part.images).mean(0)})
+    for name, part in kinds.items()])
 
 def draw_power(numbers):
-    figure, axis = plt.subplots(figsize=(5.5, 3))
+    figure, axis = plt.subplots(figsize=(6, 3))
     sns.lineplot(numbers, x="frequency", y="log10 power", hue="images", ax=axis)
-    axis.set(xlabel="cycles per pixel (Nyquist: 0.5)")
+    axis.set(xlabel="spatial frequency (cycles per pixel; the finest is 0.5)",
+             ylabel="power (log10)")
     return figure
 
-figures.publish(study, "02_detail", power, draw_power);
+# %%
+figures.publish(study, "02/detail", power, draw_power, title="How much fine detail images have")
+blur = gap[gap["metric"] == "band_excess"].set_index("system")
+blur[["value", "low", "high", "floor"]].round(3)
 
 # %% [markdown]
+# **How to read it.** The table gives the mean difference in log10 power from real images over the
+# upper half of the frequencies. −1 means a tenth of the power of real images; *floor* is the
+# difference between groups of real patients.
+#
 # ## More training, fewer patients
+#
+# Two learning curves. In the first, x is the number of images seen during training. In the second,
+# it is the number of training patients, each point trained anew. For each point, samples are drawn
+# and two numbers computed: the KID, and the *share nearest to training*. For the latter, each
+# sample is asked whose slice lies nearest to it, a training patient's or a hold-out patient's, at
+# equal numbers of patients. 0.5 means no preference; 1 means that samples repeat training patients.
 
 # %%
-rows = curves.over_compute(study, params, u1, slices) + curves.over_patients(study, params, u1, slices)
-table = curves.write(study, "02_vae", rows)
-figures.publish(study, "02_curves", table, curves.draw);
+rows = curves.over_compute(u1) + curves.over_patients(u1.system)
+table = learning_curves.write(study, "02_vae", rows)
+figures.publish(study, "02/curves", table, plots.learning_curves,
+                title="U1: quality and near copies, by images seen and by training patients")
+table.pivot_table(index=["curve", "x"], columns="metric", values="value").round(3)
 
 # %% [markdown]
-# **Reading.** Left, whether more training still helps. Right, whether more patients do: a low distance together with
-# a share near 1 would be patients learnt by heart; blur hides details of a patient from this audit as well as from
-# the eye.
+# **How to read it.** Does the KID still fall at the largest number of images? Then more training
+# would still help, and this budget is no verdict on VAEs. A low KID together with a share near 1
+# means that the samples are the training patients. Blur hides details of a patient from this audit
+# as well as from the eye, so a share near 0.5 does not prove that nothing was memorised.
 #
 # ## What it costs
+#
+# A sample takes a single evaluation of the decoder. That is why the review calls VAEs cheap.
 
 # %%
-costs = results.write_scores(study, "02_vae", protocol.cost_rows(study, u1, vae, conditions), seeds=1)
+rows = training.cost_rows(study, u1, vae, evaluator.conditions)
+costs = results.write_scores(study, "02_vae", rows, seeds=1)
 costs.pivot(index="metric", columns="system", values="value").round(4)
 
 # %% [markdown]
 # ## Check
+#
+# The next cell stops the notebook if the toy lost a mode, if the networks learnt nothing that holds
+# for patients they have not seen, or if a sample depends on the others in its batch.
 
 # %%
 assert gaps.loc["samples", "rarest"] > 0.02, "the toy has lost a mode"
-between = gaps["between modes"]
-assert between["samples"] > between["truth"], "no path between modes: look at the toy"
+on_mode = gaps["on a mode"]
+assert on_mode["samples"] < on_mode["true points"], "no path between modes: look at the toy"
 held = kept["validation_loss"].dropna()
 assert held.min() < held.iloc[0], "nothing was learnt that holds for unseen patients"
 mean_psnr = paired.groupby("output")["PSNR"].mean()
-assert mean_psnr["reconstruction"] > mean_psnr["mean image"] + 0.5, "the code says nothing about an unseen patient"
-again = protocol.draw(vae, conditions.take(range(4)), "check", seed=study.seed, batch=3).images
-assert np.allclose(again, bank.images[:4], atol=1e-4), "a sample depends on its neighbours in the batch"
+gain = mean_psnr["reconstruction"] - mean_psnr["mean training image"]
+assert gain > 0.5, "the code says nothing about an unseen patient"
+again = draw(vae, evaluator.conditions.take(range(4)), "check", seed=study.seed, batch=3).images
+assert np.allclose(again, bank.images[:4], atol=1e-4), "a sample depends on others in its batch"
 
 # %% [markdown]
 # ## Exercise
 #
-# Which numbers of the code are used at all? Compute the divergence of each from the prior, averaged over test images:
-# one that the decoder ignores costs nothing and has divergence 0 ("posterior collapse").
+# Which numbers of the code are used at all? Compute the KL of each from the prior, averaged over
+# test images. A number that the decoder ignores costs nothing and has a KL of 0 (posterior
+# collapse).
+# *Hint:* the KL of a Gaussian $\mathcal N(\mu, e^\ell)$ from $\mathcal N(0, 1)$ is
+# $\tfrac12 (\mu^2 + e^\ell - 1 - \ell)$.
 
 # %% tags=["solution"]
 with torch.no_grad():
     mean, log_variance = vae.encoder(real.to(vae.device), {})
-each = 0.5 * (mean**2 + log_variance.exp() - 1 - log_variance).mean(0).sort(descending=True).values
-print("nats, most to least informative:", each[[0, len(each) // 4, len(each) // 2, -1]].cpu().numpy().round(2),
-      "· used (> 0.1 nats):", int((each > 0.1).sum()), "of", len(each))
-# Their sum is the KL of the training figure: what the code tells of an image. A code longer than needed shows zeros.
+each = 0.5 * (mean**2 + log_variance.exp() - 1 - log_variance).mean(0)
+each = each.sort(descending=True).values.cpu().numpy()
+print("KL in nats, from the most to the least informative number:")
+print(each.round(2))
+print(f"used (more than 0.1 nats): {(each > 0.1).sum()} of {len(each)}; sum {each.sum():.0f} nats")
+# The sum is the KL of the training figure. A code that is longer than needed shows zeros.
 
 # %% [markdown]
+# ## Summary
+#
+# The next cell prints the numbers of this run.
+
+# %%
+kid = gap[gap["metric"] == "kid_study"].set_index("system")
+print(f"1. Toy, points on a mode: true {on_mode['true points']:.0%}, "
+      f"samples {on_mode['samples']:.0%}; rarest mode {gaps.loc['samples', 'rarest']:.0%}")
+print(f"2. PSNR of test patients: reconstruction {mean_psnr['reconstruction']:.1f} dB, "
+      f"mean image {mean_psnr['mean training image']:.1f} dB")
+print("3. KID to other real patients: real images:", f"{kid['floor'].iloc[0]:.2f};",
+      "; ".join(f"{name}: {value:.2f}" for name, value in kid["value"].items()))
+print("4. log10 power at high frequencies, minus that of real images:",
+      "; ".join(f"{name}: {value:+.2f}" for name, value in blur["value"].items()))
+end = table[(table["curve"] == "images") & (table["metric"] == "kid_study")].sort_values("x")
+print("5. KID by images seen:",
+      "; ".join(f"{x:,} images: {value:.2f}" for x, value in zip(end["x"], end["value"])))
+
+# %% [markdown]
+# 1. **A VAE finds every mode and fills the gaps between them.** Line 1: the rarest mode is there,
+#    but fewer samples than true points lie on a mode.
+# 2. **The code holds what is particular to a new patient** if the first number of line 2 is clearly
+#    larger than the second.
+# 3. **Line 3 locates the loss.** Compare the step from *real images* to *reconstructions* with the
+#    step from
+#    *reconstructions* to *samples*. The larger one is the weak point: the code, or its density.
+# 4. **Negative values in line 4 are blur** (F5). If reconstructions are as blurred as samples, blur
+#    comes from the decoder, not from drawing codes.
+# 5. **Line 5 says whether the training is long enough.** If the last value is much lower than the
+#    one before it, the VAE has not converged, and its rank among the families means nothing yet.
+#
 # ## Limits
 #
 # - One seed of training: intervals speak of patients, not of trainings.
-# - σ is one number for all pixels. Errors of neighbouring pixels go together, which the bound does not know: it takes
-#   one blurred edge for many independent mistakes and pays for codes that avoid it. With few patients the codes of
-#   training images then lie far apart, and samples, drawn between them, are worse than reconstructions.
-# - A VAE of stacked codes, or with a better density of codes than one Gaussian, would do better; the latter is what
-#   latent diffusion is (U7, U8).
+# - σ is one number for all pixels. Errors of neighbouring pixels go together, which the bound does
+#   not know: it takes one blurred edge for many independent mistakes and pays for codes that avoid
+#   it. With few patients the codes of training images then lie far apart, and samples, drawn
+#   between them, are worse than reconstructions.
+# - A VAE of stacked codes, or with a better density of codes than one Gaussian, would do better;
+#   the latter is what latent diffusion is (U7, U8, notebook 04).

@@ -116,7 +116,7 @@ def scores_at(prediction, x, n):
     """Learnt and true score at points x (N, 2) of level n."""
     level = torch.full((len(x),), n)
     alpha, sigma = toys[prediction].levels(level, x)
-    return (alpha * toys[prediction].clean(x, level, {}) - x) / sigma**2, true_score(x, alpha, sigma)
+    return (alpha * toys[prediction].predict_x0(x, level, {}) - x) / sigma**2, true_score(x, alpha, sigma)
 
 error = []
 for n in range(50, 1000, 50):
@@ -192,7 +192,7 @@ figures.publish(study, "04_toy", toy, draw_toy);
 slices = protocol.load_slices(study)
 systems = {name: system(name) for name in ("U6 DDPM", "U7 LDM-KL", "U7 LDM-VQ", "U8 DiT", "U9 MaskGIT")}
 train_all(study, [*((s, slices, None) for s in systems.values()), *((systems["U6 DDPM"], slices, n) for n in params.curves.patients)])
-generators = {"U6 DDPM": protocol.trained(study, systems["U6 DDPM"], slices)}
+generators = {"U6 DDPM": protocol.train_or_load(study, systems["U6 DDPM"], slices)}
 ddpm = generators["U6 DDPM"]
 conditions = protocol.sampling_conditions(slices, params.samples, study.seed)
 banks = {"U6 DDPM": protocol.sample_bank(study, systems["U6 DDPM"], ddpm, conditions)}
@@ -261,7 +261,7 @@ figures.publish_slices(study, "04_samplers", shown);
 
 # %%
 for name in ("U7 LDM-KL", "U7 LDM-VQ", "U8 DiT"):
-    generators[name] = protocol.trained(study, systems[name], slices)
+    generators[name] = protocol.train_or_load(study, systems[name], slices)
     banks[name] = protocol.sample_bank(study, systems[name], generators[name], conditions)
 stages = {"KL": generators["U7 LDM-KL"].first_stage, "VQ": generators["U7 LDM-VQ"].first_stage}
 unseen = slices.where(split="test")
@@ -303,7 +303,7 @@ figures.publish_images(study, "04_latents", tiles);
 # hidden.
 
 # %%
-generators["U9 MaskGIT"] = protocol.trained(study, systems["U9 MaskGIT"], slices)
+generators["U9 MaskGIT"] = protocol.train_or_load(study, systems["U9 MaskGIT"], slices)
 banks["U9 MaskGIT"] = protocol.sample_bank(study, systems["U9 MaskGIT"], generators["U9 MaskGIT"], conditions)
 maskgit, size = generators["U9 MaskGIT"], slices.size
 known = torch.ones(len(images), size, size, dtype=torch.bool, device=images.device)

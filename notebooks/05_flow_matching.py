@@ -16,27 +16,62 @@
 # %% [markdown]
 # # 05 · Flow matching
 #
-# **Question.** Can a network carry noise to hearts along straight lines, and how few steps does it take?
+# **Question.** Flow matching trains a network to move noise to images along lines that are as
+# straight as possible. Does it learn cardiac MR images, and how few steps does sampling take?
 #
-# **What the review says.** Flow matching reaches diffusion's fidelity in far fewer steps (claim F2), overfits small data sets
-# (F3), and with a mask as condition follows anatomy (M1). Systems: **U10** flow matching with optimal transport coupling and,
-# for comparison, without; and the same with the label map concatenated to its input.
+# **What the review says.** Flow matching reaches the fidelity of diffusion in far fewer steps
+# (claim F2). It overfits small data sets (F3). With a mask as condition its images follow the
+# anatomy of the mask (M1). The review's system is **U10**, flow matching with optimal transport.
+# Three versions are trained here:
+#
+# | system | coupling of noise and images | condition |
+# |---|---|---|
+# | U10 OT-FM | minibatch optimal transport | none (unconditional) |
+# | U10 FM | independent | none (unconditional) |
+# | U10 OT-FM + mask | independent | label map of LV, myocardium and RV |
+#
+# In the third system the label map is concatenated to the input of the network, one plane for each
+# label. This *conditioning method* is called concatenation; notebook 07 compares it with others.
+# The id keeps the name of the family, but its coupling is independent (see Limits).
+#
+# **Which profile shows what.** The `smoke` profile only shows that the code runs; its images are
+# poor. The `laptop` profile is the budget of a workshop: minutes of training on two cores. It shows
+# how flow matching works and what the number of steps does, not which family wins. For such a
+# comparison use the `gpu` profile.
 #
 # ## Method
 #
-# Take noise $x_0 \sim \mathcal N(0, I)$ and an image $x_1$, and join them by a straight line $x_t = (1-t)\,x_0 + t\,x_1$. A network
-# learns the velocity along it (Lipman et al. 2023, eq. 23 with $\sigma_{\min} = 0$):
+# Draw noise $x_0 \sim \mathcal N(0, I)$ and take an image $x_1$. Join the two by a straight line,
+# $x_t = (1-t)\,x_0 + t\,x_1$, where $t$ runs from 0 (noise) to 1 (image). The **velocity** along
+# this line is $x_1 - x_0$. A network $v_\theta$ learns to predict it (Lipman et al. 2023, eq. 23
+# with $\sigma_{\min} = 0$):
 #
 # $$ \mathcal L = \mathbb E_{t, x_0, x_1} \bigl\| v_\theta(x_t, t) - (x_1 - x_0) \bigr\|^2 . $$
 #
-# Its minimiser is the mean velocity of all lines through $x_t$; following it, $\dot x = v_\theta(x, t)$ from $t=0$ to $1$, turns noise
-# into images with the right distribution, though not along straight lines: where lines cross, the mean bends. **Minibatch
-# optimal transport** (Tong et al. 2024) pairs noise and images within a batch so that $\sum \|x_1 - x_0\|^2$ is least. Fewer
-# lines cross, paths straighten, and fewer steps suffice.
+# Many lines pass through the same point $x_t$. The best prediction is the mean of their
+# velocities. To draw a sample, start at noise and follow the predicted velocity,
+# $\dot x = v_\theta(x, t)$, from $t = 0$ to $t = 1$. This ordinary differential equation (ODE)
+# turns noise into images with the right distribution. Its paths are not straight: where lines
+# cross, the mean velocity changes along the way.
+#
+# **Minibatch optimal transport** (Tong et al. 2024) changes which noise is paired with which image.
+# Within each batch it chooses the pairs for which $\sum \|x_1 - x_0\|^2$ is smallest. Fewer lines
+# cross, the paths become straighter, and an ODE solver needs fewer steps. The alternative, random
+# pairs, is called *independent coupling*.
+#
+# The settings are in `params.yaml`, section `flow`. There `times: logit-normal` draws training
+# times $t$ mostly from the middle of the interval (Esser et al. 2024, eq. 19).
+#
+# **What is measured.** A toy with a known answer shows how far samples are from the truth, for each
+# number of steps. On cardiac images this notebook measures the distance to real images, the memory
+# of training patients, the agreement with the mask, and the cost.
 
 # %% tags=["parameters"]
 profile = None  # None: as params.yaml says
 dataset = None
+
+# %% [markdown]
+# First the imports: general libraries, then the library of this study.
 
 # %%
 import matplotlib.pyplot as plt
@@ -44,212 +79,434 @@ import numpy as np
 import pandas as pd
 import seaborn as sns
 import torch
-from torch import nn
 
-from cmri_lib.experiments import learning_curves as curves, protocol
+# %%
+from cmri_lib.config.study import open_study
+from cmri_lib.experiments import banks, instruments, learning_curves, toy
 from cmri_lib.experiments.parallel import train_all
+from cmri_lib.experiments.training import cost_rows, train_or_load, training_log
+from cmri_lib.generators.base import draw
 from cmri_lib.generators.flow import EVALUATIONS, FlowMatching, FlowSettings
 from cmri_lib.networks.conditioning.base import Conditioning
-from cmri_lib.reporting import figures, results
-from cmri_lib.systems.unconditional import system
+from cmri_lib.reporting import figures, metrics, plots, results
+from cmri_lib.systems.system import Run
+from cmri_lib.systems.unconditional import UNCONDITIONAL
 from cmri_lib.training import TrainSettings, train
 
-study, params = protocol.open_study(profile, dataset)
+# %% [markdown]
+# The next cell opens the study and loads the preprocessed slices of notebook 01. The table counts
+# patients and slices of each split. All networks below learn from the split `train` only.
+
+# %%
+study = open_study(profile, dataset)
+params = study.params
 figures.use_style()
+slices = instruments.load_slices(study)
+print(f"cohort {study.dataset}, profile {study.profile}, images of {slices.size}² pixels")
+splits = slices.table.groupby("split")["patient"].agg(patients="nunique", slices="size")
+splits
 
 # %% [markdown]
 # ## A toy with a known answer
 #
-# Eight narrow Gaussians on a circle, in the plane, and a small perceptron. The truth is known: every sample should end near one of
-# the eight centres, an eighth of the samples at each.
+# The toy is a distribution in the plane: eight narrow Gaussians on a circle. Each is a **mode**, a
+# place where many points lie. The network is a small perceptron. The truth is known: every sample
+# should end near one of the eight centres, and an eighth of the samples at each.
+#
+# The next cell trains the toy twice, once with each coupling. A training that has been done before
+# is loaded.
 
 # %%
-class Perceptron(nn.Module):
-    """(x, t) → velocity in the plane."""
-
-    def __init__(self, width=128):
-        super().__init__()
-        self.layers = nn.Sequential(nn.Linear(3, width), nn.SiLU(), nn.Linear(width, width), nn.SiLU(), nn.Linear(width, 2))
-
-    def forward(self, x, t, batch):
-        return self.layers(torch.cat([x, t[:, None]], dim=1))
-
-angle = torch.arange(8) * torch.pi / 4
-centres = 3 * torch.stack([angle.cos(), angle.sin()], dim=1)
 rng = torch.Generator().manual_seed(study.seed)
-points = centres[torch.randint(8, (2000,), generator=rng)] + 0.2 * torch.randn(2000, 2, generator=rng)
+points = toy.eight_gaussians(2000, rng)
+noise = torch.randn(1000, 2, generator=rng)
+toy_training = TrainSettings(steps=1500, batch=256, learning_rate=1e-2, ema=0.99, log_every=500)
 
-# %%
-toys, noise = {}, torch.randn(1000, 2, generator=rng)
+toys = {}
 for coupling in ("independent", "ot"):
     torch.manual_seed(study.seed)
-    toys[coupling] = FlowMatching(Perceptron(), Conditioning(), FlowSettings(coupling=coupling))
-    train(toys[coupling], {"image": points}, TrainSettings(steps=1500, batch=256, learning_rate=1e-2, ema=0.99, log_every=500),
-          study.work("flow") / f"toy-{coupling}")
+    objective = FlowSettings(coupling=coupling)
+    toys[coupling] = FlowMatching(toy.Perceptron(timed=True), Conditioning(), objective)
+    train(toys[coupling], {"image": points}, toy_training, study.work("flow") / f"toy-{coupling}")
+print(f"{toy_training.steps} training steps for each coupling: {', '.join(toys)}")
 
-def wander(flow, steps):
-    """Distance of samples to the nearest true centre, and the share of the least and most visited centre."""
-    end = flow.cpu().integrate(noise, {}, "euler", steps)
-    distance, nearest = torch.cdist(end, centres).min(dim=1)
-    counts = torch.bincount(nearest, minlength=8) / len(end)
-    return {"off by": distance.median().item(), "rarest": counts.min().item(), "commonest": counts.max().item()}
+# %% [markdown]
+# Both networks now turn the same noise into points. The solver is **Euler's method**: it divides
+# the time into equal steps and follows the velocity at the start of each. The table shows the
+# median distance of a sample to the nearest centre. The line above the table says what it is for
+# real points.
 
-toy = pd.DataFrame([{"coupling": c, "steps": s, **wander(f, s)} for c, f in toys.items() for s in (1, 2, 4, 8, 16, 32)])
-toy.pivot(index="steps", columns="coupling", values="off by").round(3)
+# %%
+euler_steps = [1, 2, 4, 8, 16, 32]
+rows = []
+for coupling, flow in toys.items():
+    for count in euler_steps:
+        end = flow.integrate(noise.to(flow.device), {}, "euler", count)
+        rows.append({"coupling": coupling, "steps": count, **toy.mode_statistics(end)})
+
+toy_table = pd.DataFrame(rows)
+print(f"real points: median distance {toy.TRUE_DISTANCE:.3f}")
+toy_table.pivot(index="steps", columns="coupling", values="distance").round(3)
+
+# %% [markdown]
+# The figure adds a second number, the share of samples at the mode that is visited least. Dashed
+# lines are what real points score.
 
 # %%
 def draw_toy(numbers):
-    figure, (left, right) = plt.subplots(1, 2, figsize=(8.5, 3))
-    for column, axis, label in (("off by", left, "median distance to a centre"), ("rarest", right, "share of the rarest mode")):
+    figure, axes = plt.subplots(1, 2, figsize=(9, 3.2))
+    labels = {"distance": "median distance to the nearest centre",
+              "rarest": "share of samples at the rarest mode"}
+    truth = {"distance": toy.TRUE_DISTANCE, "rarest": 1 / toy.MODES}
+    for axis, column in zip(axes, labels):
         sns.lineplot(numbers, x="steps", y=column, hue="coupling", marker="o", ax=axis)
-        axis.set(xscale="log", ylabel=label, xlabel="Euler steps")
-        axis.set_xticks([1, 2, 4, 8, 16, 32], [1, 2, 4, 8, 16, 32])
-        axis.minorticks_off()
-    left.axhline(0.2 * np.sqrt(2 * np.log(2)), ls="--", color="gray")  # median of a Rayleigh distribution with σ = 0.2
-    right.axhline(1 / 8, ls="--", color="gray")
+        axis.axhline(truth[column], ls="--", color=figures.REAL_COLOUR, lw=1)
+        axis.set_xscale("log", base=2)
+        axis.set_xticks(euler_steps, euler_steps)
+        axis.set(xlabel="Euler steps", ylabel=labels[column], ylim=(0, None))
     return figure
 
-figures.publish(study, "05_toy", toy, draw_toy);
+figures.publish(study, "05/toy", toy_table, draw_toy,
+                title="Toy: samples after few Euler steps (dashed: real points)");
 
 # %% [markdown]
-# The dashed lines are the truth. With optimal transport few steps suffice; without it, one Euler step sends everything to the
-# mean of all images, the centre of the circle.
+# **How to read it.** With independent coupling the noise says nothing about the point it is paired
+# with. The best first velocity is the mean of all points minus the noise. So one Euler step moves
+# every sample to the centre of the circle, as far from the modes as its radius. With optimal
+# transport the noise is paired with a point nearby, and a sample starts towards a mode that is
+# near.
 #
-# ## The heart
-#
-# The network is a U-Net of about one million weights (`params.yaml`, `flow.network`), the same for all three systems. All see the
-# same number of images. If these trainings have been done before, the next cell loads them.
+# The next cell measures how straight the paths are. It divides the length of each path by the
+# distance between its two ends. A straight path has the ratio 1.
 
 # %%
-slices = protocol.load_slices(study)
-systems = {name: system(name) for name in ("U10 OT-FM", "U10 FM", "U10 OT-FM + mask")}
-train_all(study, [*((s, slices, None) for s in systems.values()), *((systems["U10 OT-FM"], slices, n) for n in params.curves.patients)])
-flows = {name: protocol.trained(study, s, slices) for name, s in systems.items()}
-logs = {name: pd.read_csv(protocol.training_folder(study, s) / "log.csv") for name, s in systems.items()}
-losses = pd.concat([log.assign(system=name) for name, log in logs.items()])
+@torch.no_grad()
+def path_ratio(flow, x, steps):
+    """Mean length of the paths from noise `x`, divided by the distance of their ends."""
+    start, length = x, 0.0
+    for k in range(steps):
+        time = torch.full((len(x),), k / steps, device=x.device)
+        move = flow.network(x, time, {}) / steps
+        x, length = x + move, length + move.flatten(1).norm(dim=1)
+    return (length / (x - start).flatten(1).norm(dim=1)).mean().item()
 
-def draw_losses(numbers):
-    figure, axis = plt.subplots(figsize=(6, 3))
-    sns.lineplot(numbers, x="images", y="loss_model", hue="system", alpha=0.4, ax=axis)
-    sns.lineplot(numbers.dropna(subset="validation_loss"), x="images", y="validation_loss", hue="system", marker="o", legend=False, ax=axis)
-    axis.set(ylabel="velocity error (dots: unseen patients)", xlabel="images seen", ylim=(0, numbers["loss_model"].quantile(0.95)))
-    return figure
-
-figures.publish(study, "05_training", losses[["system", "step", "images", "loss_model", "validation_loss"]], draw_losses);
+for coupling, flow in toys.items():
+    ratio = path_ratio(flow, noise.to(flow.device), max(euler_steps))
+    print(f"{coupling}: path length / distance of the ends = {ratio:.3f}")
 
 # %% [markdown]
-# The loss does not go to zero, and should not: it contains the variance of all lines through a point. What tells of overfitting is
-# the validation error rising while the training error falls.
+# ## Training on cardiac MR images
+#
+# The network is a U-Net (`flow.network` in `params.yaml`). All three systems have the same network
+# and see the same number of images. U10 OT-FM is also trained on fewer patients, for a learning
+# curve below. A training that has been done before is loaded.
+
+# %%
+names = ("U10 OT-FM", "U10 FM", "U10 OT-FM + mask")
+runs = {name: Run(UNCONDITIONAL[name]) for name in names}
+curves = learning_curves.LearningCurves(study, slices)
+runs_over_patients = curves.runs_over_patients(UNCONDITIONAL["U10 OT-FM"])
+
+train_all(study, [*runs.values(), *runs_over_patients], slices)
+flows = {name: train_or_load(study, run, slices) for name, run in runs.items()}
+masked = flows["U10 OT-FM + mask"]
+pd.DataFrame({
+    "parameters": {n: f"{sum(p.numel() for p in f.parameters()):,}" for n, f in flows.items()},
+    "coupling": {name: flow.settings.coupling for name, flow in flows.items()},
+})
+
+# %% [markdown]
+# The *validation error* is the same loss for patients that the network does not learn from. The
+# table shows both errors: at the first and at the last time they were logged, and the smallest
+# validation error in between.
+
+# %%
+logs = [training_log(study, run).assign(system=name) for name, run in runs.items()]
+losses = pd.concat(logs)[["system", "step", "images", "loss_model", "validation_loss"]]
+by_system = losses.groupby("system", sort=False)
+errors = pd.concat({
+    "training": by_system["loss_model"].agg(["first", "last"]),
+    "validation": by_system["validation_loss"].agg(["first", "last", "min"]),
+}, axis=1)
+errors.round(4)
+
+# %%
+def draw_losses(numbers):
+    figure, axis = plt.subplots(figsize=(9, 3.2))
+    sns.lineplot(numbers, x="images", y="loss_model", hue="system", alpha=0.4, ax=axis)
+    validated = numbers.dropna(subset="validation_loss")
+    sns.lineplot(validated, x="images", y="validation_loss", hue="system", marker="o",
+                 legend=False, ax=axis)
+    top = max(numbers["loss_model"].quantile(0.95), validated["validation_loss"].quantile(0.9))
+    axis.set(xlabel="training images seen", ylim=(0, 1.05 * top),
+             ylabel="mean squared error of the velocity")
+    axis.legend(title="lines: training; dots: validation", loc="upper left",
+                bbox_to_anchor=(1, 1))
+    return figure
+
+figures.publish(study, "05/training", losses, draw_losses,
+                title="Error of the predicted velocity during training");
+
+# %% [markdown]
+# **How to read it.** The error does not go to zero, and should not: it contains the variance of all
+# lines through a point, which no network can predict. Compare systems with the same coupling only,
+# because optimal transport makes this variance smaller. **Overfitting** shows where the validation
+# error rises while the training error falls. In the table the last validation error is then larger
+# than the smallest.
+#
+# Does optimal transport make the paths of images straighter as well? The next cell repeats the
+# measurement of the toy.
+
+# %%
+image_noise = torch.randn(16, 1, slices.size, slices.size, generator=rng)
+for name in ("U10 OT-FM", "U10 FM"):
+    ratio = path_ratio(flows[name], image_noise.to(flows[name].device), max(euler_steps))
+    print(f"{name}: path length / distance of the ends = {ratio:.3f}")
+
+# %% [markdown]
+# **How to read it.** Optimal transport works within a batch. A batch of few images offers few
+# pairs to choose from, so the two ratios can be close to each other.
 #
 # ## Samples
 #
-# One synthetic slice for every condition: masks of *test* patients, whom no network has seen. These banks are drawn once
-# and judged by the notebooks that follow.
+# Each system draws `samples` images (see `params.yaml`). They are saved as a **bank**, a fixed set
+# of samples, which later notebooks read and measure. The conditions are masks of *test* patients.
+# No network has learnt from these patients.
 
 # %%
-conditions = protocol.sampling_conditions(slices, params.samples, study.seed)
-banks = {name: protocol.sample_bank(study, systems[name], flows[name], conditions) for name in flows}
+conditions = banks.sampling_conditions(slices, params.samples, study.seed)
+samples = {name: banks.draw_bank(study, runs[name], flows[name], conditions) for name in runs}
 shown = np.linspace(0, len(conditions) - 1, 10).astype(int)
-rows = {"real": conditions.take(shown), **{name: bank.take(shown) for name, bank in banks.items()}}
-figures.publish_slices(study, "05_samples", rows);
+rows = {"real": conditions.take(shown)}
+rows |= {name: bank.take(shown) for name, bank in samples.items()}
+figures.publish_slices(study, "05/samples", rows,
+                       title="Real slices of test patients, and samples "
+                             "(outlines: LV red, myocardium yellow, RV blue)");
 
 # %% [markdown]
-# Outlines: the condition, LV red, myocardium yellow, RV blue. The last row should show hearts inside them.
+# **How to read it.** Samples without outlines are unconditional, and do not belong to the real
+# slice above them. In the last row the outline is the mask that the network was conditioned on. A
+# heart should lie inside it.
 #
 # ### One mask, many noises
 #
-# What the mask leaves open is decided by the noise: contrast, surroundings, the look of the scanner.
+# The mask leaves much open: contrast, surroundings, the look of the scanner. The noise decides
+# these. The next cell draws nine samples of one mask, the largest of those above.
 
 # %%
-one = conditions.take([shown[4]] * 9)
-variety = protocol.draw(flows["U10 OT-FM + mask"], one, "U10 OT-FM + mask", seed=study.seed + 1)
-figures.publish_slices(study, "05_one_mask", {"same mask": variety});
+largest = shown[np.argmax((conditions.masks[shown] > 0).sum(axis=(1, 2)))]
+same_mask = conditions.take([largest] * 9)
+variety = draw(masked, same_mask, "U10 OT-FM + mask", seed=study.seed + 1)
+spread = variety.images[:, 0].std(axis=0)
+inside = same_mask.masks[0] > 0
+print(f"standard deviation between samples: {spread[inside].mean():.3f} in the heart, "
+      f"{spread[~inside].mean():.3f} around it")
+figures.publish_slices(study, "05/one_mask", {"same mask": variety},
+                       title="Nine samples of one mask, from nine noises");
 
 # %% [markdown]
+# **How to read it.** Small deviations in the heart and larger ones around it mean that the mask
+# fixes the heart, and the noise the rest. Deviations near 0 everywhere would mean that the network
+# ignores its noise.
+#
 # ## How few steps?
 #
-# Three solvers at equal numbers of network evaluations (NFE): Euler spends one per step, midpoint and Heun two. Left: KID to real
-# images of other patients in the study's features (0: the same distribution). Right: the share of samples that lie nearer to training
-# patients than to unseen ones (½: no memory).
+# The number of network evaluations (**NFE**) decides how long sampling takes. Three solvers are
+# compared at equal NFE. *Euler* evaluates the network once in each step. *Midpoint* and *Heun*
+# evaluate it twice and use the second velocity to correct for the curvature of the path. There are
+# two measures:
+#
+# - **Kernel distance (KID)** to real images of other patients, in the *study features*. These are
+#   the features of a network that was trained on the training patients (notebook 01). KID is 0 for
+#   equal distributions. Its dashed line, the *floor*, is the KID between real patients and other
+#   real patients.
+# - **Share of samples nearest to training patients.** Each sample has a nearest real slice. It
+#   belongs either to a training patient or to a hold-out patient, whom no network has seen. The
+#   share corrects for the numbers of patients. It is ½ for a generator without memory and 1 for
+#   copies of training images. If all samples look alike, they have the same few neighbours; the
+#   share then says little, and its interval is wide.
 
 # %%
-few = params.flow.few_steps.evaluations
+evaluations = params.flow.few_steps.evaluations
 
-def solver_points(*solvers):
-    return {solver: {nfe: {"solver": solver, "steps": nfe // EVALUATIONS[solver]} for nfe in few} for solver in solvers}
+def choices(solver):
+    """NFE → solver and steps, for every NFE that this solver can have."""
+    per_step = EVALUATIONS[solver]
+    return {nfe: {"solver": solver, "steps": nfe // per_step}
+            for nfe in evaluations if nfe % per_step == 0}
 
-wanted = {"U10 OT-FM": ("euler", "midpoint", "heun"), "U10 FM": ("euler", "midpoint")}
-rows = [row for name, solvers in wanted.items()
-        for row in curves.over_evaluations(study, params, systems[name], flows[name], slices, solver_points(*solvers))]
-steps = pd.DataFrame(rows)
-figures.publish(study, "05_few_steps", steps, curves.draw);
-
-# %% [markdown]
-# And the anatomy? Dice of what the frozen segmenter sees in mask-conditioned samples with the mask that was asked for:
+compared = {"U10 OT-FM": ("euler", "midpoint", "heun"), "U10 FM": ("euler", "midpoint")}
+rows = []
+for name, solvers in compared.items():
+    samplers = {solver: choices(solver) for solver in solvers}
+    rows += curves.over_evaluations(runs[name], flows[name], samplers)
+few_steps = pd.DataFrame(rows)
 
 # %%
-from cmri_lib.measures.anatomy.adherence import adherence
-
-segmenter, test = protocol.segmenter(study, slices), slices.where(split="test")
-asked = protocol.sampling_conditions(slices, params.curves.images, study.seed)
-options = {"seed": study.seed, "resamples": params.fidelity.resamples}
-masked, followed = flows["U10 OT-FM + mask"], []
-for nfe in few:
-    made = protocol.draw(masked, asked, f"{nfe}", seed=study.seed, solver="midpoint", steps=nfe // 2)
-    followed += [{"NFE": nfe, **r} for r in adherence(test, made, segmenter, **options) if r["metric"] == "dice_mean"]
-pd.DataFrame(followed).set_index("NFE")[["value", "low", "high", "ceiling"]].round(3)
+figures.publish(study, "05/few_steps", few_steps, plots.learning_curves,
+                title="Quality and memory against network evaluations per image");
 
 # %% [markdown]
+# **How to read it.** A solver has enough steps where its curve becomes flat. Heun can be at a
+# disadvantage with few steps, although it has the same order as midpoint. Its last evaluation asks
+# for the velocity at $t = 1$, where logit-normal training has hardly ever looked, and a long step
+# multiplies the error. This is why midpoint is the default. The table prints the KID.
+
+# %%
+kid = few_steps[few_steps["metric"] == "kid_study"]
+by_steps = kid.pivot(index="x", columns=["system", "sampler"], values="value")
+by_steps.rename_axis(index="NFE").round(3)
+
+# %% [markdown]
+# And the anatomy? A frozen segmenter, trained on real training patients (notebook 01), segments the
+# mask-conditioned samples. **Dice** is the overlap of its segmentation with the mask that was asked
+# for: 1 for equal masks, 0 for masks without overlap. The *ceiling* is the Dice that the segmenter
+# reaches on real images of the same patients. The *floor* is the Dice with the mask of another
+# patient.
+
+# %%
+solver = params.flow.objective.solver
+rows = []
+for nfe, sampler in choices(solver).items():
+    bank = curves.evaluator.bank(runs["U10 OT-FM + mask"], masked, **sampler)
+    scores = curves.evaluator.adherence(bank)
+    rows += [{"NFE": nfe, **row} for row in scores if row["metric"] == "dice_mean"]
+
+adherence = pd.DataFrame(rows).set_index("NFE")
+print(f"U10 OT-FM + mask, solver {solver}: {metrics.title('dice_mean')}")
+adherence[["value", "low", "high", "floor", "ceiling"]].round(3)
+
+# %% [markdown]
+# **How to read it.** Compare this table with the one before. If Dice becomes constant at a smaller
+# NFE than KID, then the first evaluations decide *where* the heart lies, and the later ones its
+# texture.
+#
 # ## More training, fewer patients
 #
-# The same judgement on the way through the training, and for trainings that saw only a few of the patients for as many steps. A model
-# that learns its patients by heart has a low distance *and* a share near 1.
+# The same two measures follow U10 OT-FM during its training. They also compare trainings on fewer
+# patients, for the same number of steps. A network that memorises its patients has a share near 1.
 
 # %%
-ot = systems["U10 OT-FM"]
-rows += curves.over_compute(study, params, ot, slices) + curves.over_patients(study, params, ot, slices)
-table = curves.write(study, "05_flow_matching", rows)
-figures.publish(study, "05_curves", table[table["curve"] != "NFE"], curves.draw);
+rows = curves.over_compute(runs["U10 OT-FM"])
+rows += curves.over_patients(UNCONDITIONAL["U10 OT-FM"])
+table = learning_curves.write(study, "05_flow_matching", [*few_steps.to_dict("records"), *rows])
+figures.publish(study, "05/curves", table[table["curve"] != "NFE"], plots.learning_curves,
+                title="U10 OT-FM: during training, and with fewer training patients");
 
 # %% [markdown]
-# ## What it costs
+# **How to read it.** Upper panels: a line that still falls at its right end belongs to a training
+# that has not converged. Lower panels: with fewer patients the share should rise if the network
+# memorises (claim F3). A KID that rises as well shows that the samples cover fewer kinds of hearts.
+#
+# ## Cost
+#
+# The next table lists what each training and each image took, with the default solver and number of
+# steps.
 
 # %%
-scores = [row for name, flow in flows.items() for row in protocol.cost_rows(study, systems[name], flow, conditions)]
+scores = [row for name, flow in flows.items()
+          for row in cost_rows(study, runs[name], flow, conditions)]
 costs = results.write_scores(study, "05_flow_matching", scores, seeds=1)
-costs.pivot(index="metric", columns="system", values="value").round(4)
+shown_costs = costs.assign(
+    what=costs["metric"].map(metrics.label),
+    number=[metrics.number(m, v) for m, v in zip(costs["metric"], costs["value"])])
+shown_costs.pivot(index="what", columns="system", values="number").rename_axis(index=None)
 
 # %% [markdown]
-# **Reading.** A solver is good where its curve has flattened. Heun, of the same order as midpoint, is at a disadvantage with few steps:
-# its last stage asks for the velocity at $t = 1$, the noise in a clean image, where logit-normal training hardly ever looked, and a long step
-# lets that error through. That is why midpoint is the default. *Where* the heart lies is decided by the first evaluations, its texture later:
-# compare the two tables.
+# **How to read it.** Sampling time is proportional to the NFE. The label map adds a few weights in
+# the first layer and hardly any time.
 #
 # ## Check
+#
+# The assertions fail if another mask leads to the same image, if the toy is not solved, or if the
+# validation error has not become smaller during training.
 
 # %%
-swapped = asked.take(np.roll(np.arange(len(asked)), len(asked) // 2))
-pair = [protocol.draw(masked, c, "check", seed=0).images for c in (asked.take(range(4)), swapped.take(range(4)))]
-assert np.abs(pair[0] - pair[1]).mean() > 0.01, "another mask, the same image: the condition is ignored"
-best = toy.query("coupling == 'ot' and steps == 32").iloc[0]
-assert best["off by"] < 0.5 and best["rarest"] > 0.04, "the toy has not been solved"
-last = losses.groupby("system")["validation_loss"].agg(["first", "last"])
-assert (last["last"] < last["first"]).all(), "nothing was learnt that holds for unseen patients"
+some = curves.evaluator.conditions
+swapped = some.take(np.roll(np.arange(len(some)), len(some) // 2))
+pair = [draw(masked, c.take(range(4)), "check", seed=0).images for c in (some, swapped)]
+assert np.abs(pair[0] - pair[1]).mean() > 0.01, "another mask, the same image: condition ignored"
+best = toy_table.query("coupling == 'ot' and steps == 32").iloc[0]
+assert best["distance"] < 0.5 and best["rarest"] > 0.04, "the toy has not been solved"
+validation = errors["validation"]
+assert (validation["last"] < validation["first"]).all(), "nothing learnt for unseen patients"
+print("all checks passed")
 
 # %% [markdown]
 # ## Exercise
 #
-# Draw the unconditional flow with a single Euler step. What do you see, and why? (Look at what the loss's minimiser is at $t = 0$.)
+# Draw the unconditional flow with a single Euler step. What do you see, and why? (What is the best
+# prediction of the velocity at $t = 0$?)
 
 # %% tags=["solution"]
-once = flows["U10 OT-FM"].integrate(torch.randn(8, 1, slices.size, slices.size, generator=rng).to(masked.device), {}, "euler", 1)
-print("spread between samples:", once.std(0).mean().item(), "· between real slices:", test.images.std(0).mean())
-# At t = 0 the best velocity is the mean image minus the noise: one step leads to the mean heart, whatever the noise.
+flow = flows["U10 FM"]
+once = flow.integrate(image_noise.to(flow.device), {}, "euler", 1)
+test = slices.where(split="test")
+print(f"standard deviation between samples: {once.std(0).mean().item():.3f}")
+print(f"standard deviation between real slices: {test.images.std(0).mean():.3f}")
+# At t = 0 nothing is known about the image. The best velocity is the mean image minus the noise.
+# One step of length 1 leads to the mean image, whatever the noise was.
 
 # %% [markdown]
+# ## Summary
+#
+# The next cells print the numbers of this run. First the toy: the median distance to the nearest
+# centre with few steps, divided by that of real points.
+
+# %%
+few_euler = toy_table[toy_table["steps"].isin(euler_steps[:4])]
+relative = few_euler.assign(relative=few_euler["distance"] / toy.TRUE_DISTANCE)
+relative.pivot(index="coupling", columns="steps", values="relative").round(2)
+
+# %% [markdown]
+# Then one row for each system and solver: the KID with the most evaluations and its 95 % interval,
+# and the fewest evaluations whose KID is not above that interval.
+
+# %%
+def fewest_evaluations(part):
+    """Of one solver's KIDs: the last with its interval, and the fewest NFE not above it."""
+    last = part.loc[part["x"].idxmax()]
+    enough = part.loc[part["value"] <= last["high"], "x"].min()
+    return pd.Series({"most NFE": last["x"], "KID": last["value"], "low": last["low"],
+                      "high": last["high"], "floor": last["floor"], "fewest NFE": enough})
+
+columns = ["x", "value", "low", "high", "floor"]
+findings = kid.groupby(["system", "sampler"], sort=False)[columns].apply(fewest_evaluations)
+findings.round(3)
+
+# %% [markdown]
+# Finally the memory of U10 OT-FM against its number of training patients, and the sampling times.
+
+# %%
+over_patients = table[table["curve"] == "patients"]
+patients = over_patients.pivot(index="x", columns="metric", values=["value", "low", "high"])
+patients = patients.swaplevel(axis=1).sort_index(axis=1)
+seconds = costs[costs["metric"] == "seconds_per_image"].set_index("system")["value"]
+for name, flow in flows.items():
+    print(f"{name}: {seconds[name]:.4f} s per image with {flow.nfe} evaluations")
+patients.rename_axis(index="training patients").round(3)
+
+# %% [markdown]
+# 1. **Optimal transport saves steps in the toy.** Compare the two rows of the first table at one
+#    and two steps. A value near 1 is as good as real points. The ratios of path length explain the
+#    difference.
+# 2. **On images look at the path ratios first.** If they are nearly equal for the two couplings,
+#    then optimal transport has changed little, and the rows of U10 OT-FM and U10 FM in the second
+#    table should be close as well.
+# 3. **Few evaluations.** The column "fewest NFE" says how many evaluations each solver needs. A KID
+#    far above its floor means that more steps will not help: the network needs more training.
+#    Whether flow matching needs fewer steps than diffusion (claim F2) is answered in notebook 06.
+# 4. **Anatomy.** In the Dice table compare the value with its ceiling and its floor. A value near
+#    the ceiling means that images follow their masks as well as real images do (claim M1).
+# 5. **Memory (claim F3).** In the last table compare the share nearest to training patients for few
+#    and for all patients. An interval that contains ½ shows no memory.
+#
 # ## Limits
 #
-# - One seed of training: intervals speak of patients, not of trainings.
-# - Minibatch optimal transport at small batches straightens paths only a little; with masks it would tie noise to condition, so
-#   the conditional system couples independently.
-# - Whether flow matching needs fewer steps than *diffusion* is decided where both are measured by the same protocol (06).
+# - One seed of training. The intervals describe the choice of patients, not the choice of the seed.
+# - Small batches limit what minibatch optimal transport can do. In a conditional system it would
+#   tie the noise to the condition. So the mask-conditioned system couples independently.
+# - Samples of the mask-conditioned system follow masks of test patients. Whether its images help to
+#   train a segmenter is a question of notebook 07.
+# - Whether flow matching needs fewer steps than *diffusion* is decided in notebook 06, where both
+#   are measured in the same way.

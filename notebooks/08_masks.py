@@ -16,316 +16,635 @@
 # %% [markdown]
 # # 08 · Where masks come from
 #
-# **Question.** A mask-to-image system needs masks. Can they be synthesised too: valid, diverse, nobody's copy, and as ill as one wants?
+# **Which profile shows what.** The `smoke` profile only checks that the notebook runs; its
+# numbers mean nothing. The `laptop` profile is a workshop's budget: it shows how things work,
+# not which family wins. Compare systems only under the larger profiles of `params.yaml`.
 #
-# **What the review says.** Three systems make masks before they make images. **C4** (Amirrajab et al. 2023) moves a healthy heart towards a
-# disease in the latent space of a VAE of label maps. **C5** (Gheorghiță et al. 2022) draws real label maps so that the ejection fraction
-# (EF) is uniform. **C10** (Li, Ma & Shi 2025) draws label maps by diffusion, *screens* them, and has a SPADE latent diffusion make the images.
+# **Question.** A mask-to-image system needs masks. Can masks be synthesised too? Are such masks
+# valid, diverse and no copies of training masks? Can we choose how ill the heart is?
 #
+# **What the review says.** Three systems make masks before they make images:
+#
+# - **C4** (Amirrajab et al. 2023) encodes masks with a VAE. In the space of its codes it moves a
+#   healthy heart towards a disease. A SPADE GAN then makes the images.
+# - **C5** (Gheorghiță et al. 2022) draws real masks from the cohort so that the ejection fraction
+#   is uniform. A GAN with SPADE (GauGAN) makes the images.
+# - **C10** (Li, Ma & Shi 2025) draws masks by diffusion, removes implausible ones, and lets a
+#   latent diffusion model with SPADE make the images.
+
+# %% [markdown]
 # ## Method
 #
-# A label map with $K$ labels is an image of $K$ planes, $x_k = 2\,[\text{label} = k] - 1$; the largest plane names the label. Any generator of
-# images can draw it. The diffusion of C10 draws it at half the side, where a pixel holds the share of each label in its square.
+# ### Terms
 #
-# **Moving** (C4). With $\mu(m)$ the mean of the code of mask $m$, the step from disease $a$ to $b$ in phase $p$ is
-# $\Delta_p = \frac1L \sum_{\ell} \bigl(\overline{\mu}_{b,\ell,p} - \overline{\mu}_{a,\ell,p}\bigr)$, a mean over the levels $\ell$ of the heart; a mask of
-# **severity** $s$ is the decoded $\mu(m) + s\,\Delta_p$.
+# - A **mask** (or label map) is an image of labels. It says for every pixel whether it belongs to
+#   the left ventricular cavity (LV), the myocardium (Myo), the right ventricular cavity (RV) or the
+#   background.
+# - **ED** (end-diastole) and **ES** (end-systole) are the phases in which the heart is widest and
+#   most contracted. **EDV** and **ESV** are the LV volumes in these phases. Volumes are sums of
+#   discs: the area in each slice times the distance between slices.
+# - The **ejection fraction** (EF) is $(\mathrm{EDV} - \mathrm{ESV}) / \mathrm{EDV}$.
+# - Diseases have the names of the ACDC data set: **NOR** is healthy, **DCM** is dilated
+#   cardiomyopathy (a wide LV that contracts weakly), **HCM** is hypertrophic cardiomyopathy (a
+#   thick wall).
+# - A **chain** is a source of masks followed by a mask-to-image system. Each of the three systems
+#   above is a chain.
 #
-# **Uniform EF** (C5). One EF is drawn in each of $n$ equal parts of a range (`params.yaml`, `masks.ejection`), and the scan nearest to it is taken.
+# ### Masks as images
 #
-# **Screening** (C10). A label map that breaks a rule of topology (one cavity, a closed wall, …) or has a size that no training mask has
-# is drawn again, up to five times; what never passes is left out. If fewer than ten pass, the masks stay unscreened ("0 draws each").
+# A mask with $K$ labels is an image of $K$ planes, $x_k = 2\,[\text{label} = k] - 1$. Any generator
+# of images can draw these planes. In each pixel, the largest plane gives the label. The diffusion
+# model of C10 can draw the planes at a fraction of the size (`masks.diffusion.shrink`). There, a
+# pixel holds the share of each label in its square.
+
+# %% [markdown]
+# ### Moving a mask towards a disease (C4)
 #
-# **What is measured on masks.** The share of valid ones; the 1-Wasserstein distance of their proportions to those of real masks; the Dice of random
-# pairs (diversity); and the Dice with the *nearest training mask*, because masks can leak too. Floor: real test patients against other real
-# patients; ceiling: training masks handed out. Intervals are 95 % bootstrap over patients; every synthetic mask is a patient of its own.
+# The encoder of the VAE gives every mask $m$ a code. Let $\mu(m)$ be its mean. The step from
+# disease $a$ to disease $b$ in phase $p$ is the difference of the mean codes
+# $\overline{\mu}$ of both groups, averaged over the $L$ levels $\ell$ of the heart:
+#
+# $$\Delta_p = \frac1L \sum_{\ell}
+#   \bigl(\overline{\mu}_{b,\ell,p} - \overline{\mu}_{a,\ell,p}\bigr).$$
+#
+# A mask of **severity** $s$ is decoded from $\mu(m) + s\,\Delta_p$. Severity 0 is the VAE's own
+# reconstruction. Severity 1 is the full step from the average heart of group $a$ to that of $b$.
+#
+# ### Uniform ejection fractions (C5)
+#
+# The range of EFs (`masks.ejection`) is cut into $n$ equal parts. One EF is drawn at random in each
+# part. The training scan whose EF is nearest to it is taken. Nothing is trained.
+#
+# ### Screening (C10)
+#
+# **Screening** applies rules to a drawn mask. Rules of topology ask for one LV, one closed wall,
+# and one RV beside it. A rule of size compares areas and wall thickness with those of training
+# masks. A mask that breaks a rule is **invalid** and is drawn again, up to five times. If it never
+# passes, it is left out.
+
+# %% [markdown]
+# ### What is measured on masks
+#
+# - The **share of valid masks**.
+# - The **Wasserstein distance** of areas, ratios and wall thickness to those of real masks. It is
+#   given in standard deviations (SD) of the real ones.
+# - The **Dice of random pairs**. Dice is $2|A \cap B| / (|A| + |B|)$, the overlap of two masks. A
+#   high mean over random pairs means little diversity.
+# - The **Dice with the nearest training mask**. Masks can leak too: an outline can show whose
+#   heart it is. A mask is a **near copy** if it is nearer to a training mask than 95 % of the
+#   real test masks are.
+#
+# Two values stand beside each result. The **floor** is what masks of other real patients score in
+# the place of synthetic ones. The **ceiling** is what training masks score if they are handed out
+# as new. Intervals are 95 % bootstrap intervals over patients. Each drawn mask counts as a patient
+# of its own.
 
 # %% tags=["parameters"]
 profile = None  # None: as params.yaml says
 dataset = None
 
 # %%
-from dataclasses import replace
-
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 import seaborn as sns
 from scipy.stats import wasserstein_distance
 
-# %%
-from cmri_lib.cohort.cardiac_function import with_phenotypes
-from cmri_lib.cohort.slices import Slices, concatenate
-from cmri_lib.experiments import protocol
-from cmri_lib.experiments.mask_screening import draw_hearts
+from cmri_lib.cohort.cardiac_function import phenotype_table, with_phenotypes
+from cmri_lib.cohort.slices import concatenate
+from cmri_lib.config.study import open_study
+from cmri_lib.experiments.banks import draw_bank
+from cmri_lib.experiments.evaluator import Evaluator
+from cmri_lib.experiments.instruments import load_slices
+from cmri_lib.experiments.mask_screening import sample_valid_masks
 from cmri_lib.experiments.parallel import train_all
+from cmri_lib.experiments.training import cost_rows, train_or_load
+
+# %%
+from cmri_lib.generators.base import draw
+from cmri_lib.generators.disease_shift import disease_direction, shift_to_disease, uniform_ef
 from cmri_lib.generators.label_maps import draw_masks, masks_only
-from cmri_lib.generators.mask_moves import disease_direction, moved, uniform_ef
-from cmri_lib.measures.statistics.bootstrap import bootstrap, mean_score, paired_difference
-from cmri_lib.measures.statistics.comparison import ceilings, compare, floors
-from cmri_lib.reporting import figures, results
-from cmri_lib.systems.conditional import ON_MASKS
-from cmri_lib.systems.label_maps import MASK_SYSTEMS
-
-study, params = protocol.open_study(profile, dataset)
-figures.use_style()
-
-# %% [markdown]
-# ## Masks, before and after screening
-#
-# The label diffusion (C10) is told level and phase, the label VAE (C4) nothing. A mask of unknown level is judged by the most lenient
-# rule, that of the base, where the wall may open: the two shares of valid masks are not on one scale.
-
-# %%
+from cmri_lib.measures.anatomy.mask_overlap import mask_diversity
+from cmri_lib.measures.anatomy.shapes import anatomy_of_masks
 from cmri_lib.measures.anatomy.validity import Ranges, validity, validity_of_masks
-
-slices = protocol.load_slices(study)
-test, training = (slices.where(split=s) for s in ("test", "train"))
-others, ranges = slices.where(split=["validation", "holdout"]), Ranges.of(training)
-conditions = protocol.sampling_conditions(slices, params.conditional.bank, study.seed)
-VAE, DIFFUSION = "C4 label VAE", "C10 label diffusion"
-train_all(study, [(s, slices, None) for s in MASK_SYSTEMS.values()])
-drawing = {name: protocol.trained(study, s, slices) for name, s in MASK_SYSTEMS.items()}
-raw = {name: draw_masks(g, conditions, name, study.seed) for name, g in drawing.items()}
-hearts = {name: draw_hearts(g, conditions, name, ranges, study.seed, first=raw[name], fewest=10) for name, g in drawing.items()}
-{name: f"{len(some)} of {len(raw[name])}, {some.table['draws'].mean():.2f} draws each" for name, some in hearts.items()}
-
-# %%
-def shown(some, count=10):
-    return some.take(np.linspace(0, len(some) - 1, count).astype(int))
-
-rows = {"real": masks_only(shown(test).masks, shown(test).table)}
-for name in drawing:
-    bad = ~validity(raw[name].masks, raw[name].table, ranges)["valid"].to_numpy()
-    rows |= {name: shown(raw[name])} | ({f"{name}\nrejected": shown(raw[name].take(bad), min(10, bad.sum()))} if bad.any() else {})
-    rows[f"{name}\nscreened"] = shown(hearts[name])
-figures.publish_slices(study, "08_masks", rows);
+from cmri_lib.measures.statistics.bootstrap import (
+    MINIMUM, bootstrap, mean_score, paired_difference)
+from cmri_lib.privacy.mask_memory import mask_memory
+from cmri_lib.reporting import figures, metrics, plots, results
+from cmri_lib.systems.label_maps import CHAINS, LABEL_DIFFUSION, LABEL_MAPS, LABEL_VAE
+from cmri_lib.systems.system import Run, runs
 
 # %% [markdown]
-# Which rules do the raw masks break, and how often do real ones?
+# ### The data
+#
+# The next cell opens the study and loads the preprocessed slices. The **evaluator** scores the
+# images later on. It also holds the **conditions**: slices of test patients. Their levels and
+# phases are the ones for which new masks are drawn. The table shows how many patients of each
+# disease every split has.
 
 # %%
-broken = {name: 1 - validity(some.masks, some.table, ranges).mean() for name, some in {"real test masks": test, **raw}.items()}
-pd.DataFrame(broken).round(3)
+study = open_study(profile, dataset)
+params = study.params
+figures.use_style()
+slices = load_slices(study)
+evaluator = Evaluator(study, slices, params.conditional.bank, "all")
+test, training, conditions = evaluator.test, evaluator.training, evaluator.conditions
+options = evaluator.options
+print(f"profile {study.profile}, cohort {study.dataset}, {len(conditions)} conditions")
+patients = slices.table.groupby(["split", "disease"], sort=False)["patient"].nunique()
+patients.unstack(fill_value=0)
+
+# %% [markdown]
+# ## Drawing masks, and screening them
+#
+# The next cell trains the two generators of masks, or loads them if they are stored. The label
+# diffusion of C10 is conditioned on level and phase. The label VAE of C4 is unconditional. Each one
+# draws a mask for every condition.
+
+# %%
+VAE, DIFFUSION = LABEL_VAE.id, LABEL_DIFFUSION.id
+train_all(study, runs(LABEL_MAPS), slices)
+generators, raw = {}, {}
+for name, system in LABEL_MAPS.items():
+    generators[name] = train_or_load(study, Run(system), slices)
+    raw[name] = draw_masks(generators[name], conditions, name, study.seed)
+{name: f"{len(some)} masks" for name, some in raw.items()}
+
+# %% [markdown]
+# Which rules do these raw masks break, and how often do real masks break them? The ranges of sizes
+# come from training masks. The table shows the share of masks that break each rule. The last
+# row counts masks that break any rule.
+#
+# The rules are stricter at mid-ventricle and apex than at the base, where the wall may open. Masks
+# of the VAE have no known level, so the rule of the base is applied to them. Their shares cannot be
+# compared directly with those of the diffusion model.
+
+# %%
+ranges = Ranges.of(training)
+broken = {}
+for name, some in {"real test masks": test, **raw}.items():
+    broken[name] = 1 - validity(some.masks, some.table, ranges).mean()
+pd.DataFrame(broken).rename(index={"valid": "any rule"}).round(3)
+
+# %% [markdown]
+# Some real masks break rules as well, because annotators leave gaps. Compare each column with the
+# first one.
+#
+# Now the masks are screened. If fewer than `FEWEST` masks pass, the masks stay unscreened, and the
+# column of draws is 0: a handful of masks would say nothing about the generator.
+
+# %%
+FEWEST = 10
+hearts, kept = {}, []
+for name, generator in generators.items():
+    hearts[name] = sample_valid_masks(generator, conditions, name, ranges, study.seed,
+                                      first=raw[name], fewest=FEWEST)
+    kept.append({"generator": name, "masks drawn": len(raw[name]), "kept": len(hearts[name]),
+                 "draws per kept mask": hearts[name].table["draws"].mean()})
+pd.DataFrame(kept).set_index("generator").round(2)
+
+# %% [markdown]
+# The figure shows real masks, raw masks, some of those that broke a rule, and masks after
+# screening.
+
+# %%
+def evenly(some, count=10):
+    """At most `count` slices, spread over the set."""
+    return some.take(np.linspace(0, len(some) - 1, min(count, len(some))).astype(int))
+
+
+real = evenly(test)
+rows = {"real": masks_only(real.masks, real.table)}
+for name, some in raw.items():
+    rows[name] = evenly(some)
+    invalid = some.take(~validity(some.masks, some.table, ranges)["valid"].to_numpy())
+    if len(invalid):
+        rows[f"{name}\ninvalid"] = evenly(invalid)
+    rows[f"{name}\nscreened"] = evenly(hearts[name])
+figures.publish_slices(study, "08/masks", rows, title="Masks: real, drawn, invalid, screened");
+
+# %% [markdown]
+# **How to read it.** LV is outlined in red, the myocardium in yellow, the RV in blue. Look at the
+# invalid masks: second cavities, open walls and an RV away from the wall are the common faults.
+# Screening removes them. It cannot repair a generator that draws few kinds of hearts.
 
 # %% [markdown]
 # ## Uniform ejection fractions
 #
-# Nothing is trained for C5: whole scans of training patients are drawn with replacement. The distance of the EFs to the uniform distribution,
-# in percentage points, says how far the cohort allows it.
+# C5 needs no training. Whole scans of training patients are drawn with replacement. The next cell
+# draws two sets: `even`, with about as many slices as there are conditions, is used for images
+# later. A larger set of scans shows how uniform the EFs can become.
 
 # %%
 LOW, HIGH = params.masks.ejection
-even = uniform_ef(training, max(10, round(params.conditional.bank * training.table["scan"].nunique() / len(training))), study.seed, LOW, HIGH)
-scans = {"cohort": with_phenotypes(training).with_columns(drawn_from=training.patients),
-         "uniform EF": uniform_ef(training, 200, study.seed, LOW, HIGH)}
-fractions = pd.concat([s.table.drop_duplicates(["patient", "scan"]).dropna(subset="lvef").assign(masks=name)[["masks", "drawn_from", "lvef"]]
-                       for name, s in scans.items()])
-grid, uniformity = np.linspace(LOW, HIGH, 1001), {}
-for name, part in fractions.groupby("masks", sort=False):
-    values = part["lvef"].to_numpy()
-    uniformity[name] = bootstrap(lambda counts: wasserstein_distance(values, grid, counts), part["drawn_from"].to_numpy(), centred=True,
-                                 seed=study.seed, resamples=params.fidelity.resamples)
-pd.DataFrame({name: {"distance": s.value, "low": s.low, "high": s.high, "patients": s.n} for name, s in uniformity.items()}).T.round(2)
-
-# %%
-def histogram(numbers):
-    figure, axis = plt.subplots(figsize=(6, 3))
-    sns.histplot(numbers, x="lvef", hue="masks", stat="density", common_norm=False, bins=np.arange(0, 91, 5), ax=axis, alpha=0.5)
-    axis.axhline(1 / (HIGH - LOW), ls="--", color=figures.REAL_COLOUR)
-    axis.set(xlabel="LV ejection fraction (%)")
-    return figure
-
-figures.publish(study, "08_ejection", fractions[["masks", "lvef"]], histogram);
+SCANS = 200  # scans of the larger set
+per_scan = len(training) / training.table["scan"].nunique()
+even = uniform_ef(training, max(10, round(len(conditions) / per_scan)), study.seed, LOW, HIGH)
+cohort = with_phenotypes(training).with_columns(drawn_from=training.patients)
+fractions = []
+for name, some in (("cohort", cohort),
+                   ("uniform EF", uniform_ef(training, SCANS, study.seed, LOW, HIGH))):
+    of_scan = some.table.drop_duplicates(["patient", "scan"]).dropna(subset="lvef")
+    fractions.append(of_scan.assign(masks=name)[["masks", "drawn_from", "lvef"]])
+fractions = pd.concat(fractions)
+fractions.groupby("masks")["lvef"].describe()[["count", "mean", "min", "max"]].round(1)
 
 # %% [markdown]
-# ## A healthy heart falls ill
-#
-# Hearts of healthy patients whom no network has learnt from, moved by the steps that training patients teach, one per phase. Ventricular volumes are sums of
-# discs over whole moved scans; bands are 95 % intervals over the patients moved. Dashed and dotted: the mean of true patients, healthy
-# and ill.
+# How far are the EFs from a uniform distribution? The next cell computes the Wasserstein distance
+# in percentage points of EF, with an interval over the patients whose scans were drawn.
 
 # %%
-SEVERITIES, ILL = params.masks.severities, [d for d in ("DCM", "HCM") if (training.table["disease"] == d).any()]
+grid = np.linspace(LOW, HIGH, 1001)
+uniformity = {}
+for name, part in fractions.groupby("masks", sort=False):
+    found = part["lvef"].to_numpy()
+    uniformity[name] = bootstrap(
+        lambda counts: wasserstein_distance(found, grid, counts),
+        part["drawn_from"].to_numpy(), centred=True, **options)
+pd.DataFrame({name: {"distance (percentage points)": score.value, "low": score.low,
+                     "high": score.high, "patients": score.n}
+              for name, score in uniformity.items()}).T.round(2)
+
+# %%
+def draw_fractions(numbers):
+    """Histograms of EFs; the dashed line is the uniform density."""
+    figure, axis = plt.subplots(figsize=(6, 3))
+    sns.histplot(numbers, x="lvef", hue="masks", stat="density", common_norm=False,
+                 bins=np.arange(0, 101, 5), alpha=0.5, ax=axis)
+    axis.axhline(1 / (HIGH - LOW), ls="--", color=figures.REAL_COLOUR)
+    axis.get_legend().set_title("scans")
+    axis.set(xlabel="LV ejection fraction (%)", ylabel="density (per % of EF)")
+    return figure
+
+
+figures.publish(study, "08/ejection", fractions[["masks", "lvef"]], draw_fractions,
+                title="Ejection fractions of the cohort, and after uniform sampling");
+
+# %% [markdown]
+# **How to read it.** Bars at the dashed line would be a uniform distribution. C5 can repeat what
+# the cohort has, and nothing else. Where the cohort has no EF, a gap stays, and the scans at its
+# edges are repeated often.
+
+# %% [markdown]
+# ## From a healthy heart to a diseased one
+#
+# The next cell computes the steps from healthy hearts (NOR) to dilated (DCM) and to hypertrophic
+# (HCM) ones. The steps come from training patients. They are then applied to healthy patients from
+# whom no network has learnt. A cohort may lack one of these groups. The cell says what is left out.
+
+# %%
+HEALTHY, DISEASES = "NOR", ("DCM", "HCM")
 unseen = slices.where(split=["validation", "test", "holdout"])
-healthy = unseen.where(disease="NOR")
-steps = {ill: disease_direction(drawing[VAE], training, "NOR", ill) for ill in ILL}
+healthy = unseen.where(disease=HEALTHY)
+present = set(training.table["disease"]) & set(unseen.table["disease"])
+enough = healthy.table["patient"].nunique() >= MINIMUM
+targets = [name for name in DISEASES if name in present and HEALTHY in present and enough]
+directions = {name: disease_direction(generators[VAE], training, HEALTHY, name)
+              for name in targets}
+left_out = [f"{HEALTHY} → {name}" for name in DISEASES if name not in targets]
+print("moves:", ", ".join(f"{HEALTHY} → {name}" for name in targets) or "none")
+print("left out, because the cohort lacks such patients:", ", ".join(left_out) or "nothing")
+
+# %% [markdown]
+# Three quantities describe what a move does to a heart: the LV volume at end-diastole, the ejection
+# fraction, and the volume of the myocardium at end-diastole. They are computed from whole moved
+# scans. The table shows their true means for healthy and diseased patients.
+
+# %%
+INDICES = {"lvedv": "LV EDV (mL)", "lvef": "LV EF (%)", "myoedv": "myocardium at ED (mL)"}
+
 
 def indices(some):
-    """EDV, EF and end-diastolic myocardium of every patient."""
-    table = with_phenotypes(some).table
-    disc = (some.masks == 2).sum((1, 2)) * table["spacing"] ** 2 * table["slice_mm"] / 1000 * (table["phase"] == "ED")
-    wall = disc.groupby([table["patient"], table["scan"]]).sum().groupby("patient").mean()
-    of_patient = table.groupby("patient")[["lvedv", "lvef"]].mean()
-    return of_patient.assign(myo=wall).set_axis(["LV EDV (mL)", "LV EF (%)", "ED myocardium (mL)"], axis=1)
+    """Three quantities of every patient, averaged over his or her scans."""
+    of_scan = phenotype_table(some).groupby("patient")[list(INDICES)].mean()
+    return of_scan.rename(columns=INDICES)
+
+
+shown = [name for name in (HEALTHY, *DISEASES) if name in set(unseen.table["disease"])]
+true = pd.DataFrame({name: indices(unseen.where(disease=name)).mean() for name in shown})
+true.round(1)
+
+# %% [markdown]
+# Now every healthy heart is moved to every severity. For each severity the cell keeps the mean of
+# the three quantities, with its interval over the patients moved.
 
 # %%
-options = {"seed": study.seed, "resamples": params.fidelity.resamples}
-ladder = {(ill, s): indices(moved(drawing[VAE], healthy, step, s)) for ill, step in steps.items() for s in SEVERITIES}
-true = {disease: indices(unseen.where(disease=disease)).mean() for disease in ("NOR", *ILL)}
-
-# %%
-curve = [{"disease": ill, "severity": s, "index": column, "value": score.value, "low": score.low, "high": score.high, "n": score.n,
-          "healthy": true["NOR"][column], "ill": true[ill][column]}
-         for (ill, s), found in ladder.items() for column in found
-         for score in [mean_score(found[column].to_numpy(), found.index.to_numpy(), **options)]]
+moved, curve = {}, []
+for target, direction in directions.items():
+    for severity in params.masks.severities:
+        some = shift_to_disease(generators[VAE], healthy, direction, severity)
+        found = moved[target, severity] = indices(some)
+        for column in found:
+            score = mean_score(found[column].to_numpy(), found.index.to_numpy(),
+                                          **options)
+            curve.append({"disease": target, "severity": severity, "index": column,
+                          "value": score.value, "low": score.low, "high": score.high,
+                          "n": score.n, "healthy": true.loc[column, HEALTHY],
+                          "ill": true.loc[column, target]})
+print(f"{len(moved)} sets of moved masks")
 
 # %%
 def draw_curve(numbers):
-    names = list(dict.fromkeys(numbers["index"]))
-    figure, axes = plt.subplots(len(ILL), len(names), figsize=(9.5, 2.5 * len(ILL)), squeeze=False)
-    for (ill, name), axis in zip([(r, c) for r in ILL for c in names], axes.flat):
-        part = numbers[(numbers["disease"] == ill) & (numbers["index"] == name)]
-        axis.plot(part["severity"], part["value"], "o-", ms=3)
+    """One row per disease, one column per quantity."""
+    names, diseases = (list(dict.fromkeys(numbers[c])) for c in ("index", "disease"))
+    figure, axes = plt.subplots(len(diseases), len(names), squeeze=False, sharex=True,
+                                figsize=(9.5, 2.5 * len(diseases) + 0.2))
+    for (disease, name), part in numbers.groupby(["disease", "index"]):
+        axis = axes[diseases.index(disease), names.index(name)]
+        axis.plot(part["severity"], part["value"], "o-", ms=3, label="moved hearts")
         axis.fill_between(part["severity"], part["low"], part["high"], alpha=0.25)
-        for column, style in (("healthy", "--"), ("ill", ":")):
-            axis.axhline(part[column].iloc[0], ls=style, color=figures.REAL_COLOUR, lw=1)
-        axis.set(title=f"{name}, NOR → {ill}", xlabel="severity")
+        for group, style in (("healthy", "--"), ("ill", ":")):
+            axis.axhline(part[group].iloc[0], ls=style, color=figures.REAL_COLOUR, lw=1,
+                         label=f"true mean, {group} patients")
+        axis.set(title=f"{HEALTHY} → {disease}", ylabel=name, xlabel="severity")
+    axes[0, 0].legend(fontsize=figures.SMALL)
     return figure
 
-figures.publish(study, "08_curve", pd.DataFrame(curve), draw_curve);
+# %%
+if curve:
+    figures.publish(study, "08/curve", pd.DataFrame(curve), draw_curve,
+                    title="What moving healthy hearts towards a disease does to them")
+else:
+    print("no disease to move to in this cohort")
 
 # %% [markdown]
-# At severity 0 a curve shows the VAE's reconstruction: how far it lies from the dashed line is the VAE's own fault, and no disease.
+# **How to read it.** The band is the 95 % interval. The dashed line is the true mean of healthy
+# patients, the dotted line that of diseased ones. At severity 0 the curve shows the VAE's
+# reconstruction. Its distance from the dashed line is an error of the VAE, not a disease. At
+# severity 1 a good move has carried the curve over the gap between dashed and dotted line.
 #
-# The same healthy heart at growing severity, and what a SPADE GAN makes of it from one and the same noise:
+# ### One heart at growing severity
+#
+# Next, one healthy heart is moved, and the SPADE GAN of C4 makes an image of each mask. The noise
+# of the GAN stays the same, so only the mask changes.
 
 # %%
-paint = {name: protocol.trained(study, s, slices) for name, s in ON_MASKS.items()}
-middle = healthy.where(level="mid", phase="ED").take([0])
-steady = lambda mask: protocol.draw(paint["C4 SPADE cGAN"], mask, "C4 SPADE cGAN", seed=study.seed)
-ladders = {}
-for ill, step in steps.items():
-    masks = [moved(drawing[VAE], middle, step, s) for s in SEVERITIES]
-    ladders |= {f"NOR → {ill}\nmask": concatenate(masks), f"NOR → {ill}\nimage": concatenate([steady(m) for m in masks])}
-figures.publish_slices(study, "08_severity", ladders, titles=[f"severity {s:g}" for s in SEVERITIES]);
+painters = {chain.images.id: chain.images for chain in CHAINS.values()}
+train_all(study, runs(painters), slices)
+image_makers = {name: train_or_load(study, Run(system), slices)
+                for name, system in painters.items()}
+print("mask-to-image systems:", ", ".join(image_makers))
+
+# %%
+GAN = "C4 SPADE cGAN"
+severities = params.masks.severities
+steps = {}
+for target, direction in directions.items():
+    middle = healthy.where(level="mid", phase="ED").take([0])
+    masks = [shift_to_disease(generators[VAE], middle, direction, s) for s in severities]
+    images = [draw(image_makers[GAN], mask, GAN, seed=study.seed) for mask in masks]
+    steps[f"{HEALTHY} → {target}\nmask"] = concatenate(masks)
+    steps[f"{HEALTHY} → {target}\nimage"] = concatenate(images)
+if steps:
+    figures.publish_slices(study, "08/severity", steps,
+                           titles=[f"severity {s:g}" for s in severities],
+                           title="One healthy heart at growing severity")
+
+# %% [markdown]
+# **How to read it.** Towards DCM, the cavity should widen and the wall should become thin. Towards
+# HCM, the wall should thicken. The image should follow its outlines at every severity.
 
 # %% [markdown]
 # ## Every source of masks, measured
 #
-# Beside what the three systems hand out: raw masks, and healthy *training* hearts moved to full severity, which is how a cohort would be enlarged.
+# A **source** is one way to obtain masks. The next cell lists all of them: drawn and screened masks
+# of both generators, C5's draws from the cohort, and healthy *training* hearts moved to severity 1.
+# The last is how a training set would be enlarged.
 
 # %%
-from cmri_lib.measures.anatomy.shapes import anatomy_of_masks
-from cmri_lib.privacy.mask_memory import mask_diversity, mask_memory
+UNIFORM = "C5 uniform EF"
+sources = {VAE: raw[VAE], f"{VAE}, screened": hearts[VAE]}
+for target, direction in directions.items():
+    sources[f"{VAE}, moved to {target}"] = shift_to_disease(
+        generators[VAE], training.where(disease=HEALTHY), direction, 1.0)
+sources |= {UNIFORM: even, DIFFUSION: raw[DIFFUSION], f"{DIFFUSION}, screened": hearts[DIFFUSION]}
+pd.Series({name: len(some) for name, some in sources.items()}, name="masks").to_frame()
 
-on_vae, on_uniform, on_diffusion = NAMES = ("C4 VAE masks + SPADE cGAN", "C5 uniform-EF masks + SPADE cGAN",
-                                            "C10 label diffusion + SPADE LDM")
-told = {on_vae: hearts[VAE], on_uniform: even, on_diffusion: hearts[DIFFUSION]}
-sources = {"C4 drawn": raw[VAE], "C4 drawn, screened": told[on_vae],
-           **{f"C4 moved to {ill}": moved(drawing[VAE], training.where(disease="NOR"), step, 1.0) for ill, step in steps.items()},
-           "C5 uniform EF": even, "C10 drawn": raw[DIFFUSION], "C10 drawn, screened": told[on_diffusion]}
+# %% [markdown]
+# A second evaluator scores masks alone. It compares them with masks of test patients. The first row
+# of the table is the floor: masks of other real patients.
 
 # %%
-chance = {"seed": study.seed, "repeats": params.fidelity.repeats}
-
-def judged(some, real, reference, measures):
-    """source → rows of all measures, against the same floors and ceilings."""
-    found = {name: [] for name in some}
-    for m in measures:
-        bound = {"floor": floors(real, len(conditions), m, reference_real=reference, **chance),
-                 "ceiling": ceilings(real, training, len(conditions), m, **chance)}
-        for name, made in some.items():
-            found[name] += compare(real, made, m, **bound, **options)
-    return found
-
-on_masks = judged(sources, test, others, [validity_of_masks(ranges), anatomy_of_masks(), mask_diversity(), mask_memory(training)])
-quality = pd.DataFrame([{"system": name, **row} for name, part in on_masks.items() for row in part])
-quality.pivot(index="system", columns="metric", values="value").loc[list(sources)].round(3)
+mask_measures = [validity_of_masks(ranges), anatomy_of_masks(), mask_diversity(),
+                 mask_memory(training)]
+mask_evaluator = Evaluator(study, slices, params.conditional.bank, mask_measures, real=("test",))
+mask_scores = [row for name, some in sources.items() for row in mask_evaluator.rows(name, some)]
+quality = pd.DataFrame(mask_scores)
+table = pd.DataFrame([*mask_evaluator.real_rows(), *mask_scores])
+wide = table.pivot(index="system", columns="metric", values="value")
+wide.loc[["real", *sources], quality["metric"].unique()].rename(columns=metrics.short).round(3)
 
 # %%
 remembered = ["mask_nearest_dice", "mask_near_copies", "mask_dice_pairs"]
-figures.publish(study, "08_validity", quality[~quality["metric"].isin(remembered)], figures.score_plot)
-figures.publish(study, "08_memory", quality[quality["metric"].isin(remembered)], figures.score_plot);
+is_memory = quality["metric"].isin(remembered)
+figures.publish(study, "08/validity", quality[~is_memory], plots.score_plot,
+                title="Are synthetic masks valid, and do they have real proportions?");
 
 # %% [markdown]
-# **Reading.** Screening raises the share of valid masks to 1 by construction; whether it narrows the set is for the Wasserstein distances and
-# the Dice of pairs to tell. C5 hands out masks of training patients: its share of near copies is that of copies, and a moved heart is
-# the nearer to its patient the smaller the step. A mask without a name is no anonymous mask.
-#
-# ## Images
-#
-# C4 and C5 through a SPADE GAN, C10 through a SPADE latent diffusion. Both are told the heart's labels and nothing else.
+# **How to read it.** The dashed line is what real masks score against each other, the dotted line
+# what training masks would score. Screened masks are all valid, because invalid ones were removed.
+# Whether screening also narrows the set is shown by the Wasserstein distances: compare the raw
+# and the screened row of one generator.
 
 # %%
-painters = {name: ON_MASKS["C10 SPADE LDM" if name == on_diffusion else "C4 SPADE cGAN"] for name in NAMES}
-images = {name: replace(painter, id=name) for name, painter in painters.items()}
-made = {name: protocol.sample_bank(study, s, paint[painters[name].id], told[name]) for name, s in images.items()}
-# Masks of C5 are those of patients, so its row bears no outlines.
-bare = Slices(made[on_uniform].images, np.zeros_like(made[on_uniform].masks), made[on_uniform].table)
-figures.publish_slices(study, "08_images", {"real": shown(test), **{n: shown(bare if n == on_uniform else b) for n, b in made.items()}});
-
-# %%
-from cmri_lib.measures import panel
-from cmri_lib.measures.anatomy.adherence import adherence
-
-spaces, segmenter = protocol.feature_spaces(study, slices), protocol.segmenter(study, slices)
-scores = judged(made, others, test, panel.measures(spaces, training=training, segment=segmenter))
-for name, source in zip(NAMES, ("C4 drawn, screened", "C5 uniform EF", "C10 drawn, screened")):
-    scores[name] += on_masks[source] + adherence(test, made[name], segmenter, **options)
-wanted = [*panel.HEADLINE, "dice_mean", "dice_LV", "dice_Myo", "dice_RV"]
-board = pd.DataFrame([{"system": name, **row} for name, part in scores.items() for row in part])
-board[board["metric"].isin(wanted)].set_index(["metric", "system"])[["value", "low", "high", "floor", "ceiling"]].round(3).sort_index()
+figures.publish(study, "08/memory", quality[is_memory], plots.score_plot,
+                title="Do synthetic masks differ from each other, and from training masks?");
 
 # %% [markdown]
-# What a system costs is what its two halves cost; a mask that is drawn again is paid for again.
+# **How to read it.** C5 hands out masks of training patients, so its masks are copies. A moved
+# heart stays near to the patient whose heart was moved, and the nearer the smaller the step.
+# Removing the name from a mask does not make it anonymous.
+
+# %% [markdown]
+# ## Images from synthetic masks
+#
+# Now the three chains are completed. C4 and C5 use a SPADE GAN, C10 uses a latent diffusion model
+# with SPADE. Both are conditioned on the labels LV, Myo and RV, and on nothing else. Each chain
+# gets its own masks: screened ones for C4 and C10, scans of uniform EF for C5.
 
 # %%
-def costs(name, masks=None):
-    """Rows of the image generator, and where masks are drawn those of their generator added."""
-    rows = protocol.cost_rows(study, painters[name], paint[painters[name].id], told[name])
-    first = protocol.cost_rows(study, MASK_SYSTEMS[masks], drawing[masks], conditions) if masks else []
-    draws = max(1.0, hearts[masks].table["draws"].mean()) if masks else 0.0
-    for row, other in zip(rows, first):
-        times = draws if row["metric"] in ("seconds_per_image", "nfe") else 1.0
-        join = max if row["metric"] == "peak_memory_gib" else lambda a, b, times=times: a + times * b
-        row |= {key: join(row[key], other[key]) for key in ("value", "low", "high")}
-    return rows
+source_of = {chain.id: f"{chain.masks.id}, screened" if chain.masks else UNIFORM
+             for chain in CHAINS.values()}
+banks = {}
+for name, chain in CHAINS.items():
+    masks = sources[source_of[name]]
+    banks[name] = draw_bank(study, chain, image_makers[chain.images.id], masks, name="new")
+pd.DataFrame([{"chain": name, "source of masks": source_of[name], "images": len(bank)}
+              for name, bank in banks.items()]).set_index("chain")
 
 # %%
-for name, masks in zip(NAMES, (VAE, None, DIFFUSION)):
-    scores[name] += costs(name, masks)
-complete = [{**row, "system": n, "family": images[n].family, "conditioning": images[n].conditioning} for n, part in scores.items() for row in part]
+rows = {"real": evenly(test), **{name: evenly(bank) for name, bank in banks.items()}}
+figures.publish_slices(study, "08/images", rows,
+                       title="Images of the three chains, with real slices at the top");
+
+# %% [markdown]
+# **How to read it.** The outlines are those of the mask that was given. In a good image, the dark
+# wall and the bright cavities fill them.
+#
+# The evaluator of notebook 06 scores the images: fidelity, anatomy, and the **adherence** to the
+# mask. Adherence is the Dice between the given mask and what a frozen segmenter finds in the image.
+# Its ceiling is the segmenter's Dice on real images.
+
+# %%
+scores = [row for name, chain in CHAINS.items() for row in evaluator.rows(chain, banks[name])]
+found = pd.DataFrame(scores)
+dice = ["dice_LV", "dice_Myo", "dice_RV"]
+headline = [*metrics.headline(found["metric"]), *dice]
+board = found[found["metric"].isin(headline)].set_index(["metric", "system"])
+board = board[["value", "low", "high", "floor", "ceiling"]].round(3).loc[headline]
+board.rename(index=metrics.label, level="metric")
+
+# %% [markdown]
+# ### Costs
+#
+# A chain costs what its two halves cost. A mask that is drawn again must be paid for again. C5 has
+# no generator of masks, so only its image generator counts.
+
+# %%
+def add_costs(row, first, draws):
+    """Cost `row` of an image generator plus that of its generator of masks."""
+    times = draws if row["metric"] in ("seconds_per_image", "nfe") else 1.0
+    joined = {}
+    for key in ("value", "low", "high"):
+        both = row[key], times * first[key]
+        joined[key] = max(both) if row["metric"] == "peak_memory_gib" else sum(both)
+    return row | joined
+
+# %% [markdown]
+# `cost_rows` reports the cost of each half: the recorded training, and 16 samples drawn now.
+
+# %%
+def chain_costs(chain):
+    """Cost rows of both halves of a chain together."""
+    masks, images = sources[source_of[chain.id]], image_makers[chain.images.id]
+    rows = cost_rows(study, Run(chain.images), images, masks)
+    if chain.masks is None:
+        return rows
+    firsts = cost_rows(study, Run(chain.masks), generators[chain.masks.id], conditions)
+    draws = max(1.0, masks.table["draws"].mean())
+    return [add_costs(row, first, draws) for row, first in zip(rows, firsts, strict=True)]
+
+# %%
+costs = {name: chain_costs(chain) for name, chain in CHAINS.items()}
+cost_table = pd.DataFrame({name: {row["metric"]: row["value"] for row in rows}
+                           for name, rows in costs.items()})
+cost_table.rename(index=metrics.label).round(4)
+
+# %% [markdown]
+# All rows of a chain are now written under its name: its images, its masks and its costs.
+
+# %%
+complete = list(scores)
+for name, chain in CHAINS.items():
+    of_masks = [row for row in mask_scores if row["system"] == source_of[name]]
+    columns = {"system": name, "family": chain.family, "conditioning": chain.conditioning}
+    complete += [{**row, **columns} for row in [*of_masks, *costs[name]]]
 table = results.write_scores(study, "08_masks", complete, seeds=1)
-figures.publish(study, "08_scores", table[table["metric"].isin(wanted)], figures.score_plot);
+shown = [*metrics.headline(table["metric"]), *dice]
+figures.publish(study, "08/scores", table[table["metric"].isin(shown)], plots.score_plot,
+                title="The three chains: fidelity, anatomy and cost");
 
 # %% [markdown]
-# **Reading.** The images can be no better than the system that makes them: compare with the mask-conditioned systems of notebook 07 before blaming
-# the masks. Adherence is read against its ceiling, the segmenter on real images. Where it lies lower for synthetic masks than for those of
-# patients, the image generator has been asked for hearts it has never seen.
-#
+# **How to read it.** Images can be no better than the system that makes them. Compare with the
+# mask-conditioned systems of notebook 07 before you blame the masks. Read adherence against its
+# dashed line, the segmenter on real images. If adherence is lower for synthetic masks than for
+# those of patients, the image generator was asked for hearts that it has never seen.
+
+# %% [markdown]
 # ## Check
 #
-# The curves must go the way of the disease; EFs must be more uniform than the cohort's; screening must keep valid masks only; copies must be found.
+# Four things must hold. Moves must change the heart as the disease does. Sampled EFs must be more
+# uniform than those of the cohort. Screening must keep valid masks only. Copies must be found.
 
 # %%
-first, last = (ladder["DCM", s] for s in (min(SEVERITIES), max(SEVERITIES)))
-grown, weaker = (paired_difference(last[c].to_numpy(), first[c].to_numpy(), last.index.to_numpy(), **options) for c in ("LV EDV (mL)", "LV EF (%)"))
-assert grown.low > 0, "moved towards DCM, the left ventricle does not dilate"
-assert weaker.high < 0, "moved towards DCM, the left ventricle does not weaken"
-means = [ladder["DCM", s]["LV EDV (mL)"].mean() for s in SEVERITIES]
-assert np.corrcoef(SEVERITIES, means)[0, 1] > 0.8, "more severity is not more dilatation"
-assert uniformity["uniform EF"].value < uniformity["cohort"].value, "EFs are no more uniform than before"
-found = quality.set_index(["system", "metric"])["value"]
-screened = [n.split()[0] for n, some in hearts.items() if some.table["draws"].min() > 0]
-assert all(found[f"{source} drawn, screened", "mask_valid"] == 1 for source in screened), "the screen lets faults through"
-assert found["C5 uniform EF", "mask_near_copies"] > 0.95, "copies of training masks go unnoticed"
-print(f"severity {max(SEVERITIES):g} adds {grown.value:.0f} mL [{grown.low:.0f}, {grown.high:.0f}] of LV EDV; true difference {true['DCM'].iloc[0] - true['NOR'].iloc[0]:.0f} mL; EF {weaker.value:.0f} %")
+first, last = min(severities), max(severities)
+
+
+def change(target, column):
+    """Mean change from the smallest to the largest severity, paired over patients."""
+    before, after = (moved[target, severity][column] for severity in (first, last))
+    return paired_difference(after.to_numpy(), before.to_numpy(),
+                                        after.index.to_numpy(), **options)
+
+
+if "DCM" in targets:
+    grown, weaker = change("DCM", "LV EDV (mL)"), change("DCM", "LV EF (%)")
+    assert grown.low > 0, "moved towards DCM, the left ventricle does not dilate"
+    assert weaker.high < 0, "moved towards DCM, the left ventricle does not weaken"
+    volumes = [moved["DCM", severity]["LV EDV (mL)"].mean() for severity in severities]
+    assert np.corrcoef(severities, volumes)[0, 1] > 0.8, "more severity is not more dilatation"
+
+# %%
+assert uniformity["uniform EF"].value < uniformity["cohort"].value, "EFs are no more uniform"
+scored = quality.set_index(["system", "metric"])["value"]
+screened = [name for name, some in hearts.items() if some.table["draws"].min() > 0]
+for name in screened:
+    assert scored[f"{name}, screened", "mask_valid"] == 1, "the screen lets faults through"
+assert scored[UNIFORM, "mask_near_copies"] > 0.95, "copies of training masks go unnoticed"
+print("screened:", ", ".join(screened) or "neither generator had enough valid masks")
+print(f"near copies among the masks of C5: {scored[UNIFORM, 'mask_near_copies']:.0%}")
 
 # %% [markdown]
 # ## Exercise
 #
-# Move the healthy hearts *backwards*, to severity −1. What becomes of the volume, and of the share of valid masks? What disease is it?
+# Move the healthy hearts *backwards*, to severity −1. What happens to the volume, and to the share
+# of valid masks? Which disease is it?
 
 # %% tags=["solution"]
-back = moved(drawing[VAE], healthy, steps["DCM"], -1.0)
-print(indices(back).mean().round(1).to_dict(), "valid:", validity(back.masks, back.table, ranges)["valid"].mean().round(2))
-# The ventricle shrinks: "less than healthy" is no disease of the cohort, and the decoder extrapolates; the screen notices part of it.
+for target, direction in directions.items():
+    back = shift_to_disease(generators[VAE], healthy, direction, -1.0)
+    valid = validity(back.masks, back.table, ranges)["valid"].mean()
+    print(f"away from {target}: valid {valid:.0%}, {indices(back).mean().round(1).to_dict()}")
+# Away from DCM the ventricle shrinks. "Healthier than healthy" is no disease of the cohort. The
+# decoder extrapolates to codes that no training mask has. The screen notices part of it.
+
+# %% [markdown]
+# ## Summary
+#
+# The next cell computes the findings of this run. Read the notes below it together with the
+# numbers.
+
+# %%
+for name in LABEL_MAPS:
+    print(f"1. {name}: valid masks {scored[name, 'mask_valid']:.0%} as drawn, "
+          f"{scored[f'{name}, screened', 'mask_valid']:.0%} after screening")
+print("2. distance to uniform EFs in percentage points:",
+      ", ".join(f"{name} {score.value:.1f}" for name, score in uniformity.items()))
+for target in targets:
+    for column in INDICES.values():
+        gap = true.loc[column, target] - true.loc[column, HEALTHY]
+        step = change(target, column)
+        print(f"3. towards {target}, {column}: severity {first:g} to {last:g} adds "
+              f"{step.value:.1f} [{step.low:.1f}, {step.high:.1f}]; true difference {gap:.1f}")
+
+# %%
+for name in sources:
+    print(f"4. near copies of training masks, {name}: {scored[name, 'mask_near_copies']:.0%}")
+for name in CHAINS:
+    row = table.query("system == @name and metric == 'dice_mean'").iloc[0]
+    print(f"5. {name}: Dice with the mask {row['value']:.2f} [{row['low']:.2f}, "
+          f"{row['high']:.2f}], real images {row['ceiling']:.2f}")
+
+# %% [markdown]
+# 1. **Validity.** Screening raises the share of valid masks. The price is in the column of draws
+#    above. A generator with few valid masks is slow after screening, and may lose variety.
+# 2. **Uniform EFs.** C5 brings the EFs nearer to uniform without any training. The rest of the
+#    distance is what the cohort does not have.
+# 3. **Moves.** Compare each change with the true difference between the groups. The sign should
+#    agree. The size depends on the severity, and on what the VAE can reconstruct.
+# 4. **Leakage.** Near copies of 5 % are what real test masks reach. C5 hands out training masks, so
+#    its share is that of copies. Moved training hearts lie between.
+# 5. **Images.** The Dice with the mask says whether images follow synthetic masks. Compare with the
+#    same image systems under masks of patients in notebook 07.
 
 # %% [markdown]
 # ## Limits
 #
-# - Moves, draws and screens are slice by slice: neighbouring slices of a moved scan agree only because all of a phase take the same step.
-# - Uniform EF repeats the cohort's extremes. It adds no patient, and its masks are training masks: fine to train on, not to publish.
-# - The near-copy audit speaks of outlines of single slices. A patient may be known by a whole stack.
-# - On the phantom, mask-to-image systems of notebook 07 may be told every tissue; those here are told three structures, and invent the rest.
+# - Moves, draws and screens work slice by slice. Neighbouring slices of a moved scan agree only
+#   because all slices of a phase take the same step.
+# - Uniform EFs repeat the extremes of the cohort. No patient is added. The masks are training
+#   masks: they can be used to train, but not to publish.
+# - The audit for near copies looks at outlines of single slices. A whole stack of slices can reveal
+#   a patient even where no single slice does.
+# - On the phantom, some mask-to-image systems of notebook 07 are conditioned on every tissue. Those
+#   of this notebook are conditioned on three structures, and invent the rest.

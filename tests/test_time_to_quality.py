@@ -14,7 +14,8 @@ from torch import Tensor, nn
 
 from cmri_lib.generators.base import training_batch
 from cmri_lib.generators.flow import FlowMatching
-from cmri_lib.networks.conditioning.base import Batch, ConcatMask
+from cmri_lib.networks.conditioning.base import Batch
+from cmri_lib.networks.conditioning.label_map import LabelMap
 from cmri_lib.networks.unet import Denoiser, UNetSettings
 
 
@@ -49,19 +50,19 @@ class Posterior(Still):
 def test_velocity_error_is_the_closed_form_one(benchmark) -> None:
     unseen = {"image": torch.randn(90, 1, 32, 32), "mask": torch.zeros(90, 32, 32)}
     power = unseen["image"].square().mean().item()
-    still = benchmark.velocity_error(FlowMatching(Still(), ConcatMask()), unseen)
+    still = benchmark.velocity_error(FlowMatching(Still(), LabelMap()), unseen)
     assert still == pytest.approx(1 + power, rel=0.01)
     # Var(x1 − x0 | x_t) = 1 / (t² + (1 − t)²), whose mean over t is π / 2
-    best = benchmark.velocity_error(FlowMatching(Posterior(), ConcatMask()), unseen)
+    best = benchmark.velocity_error(FlowMatching(Posterior(), LabelMap()), unseen)
     assert best == pytest.approx(torch.pi / 2, rel=0.01)
-    assert benchmark.velocity_error(FlowMatching(Posterior(), ConcatMask()), unseen, size=7) == pytest.approx(best, rel=1e-5)
+    assert benchmark.velocity_error(FlowMatching(Posterior(), LabelMap()), unseen, size=7) == pytest.approx(best, rel=1e-5)
 
 
 def test_both_sides_may_be_the_same_network(benchmark) -> None:
-    stock, ours = benchmark.StockNetwork((8, 16)), Denoiser(UNetSettings((8, 16), head_channels=8), ConcatMask())
+    stock, ours = benchmark.StockNetwork((8, 16)), Denoiser(UNetSettings((8, 16), head_channels=8), LabelMap())
     nn.init.normal_(stock.unet.out[-1].conv.weight)  # MONAI starts the last layer at zero
     ours.load_state_dict(stock.state_dict())
-    batch = training_batch(discs(2, 2), ConcatMask())
+    batch = training_batch(discs(2, 2), LabelMap())
     x, t = torch.randn_like(batch["image"]), torch.rand(len(batch["image"]))
     batch = {k: torch.as_tensor(v) for k, v in batch.items()}
     assert torch.equal(stock(x, t, batch), ours(x, t, batch)) and stock(x, t, batch).std() > 0.01
@@ -69,7 +70,7 @@ def test_both_sides_may_be_the_same_network(benchmark) -> None:
 
 def test_stock_loop_learns_until_its_time_is_over(benchmark) -> None:
     options = argparse.Namespace(channels=[8, 16], rate=1e-2, device="cpu")
-    data = training_batch(discs(16, 3), ConcatMask())
+    data = training_batch(discs(16, 3), LabelMap())
     job = benchmark.Job("A", "fp32", 1.5, 0, Path("unused"), options)
     flow, steps, seconds = benchmark.train_stock(data, job)
     assert steps >= 1 and seconds >= 1.5 and not flow.training

@@ -25,6 +25,9 @@ COLUMNS = ("patient", "scan", "split", "dataset", "vendor", "centre", "disease",
 #: Further columns that preprocessing fills where the cohort's table knows them: years, kg/m²; NaN where it does not.
 COVARIATES = ("age", "bmi")
 SPLITS = ("train", "validation", "test", "holdout")
+#: Columns whose values are categories, and the value of what is unknown.
+CATEGORIES = ("vendor", "disease", "phase", "level")
+UNKNOWN = "unknown"
 
 
 @dataclass(frozen=True)

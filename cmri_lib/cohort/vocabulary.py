@@ -1,44 +1,47 @@
-"""Words and numbers about a slice that a generator can be told: the columns of a table as codes and as floats."""
+"""What the slices of a cohort can be conditioned on: the categories that occur in it, its numbers, its label maps.
+
+A vocabulary is read off a cohort, not kept in a list: a vendor or a disease that only another cohort has changes no
+network of this one.
+"""
 
 from __future__ import annotations
 
-import numpy as np
-import pandas as pd
+from collections.abc import Mapping
+from dataclasses import dataclass
 
-from cmri_lib.cohort.case import PHASES
-from cmri_lib.errors import DataError
+from cmri_lib.cohort.slices import CATEGORIES, UNKNOWN, Slices
+from cmri_lib.errors import ParameterError
 
-UNKNOWN = "unknown"
-
-#: Column → the words it may hold, besides "unknown". A word's code is its place, from 1; 0 is unknown.
-VOCABULARY: dict[str, tuple[str, ...]] = {
-    "vendor": ("Phantom A", "Phantom B", "Phantom C", "Phantom D", "Siemens", "Philips", "GE", "Canon"),
-    "disease": ("NOR", "DCM", "HCM", "MINF", "RV", "ARV", "HHD", "AHS", "IHD", "LVNC", "LV", "FALL", "CIA", "TRI"),
-    "phase": PHASES,
-    "level": ("basal", "mid", "apical"),
-}
-
-#: Column → (centre, spread) that bring its values to about −1 … 1; NaN is unknown. Years, kg/m², %, mL, mL.
-NUMBERS: dict[str, tuple[float, float]] = {
+#: Categories that name nothing.
+NAMELESS = (UNKNOWN, "other")
+#: Column → (centre, spread) that bring its values to about −1 … 1; NaN is unknown. Years, kg/m², %, mL, mL, share.
+SCALES: dict[str, tuple[float, float]] = {
     "age": (50.0, 20.0), "bmi": (26.0, 6.0), "lvef": (50.0, 20.0), "lvedv": (160.0, 70.0), "rvedv": (160.0, 70.0),
     "height": (0.5, 0.5),
 }
 
 
-def encode(table: pd.DataFrame, column: str) -> np.ndarray:
-    """(N,) int64 codes of a column of words.
+@dataclass(frozen=True)
+class Vocabulary:
+    """Conditions that a cohort knows.
 
-    Raises:
-        DataError: on a word that `VOCABULARY` does not have.
+    Attributes:
+        categories: column of `CATEGORIES` → its values in the cohort, sorted.
+        tissues: whether every tissue of a slice is labelled, not the heart alone.
     """
-    codes = {UNKNOWN: 0, "other": 0, **{word: k for k, word in enumerate(VOCABULARY[column], 1)}}
-    if strange := sorted(set(table[column]) - set(codes)):
-        raise DataError(f"{strange[:3]} are not in the vocabulary", field=column,
-                        remedy=f"add them at the end of VOCABULARY[{column!r}]")
-    return table[column].map(codes).to_numpy(np.int64, copy=True)  # pandas lends what must not be written
 
+    categories: Mapping[str, tuple[str, ...]]
+    tissues: bool = False
 
-def numbers(table: pd.DataFrame, column: str) -> np.ndarray:
-    """(N,) float32, centred and scaled; NaN where the table does not know."""
-    centre, spread = NUMBERS[column]
-    return ((pd.to_numeric(table[column]).to_numpy(float) - centre) / spread).astype(np.float32)
+    @classmethod
+    def of(cls, slices: Slices) -> Vocabulary:
+        """The vocabulary of a whole cohort, all splits: what occurs is no secret, whose it is would be."""
+        found = {column: sorted(set(slices.table[column].astype(str)) - set(NAMELESS)) for column in CATEGORIES}
+        return cls({column: tuple(names) for column, names in found.items()}, slices.tissues is not None)
+
+    def choose(self, *columns: str) -> dict[str, tuple[str, ...]]:
+        """The categories of `columns`. Raises ParameterError on a column that holds none."""
+        if strange := sorted(set(columns) - set(self.categories)):
+            raise ParameterError(f"{strange} hold no categories", field="columns",
+                                 remedy=f"choose among {sorted(self.categories)}")
+        return {column: self.categories[column] for column in columns}

@@ -1,13 +1,14 @@
-"""Everything that `params.yaml` may say, typed: one dataclass per section, checked as a whole before anything is computed."""
+"""Everything that `params.yaml` may say, typed: one dataclass per section. `config.reading` fills and checks it."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Literal
+from typing import Annotated, ClassVar, Literal
+
+from pydantic import ConfigDict, Field
 
 from cmri_lib.cohort.preprocessing.pipeline import PreprocessSettings
-from cmri_lib.config.study import Study, build
+from cmri_lib.errors import ParameterError
 from cmri_lib.generators.diffusion import DiffusionSettings
 from cmri_lib.generators.flow import FlowSettings
 from cmri_lib.generators.gan import GANSettings
@@ -22,6 +23,10 @@ from cmri_lib.networks.transformer import TransformerSettings
 from cmri_lib.networks.unet import UNetSettings
 from cmri_lib.networks.vae import VAESettings
 from cmri_lib.training import TrainSettings
+
+Count = Annotated[int, Field(ge=1)]
+Share = Annotated[float, Field(gt=0, le=1)]
+Counts = tuple[Count, ...]
 
 
 @dataclass(frozen=True)
@@ -44,7 +49,7 @@ class InstrumentSettings:
 class FewSteps:
     """Network evaluations per image at which samplers are compared."""
 
-    evaluations: tuple[int, ...]
+    evaluations: Counts
 
 
 @dataclass(frozen=True)
@@ -61,9 +66,9 @@ class FlowParameters:
 class SamplerSteps:
     """Network evaluations per image at which each of the diffusion samplers is shown."""
 
-    ddpm: tuple[int, ...]
-    ddim: tuple[int, ...]
-    dpm_solver: tuple[int, ...]
+    ddpm: Counts
+    ddim: Counts
+    dpm_solver: Counts
 
 
 @dataclass(frozen=True)
@@ -178,8 +183,8 @@ class LatentParameters:
 
 
 @dataclass(frozen=True)
-class ToldSection:
-    """Sections `conditional.pix2pix`, `gan`, `gan_cell` and `covariate`."""
+class ConditionalGANSection:
+    """Sections `conditional.pix2pix`, `gan`, `gan_ablation` and `covariate`."""
 
     network: MaskToImageSettings
     objective: GANSettings
@@ -187,7 +192,7 @@ class ToldSection:
 
 
 @dataclass(frozen=True)
-class FurtherTraining:
+class FineTuning:
     """Sections of `conditional` of which only the training is their own: the network is the unconditional system's."""
 
     training: TrainSettings
@@ -195,35 +200,36 @@ class FurtherTraining:
 
 @dataclass(frozen=True)
 class ConditionalParameters:
-    """Section `conditional`; `samples` are drawn from every cell of the ablation, `bank` from
-    every system of the review, `draws` under each of `masks` masks."""
+    """Section `conditional`; `samples` are drawn from every system of the ablation, `bank` from every system of the
+    review, `draws` under each of `masks` masks; `guidance` lists scales of classifier-free guidance, `label_noise` root
+    mean square errors in mm, `patients` shares of the training patients."""
 
-    pix2pix: ToldSection
-    gan: ToldSection
-    gan_cell: ToldSection
-    covariate: ToldSection
-    denoiser: FurtherTraining
-    denoiser_cell: FurtherTraining
-    latent: FurtherTraining
-    tokens: FurtherTraining
-    classes: FurtherTraining
+    pix2pix: ConditionalGANSection
+    gan: ConditionalGANSection
+    gan_ablation: ConditionalGANSection
+    covariate: ConditionalGANSection
+    denoiser: FineTuning
+    denoiser_ablation: FineTuning
+    latent: FineTuning
+    tokens: FineTuning
+    classes: FineTuning
     classes_kl: KLSection
     domain_vae: VAEParameters
-    learner: TrainSettings
-    samples: int
-    bank: int
-    draws: int
-    masks: int
+    student: TrainSettings
+    samples: Count
+    bank: Count
+    draws: Count
+    masks: Count
     guidance: tuple[float, ...]
     label_noise: tuple[float, ...]
-    patients: tuple[float, ...]
+    patients: tuple[Share, ...]
 
 
 @dataclass(frozen=True)
 class MaskDiffusionSection:
     """Section `masks.diffusion`: C10's first half; `shrink` as in `LabelMaps`."""
 
-    shrink: int
+    shrink: Count
     network: UNetSettings
     objective: DiffusionSettings
     training: TrainSettings
@@ -243,27 +249,37 @@ class MaskParameters:
 class FidelitySettings:
     """Bootstrap draws of patients, and random groups of patients behind each floor."""
 
-    resamples: int
-    repeats: int
+    resamples: Count
+    repeats: Count
 
 
 @dataclass(frozen=True)
 class CurveSettings:
     """Samples drawn at every point of a curve; numbers of training patients besides all of them."""
 
-    images: int
-    patients: tuple[int, ...]
+    images: Count
+    patients: Counts
 
 
 @dataclass(frozen=True)
 class Parameters:
-    """All of ``params.yaml`` below profile, dataset, seed and device."""
+    """All of ``params.yaml`` for one profile.
 
-    workers: int
+    Raises:
+        ParameterError: if the images cannot be halved as often as the networks ask.
+    """
+
+    __pydantic_config__: ClassVar[ConfigDict] = ConfigDict(extra="forbid", strict=True)
+
+    profile: str
+    dataset: Annotated[str, Field(min_length=1)]
+    seed: Annotated[int, Field(ge=0)]
+    device: Literal["auto", "cpu"]
+    workers: Annotated[int, Field(ge=0)]
     cohort: CohortSettings
     preprocess: PreprocessSettings
     instruments: InstrumentSettings
-    samples: int
+    samples: Count
     vae: VAEParameters
     gan: GANParameters
     diffusion: DiffusionParameters
@@ -274,13 +290,21 @@ class Parameters:
     fidelity: FidelitySettings
     curves: CurveSettings
 
-
-def open_study(profile: str | None = None, dataset: str | None = None, root: Path | None = None
-               ) -> tuple[Study, Parameters]:
-    """The study as ``params.yaml`` describes it; arguments that are given override it.
-
-    Raises:
-        ParameterError: on any unknown, missing or mistyped key, wherever it stands, before anything is computed.
-    """
-    study = Study.open(profile, dataset, root)
-    return study, build(Parameters, study.values, "params")
+    def __post_init__(self) -> None:
+        halvings = {
+            "flow.network.channels": len(self.flow.network.channels) - 1,
+            "diffusion.network.channels": len(self.diffusion.network.channels) - 1,
+            "gan.dcgan.network.generator": len(self.gan.dcgan.network.generator),
+            "gan.wgan_gp.network.generator": len(self.gan.wgan_gp.network.generator),
+            "conditional.gan.network.generator": len(self.conditional.gan.network.generator),
+            "latent.ldm_kl.network.channels": len(self.latent.kl.network.widths) + len(self.latent.ldm_kl.network.channels) - 1,
+            "latent.ldm_vq.network.channels": len(self.latent.vq.network.widths) + len(self.latent.ldm_vq.network.channels) - 1,
+        }
+        for field, times in halvings.items():
+            if self.preprocess.size % 2**times:
+                raise ParameterError(f"images of {self.preprocess.size} pixels cannot be halved {times} times", field=field,
+                                     file="params.yaml", remedy=f"give a preprocess.size that {2**times} divides, or fewer levels")
+        for field, side in {"vae.network.channels": self.vae.network.size}.items():
+            if side != self.preprocess.size:
+                raise ParameterError(f"{field} ends in images of {side} pixels, preprocess.size is {self.preprocess.size}",
+                                     file="params.yaml", field=field, remedy="give one level per halving down to 4 pixels")

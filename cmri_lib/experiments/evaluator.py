@@ -1,115 +1,140 @@
-"""The ruler of told systems: one set of conditions, one set of measures, for every cell of the ablation alike.
+"""The one evaluator: one set of conditions, instruments and measures for every system, whoever asks.
 
-What is judged: distance to real patients whom nobody learnt from (KID, Fréchet), whether the frozen segmenter sees a
-heart at all, and, where a mask was told, whether that heart is the one asked for (Dice, HD95).
+`Evaluator.rows` turns a bank of samples into tidy rows: distances to real patients whose masks were not used, the
+anatomy that the frozen segmenter sees, adherence to the mask where there is one, and, if asked, the near-copy audit.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Sequence
+from functools import cached_property
+from typing import Literal
 
-import matplotlib.pyplot as plt
-import numpy as np
 import pandas as pd
-from matplotlib.figure import Figure
 
 from cmri_lib.cohort.slices import Slices
-from cmri_lib.config.parameters import Parameters
 from cmri_lib.config.study import Study
-from cmri_lib.experiments import protocol
+from cmri_lib.errors import ParameterError
+from cmri_lib.experiments import instruments
+from cmri_lib.experiments.banks import sampling_conditions
 from cmri_lib.generators.base import Generator, draw
 from cmri_lib.measures import panel
-from cmri_lib.measures.anatomy.adherence import adherence, adherence_bounds, adherence_gain
+from cmri_lib.measures.anatomy.adherence import adherence, adherence_bounds, adherence_difference
 from cmri_lib.measures.anatomy.validity import Ranges, validity_of_samples
 from cmri_lib.measures.fidelity.distances import distances
+from cmri_lib.measures.instruments.learned_features import Features
 from cmri_lib.measures.statistics.bootstrap import Score
 from cmri_lib.measures.statistics.comparison import Measure, ceilings, compare, differences, floors
-from cmri_lib.reporting.results import named
-from cmri_lib.systems.conditional import FAMILIES, UNTOLD, WAYS, cell, richest
-from cmri_lib.systems.unconditional import System
+from cmri_lib.privacy.nearest_neighbours import Audit, audit_neighbours
+from cmri_lib.reporting.results import Named, with_system_columns
+
+Chosen = Literal["distance", "brief", "all"] | Sequence[Measure]
 
 
-def cells(study: Study) -> Iterator[tuple[str, str, str, System]]:
-    """(family, content, way, system) of the whole factorial design, the untold cell of every family first. Every tissue
-    of the slice is a content where the cohort has them."""
-    contents = ("cavity", "labels", *(["tissues"] if richest(study) == "tissues" else []))
-    for family in FAMILIES:
-        for content, way in (UNTOLD, *((c, w) for c in contents for w in WAYS)):
-            yield family, content, way, cell(family, content, way)
-
-
-class Ruler:
-    """``ruler.rows(system, ruler.bank(system, generator))``.
+class Evaluator:
+    """``evaluator.rows(run, evaluator.bank(run, generator))``.
 
     Args:
-        slices: the preprocessed cohort; conditions are those of test patients, distances are to other patients.
-        samples: drawn from every system.
-        whole: measure the whole panel of notebook 06, not distances in the study's own features alone.
+        slices: the preprocessed cohort.
+        samples: how many are drawn from every system; `conditions` are so many slices of test patients.
+        measures: "distance" (in the study's own features), "brief" (and valid hearts), "all" (the whole panel), or a list.
+        real: splits that samples are compared with. By default other patients than those of the conditions, because a
+            sample that follows a patient's mask shares that patient's peculiarities.
+
+    Attributes:
+        test, training, holdout, others: real slices of those splits; `others` is what samples are compared with.
+        options: seed and resamples of every bootstrap.
     """
 
-    def __init__(self, study: Study, params: Parameters, slices: Slices, samples: int, *, whole: bool = False):
-        self.study, self.test = study, slices.where(split="test")
-        self.others = slices.where(split=["validation", "holdout"])
-        self.conditions = protocol.sampling_conditions(slices, samples, study.seed)
-        self.spaces, self.segmenter = protocol.feature_spaces(study, slices), protocol.segmenter(study, slices)
-        self.options = {"seed": study.seed, "resamples": params.fidelity.resamples}
-        training, chance = slices.where(split="train"), {"seed": study.seed, "repeats": params.fidelity.repeats}
-        chosen = panel.measures(self.spaces, training=training, segment=self.segmenter) if whole else [distances(self.spaces[0])]
-        chosen.append(validity_of_samples(Ranges.of(training), self.segmenter))
+    def __init__(self, study: Study, slices: Slices, samples: int, measures: Chosen = "brief", *,
+                 real: Sequence[str] = ("validation", "holdout")):
+        self.study, self.slices, self.samples, self._chosen = study, slices, samples, measures
+        self.test, self.training, self.holdout = (slices.where(split=s) for s in ("test", "train", "holdout"))
+        self.others = slices.where(split=list(real))
+        self.reference = slices.where(split=[s for s in ("validation", "test", "holdout") if s not in real])
+        self.conditions = sampling_conditions(slices, samples, study.seed)
+        fidelity = study.params.fidelity
+        self.options = {"seed": study.seed, "resamples": fidelity.resamples}
+        self._chance = {"seed": study.seed, "repeats": fidelity.repeats}
+
+    @cached_property
+    def spaces(self) -> list[Features]:
+        """The study's own feature space and the training-free one."""
+        return instruments.feature_spaces(self.study, self.slices)
+
+    @cached_property
+    def segmenter(self) -> Features:
+        """The frozen segmenter."""
+        return instruments.segmenter(self.study, self.slices)
+
+    @cached_property
+    def measures(self) -> list[Measure]:
+        """What is computed of every bank."""
+        if not isinstance(self._chosen, str):
+            return list(self._chosen)
+        if self._chosen == "distance":
+            return [distances(self.spaces[0])]
+        valid = validity_of_samples(Ranges.of(self.training), self.segmenter)
+        if self._chosen == "brief":
+            return [distances(self.spaces[0]), valid]
+        return [*panel.measures(self.spaces, training=self.training, segment=self.segmenter), valid]
+
+    @cached_property
+    def bounds(self) -> dict[Measure, dict[str, dict]]:
+        """Floor and ceiling of every measure, at as many slices as `conditions` has."""
         size = len(self.conditions)
-        self.bounds = {m: {"floor": floors(self.others, size, m, reference_real=self.test, **chance),
-                           "ceiling": ceilings(self.others, training, size, m, **chance)} for m in chosen}
-        self.followed = adherence_bounds(self.test, self.segmenter, study.seed)
+        return {m: {"floor": floors(self.others, size, m, reference_real=self.reference, **self._chance),
+                    "ceiling": ceilings(self.others, self.training, size, m, **self._chance)} for m in self.measures}
 
-    def bank(self, system: System, generator: Generator, **choices: object) -> Slices:
-        """Samples under the ruler's conditions; `choices` are for the sampler."""
-        return draw(generator, self.conditions, system.id, seed=self.study.seed, **choices)
+    @cached_property
+    def adherence_bounds(self) -> tuple[pd.DataFrame, pd.DataFrame]:
+        """Floor and ceiling of adherence, see `measures.anatomy.adherence`."""
+        return adherence_bounds(self.test, self.segmenter, self.study.seed)
 
-    def rows(self, system: System, bank: Slices) -> list[dict[str, object]]:
-        """Tidy rows of every measure that applies."""
+    def bank(self, of: Named, generator: Generator, **choices: object) -> Slices:
+        """Samples under the evaluator's conditions, not saved; `choices` are for the sampler."""
+        return draw(generator, self.conditions, of.id, seed=self.study.seed, **choices)
+
+    def rows(self, of: Named | str, bank: Slices) -> list[dict[str, object]]:
+        """Tidy rows of every measure, and of adherence where the samples follow masks."""
         scores = [row for measure, bound in self.bounds.items()
                   for row in compare(self.others, bank, measure, **bound, **self.options)]
-        if bank.masks.any():
-            scores += adherence(self.test, bank, self.segmenter, bounds=self.followed, **self.options)
-        return named(system, scores)
+        return with_system_columns(of, scores + self.adherence(bank))
 
-    def gain(self, first: Slices, second: Slices, metric: str) -> Score:
-        """`metric` of the first bank minus that of the second, paired over patients: "kid_study", "frechet_study",
-        "heart_valid", or a column of `measures.anatomy.agreement` such as "dice_mean"."""
-        measures: dict[str, Measure] = {m.name: measure for measure in self.bounds for m in measure.metrics}
-        if metric in measures:
-            return differences(self.others, first, second, measures[metric], **self.options)[metric]
-        return adherence_gain(first, second, self.segmenter, metric, **self.options)
+    def adherence(self, bank: Slices) -> list[dict[str, object]]:
+        """Rows of agreement with the mask; none for samples without one, or masks without images."""
+        if not bank.masks.any() or not bank.images.any():
+            return []
+        return adherence(self.test, bank, self.segmenter, bounds=self.adherence_bounds, **self.options)
 
+    def audit(self, bank: Slices, training: Slices | None = None, space: Features | None = None) -> Audit:
+        """Near copies: are samples nearer to `training` (by default all training slices) than to the hold-out?"""
+        seen = self.training if training is None else training
+        return audit_neighbours(self.test, bank, seen, self.holdout, space or self.spaces[0], **self.options)
 
-def among(slices: Slices, pairs: tuple[tuple[str, str], ...]) -> np.ndarray:
-    """(N,) bool: slices of a (disease, vendor) of `pairs`."""
-    both = pd.MultiIndex.from_frame(slices.table[["disease", "vendor"]])
-    return both.isin(list(pairs)) if pairs else np.zeros(len(slices), bool)
+    def real_rows(self) -> list[dict[str, object]]:
+        """Real against real in the place of a system: the floor as a row of its own."""
+        rows = []
+        for measure, bound in self.bounds.items():
+            better = {m.name: "lower" if m.better == "zero" else m.better for m in measure.metrics}
+            rows += [score.against(score.value, bound["ceiling"][name]).row(name, measure.axis, better[name])
+                     for name, score in bound["floor"].items()]
+        return [{"system": "real", "family": "real", "conditioning": "none", **row} for row in rows]
 
+    def floor(self, metric: str) -> Score:
+        """What real patients score against real patients."""
+        return self.bounds[self._measure_of(metric)]["floor"][metric]
 
-def draw_design(table: pd.DataFrame) -> Figure:
-    """The factorial design: metrics down, families across, content of the mask along each axis, colours for ways in. Dashed:
-    what real images score, the ceiling of adherence and the floor of everything else."""
-    metrics, families = list(dict.fromkeys(table["metric"])), list(dict.fromkeys(table["family"]))
-    contents, ways = list(dict.fromkeys(table["content"])), [w for w in dict.fromkeys(table["way"]) if w != "none"]
-    figure, axes = plt.subplots(len(metrics), len(families), figsize=(3.2 * len(families) + 1.2, 2.3 * len(metrics) + 0.3),
-                                sharex=True, sharey="row", squeeze=False)
-    for (metric, family), part in table.groupby(["metric", "family"], sort=False):
-        axis = axes[metrics.index(metric), families.index(family)]
-        for way, line in part.groupby("way", sort=False):
-            side = 0.0 if way == "none" else 0.18 * (ways.index(way) - 1)
-            error = [line["value"] - line["low"], line["high"] - line["value"]]
-            axis.errorbar([contents.index(c) + side for c in line["content"]], line["value"], error, fmt="o", ms=4, capsize=2,
-                          color="black" if way == "none" else f"C{ways.index(way)}", label=way)
-        axis.axhline(part["ceiling" if metric.startswith("dice") else "floor"].mean(), ls="--", color="gray", lw=1)
-        axis.set_xticks(range(len(contents)), contents)
-    for axis, family in zip(axes[0], families):
-        axis.set_title(family)
-    for line, metric in zip(axes, metrics):
-        line[0].set_ylabel(metric)
-        if metric.startswith("kid"):
-            line[0].set_yscale("symlog", linthresh=0.1)  # an unbiased estimate of 0 falls below it now and then
-    handles = dict(zip(*axes[-1, -1].get_legend_handles_labels()[::-1]))
-    axes[0, -1].legend(handles.values(), handles, fontsize="x-small", loc="upper left", bbox_to_anchor=(1, 1))
-    return figure
+    def difference(self, first: Slices, second: Slices, metric: str) -> Score:
+        """`metric` of the first bank minus that of the second, paired over patients: a metric of `measures`, or a column of
+        `measures.anatomy.agreement` such as "dice_mean"."""
+        if metric.startswith(("dice_", "hd95_")):
+            return adherence_difference(first, second, self.segmenter, metric, **self.options)
+        return differences(self.others, first, second, self._measure_of(metric), **self.options)[metric]
+
+    def _measure_of(self, metric: str) -> Measure:
+        for measure in self.measures:
+            if metric in {m.name for m in measure.metrics}:
+                return measure
+        known = [m.name for measure in self.measures for m in measure.metrics]
+        raise ParameterError(f"{metric!r} is not measured here", field="metric", remedy=f"choose among {known}")

@@ -9,12 +9,12 @@ from abc import abstractmethod
 from collections.abc import Iterator, Sequence
 
 import numpy as np
+import pandas as pd
 import torch
 from torch import Tensor
 from tqdm import tqdm
 
-from cmri_lib.cohort.slices import Slices
-from cmri_lib.cohort.vocabulary import NUMBERS, UNKNOWN, VOCABULARY, encode, numbers
+from cmri_lib.cohort.slices import CATEGORIES, UNKNOWN, Slices
 from cmri_lib.errors import DataError, SplitError
 from cmri_lib.networks.conditioning.base import Batch, Conditioning
 from cmri_lib.training.loop import Trainable, mixed_seed
@@ -27,7 +27,7 @@ class Generator(Trainable):
     """A network + an objective (`loss`) + a sampler (`sample`) + a conditioning.
 
     Attributes:
-        conditioning: what it is told besides noise.
+        conditioning: what it is conditioned on.
         first_stage: an autoencoder that must be trained before the generator is, or None.
     """
 
@@ -58,7 +58,7 @@ class Generator(Trainable):
         return next(self.parameters()).device
 
 
-def more_noise(noise: Tensor) -> Iterator[Tensor]:
+def noise_stream(noise: Tensor) -> Iterator[Tensor]:
     """Fresh standard normal tensors of `noise`'s shape, without end, for samplers that draw on their way.
 
     Each sample has a stream of its own, seeded by its initial noise, so what is drawn for it depends neither on its
@@ -70,25 +70,39 @@ def more_noise(noise: Tensor) -> Iterator[Tensor]:
         yield torch.stack([torch.randn(noise.shape[1:], generator=g) for g in streams]).to(noise)
 
 
-def batch_of(slices: Slices, fields: Sequence[str] = ("mask",)) -> Batch:
-    """The tensors a generator trains on: image (N, 1, H, W) float32 and the `fields` that are asked for: mask, tissues
-    (N, H, W) uint8, words (N,) int64 codes of `VOCABULARY`, numbers (N,) float32 of `NUMBERS`.
+def batch_of(slices: Slices, conditioning: Conditioning | None = None) -> Batch:
+    """The tensors a generator trains on: image (N, 1, H, W) float32 and what `conditioning` reads: mask, tissues (N, H, W)
+    uint8, categories (N,) int64 codes, numbers (N,) float32, scaled, NaN where unknown.
 
     Raises:
-        DataError: on a field that these slices do not have.
+        DataError: on a field that these slices do not have, or a category that `conditioning` does not know.
     """
     tensors = {"image": torch.from_numpy(slices.images)}
-    return tensors | {field: torch.from_numpy(_field(slices, field)) for field in fields}
+    if conditioning is not None:
+        tensors |= {field: torch.from_numpy(_field(slices, field, conditioning)) for field in conditioning.fields}
+    return tensors
 
 
-def _field(slices: Slices, name: str) -> np.ndarray:
+def _field(slices: Slices, name: str, conditioning: Conditioning) -> np.ndarray:
     if name == "mask":
         return slices.masks
     if name == "tissues" and slices.tissues is not None:
         return slices.tissues
-    if name in slices.table and name in (*VOCABULARY, *NUMBERS):
-        return encode(slices.table, name) if name in VOCABULARY else numbers(slices.table, name)
+    if name in slices.table and name in conditioning.categories:
+        return _codes(slices.table[name], conditioning.categories[name])
+    if name in slices.table and name in conditioning.scales:
+        centre, spread = conditioning.scales[name]
+        return ((pd.to_numeric(slices.table[name]).to_numpy(float) - centre) / spread).astype(np.float32)
     raise DataError("these slices do not have it", field=name, remedy="condition on what the cohort knows")
+
+
+def _codes(column: pd.Series, categories: tuple[str, ...]) -> np.ndarray:
+    """(N,) int64: the place of each category from 1, 0 for what is unknown."""
+    codes = {UNKNOWN: 0, "other": 0, **{name: k for k, name in enumerate(categories, 1)}}
+    if strange := sorted(set(column) - set(codes)):
+        raise DataError(f"{strange[:3]} are no categories of this network", field=str(column.name),
+                        remedy=f"choose among {list(categories)}, or train on a cohort that has them")
+    return column.map(codes).to_numpy(np.int64, copy=True)  # pandas lends what must not be written
 
 
 def training_batch(slices: Slices, conditioning: Conditioning) -> Batch:
@@ -96,7 +110,7 @@ def training_batch(slices: Slices, conditioning: Conditioning) -> Batch:
     if wrong := sorted(set(slices.table["split"]) - set(LEARN_FROM)):
         raise SplitError(f"slices of {wrong} offered for training", field="split",
                          remedy='train on slices.where(split="train")')
-    return batch_of(slices, conditioning.fields)
+    return batch_of(slices, conditioning)
 
 
 @torch.no_grad()
@@ -105,7 +119,7 @@ def draw(generator: Generator, conditions: Slices, source: str, *, seed: int = 0
     """One synthetic slice for every slice of `conditions`, whose masks and metadata it inherits.
 
     The noise of sample i depends on (seed, i) alone, so neither batch size nor device changes what is drawn. Samples of a
-    generator that is told no mask get an empty one, and each counts as its own patient.
+    generator without a mask as condition get an empty one, and each counts as its own patient.
 
     Args:
         source: the system's id, for the table.
@@ -114,7 +128,7 @@ def draw(generator: Generator, conditions: Slices, source: str, *, seed: int = 0
         choices: for `Generator.sample`, e.g. ``steps=4``.
     """
     fields = generator.conditioning.fields
-    given = {field: values for field, values in batch_of(conditions, fields).items() if field != "image"}
+    given = {field: values for field, values in batch_of(conditions, generator.conditioning).items() if field != "image"}
     generator.eval()
     images = []
     for start in tqdm(range(0, len(conditions), batch), desc=f"draw {source}", mininterval=2.0, unit="batch"):
@@ -134,6 +148,6 @@ def _as_slices(images: np.ndarray, conditions: Slices, source: str, fields: Sequ
     if {"mask", "tissues"} & set(fields):
         return Slices(images, conditions.masks, conditions.table.assign(source=source), conditions.tissues)
     names = [f"synthetic-{i:05d}" for i in range(len(images))]
-    not_told = {word: UNKNOWN for word in VOCABULARY if word not in fields}
-    table = conditions.table.assign(source=source, patient=names, scan=names, **not_told)
+    not_given = {column: UNKNOWN for column in CATEGORIES if column not in fields}
+    table = conditions.table.assign(source=source, patient=names, scan=names, **not_given)
     return Slices(images, np.zeros_like(conditions.masks), table)

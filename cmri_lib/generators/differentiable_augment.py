@@ -42,7 +42,7 @@ class Augment(nn.Module):
         return images
 
     def update(self, real_logits: Tensor) -> None:
-        """Told the critic's logits (B,) of the real images it has just seen; only ADA listens."""
+        """Called with the critic's logits (B,) of the real images of this step; only ADA uses them."""
 
 
 class AdaptiveAugment(Augment):

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from cmri_lib.errors import ParameterError
-from cmri_lib.generators.base import Generator, more_noise
+from cmri_lib.generators.base import Generator, noise_stream
 from cmri_lib.networks.conditioning.base import Batch, Conditioning
 
 SAMPLERS = ("ddpm", "ddim", "dpm-solver")
@@ -74,7 +74,7 @@ class Diffusion(Generator):
     def nfe(self) -> int:
         return self.settings.steps
 
-    def loss(self, batch: Batch, player: str) -> Tensor:
+    def loss(self, batch: Batch, group: str) -> Tensor:
         """E w(n) ‖f(x_n, n) − target‖²; with ε as target and w = 1 it is Ho et al. eq. 14."""
         x0 = batch["image"]
         n = self._draw_times(len(x0), x0.device)
@@ -113,7 +113,7 @@ class Diffusion(Generator):
         scale = {"sample": torch.ones_like(snr), "epsilon": snr, "v": snr + 1}[self.prediction]
         return (snr.clamp(max=GAMMA) / scale).float()
 
-    def clean(self, xn: Tensor, n: Tensor, batch: Batch) -> Tensor:
+    def predict_x0(self, xn: Tensor, n: Tensor, batch: Batch) -> Tensor:
         """The network's opinion of x_0, whatever it predicts, clipped if the settings say so. n (B,) in 1 … T."""
         alpha, sigma = self.levels(n, xn)
         answer = self.network(xn, (n / self.last).to(xn.dtype), batch)
@@ -143,20 +143,20 @@ class Diffusion(Generator):
         posterior's s (Ho et al. eq. 7). "ddim" has s = 0. "dpm-solver" is DDIM with x̂_0 extrapolated to the middle of the
         step from this and the previous prediction (Lu et al. 2022, alg. 2), of second order in log(α/σ).
         """
-        fresh = more_noise(x)
+        fresh = noise_stream(x)
         before: tuple[int, Tensor] | None = None
         for n, m in pairwise(times):
             (alpha, sigma), (next_alpha, next_sigma) = self._levels_at(n), self._levels_at(m)
-            clean = guess = self.clean(x, torch.full((len(x),), n, device=x.device), batch)
+            x0 = guess = self.predict_x0(x, torch.full((len(x),), n, device=x.device), batch)
             if sampler == "dpm-solver" and before is not None and m > 0:
-                guess = clean + self._half_step(before[0], n, m) * (clean - before[1])
+                guess = x0 + self._half_step(before[0], n, m) * (x0 - before[1])
             noise = (x - alpha * guess) / sigma
             spread = next_sigma / sigma * (1 - (alpha / next_alpha) ** 2) ** 0.5 if sampler == "ddpm" else 0.0
             x = next_alpha * guess + (next_sigma**2 - spread**2) ** 0.5 * noise
             if spread > 0:
                 x = x + spread * next(fresh)
-            before = n, clean
-            yield m, x, clean
+            before = n, x0
+            yield m, x, x0
 
     def _levels_at(self, n: int) -> tuple[float, float]:
         alpha_bar = float(self.alpha_bar[n])

@@ -2,9 +2,9 @@
 
 The idea of the FFD-VAE and DiffuSeg: anatomy and domain apart, so that a heart can be drawn in the style of another
 scan. The code is that of a conditional VAE (Sohn, Lee & Yan, "Learning Structured Output Representation using Deep
-Conditional Generative Models", NeurIPS 2015): encoder and decoder are told the mask, so that a code, which costs nats,
+Conditional Generative Models", NeurIPS 2015): encoder and decoder are given the mask, so that a code, which costs nats,
 need not hold it. Nothing forbids that it does: how far images drawn with another scan's code keep to their mask has to
-be measured. That a diffusion is told an image's code is Preechakul et al., "Diffusion Autoencoders", CVPR 2022 (arXiv
+be measured. A diffusion conditioned on an image's code is Preechakul et al., "Diffusion Autoencoders", CVPR 2022 (arXiv
 2111.15640).
 """
 
@@ -13,7 +13,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from cmri_lib.generators.base import more_noise
+from cmri_lib.generators.base import noise_stream
 from cmri_lib.generators.diffusion import Diffusion, DiffusionSettings
 from cmri_lib.generators.vae import VAE
 from cmri_lib.networks.conditioning.base import Batch, Conditioning
@@ -24,13 +24,13 @@ CODE, SPREAD = "code", "code_spread"
 
 
 class Factorised(Diffusion):
-    """C14: a diffusion of images whose network is told a mask and a code of the domain.
+    """C14: a diffusion of images conditioned on a mask and a code of the domain.
 
     It is a diffusion, not one inside something else, so its network bears the name that it has in U6, where it starts.
 
     Args:
-        domain: the first stage, a VAE that is told the mask; it must be trained before `prepare`, which freezes it.
-        network: (x_n, n/T, batch) → as `Diffusion`; told ``Several(mask, Given(CODE, domain.latent))`` or the like.
+        domain: the first stage, a VAE conditioned on the mask; it must be trained before `prepare`, which freezes it.
+        network: (x_n, n/T, batch) → as `Diffusion`; conditioned on ``CompositeConditioning(mask, VectorCondition(CODE, domain.latent))`` or the like.
         conditioning: what has to be given, all that the network and the first stage read except the code.
         settings: objective and sampler.
     """
@@ -62,11 +62,11 @@ class Factorised(Diffusion):
         self.domain.eval()
         return self
 
-    def loss(self, batch: Batch, player: str) -> Tensor:
-        """The diffusion's, told a code drawn anew from q(z|x) each time. Means alone would not do: sampling draws from
+    def loss(self, batch: Batch, group: str) -> Tensor:
+        """The diffusion's, with a code drawn anew from q(z|x) each time. Means alone would not do: sampling draws from
         the Gaussian of E_x q(z|x), and where the posterior is as wide as the prior, means keep to its very middle."""
         code = batch[CODE] + batch[SPREAD] * torch.randn_like(batch[CODE])
-        return super().loss({**batch, CODE: code}, player)
+        return super().loss({**batch, CODE: code}, group)
 
     @torch.no_grad()
     def sample(self, noise: Tensor, batch: Batch, **choices: object) -> Tensor:
@@ -78,7 +78,7 @@ class Factorised(Diffusion):
         """Codes (B, latent) from the VAE's Gaussian N(m, S), standardised, one for each sample of `noise` (B, 1, H, W),
         on whose own noise alone it depends."""
         # Of −noise, for the streams of the noise itself are the ancestral sampler's, which must be independent.
-        normal = next(more_noise(-noise)).flatten(1)[:, :self.domain.latent]
+        normal = next(noise_stream(-noise)).flatten(1)[:, :self.domain.latent]
         return normal @ torch.linalg.cholesky(self.domain.code_covariance).T / self._scale()
 
     @torch.no_grad()

@@ -57,7 +57,7 @@ class FlowMatching(Generator):
     def nfe(self) -> int:
         return self.settings.steps * EVALUATIONS[self.settings.solver]
 
-    def loss(self, batch: Batch, player: str) -> Tensor:
+    def loss(self, batch: Batch, group: str) -> Tensor:
         """Conditional flow matching, Lipman et al. eq. 23 with σ_min = 0: E ‖v(x_t, t) − (x_1 − x_0)‖²."""
         x1 = batch["image"]
         x0 = torch.randn_like(x1)

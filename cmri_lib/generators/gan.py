@@ -62,7 +62,7 @@ class GAN(Generator):
         conditioning: the one that both networks use.
         settings: the objective.
 
-    A network with a method ``grow(progress)`` is told, at each step, which share of its training has passed. Images are
+    A network with a method ``grow(progress)`` is called at each step with the share of the training that has passed. Images are
     always given at full size; a network that grows resamples them itself, and is fully grown in eval mode.
     """
 
@@ -81,12 +81,12 @@ class GAN(Generator):
     def noise_shape(self, size: int) -> tuple[int, ...]:
         return (self.settings.latent,)
 
-    def players(self) -> dict[str, list[nn.Parameter]]:
+    def parameter_groups(self) -> dict[str, list[nn.Parameter]]:
         # A ControlNet's base is frozen, and an optimiser keeps moments of all that it is given.
         return {name: [p for p in network.parameters() if p.requires_grad]
                 for name, network in (("critic", self.critic), ("generator", self.generator))}
 
-    def turn(self, step: int, steps: int) -> tuple[str, ...]:
+    def update_schedule(self, step: int, steps: int) -> tuple[str, ...]:
         """The critic always; the generator when the critic has moved `critic_steps` times since it last did."""
         self.penalise = step % self.settings.r1_every == 0
         for network in (self.generator, self.critic):
@@ -94,8 +94,8 @@ class GAN(Generator):
                 network.grow(step / steps)
         return ("critic", "generator") if (step + 1) % self.settings.critic_steps == 0 else ("critic",)
 
-    def loss(self, batch: Batch, player: str) -> Tensor:
-        return self._critic_loss(batch) if player == "critic" else self._generator_loss(batch)
+    def loss(self, batch: Batch, group: str) -> Tensor:
+        return self._critic_loss(batch) if group == "critic" else self._generator_loss(batch)
 
     @torch.no_grad()
     def sample(self, noise: Tensor, batch: Batch, **choices: object) -> Tensor:

@@ -1,6 +1,6 @@
 """Generators of label maps: an image generator whose images are the planes of a mask, one per label.
 
-A mask that no patient has is what the image generators of C4, C5 and C10 are then told. Any generator of tensors can
+A mask that no patient has is then the condition of the image generators of C4, C5 and C10. Any generator of tensors can
 draw one, for a one-hot label map, scaled to [−1, 1], is an image with as many channels as there are labels; the
 largest channel names the label (Li, Ma & Shi, "Multi-Label Conditioned Diffusion for Cardiac MR Image Augmentation and
 Segmentation", Bioengineering 12:812, 2025, for diffusion).
@@ -8,21 +8,19 @@ Segmentation", Bioengineering 12:812, 2025, for diffusion).
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 import numpy as np
 import pandas as pd
 import torch
 import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import Tensor
 from tqdm import tqdm
 
 from cmri_lib.cohort.cardiac_function import PHENOTYPES
 from cmri_lib.cohort.case import LABELS
-from cmri_lib.cohort.slices import Slices
-from cmri_lib.cohort.vocabulary import NUMBERS, UNKNOWN, VOCABULARY
+from cmri_lib.cohort.slices import CATEGORIES, COVARIATES, UNKNOWN, Slices
 from cmri_lib.errors import ParameterError
 from cmri_lib.generators.base import Generator, batch_of
+from cmri_lib.generators.prior import PriorGenerator
 from cmri_lib.networks.conditioning.base import Batch, Conditioning, one_hot
 from cmri_lib.training.loop import mixed_seed
 
@@ -30,16 +28,17 @@ from cmri_lib.training.loop import mixed_seed
 TARGETS = ("mask", "tissues")
 
 
-class Taught(Conditioning):
-    """What the training of a mask generator reads: what its prior is told, and the mask, which is no condition but the
-    lesson. It gives nothing to a network; the prior's networks hold the prior's own conditioning."""
+class WithMaskAsTarget(Conditioning):
+    """What the training of a mask generator reads: the conditions of its prior, and the mask, which is the target. It gives
+    nothing to a network; the prior's networks hold the prior's own conditioning."""
 
-    def __init__(self, told: Conditioning):
+    def __init__(self, conditioning: Conditioning):
         super().__init__()
-        self.name, self.fields = told.name, (*told.fields, "mask")
+        self.name, self.fields = conditioning.name, (*conditioning.fields, "mask")
+        self.categories, self.scales = conditioning.categories, conditioning.scales
 
 
-class LabelMaps(Generator):
+class LabelMaps(PriorGenerator):
     """A generator of masks, as planes (B, labels, H, W) in [−1, 1]. Drawn by `draw_masks`; `base.draw` makes images.
 
     Args:
@@ -50,24 +49,16 @@ class LabelMaps(Generator):
             training cannot tell from anatomy.
 
     Raises:
-        ParameterError: if the prior is told the mask or the tissues that it should draw.
+        ParameterError: if the prior is conditioned on the mask or the tissues that it should draw.
     """
 
     def __init__(self, prior: Generator, labels: int = len(LABELS) + 1, shrink: int = 1):
         super().__init__()
         if known := sorted(set(TARGETS) & set(prior.conditioning.fields)):
-            raise ParameterError(f"the prior is told {known}", field="conditioning",
-                                 remedy="a generator of masks may be told words and numbers only")
-        self.prior, self.labels, self.shrink, self.conditioning = prior, labels, shrink, Taught(prior.conditioning)
-
-    @property
-    def told(self) -> tuple[str, ...]:
-        """The batch entries that sampling needs: those of the prior."""
-        return self.prior.conditioning.fields
-
-    @property
-    def nfe(self) -> int:
-        return self.prior.nfe
+            raise ParameterError(f"the prior is conditioned on {known}", field="conditioning",
+                                 remedy="condition a generator of masks on categories and numbers only")
+        self.prior, self.labels, self.shrink = prior, labels, shrink
+        self.conditioning = WithMaskAsTarget(prior.conditioning)
 
     def noise_shape(self, size: int) -> tuple[int, ...]:
         """(labels, H, W) where the prior draws planes from noise of their own shape, else the prior's: a VAE's code."""
@@ -76,18 +67,9 @@ class LabelMaps(Generator):
         return (self.labels, side, side) if shape == (1, side, side) else shape
 
     def prepare(self, data: Batch) -> Batch:
-        """The planes of ``data["mask"]`` in the place of images, beside what the prior is told, and no mask."""
-        return {"image": F.avg_pool2d(planes(data["mask"], self.labels), self.shrink), **{field: data[field] for field in self.told}}
-
-    def loss(self, batch: Batch, player: str) -> Tensor:
-        """The prior's, on planes in the place of images."""
-        return self.prior.loss(batch, player)
-
-    def players(self) -> dict[str, list[nn.Parameter]]:
-        return self.prior.players()
-
-    def turn(self, step: int, steps: int) -> Sequence[str]:
-        return self.prior.turn(step, steps)
+        """The planes of ``data["mask"]`` in the place of images, beside the conditions of the prior, and no mask."""
+        shares = F.avg_pool2d(planes(data["mask"], self.labels), self.shrink)
+        return {"image": shares, **{field: data[field] for field in self.prior.conditioning.fields}}
 
     def sample(self, noise: Tensor, batch: Batch, **choices: object) -> Tensor:
         """Planes (B, labels, H, W); `choices` are for the prior's sampler. A mask in `batch` is not looked at."""
@@ -108,11 +90,11 @@ def label_map(planes: Tensor) -> np.ndarray:
 @torch.no_grad()
 def draw_masks(generator: LabelMaps, conditions: Slices, source: str, seed: int = 0, *, batch: int = 16,
                **choices: object) -> Slices:
-    """One synthetic mask for every slice of `conditions`, of whose table it is told what it was trained to be told.
+    """One synthetic mask for every slice of `conditions`, whose table gives the conditions of the prior.
 
     As in `base.draw`, sample i depends on (seed, i) alone and is its own patient and scan; masks of `conditions` are
-    not looked at. Images are zeros: there are none yet. Words that were not told become "unknown", numbers and
-    `PHENOTYPES` that were not told NaN; `height` and `index`, places in a stack, are kept.
+    not looked at. Images are zeros: there are none yet. Categories that are no condition become "unknown", numbers and
+    `PHENOTYPES` that are none NaN; `height` and `index`, places in a stack, are kept.
 
     Args:
         source: the system's id, for the table.
@@ -120,7 +102,8 @@ def draw_masks(generator: LabelMaps, conditions: Slices, source: str, seed: int 
         batch: masks evaluated at once.
         choices: for `LabelMaps.sample`, e.g. ``steps=4``.
     """
-    given = {field: values for field, values in batch_of(conditions, generator.told).items() if field != "image"}
+    known = generator.prior.conditioning
+    given = {field: values for field, values in batch_of(conditions, known).items() if field != "image"}
     generator.eval()
     shape, masks = generator.noise_shape(conditions.size), []
     for start in tqdm(range(0, len(conditions), batch), desc=f"draw {source}", mininterval=2.0, unit="batch"):
@@ -130,10 +113,10 @@ def draw_masks(generator: LabelMaps, conditions: Slices, source: str, seed: int 
         part = {field: values[start:start + batch].to(generator.device) for field, values in given.items()}
         masks.append(label_map(generator.sample(noise.to(generator.device), part, **choices)))
     names = [f"synthetic-{i:05d}" for i in range(len(conditions))]
-    not_told: dict[str, object] = {word: UNKNOWN for word in VOCABULARY if word not in generator.told}
-    not_told |= {number: np.nan for number in (*NUMBERS, *PHENOTYPES)
-                 if number in conditions.table and number not in (*generator.told, "height")}
-    table = conditions.table.assign(source=source, patient=names, scan=names, **not_told)
+    lost: dict[str, object] = {column: UNKNOWN for column in CATEGORIES if column not in known.fields}
+    lost |= {column: np.nan for column in (*COVARIATES, *PHENOTYPES)
+             if column in conditions.table and column not in known.fields}
+    table = conditions.table.assign(source=source, patient=names, scan=names, **lost)
     return masks_only(np.concatenate(masks), table)
 
 

@@ -6,12 +6,12 @@ Rombach et al., "High-Resolution Image Synthesis with Latent Diffusion Models", 
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Sequence
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from cmri_lib.generators.base import Generator
+from cmri_lib.generators.prior import PriorGenerator
 from cmri_lib.networks.autoencoder import Autoencoder
 from cmri_lib.networks.conditioning.base import Batch
 from cmri_lib.training.loop import Trainable
@@ -53,7 +53,7 @@ class TwoStage(Generator):
         return self
 
 
-class Latent(TwoStage):
+class Latent(PriorGenerator, TwoStage):
     """A generator of latents, diffusion or flow, followed by the decoder.
 
     Args:
@@ -65,23 +65,8 @@ class Latent(TwoStage):
         super().__init__(autoencoder)
         self.prior, self.conditioning = prior, prior.conditioning
 
-    @property
-    def nfe(self) -> int:
-        """Of the prior; the decoder is evaluated once more."""
-        return self.prior.nfe
-
     def compress(self, images: Tensor) -> Tensor:
         return self.autoencoder.encode(images)
-
-    def loss(self, batch: Batch, player: str) -> Tensor:
-        """The prior's, on latents in the place of images."""
-        return self.prior.loss(batch, player)
-
-    def players(self) -> dict[str, list[nn.Parameter]]:
-        return self.prior.players()
-
-    def turn(self, step: int, steps: int) -> Sequence[str]:
-        return self.prior.turn(step, steps)
 
     def noise_shape(self, size: int) -> tuple[int, ...]:
         return self.autoencoder.latent_shape(size)

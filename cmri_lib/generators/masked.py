@@ -14,7 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from cmri_lib.errors import ParameterError
-from cmri_lib.generators.base import more_noise
+from cmri_lib.generators.base import noise_stream
 from cmri_lib.generators.latent import TwoStage
 from cmri_lib.networks.autoencoder import VQAutoencoder
 from cmri_lib.networks.conditioning.base import Batch, Conditioning
@@ -62,7 +62,7 @@ def choose(probabilities: Tensor, uniform: Tensor) -> Tensor:
 
 
 class MaskGIT(TwoStage):
-    """U9, and C8, which is told phenotypes: a prior over the tokens of a VQ autoencoder.
+    """U9, and C8, conditioned on phenotypes: a prior over the tokens of a VQ autoencoder.
 
     Args:
         autoencoder: the first stage.
@@ -90,14 +90,14 @@ class MaskGIT(TwoStage):
     def compress(self, images: Tensor) -> Tensor:
         return self.autoencoder.tokens(images)
 
-    def players(self) -> dict[str, list[nn.Parameter]]:
+    def parameter_groups(self) -> dict[str, list[nn.Parameter]]:
         return {"model": list(self.network.parameters())}
 
     def noise_shape(self, size: int) -> tuple[int, ...]:
         """Two numbers per token: one chooses the token, one perturbs the confidence in it."""
         return 2, *self.autoencoder.latent_shape(size)[-2:]
 
-    def loss(self, batch: Batch, player: str) -> Tensor:
+    def loss(self, batch: Batch, group: str) -> Tensor:
         """Cross entropy of the hidden tokens given the others, their number drawn by the cosine schedule (eq. 1).
         `batch["image"]` holds tokens (B, h, w), as `prepare` makes them."""
         tokens = batch["image"]
@@ -146,7 +146,7 @@ class MaskGIT(TwoStage):
         probability of what was drawn plus Gumbel noise, whose scale falls linearly to zero.
         """
         places = (tokens == self.hidden).flatten(1).sum(dim=1)
-        fresh = more_noise(noise)
+        fresh = noise_stream(noise)
         for k in range(1, steps + 1):
             uniform = torch.special.ndtr(noise if k == 1 else next(fresh)).clamp(MARGIN, 1 - MARGIN)
             hidden = tokens == self.hidden

@@ -69,7 +69,7 @@ class VAE(Generator):
     def noise_shape(self, size: int) -> tuple[int, ...]:
         return (self.latent,)
 
-    def loss(self, batch: Batch, player: str) -> Tensor:
+    def loss(self, batch: Batch, group: str) -> Tensor:
         """The negative evidence lower bound in nats per pixel, Kingma & Welling eq. 10 with one code drawn per image. Per
         pixel, so that the size of gradients does not depend on the size of images; the balance of the terms is kept."""
         log_likelihood, divergence = self.elbo_terms(batch)
@@ -85,7 +85,7 @@ class VAE(Generator):
         images = batch["image"]
         mean, log_variance = self.encoder(images, batch)
         if self.training:
-            self._remember(mean.float(), log_variance.float())
+            self._update_code_moments(mean.float(), log_variance.float())
         code = mean + (log_variance / 2).exp() * torch.randn_like(mean)  # reparameterised, eq. 4
         error = (self.decoder(code, batch) - images).square().mean()
         # Above the floor this is the formula above; below it σ stays put and the error still counts.
@@ -95,7 +95,7 @@ class VAE(Generator):
         return log_likelihood, divergence_from_prior(mean, log_variance)
 
     @torch.no_grad()
-    def _remember(self, mean: Tensor, log_variance: Tensor) -> None:
+    def _update_code_moments(self, mean: Tensor, log_variance: Tensor) -> None:
         """Update the running moments of E_x q(z|x): the spread of means plus the mean of variances."""
         centred = mean - self.code_mean
         covariance = centred.T @ centred / len(mean) + log_variance.exp().mean(0).diag()

@@ -13,12 +13,7 @@ from cmri_lib.measures.fidelity.spectrum import spectrum
 from cmri_lib.measures.fidelity.support import support
 from cmri_lib.measures.fidelity.two_sample import inception_score, two_sample
 from cmri_lib.measures.instruments.learned_features import Features
-from cmri_lib.measures.statistics.comparison import Measure, compare
-
-#: One metric per question, for tables that must stay short: how far off, how faithful, how complete, how diverse, how
-#: sharp, whether a classifier can tell, whether the hearts have the right size.
-HEADLINE = ("kid_study", "frechet_study", "precision_study", "recall_study", "coverage_study", "ms_ssim_pairs",
-            "band_excess", "c2st_study", "anatomy_w1_lv_cm2", "anatomy_lv_missing")
+from cmri_lib.measures.statistics.comparison import Measure
 
 
 def measures(spaces: Sequence[Features], *, training: Slices | None = None, segment: Segment | None = None
@@ -29,22 +24,6 @@ def measures(spaces: Sequence[Features], *, training: Slices | None = None, segm
     chosen += [spectrum(), diversity()]
     chosen += [] if training is None else [inception_score(spaces[0], training)]
     return chosen + ([] if segment is None else [anatomy_of_samples(segment)])
-
-
-def full_fidelity(real: Slices, synthetic: Slices, spaces: Sequence[Features], *, segment: Segment | None = None,
-                  reference_real: Slices | None = None, training: Slices | None = None, seed: int = 0,
-                  resamples: int = 500, repeats: int = 20) -> list[dict[str, object]]:
-    """The rows of every measure of `measures` for one system; arguments, rows and errors as for `compare`.
-
-    Args:
-        spaces: feature spaces, remembered (`Remembered`), because the real sets are described for every system.
-        segment: the frozen segmenter, or none to leave out the anatomy of samples.
-        training: real training slices: for the ceilings, and for the classifier of the inception score.
-    """
-    options = {"reference_real": reference_real, "training": training, "seed": seed, "resamples": resamples,
-               "repeats": repeats}
-    return [row for measure in measures(spaces, training=training, segment=segment)
-            for row in compare(real, synthetic, measure, **options)]
 
 
 def plain_values(chosen: Sequence[Measure]) -> tuple[dict[str, Callable[[Slices, Slices], float]], dict[str, str]]:

@@ -55,7 +55,7 @@ class ControlledGenerator(nn.Module):
         hint: the conditioning whose planes are shown to the branch.
         base: the conditioning of the generator that is to be controlled; none if not given.
 
-    Call `adopt` with the trained weights of the base before training. What conditions hide in training is hidden once,
+    Call `load_pretrained` with the trained weights of the base before training. What conditions drop in training is dropped once,
     for base and branch alike.
 
     Raises:
@@ -70,9 +70,9 @@ class ControlledGenerator(nn.Module):
         self.base = ConditionalGenerator(latent, size, settings, Conditioning() if base is None else base)
         self.hint, widths = hint, settings.generator
         self.branch = Adapter(hint.channels, (widths[0] // 2, *widths))
-        self.adopt(self.base.state_dict())
+        self.load_pretrained(self.base.state_dict())
 
-    def adopt(self, weights: Mapping[str, Tensor]) -> None:
+    def load_pretrained(self, weights: Mapping[str, Tensor]) -> None:
         """Take the weights of a trained `ConditionalGenerator` for the base, and freeze it."""
         self.base.load_state_dict(weights)
         self.base.requires_grad_(False)
@@ -80,7 +80,7 @@ class ControlledGenerator(nn.Module):
 
     def train(self, mode: bool = True) -> ControlledGenerator:
         """As `nn.Module.train`, except that the base stays in eval mode: the statistics of its batch norm are part of what
-        is frozen, and it must not hide by itself what the branch is told."""
+        is frozen, and it must not drop by itself what the branch is given."""
         super().train(mode)
         self.base.eval()
         return self
@@ -88,6 +88,6 @@ class ControlledGenerator(nn.Module):
     def forward(self, z: Tensor, batch: Batch) -> Tensor:
         """z (B, latent) → (B, 1, H, W) in [−1, 1]."""
         if self.training:
-            batch = self.hint.seen(self.base.conditioning.seen(batch))
+            batch = self.hint.apply_dropout(self.base.conditioning.apply_dropout(batch))
         planes = self.hint.planes(batch).to(z.dtype)
         return self.base(z, batch, control=self.branch(planes))

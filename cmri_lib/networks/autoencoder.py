@@ -180,7 +180,7 @@ class KLAutoencoder(Autoencoder):
     def raw_latents(self, images: Tensor) -> Tensor:
         return self.posterior(images)[0]
 
-    def loss(self, batch: Batch, player: str) -> Tensor:
+    def loss(self, batch: Batch, group: str) -> Tensor:
         """Reconstruction from a sample of the posterior, + kl · divergence (Kingma & Welling 2014, appendix B)."""
         mean, log_variance = self.posterior(batch["image"])
         if self.training:
@@ -221,7 +221,7 @@ class VQAutoencoder(Autoencoder):
         """Tokens (B, h, w) → images (B, 1, H, W)."""
         return self.decoder(self.quantiser.vectors(tokens))
 
-    def loss(self, batch: Batch, player: str) -> Tensor:
+    def loss(self, batch: Batch, group: str) -> Tensor:
         """Reconstruction + commitment, eq. 3 of van den Oord et al. 2017, its codebook term by moving averages.
         Gradients pass the replacement as if it were not there."""
         raw = self.raw_latents(batch["image"])

@@ -26,7 +26,7 @@ class Controlled(nn.Module):
         channels: of the image or latent.
         shrink: how many times the hint's planes must be halved to be as wide as x: 0 for images, more for latents.
 
-    Call `adopt` with the trained weights of the base before training. What conditions hide in training is hidden once,
+    Call `load_pretrained` with the trained weights of the base before training. What conditions drop in training is dropped once,
     for base and copy alike.
 
     Raises:
@@ -40,9 +40,9 @@ class Controlled(nn.Module):
             raise ParameterError(f"{shrink}", field="shrink", remedy="give the number of halvings, at least 0")
         self.base, self.hint = Denoiser(settings, base, channels), hint
         levels = len(settings.channels)
-        ways_in = {"with_conditioning": True, "cross_attention_dim": base.context} if base.context else {}
+        options = {"with_conditioning": True, "cross_attention_dim": base.context} if base.context else {}
         if base.width:
-            ways_in |= {"num_class_embeds": 1}
+            options |= {"num_class_embeds": 1}
         # MONAI halves the hint between any two of these. As in the paper there are few channels where it is large; as
         # many as the copy has would cost more there than all the rest at the latents' size.
         embedding = tuple(max(1, settings.channels[0] >> k) for k in reversed(range(shrink + 1)))
@@ -51,20 +51,20 @@ class Controlled(nn.Module):
             num_res_blocks=settings.blocks, norm_num_groups=8,
             attention_levels=(False,) * (levels - 1) + (True,), num_head_channels=settings.head_channels,
             conditioning_embedding_in_channels=hint.channels,
-            conditioning_embedding_num_channels=embedding, **ways_in)
+            conditioning_embedding_num_channels=embedding, **options)
         if base.width:
             self.copy.class_embedding = nn.Linear(base.width, 4 * settings.channels[0])
-        self.adopt(self.base.state_dict())
+        self.load_pretrained(self.base.state_dict())
 
-    def adopt(self, weights: Mapping[str, Tensor]) -> None:
+    def load_pretrained(self, weights: Mapping[str, Tensor]) -> None:
         """Take the weights of a trained `Denoiser` for the base and the copy, and freeze the base."""
         self.base.load_state_dict(weights)
         self.copy.load_state_dict(self.base.unet.state_dict(), strict=False)  # all that the copy has of it
         self.base.requires_grad_(False)
 
     def train(self, mode: bool = True) -> Controlled:
-        """As `nn.Module.train`, except that the base stays in eval mode: it is frozen, and must not hide by itself what
-        the copy is told."""
+        """As `nn.Module.train`, except that the base stays in eval mode: it is frozen, and must not drop by itself what
+        the copy is given."""
         super().train(mode)
         self.base.eval()
         return self
@@ -72,9 +72,9 @@ class Controlled(nn.Module):
     def forward(self, x: Tensor, t: Tensor, batch: Batch) -> Tensor:
         """x (B, C, H, W); t (B,) in [0, 1]; the hint's planes in `batch` are 2^shrink times as wide as x."""
         if self.training:
-            batch = self.hint.seen(self.base.conditioning.seen(batch))
-        told, planes = self.base.conditioning, self.base.conditioning.planes(batch)
+            batch = self.hint.apply_dropout(self.base.conditioning.apply_dropout(batch))
+        condition, planes = self.base.conditioning, self.base.conditioning.planes(batch)
         inputs = x if planes is None else torch.cat([x, planes.to(x.dtype)], dim=1)
         down, middle = self.copy(inputs, TIMES * t, self.hint.planes(batch).to(x.dtype),
-                                 context=told.tokens(batch), class_labels=told.vector(batch))
+                                 context=condition.tokens(batch), class_labels=condition.vector(batch))
         return self.base(x, t, batch, control=(tuple(down), middle))

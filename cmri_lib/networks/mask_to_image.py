@@ -1,4 +1,4 @@
-"""Adversarial networks that are told something: generators from masks, and critics that judge image and mask together.
+"""Conditional adversarial networks: generators from masks, and critics that judge image and mask together.
 
 Isola et al., "Image-to-Image Translation with Conditional Adversarial Networks", CVPR 2017 (arXiv 1611.07004); Wang et al.,
 pix2pixHD, CVPR 2018 (arXiv 1711.11585); Park et al., "Semantic Image Synthesis with Spatially-Adaptive Normalization", CVPR
@@ -19,7 +19,7 @@ from cmri_lib.networks.adversarial import coarsest
 from cmri_lib.networks.conditioning.base import Batch, Conditioning
 
 #: Channels of the small network inside a SPADE layer.
-HIDDEN = 16
+SPADE_WIDTH = 16
 
 
 @dataclass(frozen=True)
@@ -38,7 +38,7 @@ class Norm(nn.Module):
     def __init__(self, channels: int, conditioning: Conditioning):
         super().__init__()
         self.spade = bool(conditioning.regions)
-        self.norm = (SPADE(conditioning.regions, channels, kernel_size=3, hidden_channels=HIDDEN, norm="BATCH")
+        self.norm = (SPADE(conditioning.regions, channels, kernel_size=3, hidden_channels=SPADE_WIDTH, norm="BATCH")
                      if self.spade else nn.BatchNorm2d(channels))
 
     def forward(self, x: Tensor, maps: Tensor | None) -> Tensor:
@@ -70,7 +70,7 @@ def resized(planes: Tensor, like: Tensor) -> Tensor:
 class ConditionalGenerator(nn.Module):
     """(z, condition) → image: from a vector up, the mask entering at every level (Park et al., fig. 4, without the encoder).
 
-    What is told as a vector (vendor, age, …) joins z, so it sets the style that the mask leaves open.
+    What is given as a vector (vendor, age, …) joins z, so it sets the style that the mask leaves open.
 
     Args:
         latent: numbers in z.
@@ -92,9 +92,9 @@ class ConditionalGenerator(nn.Module):
     def forward(self, z: Tensor, batch: Batch, control: tuple[Tensor, ...] | None = None) -> Tensor:
         """z (B, latent) → (B, 1, H, W) in [−1, 1]. `control`: what is added to the features of every level, coarsest first:
         (B, channels, h, w) for each of the settings' channels, then half the finest's channels at full size."""
-        told = self.conditioning
-        batch = told.seen(batch) if self.training else batch
-        planes, maps, vector = told.planes(batch), told.maps(batch), told.vector(batch)
+        condition = self.conditioning
+        batch = condition.apply_dropout(batch) if self.training else batch
+        planes, maps, vector = condition.planes(batch), condition.maps(batch), condition.vector(batch)
         x = self.start(z if vector is None else torch.cat([z, vector], 1)).unflatten(1, (-1, self.side, self.side))
         x = x if control is None else x + control[0]
         for level, block in enumerate(self.blocks, 1):
@@ -152,13 +152,14 @@ class PatchCritic(nn.Module):
         self.project = nn.Linear(conditioning.width, settings.critic[-1]) if conditioning.width else None
 
     def forward(self, images: Tensor, batch: Batch) -> Tensor:
-        told, logits = self.conditioning, []
-        x = torch.cat([images, *(m.to(images.dtype) for m in (told.planes(batch), told.maps(batch)) if m is not None)], 1)
+        condition, logits = self.conditioning, []
+        given = (condition.planes(batch), condition.maps(batch))
+        x = torch.cat([images, *(m.to(images.dtype) for m in given if m is not None)], 1)
         for scale, (judge, verdict) in enumerate(zip(self.judges, self.verdicts)):
             features = judge(F.avg_pool2d(x, 2**scale) if scale else x)
             logit = verdict(features).flatten(1)
             if self.project is not None:
-                logit = logit + (self.project(told.vector(batch)) * features.mean((2, 3))).sum(1, keepdim=True)
+                logit = logit + (self.project(condition.vector(batch)) * features.mean((2, 3))).sum(1, keepdim=True)
             logits.append(logit)
         return torch.cat(logits, 1)
 

@@ -1,4 +1,4 @@
-"""To begin a training where another one has ended: weights of a model go to one that is told more."""
+"""Start a training from pretrained weights, those of a model with fewer conditions."""
 
 from __future__ import annotations
 
@@ -11,23 +11,23 @@ from cmri_lib.errors import ParameterError
 
 
 @torch.no_grad()
-def adopt(model: nn.Module, weights: Mapping[str, Tensor]) -> None:
+def load_pretrained(model: nn.Module, weights: Mapping[str, Tensor]) -> None:
     """Copy `weights` to the parameters and buffers of `model` that have the same name.
 
     Where `model` has more inputs, as it has when a mask is concatenated, those that come last start at zero: at first the
     network does not see the condition, and does what the other one did. What only one of the two has is left alone. A
-    part with a method ``adopt`` (ControlNet) is given the weights of the part of the same name in its stead.
+    part with a method ``load_pretrained`` (ControlNet) is given the weights of the part of the same name in its stead.
 
     Raises:
         ParameterError: if nothing is common, or a parameter's shape differs in more than the number of inputs.
     """
-    willing = [name for name, part in model.named_modules() if hasattr(part, "adopt")]
+    willing = [name for name, part in model.named_modules() if hasattr(part, "load_pretrained")]
     for name in willing:
-        model.get_submodule(name).adopt({k.removeprefix(f"{name}."): v for k, v in weights.items() if k.startswith(f"{name}.")})
+        model.get_submodule(name).load_pretrained({k.removeprefix(f"{name}."): v for k, v in weights.items() if k.startswith(f"{name}.")})
     mine, parameters = model.state_dict(), {name for name, _ in model.named_parameters()}
     common = [name for name in weights if name in mine]
     if not common and not willing:
-        raise ParameterError("the two models have no layer in common", field="start", remedy="start from a system of its kind")
+        raise ParameterError("the two models have no layer in common", field="pretrained", remedy="start from a system of its kind")
     for name in common:
         given, place = weights[name], mine[name]
         if given.shape == place.shape:
@@ -35,7 +35,7 @@ def adopt(model: nn.Module, weights: Mapping[str, Tensor]) -> None:
         elif given.dim() > 1 and _wider(place, given):
             place.zero_()[:, :given.shape[1]] = given
         elif name in parameters:  # buffers of another shape are estimates, which a training finds again
-            raise ParameterError(f"{tuple(given.shape)} does not fit {tuple(place.shape)}", field=f"start: {name}",
+            raise ParameterError(f"{tuple(given.shape)} does not fit {tuple(place.shape)}", field=f"pretrained: {name}",
                                  remedy="give both networks the same sizes")
 
 

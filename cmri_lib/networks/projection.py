@@ -1,4 +1,4 @@
-"""A Wasserstein critic that is told something beside the image.
+"""A conditional Wasserstein critic.
 
 Gulrajani et al., "Improved Training of Wasserstein GANs", NeurIPS 2017 (arXiv 1704.00028), for the critic; Miyato & Koyama,
 "cGANs with Projection Discriminator", ICLR 2018 (arXiv 1802.05637), eq. 3, for the way in.
@@ -16,7 +16,7 @@ from cmri_lib.networks.mask_to_image import MaskToImageSettings
 
 
 class ProjectionCritic(ResidualCritic):
-    """(image, vector) → score (B,): U3's critic, plus how well the pooled features agree with what is told.
+    """(image, vector) → score (B,): U3's critic, plus how well the pooled features agree with the condition.
 
     No spectral norm, unlike `PatchCritic`: it holds every layer's slope below 1, while the gradient penalty asks for a
     slope of 1 from all of them together.
@@ -34,7 +34,7 @@ class ProjectionCritic(ResidualCritic):
         super().__init__(size, settings)
         if conditioning.channels or conditioning.regions or not conditioning.width:
             raise ParameterError(f"{conditioning.name!r} is no vector", field="conditioning",
-                                 remedy="tell it words or numbers, or take PatchCritic")
+                                 remedy="condition it on categories or numbers, or take PatchCritic")
         self.conditioning = conditioning
         self.project = nn.Linear(conditioning.width, settings.critic[-1])
 

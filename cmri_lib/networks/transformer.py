@@ -144,16 +144,16 @@ class TokenTransformer(nn.Module):
             nn.TransformerEncoderLayer(width, settings.heads, 4 * width, settings.dropout, "gelu", batch_first=True,
                                        norm_first=True) for _ in range(settings.depth)))
         self.head = nn.Sequential(nn.LayerNorm(width), nn.Linear(width, codes * area))
-        self.told = nn.Linear(self.conditioning.width, width) if self.conditioning.width else None
+        self.condition = nn.Linear(self.conditioning.width, width) if self.conditioning.width else None
 
     def forward(self, tokens: Tensor, batch: Batch) -> Tensor:
         """tokens (B, h, w) integers in [0, codes], sides divisible by `patch` → logits (B, h, w, codes)."""
         rows, columns = (side // self.patch for side in tokens.shape[1:])
         x = patches(self.embed(tokens).movedim(-1, 1), self.patch)
         x = x + positions(x.shape[-1], rows, columns, x)
-        if self.told is not None:
-            batch = self.conditioning.seen(batch) if self.training else batch
-            x = x + self.told(self.conditioning.vector(batch))[:, None]
+        if self.condition is not None:
+            batch = self.conditioning.apply_dropout(batch) if self.training else batch
+            x = x + self.condition(self.conditioning.vector(batch))[:, None]
         x = self.drop(x)
         return assemble(self.head(self.blocks(x)), self.patch, rows, columns).movedim(1, -1)
 

@@ -14,7 +14,7 @@ from cmri_lib.networks.conditioning.base import Batch, Conditioning
 #: The sinusoidal embedding of time expects diffusion's 0 … 1000.
 TIMES = 1000.0
 #: Channels of the small network that turns a label map into scale and shift; the paper's 128 would cost more than the rest.
-HIDDEN = 16
+SPADE_WIDTH = 16
 
 #: Residuals for the skip connections, finest first, and for the middle.
 Control = tuple[tuple[Tensor, ...], Tensor]
@@ -46,17 +46,17 @@ class Denoiser(nn.Module):
             raise ParameterError(f"{settings.channels}", field="channels", remedy="use multiples of 8 (group norm)")
         self.conditioning = conditioning
         levels = len(settings.channels)
-        kind, ways_in = DiffusionModelUNet, {}
+        kind, options = DiffusionModelUNet, {}
         if conditioning.regions:
-            kind, ways_in = SPADEDiffusionModelUNet, {"label_nc": conditioning.regions, "spade_intermediate_channels": HIDDEN}
+            kind, options = SPADEDiffusionModelUNet, {"label_nc": conditioning.regions, "spade_intermediate_channels": SPADE_WIDTH}
         if conditioning.context:
-            ways_in |= {"with_conditioning": True, "cross_attention_dim": conditioning.context}
+            options |= {"with_conditioning": True, "cross_attention_dim": conditioning.context}
         if conditioning.width:
-            ways_in |= {"num_class_embeds": 1}
+            options |= {"num_class_embeds": 1}
         self.unet = kind(
             spatial_dims=2, in_channels=channels + conditioning.channels, out_channels=channels,
             channels=settings.channels, num_res_blocks=settings.blocks, norm_num_groups=8,
-            attention_levels=(False,) * (levels - 1) + (True,), num_head_channels=settings.head_channels, **ways_in)
+            attention_levels=(False,) * (levels - 1) + (True,), num_head_channels=settings.head_channels, **options)
         if conditioning.width:  # any vector in the place of MONAI's table of classes
             self.unet.class_embedding = nn.Linear(conditioning.width, 4 * settings.channels[0])
 
@@ -64,7 +64,7 @@ class Denoiser(nn.Module):
         """x (B, C, H, W); t (B,) in [0, 1]; `batch` holds what the conditioning reads; `control`: what a ControlNet adds
         to the skip connections and in the middle."""
         condition = self.conditioning
-        batch = condition.seen(batch) if self.training else batch
+        batch = condition.apply_dropout(batch) if self.training else batch
         planes, maps = condition.planes(batch), condition.maps(batch)
         inputs = x if planes is None else torch.cat([x, planes.to(x.dtype)], dim=1)
         options = {} if maps is None else {"seg": maps.to(x.dtype)}

@@ -78,7 +78,7 @@ class Decoder(nn.Module):
         # Doubling before a convolution leaves no chequerboard, as transposed convolutions do, and linearly no blocks.
         self.levels = nn.ModuleList(Residual(before, after) for before, after in zip(widths, widths[1:]))
         planes = conditioning.channels
-        self.ways_in = nn.ModuleList(nn.Conv2d(planes, width, 1) for width in widths[:-1]) if planes else None
+        self.options = nn.ModuleList(nn.Conv2d(planes, width, 1) for width in widths[:-1]) if planes else None
         self.last = nn.Sequential(nn.GroupNorm(GROUPS, widths[-1]), nn.SiLU(),
                                   nn.Conv2d(widths[-1], channels, 3, padding=1))
 
@@ -88,6 +88,6 @@ class Decoder(nn.Module):
         for place, level in enumerate(self.levels):
             x = F.interpolate(x, scale_factor=2.0, mode="bilinear")
             if planes is not None:
-                x = x + self.ways_in[place](F.adaptive_avg_pool2d(planes.to(x.dtype), x.shape[-2:]))
+                x = x + self.options[place](F.adaptive_avg_pool2d(planes.to(x.dtype), x.shape[-2:]))
             x = level(x)
         return self.last(x)

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.optimize import brentq
 
+from cmri_lib.cohort.cardiac_function import ejection_fraction
 from cmri_lib.errors import ParameterError
 from cmri_lib.phantom.disease import Person, Targets, draw_person, draw_targets
 from cmri_lib.phantom.surroundings import Surroundings, draw_surroundings
@@ -129,12 +130,12 @@ class Anatomy:
     @property
     def lvef(self) -> float:
         """LV ejection fraction, 0–1."""
-        return 1 - self.phases["ES"].lv_volume / self.phases["ED"].lv_volume
+        return float(ejection_fraction(self.phases["ED"].lv_volume, self.phases["ES"].lv_volume))
 
     @property
     def rvef(self) -> float:
         """RV ejection fraction, 0–1."""
-        return 1 - self.phases["ES"].rv_volume / self.phases["ED"].rv_volume
+        return float(ejection_fraction(self.phases["ED"].rv_volume, self.phases["ES"].rv_volume))
 
     @property
     def wall_thickness(self) -> float:

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from cmri_lib.cohort.cardiac_function import body_surface
 from cmri_lib.errors import ParameterError
 
 DISEASES = ("NOR", "DCM", "HCM", "MINF", "RV")
@@ -34,12 +35,7 @@ class Person:
     @property
     def bsa(self) -> float:
         """Body surface area in m²."""
-        return body_surface(self.height, self.weight)
-
-
-def body_surface(height: float, weight: float) -> float:
-    """Body surface area in m² from cm and kg: Mosteller, N Engl J Med 317:1098 (1987)."""
-    return float(np.sqrt(height * weight / 3600))
+        return float(body_surface(self.height, self.weight))
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""Do synthetic masks repeat those of training patients, or each other? A mask has no texture, but an outline can name its
+"""Do synthetic masks repeat those of training patients? A mask has no texture, but an outline can name its
 patient.
 
 For every mask the highest mean Dice with any training mask. All hearts overlap when they are cropped alike, so the
@@ -11,36 +11,12 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from cmri_lib.cohort.case import LABELS
 from cmri_lib.cohort.slices import Slices
-from cmri_lib.measures.fidelity.diversity import PAIRS, random_pairs
-from cmri_lib.measures.statistics.comparison import Described, Measure, Metric, Statistic
+from cmri_lib.measures.anatomy.mask_overlap import nearest_dice
+from cmri_lib.measures.statistics.comparison import Embedding, Measure, Metric, Statistic
 
 #: A mask is a suspected copy if it lies nearer to training than all but this share of real held-out masks do.
 SUSPECT = 0.05
-#: Masks compared at once with all training masks.
-CHUNK = 128
-
-
-def nearest_dice(masks: np.ndarray, training: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Highest mean Dice of each label map (N, H, W) with any of `training` (M, H, W), and the index of that one; both (N,).
-
-    The mean is over structures that either of the two has; two empty maps share nothing, 0.
-    """
-    value, index = np.empty(len(masks)), np.empty(len(masks), int)
-    sides = {label: _flat(training == label) for label in LABELS.values()}
-    for start in range(0, len(masks), CHUNK):
-        part = masks[start:start + CHUNK]
-        total, present = np.zeros((2, len(part), len(training)))
-        for label, side in sides.items():
-            here = _flat(part == label)
-            sizes = here.sum(1)[:, None] + side.sum(1)[None]
-            total += 2 * (here @ side.T) / np.maximum(sizes, 1)
-            present += sizes > 0
-        score = total / np.maximum(present, 1)
-        index[start:start + CHUNK] = score.argmax(1)
-        value[start:start + CHUNK] = score.max(1)
-    return value, index
 
 
 def mask_memory(training: Slices) -> Measure:
@@ -55,10 +31,10 @@ def mask_memory(training: Slices) -> Measure:
         training: exactly the slices the generator learnt from. The real slices it is compared with must be of other
             patients; `compare` refuses them otherwise if it is given `training` too.
     """
-    def describe(slices: Slices) -> np.ndarray:
+    def embed(slices: Slices) -> np.ndarray:
         return nearest_dice(slices.masks, training.masks)[0][:, None]
 
-    def statistics(real: Described, synthetic: Described) -> Sequence[Statistic]:
+    def statistics(real: Embedding, synthetic: Embedding) -> Sequence[Statistic]:
         x, y = real.values[:, 0], synthetic.values[:, 0]
 
         def copies(u: np.ndarray, v: np.ndarray) -> float:
@@ -67,26 +43,4 @@ def mask_memory(training: Slices) -> Measure:
         return lambda u, v: float(np.average(y, weights=v)), copies
 
     metrics = Metric("mask_nearest_dice", "lower", bound=1.0), Metric("mask_near_copies", "lower", bound=1.0)
-    return Measure(metrics, describe, statistics, axis="privacy")
-
-
-def mask_diversity(pairs: int = PAIRS) -> Measure:
-    """The measure ``mask_dice_pairs``: mean Dice (as in `nearest_dice`) of at most `pairs` random pairs of different patients.
-    Lower is more diverse; the floor is that of real masks, and less than it is no merit. n is the number of masks."""
-    def statistics(real: Described, synthetic: Described) -> Sequence[Statistic]:
-        first, second = random_pairs(synthetic.patients, pairs)
-        likeness = np.array([nearest_dice(a[None], b[None])[0][0] for a, b in
-                             zip(synthetic.values[first], synthetic.values[second])])
-
-        def mean(u: np.ndarray, v: np.ndarray) -> float:
-            weights = v[first] * v[second]
-            return float(np.average(likeness, weights=weights)) if weights.sum() else float("nan")
-
-        return (mean,)
-
-    return Measure((Metric("mask_dice_pairs", "lower", bound=1.0),), lambda slices: slices.masks, statistics, axis="anatomy")
-
-
-def _flat(structures: np.ndarray) -> np.ndarray:
-    """(N, H, W) boolean → (N, H · W) float32, exact for counts up to 2²⁴."""
-    return structures.reshape(len(structures), -1).astype(np.float32)
+    return Measure(metrics, embed, statistics, axis="privacy")

@@ -1,62 +1,131 @@
-"""Figures that keep their numbers: every ``figures/<dataset>/NN_name.png`` has its .svg and its .csv.
+"""Figures that keep their numbers: every ``figures/<dataset>/NN/name.png`` has its ``name.csv``.
 
-`publish` writes the CSV first and draws from what it reads back, so a figure can always be redrawn from its CSV alone.
-Pictures of slices go through `publish_slices`, which never lets an image of a real patient leave the notebook.
+`publish` writes the CSV first and draws from what it reads back, so a figure can always be redrawn from its
+CSV alone. Pictures of slices go through `publish_slices`, which never lets an image of a real patient leave
+the notebook.
+
+Names are those of notebook and figure: ``publish(study, "07/ablation", table, plots.ablation_design)``. Every
+figure is at most a page wide. PNG files have a palette; with ``CMRI_SVG=1`` in the environment each gets an
+SVG beside it.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+import io
+import os
+import textwrap
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 import seaborn as sns
+from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+from matplotlib.ticker import FixedLocator, NullFormatter, NullLocator
+from PIL import Image
 
 from cmri_lib.cohort.slices import Slices
 from cmri_lib.config.study import Study
+from cmri_lib.reporting import metrics, review
 
 #: LV, Myo, RV, in the colours that every overlay uses.
 LABEL_COLOURS = ("#d1495b", "#edae49", "#2e86ab")
-REAL_COLOUR = "#555555"
+REAL_COLOUR = "#444444"
+#: Families and methods have the same colours in every figure.
+FAMILY_COLOURS = {"real": REAL_COLOUR, **dict(zip(review.FAMILIES, ("#d55e00", "#de8f05", "#029e73", "#56b4e9",
+                                                                    "#cc78bc", "#0173b2")))}
+METHOD_COLOURS = {"concat": "#0173b2", "spade": "#de8f05", "control": "#029e73"}
+#: Width of a page in inches, and the sizes of type on it, in points.
+PAGE, SMALL, NORMAL, LARGE = 11.0, 8.0, 9.0, 10.0
+#: How references are drawn, by their kind, and the word for it.
+STYLES = {"real": "--", "copies": ":", "nothing": "-."}
+STYLE_WORDS = {"real": "dashed", "copies": "dotted", "nothing": "dash-dotted"}
+#: Pixels per inch of a PNG, and the greys of a grid of slices: noise of few greys packs far better and looks
+#: the same.
+DPI, GREYS = 100, 32
+#: Inches that a character of size `SMALL` takes on average.
+CHARACTER = 0.065
+#: A value is far outside if it lies so many interquartile ranges beyond the quartiles, and the axis would
+#: have to be so many times as long to show it.
+FAR, LONGER = 3.0, 3.0
+#: A slice is shown at most so large, in inches.
+TILE = 1.16
 
 
 def use_style() -> None:
-    """The study's look, for every notebook."""
-    sns.set_theme(context="notebook", style="whitegrid", palette="colorblind", font_scale=0.9)
+    """The study's look, for every notebook: type of 8 to 10 points on a page of 11 inches."""
+    sns.set_theme(context="paper", style="whitegrid", palette="colorblind")
     # A fixed salt and no date make equal figures equal files.
-    plt.rcParams.update({"svg.hashsalt": "cmri", "figure.dpi": 100, "savefig.dpi": 130, "figure.constrained_layout.use": True})
+    plt.rcParams.update({"svg.hashsalt": "cmri", "figure.dpi": 100, "savefig.dpi": DPI, "font.size": NORMAL,
+                         "axes.titlesize": NORMAL, "axes.labelsize": NORMAL, "legend.title_fontsize": SMALL,
+                         "figure.titlesize": LARGE, "figure.constrained_layout.use": True,
+                         "xtick.labelsize": SMALL, "ytick.labelsize": SMALL, "legend.fontsize": SMALL})
 
 
-def publish(study: Study, name: str, table: pd.DataFrame, draw: Callable[[pd.DataFrame], Figure]) -> Figure:
-    """Write `table` to ``<name>.csv``, read it back, draw it and write ``<name>.png`` and ``.svg``."""
-    study.figures.mkdir(parents=True, exist_ok=True)
-    table.to_csv(study.figures / f"{name}.csv", index=False, float_format="%.6g")
-    return _write(study.figures / name, draw(pd.read_csv(study.figures / f"{name}.csv")))
+def publish(study: Study, name: str, table: pd.DataFrame, draw: Callable[[pd.DataFrame], Figure], *,
+            title: str | None = None) -> Figure:
+    """Write `table` to ``figures/<dataset>/<name>.csv``, read it back, draw it and write ``<name>.png``.
+
+    Args:
+        name: "NN/name", the notebook's number and the figure's name.
+        title: what is shown, above the figure.
+    """
+    file = _keep(study, name, table)
+    return _write(file, _titled(draw(pd.read_csv(file)), title))
 
 
 def publish_slices(study: Study, name: str, rows: Mapping[str, Slices], *, outline: bool = True,
-                   titles: Sequence[str] = ()) -> Figure:
-    """A grid with one labelled row per `Slices`; its CSV lists every tile.
+                   titles: Sequence[str] = (), title: str | None = None) -> Figure:
+    """A grid with one labelled row per `Slices`; its CSV lists every tile. `titles` stand above the columns.
 
-    Rows of real patients of a cohort other than the phantom are shown in the returned figure and left out of the files,
-    and so are the outlines of their masks where a sample follows one.
+    Rows of real patients of a cohort other than the phantom are shown in the returned figure and left out of
+    the files, and so are the outlines of their masks where a sample follows one.
     """
-    study.figures.mkdir(parents=True, exist_ok=True)
     anyone = study.dataset == "phantom"
     public = {label: s if anyone else _without_outlines_of_patients(s) for label, s in rows.items()
               if anyone or (s.table["source"] != "real").all()}
-    tiles = [s.table.assign(row=label, column=range(len(s)), mean=s.images.mean((1, 2, 3)), std=s.images.std((1, 2, 3)))
-             for label, s in rows.items()]
-    pd.concat(tiles).to_csv(study.figures / f"{name}.csv", index=False, float_format="%.6g")
-    published = slice_grid(public, outline=outline, titles=titles) if public else _notice()
-    _write(study.figures / name, published)
+    tiles = [s.table.assign(row=label, column=range(len(s)), mean=s.images.mean((1, 2, 3)),
+                            std=s.images.std((1, 2, 3))) for label, s in rows.items()]
+    file = _keep(study, name, pd.concat(tiles))
+    published = slice_grid(public, outline=outline, titles=titles) if public else notice()
+    _write(file, _titled(published, title), slices=True)
     if anyone:
         return published
     plt.close(published)
-    return slice_grid(rows, outline=outline, titles=titles)
+    return _titled(slice_grid(rows, outline=outline, titles=titles), title)
+
+
+def publish_images(study: Study, name: str, rows: Mapping[str, Mapping[str, np.ndarray]], *,
+                   title: str | None = None) -> Figure:
+    """A grid of images (H, W) of real patients, row → column → image, each shown on its own intensity range.
+
+    Its CSV lists row, column and intensity statistics. Only the phantom's are written to files.
+    """
+    tiles = pd.DataFrame([{"row": row, "column": column, "min": x.min(), "mean": x.mean(), "max": x.max()}
+                          for row, images in rows.items() for column, x in images.items()])
+    file, columns = _keep(study, name, tiles), list(dict.fromkeys(tiles["column"]))
+    figure, axes = _tiles(list(rows), len(columns), 1.7)
+    for line, images in zip(axes, rows.values(), strict=True):
+        for axis, column in zip(line, columns, strict=True):
+            axis.imshow(images[column], cmap="gray", interpolation="nearest")
+    for axis, column in zip(axes[0], columns, strict=True):
+        axis.set_title(column, fontsize=SMALL)
+    _titled(figure, title)
+    if study.dataset == "phantom":
+        return _write(file, figure, slices=True)
+    plt.close(_write(file, _titled(notice(), title)))
+    return figure
+
+
+def _keep(study: Study, name: str, table: pd.DataFrame) -> Path:
+    """Write the numbers of a figure; the path of its CSV."""
+    file = study.figures / f"{name}.csv"
+    file.parent.mkdir(parents=True, exist_ok=True)
+    table.to_csv(file, index=False, float_format="%.6g")
+    return file
 
 
 def _without_outlines_of_patients(slices: Slices) -> Slices:
@@ -65,34 +134,78 @@ def _without_outlines_of_patients(slices: Slices) -> Slices:
     return Slices(slices.images, np.where(own[:, None, None], slices.masks, 0).astype(np.uint8), slices.table)
 
 
-def _notice(text: str = "images of real patients: only in the executed notebook") -> Figure:
+def notice(text: str = "images of real patients: only in the executed notebook") -> Figure:
     """What a figure says that may not, or cannot, show anything."""
-    figure, axis = plt.subplots(figsize=(5, 0.8))
-    axis.text(0.5, 0.5, text, ha="center", va="center")
+    figure, axis = plt.subplots(figsize=(5, 0.8), layout="constrained")
+    axis.text(0.5, 0.5, text, ha="center", va="center", fontsize=NORMAL)
     axis.axis("off")
     return figure
 
 
-def _write(stem: Path, figure: Figure) -> Figure:
-    figure.savefig(stem.with_suffix(".png"), metadata={"Software": None})
-    figure.savefig(stem.with_suffix(".svg"), metadata={"Date": None})
+def _titled(figure: Figure, title: str | None) -> Figure:
+    """The figure at most a page wide, with a title if there is one."""
+    width, height = figure.get_size_inches()
+    lines = wrapped(title or "", min(width, PAGE), LARGE)
+    figure.set_size_inches(min(width, PAGE), height + (0.27 + 0.17 * lines.count("\n") if title else 0.0))
+    if title:
+        figure.suptitle(lines, fontsize=LARGE)
     return figure
+
+
+def _write(csv: Path, figure: Figure, *, slices: bool = False) -> Figure:
+    buffer = io.BytesIO()
+    figure.savefig(buffer, format="png", dpi=DPI)
+    picture = packed(Image.open(buffer).convert("RGB"), slices=slices)
+    picture.save(csv.with_suffix(".png"), optimize=True)
+    if os.environ.get("CMRI_SVG", "0") not in ("", "0"):
+        figure.savefig(csv.with_suffix(".svg"), metadata={"Date": None})
+    return figure
+
+
+def packed(picture: Image.Image, *, slices: bool = False) -> Image.Image:
+    """A picture with a palette: its own of 256 colours, or, for grids of `slices`, `GREYS` and shades of
+    `LABEL_COLOURS`.
+
+    A palette chosen for a grid would lose the thin outlines or tint the greys. Neither is dithered: flat
+    colours would turn into noise, which packs badly.
+    """
+    if not slices:
+        return picture.quantize(256, Image.Quantize.MAXCOVERAGE, dither=Image.Dither.NONE)
+    shades = [np.repeat(np.linspace(0, 1, GREYS)[:, None], 3, axis=1)]
+    for colour in LABEL_COLOURS:
+        pure = np.array(to_rgb(colour))
+        shades += [[pure], [0.6 * pure + 0.4 * grey for grey in (0.0, 0.5, 1.0)]]
+    colours = np.rint(255 * np.concatenate(shades)).astype(int)
+    fixed = Image.new("P", (1, 1))
+    fixed.putpalette(np.resize(colours, (256, 3)).ravel().tolist())
+    return picture.quantize(palette=fixed, dither=Image.Dither.NONE)
 
 
 def slice_grid(rows: Mapping[str, Slices], *, outline: bool = True, titles: Sequence[str] = ()) -> Figure:
     """One row of images per entry, the label map outlined where there is one."""
-    columns = max(len(s) for s in rows.values())
-    figure, axes = plt.subplots(len(rows), columns, figsize=(1.35 * columns + 0.8, 1.42 * len(rows) + 0.2), squeeze=False)
-    for line, (label, slices) in zip(axes, rows.items(), strict=True):
-        for axis in line:
-            axis.set(xticks=[], yticks=[])
-            sns.despine(ax=axis, left=True, bottom=True)
-        line[0].set_ylabel(label, rotation=0, ha="right", va="center")
+    figure, axes = _tiles(list(rows), max(len(s) for s in rows.values()), TILE)
+    for line, slices in zip(axes, rows.values(), strict=True):
         for axis, image, mask in zip(line, slices.images, slices.masks):
             show(axis, image[0], mask if outline else None)
     for axis, title in zip(axes[0], titles):
-        axis.set_title(title, fontsize="small")
+        axis.set_title(title, fontsize=SMALL)
     return figure
+
+
+def _tiles(labels: Sequence[str], columns: int, largest: float) -> tuple[Figure, np.ndarray]:
+    """Axes (rows, columns) for square pictures on a page's width, with a wrapped label beside each row."""
+    lines = ["\n".join(wrapped(part, 1.35) for part in label.split("\n")) for label in labels]
+    margin = 0.15 + CHARACTER * max((len(part) for line in lines for part in line.split("\n")), default=0)
+    side = min(largest, (PAGE - margin) / columns)
+    size = margin + side * columns, side * len(labels) + 0.25
+    figure, axes = plt.subplots(len(labels), columns, figsize=size, squeeze=False, layout="constrained")
+    figure.get_layout_engine().set(w_pad=0.015, h_pad=0.015, wspace=0, hspace=0)
+    for line, label in zip(axes, lines, strict=True):
+        for axis in line:
+            axis.set(xticks=[], yticks=[])
+            sns.despine(ax=axis, left=True, bottom=True)
+        line[0].set_ylabel(label, rotation=0, ha="right", va="center", fontsize=SMALL)
+    return figure, axes
 
 
 def show(axis: plt.Axes, image: np.ndarray, mask: np.ndarray | None = None) -> None:
@@ -106,113 +219,102 @@ def show(axis: plt.Axes, image: np.ndarray, mask: np.ndarray | None = None) -> N
     axis.set(xticks=[], yticks=[])
 
 
-def score_plot(table: pd.DataFrame, *, y: str = "system", metric: str | None = None) -> Figure:
-    """Values with 95 % intervals, one panel per metric; dashed line: floor (real against real); dotted: ceiling.
+def wrapped(text: str, inches: float, size: float = SMALL) -> str:
+    """`text` in lines that fit into `inches` at `size` points, by the average width of a character."""
+    return textwrap.fill(text, max(6, int(inches / (CHARACTER * size / SMALL))), break_long_words=False)
 
-    Systems stand one below the other, coloured by family where the table names it. An empty table gives a notice.
+
+def legend_below(figure: Figure, handles: Mapping[str, object]) -> None:
+    """A legend below the panels, label → handle, in as many columns as fit."""
+    if handles:
+        width = 0.55 + CHARACTER * max(map(len, handles))
+        columns = max(1, min(len(handles), int((figure.get_size_inches()[0] - 0.2) / width)))
+        figure.legend(handles.values(), handles, loc="outside lower center", ncols=columns, fontsize=SMALL,
+                      frameon=False)
+
+
+def interval(row: tuple) -> np.ndarray:
+    """(2, 1): what lies below and above the value; 0 where there is no interval."""
+    return np.nan_to_num(np.clip([[row.value - row.low], [row.high - row.value]], 0, None))
+
+
+def point_beyond(axis: plt.Axes, place: float, text: str, right: bool, colour: str) -> None:
+    """What lies beyond an edge of the panel: its number and an arrow that points there."""
+    text, where, side = (f"{text} ▸", 0.99, "right") if right else (f"◂ {text}", 0.01, "left")
+    axis.text(where, place, text, transform=axis.get_yaxis_transform(), ha=side, va="center", fontsize=SMALL,
+              color=colour)
+
+
+def edges_of(values: np.ndarray, low: np.ndarray, high: np.ndarray, always: Sequence[float] = (),
+             maybe: Sequence[float] = ()) -> tuple[float, float]:
+    """Limits of a linear axis: every interval of the values that do not lie far outside (`FAR`), what is
+    `always` shown, and what `maybe` is, if it is not far from these."""
+    starts, ends = np.fmin(values, low), np.fmax(values, high)
+    q1, q3 = np.percentile(values, (25, 75))
+    near = (values >= q1 - FAR * (q3 - q1)) & (values <= q3 + FAR * (q3 - q1))
+    spans = [(min([*starts[part], *always]), max([*ends[part], *always])) for part in (near, near | True)]
+    first, last = spans[0] if np.diff(spans[1]) > LONGER * np.diff(spans[0]) else spans[1]
+    size = max(last - first, 1e-9 + 0.1 * abs(last))
+    shown = [m for m in maybe if first - 1.5 * size < m < last + 1.5 * size]
+    first, last = min([first, *shown]), max([last, *shown])
+    return first - 0.05 * (last - first) - 1e-9, last + 0.05 * (last - first) + 1e-9
+
+
+def orders_of_magnitude(axis: plt.Axes, which: str, values: np.ndarray, low: np.ndarray, high: np.ndarray,
+                        inches: float, always: Sequence[float] = ()) -> None:
+    """A logarithmic scale, or one that is linear around 0 where a value, the end of an interval or what is
+    `always` shown lies there (an unbiased estimate of 0 falls below it now and then). Ticks are plain numbers
+    that do not overlap on an axis of so many `inches`."""
+    starts, ends = np.fmin(values, low), np.fmax(values, high)
+    last = 1.25 * float(max([*ends, *always]))
+    if min([*starts, *always]) > 0 and min([*values, *always]) >= min(values) / 3:
+        axis.set(**{f"{which}scale": "log", f"{which}lim": (min([*starts, *always]) / 1.25, last)})
+    else:
+        half = np.nan_to_num((high - low) / 2)
+        step = 10 ** np.floor(np.log10(max(np.quantile(np.abs(values), 0.25), np.median(half), 1e-6)))
+        first = max(-1.5 * step, min([0.0, *starts, *always])) - 0.3 * step
+        getattr(axis, f"set_{which}scale")("symlog", linthresh=step, linscale=0.6)
+        axis.set(**{f"{which}lim": (first, last)})
+    set_ticks(axis, which, inches)
+
+
+def set_ticks(axis: plt.Axes, which: str, inches: float, candidates: Iterable[float] = ()) -> None:
+    """Ticks among `candidates`, else 0, powers of ten, their doubles and fives, as many as fit side by
+    side.
     """
-    if table.empty:
-        return _notice("nothing in this cohort to measure it on")
-    metrics = [metric] if metric else list(table["metric"].unique())
-    systems = list(table[y].unique())
-    wide = min(4, len(metrics))
-    high = -(-len(metrics) // wide)
-    figure, axes = plt.subplots(high, wide, figsize=(2.9 * wide + 1.5, (0.24 * len(systems) + 1.1) * high), squeeze=False,
-                                sharey=True)
-    kinds = list(table["family"].unique()) if "family" in table else systems
-    colour = dict(zip(kinds, sns.color_palette(n_colors=len(kinds))))
-    for axis in axes.flat[len(metrics):]:
-        axis.set_visible(False)
-    for axis, name in zip(axes.flat, metrics):
-        rows = table[table["metric"] == name]
-        for _, row in rows.iterrows():
-            error = [[max(0.0, row["value"] - row["low"])], [max(0.0, row["high"] - row["value"])]]
-            axis.errorbar(row["value"], systems.index(row[y]), xerr=error, fmt="o", ms=4, capsize=2,
-                          color=colour[row["family"] if "family" in table else row[y]])
-        for column, style in (("floor", "--"), ("ceiling", ":")):
-            if rows[column].notna().any():
-                axis.axvline(rows[column].mean(), ls=style, color=REAL_COLOUR, lw=1, label=column)
-        if rows["value"].max() > 20 * max(1e-3, rows["value"].abs().median()):
-            axis.set_xscale("symlog", linthresh=max(1e-2, float(rows["value"].abs().median())))
-        axis.set(title=f"{name} ({rows['better'].iloc[0]} is better)", ylim=(len(systems) - 0.4, -0.6))
-        axis.set_yticks(range(len(systems)), systems, fontsize="small")
-        axis.title.set_fontsize("small")
-    axes.flat[0].legend(fontsize="x-small")
-    return figure
+    line, transform = getattr(axis, f"{which}axis"), getattr(axis, f"{which}axis").get_transform().transform
+    first, last = getattr(axis, f"get_{which}lim")()
+    powers = 10.0 ** np.arange(-6, 8)
+    threshold = getattr(line.get_transform(), "linthresh", 0.0)
+    order = list(candidates) or [0.0, *powers[::-1], *(2 * powers), *(5 * powers), -threshold]
+    ends = transform(np.array([first, last]))
+    kept: dict[float, tuple[float, float]] = {}
+    for tick in order:
+        if first <= tick <= last and (tick == 0 or abs(tick) >= threshold):
+            place = inches * float((transform(np.array([tick]))[0] - ends[0]) / (ends[1] - ends[0]))
+            size = 0.17 if which == "y" else 0.12 + CHARACTER * 1.1 * len(_plain(tick))
+            if all(abs(place - other) > (size + taken) / 2 for other, taken in kept.values()):
+                kept[tick] = place, size
+    line.set_major_locator(FixedLocator(sorted(kept)))
+    line.set_major_formatter(lambda value, _: _plain(value))
+    line.set_minor_locator(NullLocator())
+    line.set_minor_formatter(NullFormatter())
 
 
-def heat_map(table: pd.DataFrame) -> Figure:
-    """Metrics × corruptions: response in standard deviations between groups of real patients; a dot where the value
-    lies beyond what real groups show. Colours saturate at 10."""
-    response = table.pivot(index="metric", columns="corruption", values="response")
-    order = list(dict.fromkeys(table["metric"])), list(dict.fromkeys(table["corruption"]))
-    response = response.loc[order[0], order[1]]
-    beyond = table.pivot(index="metric", columns="corruption", values="beyond").loc[order[0], order[1]]
-    marks = response.map(lambda v: f"{v:.1f}" if abs(v) < 99.5 else f"{v:.0f}") + beyond.map(lambda b: " •" if b else "")
-    figure, axis = plt.subplots(figsize=(0.9 * len(order[1]) + 3, 0.32 * len(order[0]) + 1.4))
-    sns.heatmap(response.clip(-10, 10), annot=marks, fmt="", cmap="vlag", center=0, vmin=-10, vmax=10, ax=axis,
-                annot_kws={"size": 7}, cbar_kws={"label": "response / spread between real groups"})
-    axis.set(xlabel="", ylabel="")
-    axis.tick_params(axis="x", rotation=35)
-    return figure
+def _plain(value: float) -> str:
+    return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:g}"
 
 
-def publish_images(study: Study, name: str, rows: Mapping[str, Mapping[str, np.ndarray]]) -> Figure:
-    """A grid of images (H, W) of real patients, row → column → image, each shown on its own intensity range.
-
-    Its CSV lists row, column and intensity statistics. Only the phantom's are written to files.
-    """
-    tiles = pd.DataFrame([{"row": row, "column": column, "min": image.min(), "mean": image.mean(), "max": image.max()}
-                          for row, images in rows.items() for column, image in images.items()])
-    columns = list(dict.fromkeys(tiles["column"]))
-    figure, axes = plt.subplots(len(rows), len(columns), figsize=(1.8 * len(columns) + 0.8, 1.85 * len(rows) + 0.2),
-                                squeeze=False)
-    for line, (row, images) in zip(axes, rows.items(), strict=True):
-        line[0].set_ylabel(row, rotation=0, ha="right", va="center")
-        for axis, column in zip(line, columns, strict=True):
-            axis.set(xticks=[], yticks=[])
-            axis.imshow(images[column], cmap="gray", interpolation="nearest")
-    for axis, column in zip(axes[0], columns, strict=True):
-        axis.set_title(column)
-    study.figures.mkdir(parents=True, exist_ok=True)
-    tiles.to_csv(study.figures / f"{name}.csv", index=False, float_format="%.6g")
-    if study.dataset == "phantom":
-        return _write(study.figures / name, figure)
-    plt.close(_write(study.figures / name, _notice()))
-    return figure
+def real_values(rows: pd.DataFrame, name: str) -> list[float]:
+    """What real images score, if it is known."""
+    return [value for value, kind, _ in metrics.references(rows, name) if kind == "real"]
 
 
-def scoreboard(table: pd.DataFrame) -> Figure:
-    """Systems × metrics: the value with its interval; green where the interval reaches what real patients score."""
-    metrics, systems = list(dict.fromkeys(table["metric"])), list(dict.fromkeys(table["system"]))
-    figure, axis = plt.subplots(figsize=(1.5 * len(metrics) + 2.2, 0.55 * len(systems) + 1.6))
-    axis.set(xlim=(0, len(metrics)), ylim=(len(systems), 0), yticks=np.arange(len(systems)) + 0.5, yticklabels=systems)
-    axis.set_xticks(np.arange(len(metrics)) + 0.5, metrics, rotation=25, ha="left", fontsize="small")
-    axis.xaxis.tick_top()
-    axis.grid(False)
-    for row in table[table["value"].notna()].itertuples():
-        x, y = metrics.index(row.metric), systems.index(row.system)
-        axis.add_patch(plt.Rectangle((x, y), 1, 1, color=_place(row), lw=0))
-        interval = f"\n[{row.low:.3g}, {row.high:.3g}]" if np.isfinite(row.low) else ""
-        axis.text(x + 0.5, y + 0.5, f"{row.value:.3g}{interval}", ha="center", va="center", fontsize="x-small")
-    return figure
-
-
-def _place(row: tuple) -> str:
-    """Colour of a cell of the scoreboard."""
-    real = row.ceiling if row.axis == "anatomy" else row.floor  # adherence is read against the segmenter's own Dice
-    if row.system == "real" or not np.isfinite(real):
-        return "#f2f2f2"
-    return "#b7e4c7" if (row.low <= real if row.better == "lower" else row.high >= real) else "#fff3bf"
-
-
-def coverage(table: pd.DataFrame) -> Figure:
-    """One square per system and per claim of the review, filled where this study has measured it."""
-    figure, axes = plt.subplots(2, 1, figsize=(11, 2.4))
-    for axis, (kind, part) in zip(axes, table.groupby("kind", sort=False)):
-        for x, row in enumerate(part.itertuples()):
-            axis.add_patch(plt.Rectangle((x, 0), 0.9, 0.9, color="#2a9d8f" if row.done else "#dddddd", lw=0))
-            axis.text(x + 0.45, 0.45, row.id, ha="center", va="center", fontsize="x-small")
-        axis.set(xlim=(0, 30), ylim=(0, 0.9), xticks=[], yticks=[], title=f"{kind}s: {int(part['done'].sum())} of {len(part)}")
-        sns.despine(ax=axis, left=True, bottom=True)
-    return figure
+def reference_handles(table: pd.DataFrame, kinds: Sequence[str] = tuple(STYLES)) -> dict[str, Line2D]:
+    """Legend of the lines of a figure: every meaning that one of its metrics gives to a style."""
+    meanings: dict[str, list[str]] = {}
+    for name, rows in table.groupby("metric", sort=False):
+        for _, kind, meaning in metrics.references(rows, name):
+            meanings.setdefault(kind, []).append(meaning)
+    lines = {kind: Line2D([], [], color=REAL_COLOUR, ls=STYLES[kind], lw=1) for kind in kinds}
+    return {" / ".join(dict.fromkeys(meanings[kind])): lines[kind] for kind in kinds if kind in meanings}

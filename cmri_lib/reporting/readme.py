@@ -7,7 +7,7 @@ from collections.abc import Iterable
 import pandas as pd
 
 #: Title → (metric, format) of a column, for systems that are told nothing and for those that are told something.
-UNTOLD = {
+UNCONDITIONAL = {
     "KID, study features": ("kid_study", "interval"), "KID, Gabor": ("kid_classical", ".2f"), "recall": ("recall_study", ".2f"),
     "coverage": ("coverage_study", ".2f"), "top-octave power": ("band_excess", "+.2f"), "told by C2ST": ("c2st_study", ".2f"),
     "nearest to training": ("nearest_share_study", ".2f"), "s / image": ("seconds_per_image", ".3f"),
@@ -41,7 +41,7 @@ def page(scores: pd.DataFrame, claims: pd.DataFrame, profile: str) -> str:
     """
     scores, claims = scores[scores["profile"] == profile], claims[claims["profile"] == profile]
     parts = [HEAD.format(profile=profile)]
-    for title, letter, columns in (("Unconditional systems", "U", UNTOLD), ("Conditional systems", "C", TOLD)):
+    for title, letter, columns in (("Unconditional systems", "U", UNCONDITIONAL), ("Conditional systems", "C", TOLD)):
         for dataset, part in scores.groupby("dataset", sort=False):
             board = systems(part, letter, columns)
             parts.append(f"## {title}: {dataset}\n\n{markdown(board)}\n")

@@ -9,24 +9,33 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import pandas as pd
 
 from cmri_lib.config.study import Study
 from cmri_lib.errors import DataError
-from cmri_lib.systems.unconditional import System
 
-AXES = ("fidelity", "anatomy", "utility", "privacy", "cost")
+AXES = ("fidelity", "anatomy", "conditioning", "utility", "privacy", "cost")
 SCORE_COLUMNS = ("dataset", "profile", "system", "family", "conditioning", "axis", "metric", "value", "low", "high", "n",
                  "seeds", "better", "floor", "ceiling")
 CLAIM_COLUMNS = ("claim", "dataset", "profile", "test", "effect", "low", "high", "unit", "verdict")
 VERDICTS = ("supported", "not supported", "undecided")
 
 
-def named(system: System, rows: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:
-    """The rows with the columns that say whose they are."""
-    return [{"system": system.id, "family": system.family, "conditioning": system.conditioning, **row} for row in rows]
+class Named(Protocol):
+    """What a row can be about: a system, a run of it, a chain."""
+
+    id: str
+    family: str
+    conditioning: str
+
+
+def with_system_columns(of: Named | str, rows: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """The rows with the columns that say whose they are; a mere name fills the column `system` alone."""
+    columns = {"system": of} if isinstance(of, str) else {
+        "system": of.id, "family": of.family, "conditioning": of.conditioning}
+    return [{**columns, **row} for row in rows]
 
 
 def write_scores(study: Study, name: str, rows: Iterable[Mapping[str, Any]], **common: Any) -> pd.DataFrame:

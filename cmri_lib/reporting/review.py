@@ -1,18 +1,28 @@
-"""What the review compares: its systems and its claims, by id. The scoreboard shows what is measured and what is not.
+"""What the review compares: its systems and its claims, by id; and how systems are named and ordered.
 
-Kumarasinghe, Kawya, Edirisooriya, Devindi, Nawinne, Thambawita: "Synthetic Cardiac MRI Image Generation using Deep
-Generative Models", arXiv 2603.24764, 2026.
+The scoreboard shows what is measured and what is not.
+
+Kumarasinghe, Kawya, Edirisooriya, Devindi, Nawinne, Thambawita: "Synthetic Cardiac MRI Image Generation using
+Deep Generative Models", arXiv 2603.24764, 2026.
 """
+
+from __future__ import annotations
+
+import re
+
+import pandas as pd
 
 #: id → system.
 SYSTEMS = {
     "U1": "VAE", "U2": "DCGAN", "U3": "WGAN-GP", "U4": "progressive GAN", "U5": "StyleGAN2-ADA", "U6": "DDPM",
     "U7": "latent diffusion", "U8": "DiT / UViT latent diffusion", "U9": "MaskGIT", "U10": "OT flow matching",
-    "C1": "Pix2Pix", "C2": "SPADE cGAN", "C3": "vendor-style cGAN", "C4": "VAE deformation + label-conditioned GAN",
+    "C1": "Pix2Pix", "C2": "SPADE cGAN", "C3": "vendor-style cGAN",
+    "C4": "VAE deformation + label-conditioned GAN",
     "C5": "GauGAN with uniform-EF masks", "C6": "covariate cGAN", "C7": "3D latent diffusion",
     "C8": "phenotype-conditioned masked diffusion", "C9": "ControlNet latent diffusion",
     "C10": "mask diffusion → SPADE-LDM", "C11": "cVAE + manifold", "C12": "segmentation-guided diffusion",
-    "C13": "source-domain diffusion", "C14": "FFD-VAE / DiffuSeg", "C15": "class-conditioned LDM", "C16": "MOTFM",
+    "C13": "source-domain diffusion", "C14": "FFD-VAE / DiffuSeg", "C15": "class-conditioned LDM",
+    "C16": "MOTFM",
     "C17": "Concat-FM and Direct-FM", "C18": "RDP-CGAN", "C19": "RecCGAN",
 }
 
@@ -49,8 +59,31 @@ CLAIMS = {
     "E1": "per slice: diffusion 2.31 s, GAN 0.12 s, VAE 0.08 s",
 }
 
-#: Columns of the scoreboard, in this order, where measured.
-HEADLINE_METRICS = ("kid_study", "frechet_study", "kid_classical", "precision_study", "recall_study", "coverage_study",
-                    "ms_ssim_pairs", "band_excess", "c2st_study", "inception_study", "anatomy_w1_lv_cm2", "dice_mean",
-                    "nearest_share_study", "near_copies_pixel", "seconds_per_image", "nfe", "images_seen",
-                    "training_seconds")
+#: Families of systems, in the order of tables and colours.
+FAMILIES = ("VAE", "GAN", "diffusion", "latent diffusion", "masked", "flow")
+#: Methods of conditioning and contents of a mask, as figures and pages name them.
+METHODS = {"none": "no mask", "concat": "concatenation", "spade": "SPADE", "control": "ControlNet"}
+CONTENTS = {"none": "no mask", "cavity": "LV cavity", "labels": "LV + Myo + RV", "tissues": "every tissue"}
+
+
+def system(name: str) -> str:
+    """A system, or what it is conditioned on, in words: "mask (spade)" → "mask (SPADE)"."""
+    words = re.sub(r"\b(concat|spade|control)\b", lambda found: METHODS[found[0]], name)
+    return "real images" if name == "real" else re.sub(r" none$", ", no mask", words)
+
+
+def in_order(table: pd.DataFrame, lead: pd.Series) -> pd.DataFrame:
+    """One row per system of a table of scores, but for the real images: the unconditional first, then by
+    family, then by `lead` (system → value), the lowest first.
+
+    Returns:
+        The first row of each, with the columns `free` (is it unconditional?), `kind` (the same in words) and
+        `family`, "" where the table has none.
+    """
+    rows = table[table["system"] != "real"].drop_duplicates("system")
+    rows = rows.assign(family=rows["family"].fillna("") if "family" in rows else "",
+                       lead=rows["system"].map(lead), free=rows["conditioning"].fillna("none") == "none")
+    rows = rows.assign(place=rows["family"].map({f: i for i, f in enumerate(FAMILIES)}).fillna(len(FAMILIES)),
+                       kind=rows["free"].map({True: "Unconditional systems", False: "Conditional systems"}))
+    return rows.sort_values(["kind", "place", "family", "lead", "system"], kind="stable",
+                            ascending=[False, True, True, True, True])

@@ -1,56 +1,73 @@
-"""What a heart can be known by, as conditionings: how much of its mask, the words and numbers of its table."""
+"""What a generator can be conditioned on: how much of the mask, which categories and numbers of the table, all together.
+
+Each function returns a `Condition`, which becomes a network's `Conditioning` once the cohort's vocabulary is known.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Callable
 from typing import Literal
 
 from cmri_lib.cohort.case import LABELS, TISSUES
-from cmri_lib.cohort.vocabulary import NUMBERS, VOCABULARY
+from cmri_lib.cohort.vocabulary import SCALES, Vocabulary
 from cmri_lib.errors import ParameterError
-from cmri_lib.networks.conditioning.embeddings import Numbers, Prompt, Words
+from cmri_lib.networks.conditioning.base import Conditioning
+from cmri_lib.networks.conditioning.embeddings import (CategoricalEmbedding, CompositeConditioning, FourierEmbedding,
+                                                       PromptTokens)
 from cmri_lib.networks.conditioning.label_map import AblatedLabelMap, LabelMap
 
-#: Content of a mask → name, batch entry, number of labels, labels that are told (all if none is named).
+Condition = Callable[[Vocabulary], Conditioning]
+
+#: Content of a mask → name, batch entry, number of labels, labels that are given (all if none is named).
 CONTENTS: dict[str, tuple[str, str, int, tuple[int, ...]]] = {
     "cavity": ("cavity", "mask", len(LABELS) + 1, (LABELS["LV"],)),
     "labels": ("mask", "mask", len(LABELS) + 1, ()),
     "tissues": ("tissues", "tissues", len(TISSUES) + 1, ()),
 }
+#: Probability with which a condition is dropped in training, where it may be left out or guided later.
+CONDITION_DROPOUT = 0.15
 
 
-def mask(content: str = "labels", way: Literal["concat", "spade"] = "concat", *, ablated: bool = False) -> LabelMap:
-    """The LV cavity alone, the three structures of the heart, or every tissue of the slice; `ablated` as Konz et al.
+def unconditional(vocabulary: Vocabulary) -> Conditioning:
+    """No condition at all."""
+    return Conditioning()
+
+
+def mask(content: str = "labels", method: Literal["concat", "spade"] = "concat", *, ablated: bool = False) -> Condition:
+    """The LV cavity alone, the three structures of the heart ("labels"), every tissue of the slice, or the "fullest" of
+    these that the cohort has; `ablated` as Konz et al.
 
     Raises:
-        ParameterError: on an unknown content or way.
+        ParameterError: on an unknown content.
     """
-    _known([content], CONTENTS, "content")
-    name, field, labels, only = CONTENTS[content]
-    return AblatedLabelMap(f"{name}, ablated", field, labels, way, only) if ablated else LabelMap(name, field, labels, way, only)
+    if content not in (*CONTENTS, "fullest"):
+        raise ParameterError(f"{content!r}", field="content", remedy=f"choose among {[*CONTENTS, 'fullest']}")
+
+    def condition(vocabulary: Vocabulary) -> LabelMap:
+        chosen = content if content != "fullest" else "tissues" if vocabulary.tissues else "labels"
+        name, field, labels, only = CONTENTS[chosen]
+        kind, name = (AblatedLabelMap, f"{name}, ablated") if ablated else (LabelMap, name)
+        return kind(name, field, labels, method, only)
+    return condition
 
 
-def words(*columns: str, size: int = 16) -> Words:
-    """Columns of `VOCABULARY` as a vector. Raises ParameterError on another column."""
-    return Words(_sizes(columns), size)
+def categories(*columns: str, size: int = 16) -> Condition:
+    """Columns of categories (vendor, disease, phase, level) as one vector."""
+    return lambda vocabulary: CategoricalEmbedding(vocabulary.choose(*columns), size)
 
 
-def prompt(*columns: str, size: int = 32) -> Prompt:
-    """Columns of `VOCABULARY` as tokens. Raises ParameterError on another column."""
-    return Prompt(_sizes(columns), size)
+def prompt(*columns: str, size: int = 32) -> Condition:
+    """Columns of categories as tokens for cross-attention."""
+    return lambda vocabulary: PromptTokens(vocabulary.choose(*columns), size)
 
 
-def scalars(*columns: str, size: int = 16) -> Numbers:
-    """Columns of `NUMBERS` as sines and cosines. Raises ParameterError on another column."""
-    _known(columns, NUMBERS, "columns")
-    return Numbers(columns, size)
+def numbers(*columns: str, size: int = 16) -> Condition:
+    """Columns of numbers (age, EF, …) as sines and cosines. Raises ParameterError on a column without a scale."""
+    if strange := sorted(set(columns) - set(SCALES)):
+        raise ParameterError(f"{strange}", field="columns", remedy=f"choose among {sorted(SCALES)}")
+    return lambda vocabulary: FourierEmbedding({column: SCALES[column] for column in columns}, size)
 
 
-def _sizes(columns: Collection[str]) -> dict[str, int]:
-    _known(columns, VOCABULARY, "columns")
-    return {column: len(VOCABULARY[column]) + 1 for column in columns}
-
-
-def _known(wanted: Collection[str], known: Collection[str], field: str) -> None:
-    if strange := sorted(set(wanted) - set(known)):
-        raise ParameterError(f"{strange}", field=field, remedy=f"choose among {sorted(known)}")
+def together(*conditions: Condition, dropout: float = 0.0) -> Condition:
+    """Several conditions at once, each dropped with probability `dropout` in training."""
+    return lambda vocabulary: CompositeConditioning(*(c(vocabulary) for c in conditions), dropout=dropout)

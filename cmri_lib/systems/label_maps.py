@@ -1,38 +1,55 @@
-"""The systems that draw label maps, by the review's ids. C5 trains none: it draws from the cohort, see `mask_moves`."""
+"""The systems that draw label maps (C4, C10), and the chains of a source of masks and a mask-to-image system (C4, C5, C10).
+
+C5 trains no generator of masks: it draws from the cohort, see `generators.disease_shift.uniform_ef`.
+"""
 
 from __future__ import annotations
 
-from cmri_lib.cohort.case import LABELS
-from cmri_lib.config.study import Study
-from cmri_lib.generators.diffusion import Diffusion, DiffusionSettings
-from cmri_lib.generators.label_maps import LabelMaps
-from cmri_lib.generators.vae import VAE, VAEObjective
-from cmri_lib.networks.conditioning.base import Conditioning
-from cmri_lib.networks.unet import Denoiser, UNetSettings
-from cmri_lib.networks.vae import Decoder, Encoder, VAESettings
-from cmri_lib.systems.conditions import words
-from cmri_lib.systems.unconditional import System
+from dataclasses import dataclass
 
-PLANES = len(LABELS) + 1
+from cmri_lib.systems.builders import label_diffusion, label_vae
+from cmri_lib.systems.conditional import CONDITIONAL
+from cmri_lib.systems.conditions import categories
+from cmri_lib.systems.system import System, file_name
 
-
-def _vae(study: Study, section: str) -> LabelMaps:
-    way_in, sizes = Conditioning(), study.settings(f"{section}.network", VAESettings)
-    objective = study.settings(f"{section}.objective", VAEObjective)
-    networks = Encoder(sizes, way_in, PLANES), Decoder(sizes, way_in, PLANES)
-    return LabelMaps(VAE(*networks, sizes.latent, way_in, objective), PLANES)
+LABEL_VAE = System("C4 label VAE", "VAE", "none", "masks", lambda p: p.masks.vae.training, label_vae(lambda p: p.masks.vae))
+#: Li, Ma & Shi condition their label diffusion on nothing. Here it has level and phase: without them a mask cannot be
+#: judged by its level's rules, nor a set drawn with the levels and phases of a cohort.
+LABEL_DIFFUSION = System("C10 label diffusion", "diffusion", "level + phase", "masks", lambda p: p.masks.diffusion.training,
+                         label_diffusion(categories("level", "phase")))
+LABEL_MAPS: dict[str, System] = {s.id: s for s in (LABEL_VAE, LABEL_DIFFUSION)}
 
 
-def _diffusion(study: Study, section: str) -> LabelMaps:
-    """Li, Ma & Shi tell their label diffusion nothing. Here it is told level and phase: without them a mask cannot be
-    judged by its level's rules, nor a set drawn with the levels and phases of a cohort."""
-    way_in = words("level", "phase")
-    network = Denoiser(study.settings(f"{section}.network", UNetSettings), way_in, PLANES)
-    return LabelMaps(Diffusion(network, way_in, study.settings(f"{section}.objective", DiffusionSettings)), PLANES,
-                     int(study.values["masks"]["diffusion"]["shrink"]))
+@dataclass(frozen=True)
+class Chain:
+    """A source of masks followed by a mask-to-image system: a row of the tables and a bank of its own.
+
+    Attributes:
+        id: of the tables. images: the system that turns masks into images. masks: the system that draws them, or None.
+    """
+
+    id: str
+    images: System
+    masks: System | None = None
+    stage: str = "masks"
+
+    @property
+    def family(self) -> str:
+        return self.images.family
+
+    @property
+    def conditioning(self) -> str:
+        return self.images.conditioning
+
+    @property
+    def folder(self) -> str:
+        """A name for files."""
+        return file_name(self.id)
 
 
-MASK_SYSTEMS: dict[str, System] = {s.id: s for s in (
-    System("C4 label VAE", "VAE", "none", "masks.vae", _vae),
-    System("C10 label diffusion", "diffusion", "level + phase", "masks.diffusion", _diffusion),
+#: Both image systems have the heart's labels as condition, whatever the cohort knows: such masks have no other tissue.
+CHAINS: dict[str, Chain] = {c.id: c for c in (
+    Chain("C4 VAE masks + SPADE cGAN", CONDITIONAL["C4 SPADE cGAN"], LABEL_VAE),
+    Chain("C5 uniform-EF masks + SPADE cGAN", CONDITIONAL["C4 SPADE cGAN"]),
+    Chain("C10 label diffusion + SPADE LDM", CONDITIONAL["C10 SPADE LDM"], LABEL_DIFFUSION),
 )}

@@ -15,10 +15,12 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
+from typing import Annotated, Literal
 
 import pandas as pd
 import torch
 from accelerate import Accelerator
+from pydantic import Field
 from torch import Tensor, nn
 from tqdm import tqdm
 
@@ -29,28 +31,31 @@ from cmri_lib.training.fingerprint import training_fingerprint
 from cmri_lib.training.muon import Muon
 
 Batch = dict[str, Tensor]
+Count = Annotated[int, Field(ge=1)]
+Number = Annotated[int, Field(ge=0)]
+Momentum = Annotated[float, Field(ge=0, lt=1)]
 
 
 class Trainable(nn.Module, ABC):
     """Anything the loop can train: a module that knows its own loss."""
 
     @abstractmethod
-    def loss(self, batch: Batch, player: str) -> Tensor:
-        """Scalar loss of `player` on a batch of named tensors, first axis B."""
+    def loss(self, batch: Batch, group: str) -> Tensor:
+        """Scalar loss that parameter group `group` minimises, on a batch of named tensors, first axis B."""
 
-    def players(self) -> dict[str, list[nn.Parameter]]:
-        """Who optimises what, in order of play within a step. Adversarial models name two. What is frozen is left alone."""
+    def parameter_groups(self) -> dict[str, list[nn.Parameter]]:
+        """Name → parameters that one optimiser updates; adversarial models have two. Frozen parameters are left out."""
         return {"model": [p for p in self.parameters() if p.requires_grad]}
 
-    def turn(self, step: int, steps: int) -> Sequence[str]:
-        """The players that move at `step` of `steps`, in order; all of them unless overridden. A model whose objective
-        changes while it learns (a critic that moves more often, a network that grows) sets that here, from `step`
-        alone, so that a resumed training goes on as if nothing had happened."""
-        return tuple(self.players())
+    def update_schedule(self, step: int, steps: int) -> Sequence[str]:
+        """The groups that are updated at `step` of `steps`, in order; all of them unless overridden. A model whose objective
+        changes during training (a critic with several updates per generator update, a network that grows) sets that here,
+        from `step` alone, so that a resumed training goes on as if nothing had happened."""
+        return tuple(self.parameter_groups())
 
-    def forward(self, batch: Batch, player: str = "model") -> Tensor:
+    def forward(self, batch: Batch, group: str = "model") -> Tensor:
         # Accelerate and DDP synchronise gradients only for what runs through forward.
-        return self.loss(batch, player)
+        return self.loss(batch, group)
 
 
 @dataclass(frozen=True)
@@ -59,34 +64,36 @@ class TrainSettings:
     way, equally spaced; `precision` is "no" or "bf16" (mixed), `compile` and `channels_last` are for GPUs as well;
     `optimiser` is "adamw" or "muon", which bears about four times the learning rate of AdamW."""
 
-    steps: int
-    batch: int = 8
-    optimiser: str = "adamw"
-    learning_rate: float = 1.0e-3
-    warmup: int = 100
-    final_rate: float = 0.01  # of learning_rate, at the end of the cosine
-    weight_decay: float = 0.0
-    beta1: float = 0.9
-    beta2: float = 0.99
-    grad_clip: float = 1.0
-    ema: float = 0.999
-    seed: int = 0
-    precision: str = "no"
+    steps: Count
+    batch: Count = 8
+    optimiser: Literal["adamw", "muon"] = "adamw"
+    learning_rate: Annotated[float, Field(gt=0)] = 1.0e-3
+    warmup: Number = 100
+    final_rate: Annotated[float, Field(ge=0, le=1)] = 0.01  # of learning_rate, at the end of the cosine
+    weight_decay: Annotated[float, Field(ge=0)] = 0.0
+    beta1: Momentum = 0.9
+    beta2: Momentum = 0.99
+    grad_clip: Annotated[float, Field(ge=0)] = 1.0
+    ema: Momentum = 0.999
+    seed: Number = 0
+    precision: Literal["no", "bf16"] = "no"
     channels_last: bool = False
     compile: bool = False
-    snapshots: int = 0
-    checkpoint_every: int = 250
-    log_every: int = 50
-    validate_every: int = 0
+    snapshots: Number = 0
+    checkpoint_every: Count = 250
+    log_every: Count = 50
+    validate_every: Number = 0
 
     def __post_init__(self) -> None:
         for name in ("steps", "batch", "checkpoint_every", "log_every"):
             if getattr(self, name) < 1:
                 raise ParameterError(f"{getattr(self, name)} is not positive", field=name, remedy="give at least 1")
-        if self.precision not in ("no", "bf16"):
-            raise ParameterError(f"{self.precision!r}", field="precision", remedy="choose 'no' or 'bf16'")
-        if self.optimiser not in ("adamw", "muon"):
-            raise ParameterError(f"{self.optimiser!r}", field="optimiser", remedy="choose 'adamw' or 'muon'")
+        for name, allowed in (("precision", ("no", "bf16")), ("optimiser", ("adamw", "muon"))):
+            if getattr(self, name) not in allowed:
+                raise ParameterError(f"{getattr(self, name)!r}", field=name, remedy=f"choose among {allowed}")
+        if not 0 <= self.ema < 1 or not self.learning_rate > 0:
+            raise ParameterError(f"ema {self.ema}, learning_rate {self.learning_rate}", field="ema",
+                                 remedy="give an EMA decay in [0, 1) and a positive learning rate")
 
     def snapshot_steps(self) -> list[int]:
         """After which steps a snapshot is kept: `snapshots` equal parts of the way, the end excluded."""
@@ -117,7 +124,7 @@ def train(model: Trainable, data: Mapping[str, Tensor], settings: TrainSettings,
         validation: data whose loss is logged every ``settings.validate_every`` steps, with the EMA weights.
 
     Returns:
-        the log: step, images, seconds, images_per_s, learning_rate, grad_norm, loss_<player>, validation_loss.
+        the log: step, images, seconds, images_per_s, learning_rate, grad_norm, loss_<group>, validation_loss.
 
     Raises:
         DataError: on data of unequal length or less than one image.
@@ -132,7 +139,7 @@ def train(model: Trainable, data: Mapping[str, Tensor], settings: TrainSettings,
         load_weights(model, folder / "weights.safetensors")
         model.to(Accelerator().device).eval()
         return pd.read_csv(folder / "log.csv")
-    return _Run(model, data, settings, folder, identity, augment, validation).go()
+    return _Training(model, data, settings, folder, identity, augment, validation).go()
 
 
 def mixed_seed(*parts: int) -> int:
@@ -149,7 +156,7 @@ def snapshot_file(folder: str | Path, step: int) -> Path:
     return Path(folder) / f"snapshot-{step:06d}.safetensors"
 
 
-class _Run:
+class _Training:
     """One training under way. Split from `train` so that each moving part is a short method."""
 
     def __init__(self, model: Trainable, data: Mapping[str, Tensor], settings: TrainSettings, folder: Path,
@@ -163,10 +170,10 @@ class _Run:
         self.validation = None if validation is None else {k: v.to(self.device) for k, v in validation.items()}
         self.average = {k: v.detach().clone() for k, v in model.state_dict().items()}
         kind = Muon if settings.optimiser == "muon" else partial(torch.optim.AdamW, fused=True)
-        self.players = model.players()
+        self.groups = model.parameter_groups()
         self.optimisers = {name: self.accelerator.prepare(kind(
             parameters, lr=settings.learning_rate, betas=(settings.beta1, settings.beta2),
-            weight_decay=settings.weight_decay)) for name, parameters in self.players.items()}
+            weight_decay=settings.weight_decay)) for name, parameters in self.groups.items()}
         self.wrapped = self.accelerator.prepare(torch.compile(model) if settings.compile else model)
         self.rows: list[dict] = []
         self.step, self.seconds = 0, 0.0
@@ -176,8 +183,8 @@ class _Run:
         self._resume()
         started, finished = time.perf_counter() - self.seconds, self.settings.steps
         snapshots = set(self.settings.snapshot_steps())
-        bar = tqdm(total=finished, initial=self.step, desc=self.folder.name, mininterval=2.0, unit="step",
-                   disable=not self.accelerator.is_main_process)
+        only_here = {} if self.accelerator.is_main_process else {"disable": True}  # given, it would override TQDM_DISABLE
+        bar = tqdm(total=finished, initial=self.step, desc=self.folder.name, mininterval=2.0, unit="step", **only_here)
         while self.step < finished:
             losses, norm = self._step()
             self.step += 1
@@ -200,19 +207,18 @@ class _Run:
         batch = self._batch(self.step, rank)
         batch = batch if self.augment is None else self.augment(batch)
         losses = {}
-        for player in self.model.turn(self.step, self.settings.steps):
-            parameters = self.players[player]
-            optimiser = self.optimisers[player]
-            for group in optimiser.param_groups:
-                group["lr"] = self.settings.rate(self.step)
+        for group in self.model.update_schedule(self.step, self.settings.steps):
+            optimiser = self.optimisers[group]
+            for options in optimiser.param_groups:
+                options["lr"] = self.settings.rate(self.step)
             # Not Accelerate's own mixed precision, which is fixed for a whole process; bf16 needs no loss scaling.
             with torch.autocast(self.device.type, torch.bfloat16, enabled=self.settings.precision == "bf16"):
-                loss = self.wrapped(batch, player)
+                loss = self.wrapped(batch, group)
             optimiser.zero_grad(set_to_none=True)
             self.accelerator.backward(loss)
-            norm = self.accelerator.clip_grad_norm_(parameters, self.settings.grad_clip or math.inf)
+            norm = self.accelerator.clip_grad_norm_(self.groups[group], self.settings.grad_clip or math.inf)
             optimiser.step()
-            losses[player] = loss.detach()
+            losses[group] = loss.detach()
         self._update_average()
         return losses, norm
 
@@ -248,7 +254,7 @@ class _Run:
         row = {"step": self.step, "images": images, "seconds": round(self.seconds, 3),
                "images_per_s": round((images - before["images"]) / max(1e-9, self.seconds - before["seconds"]), 1),
                "learning_rate": self.settings.rate(self.step - 1), "grad_norm": float(norm),
-               **{f"loss_{player}": float(losses[player]) if player in losses else math.nan for player in self.players},
+               **{f"loss_{group}": float(losses[group]) if group in losses else math.nan for group in self.groups},
                "validation_loss": math.nan}
         every = self.settings.validate_every
         if every and self.validation is not None and (self.step % every == 0 or self.step == self.settings.steps):
@@ -265,7 +271,7 @@ class _Run:
         self.model.load_state_dict(self.average)
         self.model.eval()
         torch.manual_seed(mixed_seed(self.settings.seed, -2))
-        first, n, size = next(iter(self.players)), len(next(iter(self.validation.values()))), 32
+        first, n, size = next(iter(self.groups)), len(next(iter(self.validation.values()))), 32
         total = 0.0
         for start in range(0, n, size):
             part = {k: v[start:start + size] for k, v in self.validation.items()}
@@ -278,8 +284,8 @@ class _Run:
             return
         tensors = {f"model.{k}": v for k, v in self.model.state_dict().items()}
         tensors |= {f"average.{k}": v for k, v in self.average.items()}
-        for player, optimiser in self.optimisers.items():
-            tensors |= optimiser_tensors(player, optimiser)
+        for group, optimiser in self.optimisers.items():
+            tensors |= optimiser_tensors(group, optimiser)
         write_tensors(self.folder / name, tensors,
                       {"identity": self.identity, "step": self.step, "seconds": self.seconds, "rows": self.rows})
 
@@ -291,8 +297,8 @@ class _Run:
         self.model.load_state_dict({k.removeprefix("model."): v for k, v in tensors.items() if k.startswith("model.")})
         for name in self.average:
             self.average[name].copy_(tensors[f"average.{name}"])
-        for player, optimiser in self.optimisers.items():
-            restore_optimiser(player, optimiser, tensors)
+        for group, optimiser in self.optimisers.items():
+            restore_optimiser(group, optimiser, tensors)
         self.step, self.seconds, self.rows = note["step"], note["seconds"], note["rows"]
 
     def _finish(self) -> pd.DataFrame:

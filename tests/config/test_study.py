@@ -3,61 +3,89 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, fields, is_dataclass
 from pathlib import Path
 from typing import Literal
 
 import pandas as pd
 import pytest
+from pydantic import ConfigDict
 
-from cmri_lib.config.study import PROFILES, Study, build, project_root, read_params, resolve
+from cmri_lib.config.reading import PROFILES, choose_profile, parse, read_parameters, read_yaml
+from cmri_lib.config.study import open_study, project_root
 from cmri_lib.errors import DataError, ParameterError
-from cmri_lib.experiments.protocol import open_study
 from cmri_lib.reporting.results import SCORE_COLUMNS, union, write_claims, write_scores
-from cmri_lib.training import TrainSettings
 
 ROOT = Path(__file__).parents[2]
 
 
-def project(folder: Path, text: str) -> Path:
-    (folder / "params.yaml").write_text("profile: laptop\ndataset: phantom\nseed: 1\n" + text)
+def project(folder: Path, *changes: tuple[str, str]) -> Path:
+    """The committed params.yaml in `folder`, with lines replaced: (pattern of the old line, new text)."""
+    text = (ROOT / "params.yaml").read_text(encoding="utf-8")
+    for old, new in changes:
+        text, count = re.subn(rf"(?m)^{old}.*$", new, text, count=1)
+        assert count, f"{old} is not in params.yaml"
+    (folder / "params.yaml").write_text(text, encoding="utf-8")
     return folder
 
 
 @pytest.mark.parametrize("profile", PROFILES)
 def test_the_committed_parameters_hold_in_every_profile(profile: str) -> None:
-    study, params = open_study(profile, root=ROOT)
-    assert params.preprocess.size % 2 ** (len(params.flow.network.channels) - 1) == 0, "the U-Net halves the image"
+    study = open_study(profile, root=ROOT)
+    params = study.params
     assert all(nfe % 2 == 0 for nfe in params.flow.few_steps.evaluations), "second-order solvers spend two per step"
-    assert params.samples >= 48 and study.seed
+    assert params.samples >= 48 and study.seed and (study.profile, params.profile) == (profile, profile)
 
 
-@pytest.mark.parametrize("wrong", ["flwo: {}", "fidelity: {resamples: 5, repeats: 5, floors: 2}", "samples: many"])
-def test_a_misspelt_key_anywhere_is_refused_at_once(tmp_path: Path, wrong: str) -> None:
-    text, key = (ROOT / "params.yaml").read_text(), wrong.split(":")[0]
-    kept = [part for part in re.split(r"\n(?=\w)", text) if not part.startswith(f"{key}:")]
-    (tmp_path / "params.yaml").write_text("\n".join([*kept, wrong]))
-    with pytest.raises(ParameterError, match=key):
+@pytest.mark.parametrize(("old", "new", "named"), [
+    ("seed:", "seed: abc", "seed"), ("seed:", "sead: 1", "sead"), ("dataset:", "dataset: 123", "dataset"),
+    ("dataset:", "dataset: no", "dataset"), ("device:", "device: CPU", "device"), ("profile:", "profile: cluster", "profile"),
+    ("workers:", "workers: -1", "workers"), ("samples:", "samples: many", "samples"), ("samples:", "samples: true", "samples"),
+    ("  resamples:", "  resamples: 0", "fidelity.resamples"), ("  repeats:", "  floors: 2", "fidelity"),
+    ("  size:", "  size: 50", "network"), ("    learning_rate: 3.0e-3", "    learning_rate: -1", "instruments.detector.learning_rate"),
+    ("    ema: 0.98", "    ema: 2", "instruments.detector.ema"), ("  crop:", "  crop: middle", "preprocess"),
+])
+def test_what_is_wrong_anywhere_is_named_at_once(tmp_path: Path, old: str, new: str, named: str) -> None:
+    with pytest.raises(ParameterError, match=named) as caught:
+        open_study(root=project(tmp_path, (old, new)))
+    assert "Remedy" in str(caught.value) and "params.yaml" in str(caught.value)
+
+
+def test_a_missing_section_is_named(tmp_path: Path) -> None:
+    text = (ROOT / "params.yaml").read_text(encoding="utf-8")
+    (tmp_path / "params.yaml").write_text(re.sub(r"(?ms)^curves:.*?(?=^\w|\Z)", "", text), encoding="utf-8")
+    with pytest.raises(ParameterError, match="curves.*missing"):
         open_study(root=tmp_path)
+
+
+@pytest.mark.parametrize("number", ["1e-4", "1.0e-4", "1E-04", "0.0001"])
+def test_numbers_are_taken_in_any_notation(tmp_path: Path, number: str) -> None:
+    root = project(tmp_path, ("    learning_rate: 3.0e-3", f"    learning_rate: {number}"))
+    assert open_study(root=root).params.instruments.detector.learning_rate == pytest.approx(1e-4)
 
 
 def test_a_profile_changes_numbers_only() -> None:
     def shape(value: object) -> object:
-        return {k: shape(v) for k, v in value.items()} if isinstance(value, dict) else type(value)
+        if is_dataclass(value):
+            return {f.name: shape(getattr(value, f.name)) for f in fields(value)}
+        return type(value)
 
-    shapes = [shape(Study.open(p, root=ROOT).values) for p in PROFILES]
+    shapes = [shape(open_study(p, root=ROOT).params) for p in PROFILES]
     assert shapes[0] == shapes[1] == shapes[2]
 
 
-def test_per_profile_values_resolve(tmp_path: Path) -> None:
-    root = project(tmp_path, "flow: {steps: {smoke: 1, laptop: 2, gpu: 3}, name: x}\n")
-    assert Study.open(root=root).values["flow"] == {"steps": 2, "name": "x"}
-    assert Study.open("gpu", "acdc", root=root).work("slices") == root / "work" / "acdc" / "gpu" / "slices"
-    assert project_root(root / "a" if (root / "a").mkdir() else root / "a") == root.resolve()
+def test_profiles_are_chosen_and_places_follow(tmp_path: Path) -> None:
+    root = project(tmp_path, ("samples:", "samples: {smoke: 60, laptop: 70, gpu: 80}"))
+    assert [open_study(p, root=root).params.samples for p in PROFILES] == [60, 70, 80]
+    study = open_study("gpu", "acdc", root=root)
+    assert study.work("slices") == root / "work" / "acdc" / "gpu" / "slices" and study.data == root / "data" / "acdc"
+    (root / "a").mkdir()
+    assert project_root(root / "a") == root.resolve()
 
 
 @dataclass(frozen=True)
 class Some:
+    __pydantic_config__ = ConfigDict(extra="forbid", strict=True)
     steps: int
     rate: float = 0.1
     name: Literal["a", "b"] = "a"
@@ -66,43 +94,39 @@ class Some:
 
 
 @pytest.mark.parametrize(("values", "field"), [
-    ({"steps": 1, "stpes": 2}, "stpes"), ({}, "steps"), ({"steps": 1.5}, "some.steps"), ({"steps": True}, "some.steps"),
-    ({"steps": 1, "rate": "1e-4"}, "some.rate"), ({"steps": 1, "name": "c"}, "some.name"),
-    ({"steps": 1, "limit": "x"}, "some.limit"), ({"steps": 1, "sizes": 3}, "some.sizes"),
-    ({"steps": 1, "sizes": ["a"]}, r"some.sizes\[0\]"),
+    ({"steps": 1, "stpes": 2}, "stpes"), ({}, "steps"), ({"steps": 1.5}, "steps"), ({"steps": True}, "steps"),
+    ({"steps": 1, "rate": "1e-4"}, "rate"), ({"steps": 1, "name": "c"}, "name"),
+    ({"steps": 1, "limit": "x"}, "limit"), ({"steps": 1, "sizes": 3}, "sizes"), ({"steps": 1, "sizes": ["a"]}, "sizes.0"),
 ])
 def test_wrong_parameters_are_named(values: dict, field: str) -> None:
     with pytest.raises(ParameterError, match=field) as caught:
-        build(Some, values, "some")
-    assert "Remedy" in str(caught.value) and "params.yaml" in str(caught.value)
+        parse(values, Some)
+    assert caught.value.field.startswith(field) and "params.yaml" in str(caught.value)
 
 
 def test_right_parameters_are_taken() -> None:
-    assert build(Some, {"steps": 2, "rate": 1, "limit": None, "sizes": [1, 2]}, "some") == Some(2, 1.0, sizes=(1, 2))
+    assert parse({"steps": 2, "rate": 1, "limit": None, "sizes": [1, 2]}, Some) == Some(2, 1.0, sizes=(1, 2))
 
 
-@pytest.mark.parametrize(("text", "match"), [
-    ("a: {smoke: 1, laptop: 2}\n", "profiles"), ("a: {smoke: 1, laptop: 2, gpu: 3, cloud: 4}\n", "profiles"),
-])
-def test_incomplete_profiles_are_refused(tmp_path: Path, text: str, match: str) -> None:
-    with pytest.raises(ParameterError, match=match):
-        Study.open(root=project(tmp_path, text))
+@pytest.mark.parametrize("value", [{"smoke": 1, "laptop": 2}, {"smoke": 1, "laptop": 2, "gpu": 3, "cloud": 4}])
+def test_incomplete_profiles_are_refused(value: dict) -> None:
+    with pytest.raises(ParameterError, match="profiles"):
+        choose_profile({"a": value}, "laptop", "x")
+    assert choose_profile([1, 2], "laptop", "x") == [1, 2]
 
 
 def test_unreadable_parameters_are_refused(tmp_path: Path) -> None:
-    with pytest.raises(ParameterError, match="twice"):
-        Study.open(root=project(tmp_path, "a: 1\na: 2\n"))
-    with pytest.raises(ParameterError, match="profile"):
-        Study.open("workstation", root=project(tmp_path, ""))
-    (tmp_path / "params.yaml").write_text("profile: [")
-    with pytest.raises(ParameterError, match="YAML"):
-        read_params(tmp_path / "params.yaml")
-    (tmp_path / "params.yaml").write_text("profile: laptop\n")
+    file = tmp_path / "params.yaml"
+    for text, match in (("a: 1\na: 2\n", "twice"), ("profile: [", "YAML"), ("just text", "mapping")):
+        file.write_text(text)
+        with pytest.raises(ParameterError, match=match):
+            read_yaml(file)
+    file.write_text("profile: laptop\n")
     with pytest.raises(ParameterError, match="seed"):
-        read_params(tmp_path / "params.yaml")
-    with pytest.raises(ParameterError, match="no such section"):
-        Study.open(root=ROOT).settings("flow.trainign", TrainSettings)
-    assert resolve([1, 2], "laptop", "x") == [1, 2]
+        read_parameters(file)
+    file.unlink()
+    with pytest.raises(ParameterError, match="cannot be read"):
+        read_parameters(file)
 
 
 ROW = {"system": "U10", "family": "flow", "conditioning": "none", "axis": "fidelity", "metric": "kid", "value": 1.0, "low": 0.5,
@@ -110,7 +134,7 @@ ROW = {"system": "U10", "family": "flow", "conditioning": "none", "axis": "fidel
 
 
 def test_scores_are_complete_or_refused(tmp_path: Path) -> None:
-    study = Study.open(root=project(tmp_path, ""))
+    study = open_study(root=project(tmp_path))
     table = write_scores(study, "05_flow", [ROW])
     assert tuple(table.columns) == SCORE_COLUMNS and union(tmp_path).equals(pd.read_csv(study.results / "05_flow.csv"))
     for broken in ({"axis": "beauty"}, {"better": "more"}, {"value": 3.0}):
@@ -121,7 +145,7 @@ def test_scores_are_complete_or_refused(tmp_path: Path) -> None:
 
 
 def test_claims_have_a_verdict(tmp_path: Path) -> None:
-    study = Study.open(root=project(tmp_path, ""))
+    study = open_study(root=project(tmp_path))
     claim = {"claim": "F1", "test": "paired", "effect": 1.0, "low": 0.1, "high": 2.0, "unit": "KID", "verdict": "supported"}
     write_claims(study, "06_fidelity", [claim])
     assert union(tmp_path, claims=True)["claim"].tolist() == ["F1"] and union(tmp_path).empty

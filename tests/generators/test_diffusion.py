@@ -12,7 +12,7 @@ from diffusers import DDIMScheduler, DDPMScheduler, DPMSolverMultistepScheduler
 from torch import Tensor, nn
 
 from cmri_lib.errors import ParameterError
-from cmri_lib.generators.base import draw, more_noise
+from cmri_lib.generators.base import draw, noise_stream
 from cmri_lib.generators.diffusion import SAMPLERS, Diffusion, DiffusionSettings, cumulative_alpha
 from cmri_lib.networks.conditioning.base import Conditioning
 from cmri_lib.networks.unet import Denoiser, UNetSettings
@@ -106,7 +106,7 @@ def test_trained_score_is_the_analytic_one(prediction: str, weighting: str, tmp_
     alpha, sigma = (level[:, 0] for level in diffusion.levels(n, torch.zeros(len(n), 1)))
     variance = alpha**2 * SPREAD**2 + sigma**2
     x = alpha * MEAN + torch.linspace(-1.5, 1.5, 11).repeat(7) * variance.sqrt()
-    clean = diffusion.clean(x[:, None], n, {})[:, 0]
+    clean = diffusion.predict_x0(x[:, None], n, {})[:, 0]
     learnt, true = (alpha * clean - x) / sigma**2, (alpha * MEAN - x) / variance  # ∇ log p(x_n)
     assert (learnt - true).square().mean().sqrt() < 0.1 * true.square().mean().sqrt()
     made = diffusion.sample(torch.randn(4000, 1), {})
@@ -160,7 +160,7 @@ def test_every_prediction_gives_the_clean_image_back(prediction: str) -> None:
     n = torch.tensor([1, 100, 500, 900])
     x0, noise = torch.rand(4, 1, 8, 8) * 2 - 1, torch.randn(4, 1, 8, 8)
     batch = {"answer": diffusion.target(x0, noise, n)}
-    assert torch.allclose(diffusion.clean(diffusion.add_noise(x0, noise, n), n, batch), x0, atol=1e-4)
+    assert torch.allclose(diffusion.predict_x0(diffusion.add_noise(x0, noise, n), n, batch), x0, atol=1e-4)
 
 
 def test_min_snr_weights_by_hand() -> None:
@@ -199,7 +199,7 @@ def test_steps_agree_with_diffusers(sampler: str, prediction: str, clip: bool) -
         theirs = DDIMScheduler(**kind, clip_sample=clip)
     theirs.set_timesteps(10)
     x = first = torch.randn(3, 1, 8, 8)
-    fresh, states = more_noise(first), ours.path(first, {}, sampler, list(range(1000, -1, -100)))
+    fresh, states = noise_stream(first), ours.path(first, {}, sampler, list(range(1000, -1, -100)))
     for t, (m, state, _) in zip(theirs.timesteps, states, strict=True):
         answer = ours.network(x, torch.full((3,), (t.item() + 1) / 1000), {})
         noise = {"eta": 1.0, "variance_noise": next(fresh) if m else torch.zeros_like(x)} if sampler == "ddpm" else {}

@@ -13,7 +13,8 @@ from torch import Tensor, nn
 from cmri_lib.errors import ParameterError, SplitError
 from cmri_lib.generators.base import batch_of, draw, training_batch
 from cmri_lib.generators.flow import EVALUATIONS, FlowMatching, FlowSettings, transport_plan
-from cmri_lib.networks.conditioning.base import ConcatMask, Conditioning
+from cmri_lib.networks.conditioning.base import Conditioning
+from cmri_lib.networks.conditioning.label_map import LabelMap
 from cmri_lib.networks.unet import Denoiser, UNetSettings
 from cmri_lib.training import TrainSettings, train
 
@@ -94,8 +95,8 @@ def test_loss_of_the_exact_field_is_the_conditional_variance() -> None:
 
 def masked_flow() -> FlowMatching:
     torch.manual_seed(0)
-    way_in = ConcatMask()
-    flow = FlowMatching(Denoiser(UNetSettings((8, 16), head_channels=8), way_in), way_in,
+    conditioning = LabelMap()
+    flow = FlowMatching(Denoiser(UNetSettings((8, 16), head_channels=8), conditioning), conditioning,
                         FlowSettings(coupling="independent", steps=4))
     nn.init.normal_(flow.network.unet.out[-1].conv.weight, std=0.1)  # MONAI starts the last layer at zero
     return flow
@@ -125,7 +126,7 @@ def test_nfe_counts_network_calls() -> None:
     flow = masked_flow()
     calls = []
     flow.network.register_forward_hook(lambda *a: calls.append(1))
-    batch = {k: v[:2] for k, v in batch_of(discs(1, 2)).items()}
+    batch = {k: v[:2] for k, v in batch_of(discs(1, 2), LabelMap()).items()}
     for solver, per_step in EVALUATIONS.items():
         calls.clear()
         flow.integrate(torch.randn(2, 1, 32, 32), batch, solver, 3)
@@ -136,7 +137,7 @@ def test_training_refuses_patients_kept_for_measuring() -> None:
     with pytest.raises(SplitError, match="test"):
         training_batch(discs(split="test"), Conditioning())
     assert set(training_batch(discs(), Conditioning())) == {"image"}
-    assert set(training_batch(discs(), ConcatMask())) == {"image", "mask"}
+    assert set(training_batch(discs(), LabelMap())) == {"image", "mask"}
 
 
 def test_bad_settings_are_refused() -> None:

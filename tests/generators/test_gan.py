@@ -87,11 +87,11 @@ def test_r1_of_a_linear_critic_is_its_squared_weight(every: int) -> None:
     with_r1, without = (linear_gan(GANSettings(latent=12, r1=g, r1_every=every)) for g in (3.0, 0.0))
     losses = []
     for gan in (with_r1, without):
-        gan.turn(0, 10)
+        gan.update_schedule(0, 10)
         torch.manual_seed(2)
         losses.append(gan.loss(batch, "critic").item())
     assert losses[0] - losses[1] == pytest.approx(3.0 / 2 * every * with_r1.critic.weight.square().sum().item(), rel=1e-4)
-    with_r1.turn(1, 10)
+    with_r1.update_schedule(1, 10)
     torch.manual_seed(2)
     lazy = with_r1.loss(batch, "critic").item()
     assert (lazy == pytest.approx(losses[1], rel=1e-6)) == (every == 4)
@@ -133,19 +133,19 @@ def test_drift_weighs_the_squared_output_on_real_images() -> None:
 
 def test_turns() -> None:
     gan = hearts_gan(GANSettings(latent=8, critic_steps=3, r1=1.0, r1_every=2))
-    turns = [gan.turn(step, 9) for step in range(9)]
+    turns = [gan.update_schedule(step, 9) for step in range(9)]
     assert all(t[0] == "critic" for t in turns)
     assert [len(t) for t in turns] == [1, 1, 2] * 3
-    assert set(gan.players()) == {"critic", "generator"}
-    assert {id(p) for ps in gan.players().values() for p in ps} == {id(p) for p in gan.parameters()}
+    assert set(gan.parameter_groups()) == {"critic", "generator"}
+    assert {id(p) for ps in gan.parameter_groups().values() for p in ps} == {id(p) for p in gan.parameters()}
 
 
-def test_networks_that_grow_are_told_when() -> None:
-    gan, told = hearts_gan(), []
-    gan.generator.grow = gan.critic.grow = told.append
+def test_networks_that_grow_are_called_with_the_progress() -> None:
+    gan, calls = hearts_gan(), []
+    gan.generator.grow = gan.critic.grow = calls.append
     for step in (0, 5):
-        gan.turn(step, 10)
-    assert told == [0, 0, 0.5, 0.5]
+        gan.update_schedule(step, 10)
+    assert calls == [0, 0, 0.5, 0.5]
 
 
 @pytest.mark.parametrize(("mover", "other"), [("critic", "generator"), ("generator", "critic")])
@@ -154,8 +154,8 @@ def test_networks_that_grow_are_told_when() -> None:
 def test_each_turn_leaves_the_other_untouched(mover: str, other: str, settings: GANSettings) -> None:
     gan = hearts_gan(settings, "residual")
     gan.loss({"image": torch.rand(4, 1, 32, 32) * 2 - 1}, mover).backward()
-    assert all(p.grad is None for p in gan.players()[other])
-    assert all(p.grad is not None and p.requires_grad for p in gan.players()[mover])
+    assert all(p.grad is None for p in gan.parameter_groups()[other])
+    assert all(p.grad is not None and p.requires_grad for p in gan.parameter_groups()[mover])
     assert all(p.requires_grad for p in gan.parameters())
 
 

@@ -1,4 +1,4 @@
-"""Generators of masks: closed forms for volumes and moves, trainings of seconds that draw hearts, what is refused."""
+"""Generators of masks: closed forms for moves, trainings of seconds that draw hearts, what is refused."""
 
 from __future__ import annotations
 
@@ -14,24 +14,27 @@ from torch import Tensor, nn
 
 from cmri_lib.cohort.cardiac_function import PHENOTYPES, with_phenotypes
 from cmri_lib.cohort.slices import Slices, concatenate
-from cmri_lib.config.parameters import open_study
+from cmri_lib.cohort.vocabulary import Vocabulary
+from cmri_lib.config.study import open_study
 from cmri_lib.errors import DataError, ParameterError, SplitError
-from cmri_lib.experiments.mask_screening import draw_hearts
+from cmri_lib.experiments.mask_screening import sample_valid_masks
 from cmri_lib.generators.base import batch_of, draw, training_batch
 from cmri_lib.generators.diffusion import Diffusion, DiffusionSettings
-from cmri_lib.generators.label_maps import LabelMaps, draw_masks, label_map, planes
-from cmri_lib.generators.mask_moves import disease_direction, moved, uniform_ef
+from cmri_lib.generators.disease_shift import disease_direction, shift_to_disease, uniform_ef
+from cmri_lib.generators.label_maps import LabelMaps, draw_masks, label_map
 from cmri_lib.generators.vae import VAE
 from cmri_lib.measures.anatomy.adherence import dice
+from cmri_lib.measures.anatomy.mask_overlap import mask_diversity, nearest_dice
 from cmri_lib.measures.anatomy.shapes import anatomy_of_masks
 from cmri_lib.measures.anatomy.validity import Ranges, validity
 from cmri_lib.measures.statistics.comparison import compare
 from cmri_lib.networks.conditioning.base import Conditioning
+from cmri_lib.networks.conditioning.embeddings import CategoricalEmbedding
+from cmri_lib.networks.conditioning.label_map import LabelMap
 from cmri_lib.networks.unet import Denoiser, UNetSettings
 from cmri_lib.networks.vae import Decoder, Encoder, VAESettings
-from cmri_lib.privacy.mask_memory import mask_diversity, mask_memory, nearest_dice
-from cmri_lib.systems.conditions import mask, words
-from cmri_lib.systems.label_maps import MASK_SYSTEMS
+from cmri_lib.privacy.mask_memory import mask_memory
+from cmri_lib.systems.label_maps import LABEL_DIFFUSION, LABEL_MAPS
 from cmri_lib.training import TrainSettings, train
 
 SMALL = VAESettings(channels=(16, 16, 32, 32), latent=16)
@@ -41,15 +44,15 @@ Y, X = np.mgrid[:SIDE, :SIDE] - (SIDE - 1) / 2
 
 def label_vae() -> LabelMaps:
     torch.manual_seed(0)
-    way_in = Conditioning()
-    return LabelMaps(VAE(Encoder(SMALL, way_in, 4), Decoder(SMALL, way_in, 4), SMALL.latent, way_in))
+    conditioning = Conditioning()
+    return LabelMaps(VAE(Encoder(SMALL, conditioning, 4), Decoder(SMALL, conditioning, 4), SMALL.latent, conditioning))
 
 
 def label_diffusion(channels: tuple[int, ...] = (8, 16, 16)) -> LabelMaps:
     torch.manual_seed(0)
-    way_in = words("level", "phase")
-    network = Denoiser(UNetSettings(channels, head_channels=8), way_in, 4)
-    return LabelMaps(Diffusion(network, way_in, DiffusionSettings(steps=8)))
+    conditioning = CategoricalEmbedding({"level": ("basal", "mid", "apical"), "phase": ("ED", "ES")})
+    network = Denoiser(UNetSettings(channels, head_channels=8), conditioning, 4)
+    return LabelMaps(Diffusion(network, conditioning, DiffusionSettings(steps=8)))
 
 
 def rings(radii: np.ndarray, **columns: object) -> Slices:
@@ -71,44 +74,17 @@ def scans(fractions: np.ndarray) -> Slices:
     return concatenate(parts)
 
 
-def test_volumes_are_areas_times_thickness() -> None:
-    measured = with_phenotypes(scans(np.array([40.0, 75.0]))).table
-    first = measured.iloc[0]
-    disc = np.pi * (12 * 3.0) ** 2 * 10 / 1000  # radius 12 pixels of 3 mm, slices 10 mm apart, in mL
-    assert first["lvedv"] == pytest.approx(2 * disc, rel=0.02)
-    assert first["lvesv"] == pytest.approx(2 * disc * 0.6, rel=0.03)
-    assert measured.groupby("patient")["lvef"].first().tolist() == pytest.approx([40, 75], abs=1.5)
-    masks = scans(np.array([40.0])).masks
-    counted = [int((masks[k] == 3).sum()) * 9 * 10 / 1000 for k in range(4)]
-    assert first["rvedv"] == pytest.approx(counted[0] + counted[1])
-    assert first["rvef"] == pytest.approx(100 * (1 - (counted[2] + counted[3]) / (counted[0] + counted[1])))
-    assert (measured.groupby("scan")[list(PHENOTYPES)].nunique() == 1).all(axis=None)
-
-
-def test_what_is_not_there_has_no_volume() -> None:
-    some = scans(np.array([50.0, 60.0]))
-    lone = with_phenotypes(some.take(~((some.patients == "p1") & (some.table["phase"] == "ES")).to_numpy())).table
-    assert lone.loc[lone["patient"] == "p1", ["lvef", "lvesv", "rvef"]].isna().all(axis=None)
-    assert lone[["lvedv", "rvedv"]].notna().all(axis=None) and lone.loc[lone["patient"] == "p0", "lvef"].notna().all()
-    empty = with_phenotypes(Slices(some.images, np.zeros_like(some.masks), some.table)).table
-    assert (empty["lvedv"] == 0).all() and empty["lvef"].isna().all()
-    with pytest.raises(DataError, match="more than once"):
-        with_phenotypes(concatenate([some, some]))
-    with pytest.raises(DataError, match="spacing"):
-        with_phenotypes(some.with_columns(spacing=0.0))
-
-
 @pytest.mark.parametrize("make", [label_vae, label_diffusion])
 def test_planes_go_in_and_masks_come_out(make) -> None:
     generator, slices = make(), discs(3, 4)
     lesson = training_batch(slices, generator.conditioning)
     data = generator.prepare(lesson)
-    assert "mask" in generator.conditioning.fields and set(data) == {"image", *generator.told}
+    assert "mask" in generator.conditioning.fields and set(data) == {"image", *generator.prior.conditioning.fields}
     assert data["image"].shape == (12, 4, 32, 32) and set(data["image"].unique().tolist()) == {-1, 1}
     assert (label_map(data["image"]) == slices.masks).all() and (data["image"].sum(1) == -2).all()
     assert generator.noise_shape(32) == ((16,) if make is label_vae else (4, 32, 32))
     assert generator.nfe == (1 if make is label_vae else 8)
-    assert generator.players().keys() == {"model"} and generator.turn(0, 5) == ("model",)
+    assert generator.parameter_groups().keys() == {"model"} and generator.update_schedule(0, 5) == ("model",)
     generator.loss(data, "model").backward()
     assert all(p.grad is not None for p in generator.parameters())
     noise = torch.randn(12, *generator.noise_shape(32))
@@ -120,15 +96,15 @@ def test_planes_go_in_and_masks_come_out(make) -> None:
 
 def test_planes_of_half_the_side_hold_shares_and_lead_back_to_the_mask() -> None:
     masks = torch.from_numpy(discs(4, 3, size=48).masks)
-    study, _ = open_study("laptop", "phantom")
-    generator = MASK_SYSTEMS["C10 label diffusion"].build(study)
+    vocabulary = Vocabulary({"level": ("apical", "basal", "mid"), "phase": ("ED", "ES")})
+    generator = LABEL_DIFFUSION.build(open_study("laptop", "phantom").params, vocabulary, seed=0)
     assert generator.shrink == 2 and generator.noise_shape(48) == (4, 24, 24)
-    given = {field: torch.ones(len(masks), dtype=torch.long) for field in generator.told}
+    given = {field: torch.ones(len(masks), dtype=torch.long) for field in generator.prior.conditioning.fields}
     small = generator.prepare({"image": masks[:, None].float(), "mask": masks, **given})["image"]
     shares = (small + 1) / 2
     assert small.shape == (12, 4, 24, 24) and torch.allclose(shares.sum(1), torch.ones(12, 24, 24))
     assert torch.isclose(shares[:, 1].sum() * 4, (masks == 1).sum().float())
-    generator.prior.sample = lambda noise, batch: small  # a prior that draws what it was taught
+    generator.prior.sample = lambda noise, batch: small  # a prior that draws its training data
     back = label_map(generator.sample(torch.randn(12, 4, 24, 24), given))
     assert back.shape == masks.shape and all(dice(back == k, masks.numpy() == k) > 0.93 for k in (1, 2, 3))
 
@@ -143,8 +119,8 @@ def test_drawn_masks_are_their_own_patients_and_depend_on_their_noise_only() -> 
     blind = Slices(conditions.images, np.zeros_like(conditions.masks), conditions.table)
     assert (draw_masks(generator, blind, "C10", seed=3, batch=12).masks == base.masks).all()
     assert not base.images.any() and (base.table["source"] == "C10").all() and base.table["patient"].nunique() == 12
-    told, untold = ["level", "phase", "height", "index"], ["disease", "vendor"]
-    assert base.table[told].equals(conditions.table[told]) and (base.table[untold] == "unknown").all(axis=None)
+    kept, lost = ["level", "phase", "height", "index"], ["disease", "vendor"]
+    assert base.table[kept].equals(conditions.table[kept]) and (base.table[lost] == "unknown").all(axis=None)
     assert base.table[["age", *PHENOTYPES]].isna().all(axis=None)
     assert (draw_masks(label_vae(), conditions, "C4").table["level"] == "unknown").all()
     with pytest.raises(DataError, match="images"):
@@ -161,8 +137,8 @@ def test_learns_rings_moves_them_and_screens_them(tmp_path: Path) -> None:
           TrainSettings(steps=100, batch=16, optimiser="muon", learning_rate=8e-3, ema=0.95), tmp_path)
     unseen = rings(rng.uniform(4.5, 8, 16), split="validation", disease="NOR", lvef=50.0)
     direction = disease_direction(generator, seen, "NOR", "DCM")
-    same = moved(generator, unseen, direction, 0.0)
-    batch = generator.prepare(batch_of(unseen, ("mask",)))
+    same = shift_to_disease(generator, unseen, direction, 0.0)
+    batch = generator.prepare(batch_of(unseen, LabelMap()))
     assert (same.masks == label_map(generator.prior.reconstruct(batch["image"], batch))).all()
     assert min(dice(same.masks == k, unseen.masks == k) for k in (1, 2, 3)) > 0.8
     assert (same.table["disease"] == "NOR").all() and (same.patients == unseen.patients).all()
@@ -172,24 +148,24 @@ def test_learns_rings_moves_them_and_screens_them(tmp_path: Path) -> None:
         return np.sqrt((some.masks == 1).sum((1, 2)) / np.pi)
 
     start = rings(np.full(8, 5.0))
-    grown = [radius(moved(generator, start, direction, severity)).mean() for severity in (-0.5, 0, 0.5, 1.0)]
+    grown = [radius(shift_to_disease(generator, start, direction, severity)).mean() for severity in (-0.5, 0, 0.5, 1.0)]
     assert (np.diff(grown) > 0.2).all(), "a larger severity is a larger cavity"
     assert grown[3] - grown[1] == pytest.approx(large.mean() - small.mean(), rel=0.35)
-    ill = moved(generator, start, direction, 1.0)
+    ill = shift_to_disease(generator, start, direction, 1.0)
     assert (ill.table["disease"] == "DCM").all() and (ill.table["severity"] == 1).all()
 
     drawn = draw_masks(generator, seen, "C4")
     assert validity(drawn.masks, drawn.table, Ranges.of(seen))["valid"].mean() > 0.6
     assert radius(drawn).std() > 0.5 * radius(seen).std(), "all masks alike"
     strict = Ranges.of(seen.where(disease="NOR"))  # a screen that about half of the masks fail
-    hearts, passed = draw_hearts(generator, seen, "C4", strict), validity(drawn.masks, drawn.table, strict)["valid"]
+    hearts, passed = sample_valid_masks(generator, seen, "C4", strict), validity(drawn.masks, drawn.table, strict)["valid"]
     assert 0.2 < passed.mean() < 0.8 and validity(hearts.masks, hearts.table, strict)["valid"].all()
     assert passed.sum() < len(hearts) <= len(seen) and hearts.table["patient"].is_monotonic_increasing
     assert (hearts.masks[hearts.table["draws"] == 1] == drawn.masks[passed]).all(), "what passed was drawn again"
-    given = draw_hearts(generator, seen, "C4", strict, first=drawn)
+    given = sample_valid_masks(generator, seen, "C4", strict, first=drawn)
     assert (given.masks == hearts.masks).all() and given.table.equals(hearts.table), "the first draw counts as the first"
     with pytest.raises(ParameterError, match="first"):
-        draw_hearts(generator, seen, "C4", strict, first=drawn.take(range(3)))
+        sample_valid_masks(generator, seen, "C4", strict, first=drawn.take(range(3)))
 
 
 class OneNumber(nn.Module):
@@ -220,7 +196,7 @@ def test_direction_is_the_mean_over_levels_of_differences_of_means_phase_by_phas
     wider = 2 * ((systole.masks == 1).mean((1, 2)) @ [-1, 1])
     assert both.steps["ED"].item() == pytest.approx(expected, rel=1e-5) and both.steps["ES"].item() == pytest.approx(wider, rel=1e-5)
     with pytest.raises(DataError, match="phase"):
-        moved(generator, systole, direction, 1.0)
+        shift_to_disease(generator, systole, direction, 1.0)
     with pytest.raises(DataError, match="HCM"):
         disease_direction(generator, slices, "NOR", "HCM")
     with pytest.raises(SplitError, match="test"):
@@ -302,38 +278,38 @@ def test_wider_masks_are_as_far_as_they_are_wider() -> None:
     assert rows["mask_w1_lv_myo"] == pytest.approx(0, abs=1e-9) and rows["mask_lv_missing"] == 0
 
 
-@pytest.mark.parametrize("system", MASK_SYSTEMS.values(), ids=lambda s: s.id)
+@pytest.mark.parametrize("system", LABEL_MAPS.values(), ids=lambda s: s.id)
 def test_each_system_trains_and_draws(system, tmp_path: Path) -> None:
-    study, params = open_study("smoke", "phantom")
+    params, slices = open_study("smoke", "phantom").params, discs(4, 4)
     assert params.masks.vae.network.size == params.preprocess.size and system.stage == "masks"
-    generator, slices = system.build(study), discs(4, 4)
-    settings = study.settings(f"{system.section}.training", TrainSettings)
+    generator = system.build(params, Vocabulary.of(slices), seed=0)
+    settings = system.training(params)
     data = generator.prepare(training_batch(slices, generator.conditioning))
     log = train(generator, data, TrainSettings(steps=4, batch=4, log_every=2, optimiser=settings.optimiser,
                                                learning_rate=settings.learning_rate), tmp_path)
     assert np.isfinite(log["loss_model"]).all()
     assert draw_masks(generator, slices, system.id).masks.shape == (16, 32, 32)
-    assert (" + ".join(generator.told) or "none") == system.conditioning
+    assert (" + ".join(generator.prior.conditioning.fields) or "none") == system.conditioning
 
 
 def test_what_cannot_work_is_refused() -> None:
-    way_in = mask()
-    told = Diffusion(Denoiser(UNetSettings((8, 16), head_channels=8), way_in, 4), way_in)
+    conditioning = LabelMap()
+    prior = Diffusion(Denoiser(UNetSettings((8, 16), head_channels=8), conditioning, 4), conditioning)
     with pytest.raises(ParameterError, match="conditioning"):
-        LabelMaps(told)
+        LabelMaps(prior)
     slices = rings(np.full(4, 5.0), disease=["NOR", "DCM"] * 2)
     with pytest.raises(ParameterError, match="no codes"):
         disease_direction(label_diffusion(), slices, "NOR", "DCM")
     generator = label_vae()
     with pytest.raises(ParameterError, match="severity"):
-        moved(generator, slices, disease_direction(generator, slices, "NOR", "DCM"), float("nan"))
+        shift_to_disease(generator, slices, disease_direction(generator, slices, "NOR", "DCM"), float("nan"))
     with pytest.raises(SplitError, match="test"):
         training_batch(slices.with_columns(split="test"), generator.conditioning)
     with pytest.raises(DataError, match="level"):
         draw_masks(label_diffusion(), slices.with_columns(level="valve"), "C10")
     with pytest.raises(ParameterError, match="rounds"):
-        draw_hearts(generator, slices, "C4", Ranges.of(slices), rounds=0)
+        sample_valid_masks(generator, slices, "C4", Ranges.of(slices), rounds=0)
     with pytest.raises(DataError, match="screen"):
-        draw_hearts(generator, slices, "C4", Ranges.of(slices), rounds=2)
-    whole = draw_hearts(generator, slices, "C4", Ranges.of(slices), rounds=2, fewest=2)
+        sample_valid_masks(generator, slices, "C4", Ranges.of(slices), rounds=2)
+    whole = sample_valid_masks(generator, slices, "C4", Ranges.of(slices), rounds=2, fewest=2)
     assert len(whole) == len(slices) and (whole.table["draws"] == 0).all(), "given up, the first draw is whole"

@@ -188,7 +188,7 @@ def test_learns_two_patterns(tmp_path: Path) -> None:
 def test_only_the_transformer_learns() -> None:
     model = small_maskgit()
     assert not model.train().autoencoder.training and model.network.training
-    learnt = {id(p) for player in model.players().values() for p in player}
+    learnt = {id(p) for player in model.parameter_groups().values() for p in player}
     assert learnt == {id(p) for p in model.network.parameters()}
 
 

@@ -15,7 +15,8 @@ from torch.distributions import Normal, kl_divergence
 from cmri_lib.errors import ParameterError
 from cmri_lib.generators.base import batch_of, draw, training_batch
 from cmri_lib.generators.vae import VAE, VAEObjective, divergence_from_prior
-from cmri_lib.networks.conditioning.base import ConcatMask, Conditioning
+from cmri_lib.networks.conditioning.base import Conditioning
+from cmri_lib.networks.conditioning.label_map import LabelMap
 from cmri_lib.networks.vae import Decoder, Encoder, VAESettings
 from cmri_lib.training import TrainSettings, train
 
@@ -164,10 +165,10 @@ def disc_vae(conditioning: Conditioning) -> VAE:
     return VAE(Encoder(SMALL, conditioning), Decoder(SMALL, conditioning), SMALL.latent, conditioning)
 
 
-@pytest.mark.parametrize("way_in", [Conditioning, ConcatMask])
-def test_shapes_with_and_without_a_mask(way_in: type[Conditioning]) -> None:
-    model, slices = disc_vae(way_in()), discs(2, 3)
-    batch = batch_of(slices)
+@pytest.mark.parametrize("conditioning", [Conditioning, LabelMap])
+def test_shapes_with_and_without_a_mask(conditioning: type[Conditioning]) -> None:
+    model, slices = disc_vae(conditioning()), discs(2, 3)
+    batch = batch_of(slices, model.conditioning)
     mean, log_variance = model.encoder(batch["image"], batch)
     assert mean.shape == log_variance.shape == (6, 16) and model.noise_shape(32) == (16,) and model.nfe == 1
     assert model.sample(torch.randn(6, 16), batch).shape == model.reconstruct(batch["image"], batch).shape == (6, 1, 32, 32)
@@ -176,7 +177,7 @@ def test_shapes_with_and_without_a_mask(way_in: type[Conditioning]) -> None:
 
 
 def test_each_sample_depends_on_its_own_noise_and_mask_only() -> None:
-    model, slices = disc_vae(ConcatMask()), discs(4, 3)
+    model, slices = disc_vae(LabelMap()), discs(4, 3)
     base = draw(model, slices, "U1", seed=5, batch=12)
     assert np.allclose(draw(model, slices, "U1", seed=5, batch=5).images, base.images, atol=1e-5)
     assert not np.allclose(draw(model, slices, "U1", seed=6).images, base.images, atol=1e-2)

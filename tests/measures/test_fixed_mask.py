@@ -54,7 +54,7 @@ def test_noise_has_its_standard_deviation_where_it_is(draws):
     assert rows["fixed_mask_ms_ssim"]["value"] < 0.7, "noise resembles no noise"
 
 
-def test_more_noise_is_more_diverse_in_every_row():
+def test_noise_stream_is_more_diverse_in_every_row():
     samples, values = repeated(discs(5, 3), 3), []
     noise = np.random.default_rng(1).standard_normal(samples.images.shape)
     for strength in (0.02, 0.1, 0.3):

@@ -11,11 +11,11 @@ from torchmetrics.image.kid import KernelInceptionDistance
 from cmri_lib.cohort.slices import concatenate
 from cmri_lib.errors import DataError, SplitError
 from cmri_lib.measures.cost import cost
-from cmri_lib.measures.fidelity.distances import (fidelity, fidelity_floor, frechet_distance, frechet_from_moments,
+from cmri_lib.measures.fidelity.distances import (distances, frechet_distance, frechet_from_moments,
                                         kernel_distance, moments)
 from cmri_lib.measures.instruments.classical_features import ClassicalFeatures, gabor_bank
-from cmri_lib.measures.instruments.learned_features import Remembered, degrade, train_features
-from cmri_lib.measures.statistics.comparison import patient_partition
+from cmri_lib.measures.instruments.learned_features import Cached, degrade, train_features
+from cmri_lib.measures.statistics.comparison import compare, floors, patient_partition
 from cmri_lib.training import TrainSettings
 from conftest import discs
 
@@ -76,7 +76,7 @@ def test_fewer_images_than_features_warn_and_one_image_is_refused():
 def test_an_empty_set_is_refused():
     real = discs(4, 4)
     with pytest.raises(DataError, match="0 images"):
-        fidelity(real, real.where(vendor="no such vendor"), ClassicalFeatures())
+        compare(real, real.where(vendor="no such vendor"), distances(ClassicalFeatures()))
 
 
 # KID
@@ -125,7 +125,7 @@ def test_rows_read_right_a_shifted_set_is_worse_than_the_floor():
     blurred = type(blurred)((blurred.images + np.roll(blurred.images, 1, -1)) / 2, blurred.masks, blurred.table)
     honest = discs(10, 8, seed=4, split="honest")
     options = {"reference_real": discs(10, 8, seed=5, split="holdout"), "training": training, "resamples": 40}
-    rows = {name: fidelity(real, s, ClassicalFeatures(), **options) for name, s in (("bad", blurred), ("good", honest))}
+    rows = {name: compare(real, s, distances(ClassicalFeatures()), **options) for name, s in (("bad", blurred), ("good", honest))}
     for bad, good in zip(rows["bad"], rows["good"]):
         assert bad["metric"] in ("frechet_classical", "kid_classical") and bad["n"] == 80
         assert bad["low"] <= bad["value"] <= bad["high"]
@@ -147,7 +147,7 @@ def test_floor_never_puts_a_patient_on_both_sides():
 def test_overlap_of_real_sets_is_refused():
     real = discs(4, 4)
     with pytest.raises(SplitError, match="patients are in both"):
-        fidelity_floor(real, 8, ClassicalFeatures(), reference_real=real)
+        floors(real, 8, distances(ClassicalFeatures()), reference_real=real)
 
 
 # Feature spaces
@@ -208,12 +208,12 @@ def test_extractor_refuses_all_but_real_training_patients(tmp_path, change):
 
 def test_every_image_is_described_once():
     calls = []
-    remembered = Remembered(lambda images: calls.append(len(images)) or images.mean((1, 2, 3)))
+    remembered = Cached(lambda images: calls.append(len(images)) or images.mean((1, 2, 3)))
     images = discs(2, 3).images
     np.testing.assert_array_equal(remembered(images[:4]), images[:4].mean((1, 2, 3)))
     np.testing.assert_array_equal(remembered(images[::-1].copy()), images[::-1].mean((1, 2, 3)))
     assert calls == [4, 2]
-    space = Remembered(ClassicalFeatures())
+    space = Cached(ClassicalFeatures())
     assert (space.name, space.dimension) == (ClassicalFeatures().name, ClassicalFeatures().dimension)
 
 

@@ -2,34 +2,29 @@
 
 import numpy as np
 import pytest
-import torch
-from monai.metrics import SSIMMetric
-from monai.networks.nets import resnet18
-from safetensors.torch import save_file
 from scipy.stats import entropy as scipy_entropy
 from scipy.stats import wasserstein_distance
 
 from cmri_lib.cohort.slices import concatenate
-from cmri_lib.errors import CheckpointError, DataError, SplitError
+from cmri_lib.errors import DataError, SplitError
 from cmri_lib.measures.anatomy.shapes import SHAPES, anatomy_of_samples, mean_dice, shape_statistics
 from cmri_lib.measures.fidelity import corruptions as faults
-from cmri_lib.measures.fidelity.distances import distances, kid_difference
-from cmri_lib.measures.fidelity.diversity import (diversity, ms_ssim, paired_similarity, random_pairs, reconstruction_distance,
+from cmri_lib.measures.fidelity.distances import distances
+from cmri_lib.measures.fidelity.diversity import (diversity, ms_ssim, random_pairs,
                                          scale_weights)
 from cmri_lib.measures.fidelity.spectrum import radial_spectrum, spectrum
-from cmri_lib.measures.fidelity.two_sample import inception_score, inception_statistics, told_right, two_sample
+from cmri_lib.measures.fidelity.two_sample import classified_right, inception_score, inception_statistics, two_sample
 from cmri_lib.measures.instruments.classical_features import ClassicalFeatures
-from cmri_lib.measures.instruments.external_features import VARIABLE, ExternalFeatures, available_features
-from cmri_lib.measures.instruments.learned_features import Remembered
-from cmri_lib.measures.panel import HEADLINE, full_fidelity, measures, plain_values
-from cmri_lib.measures.statistics.comparison import Described, compare, differences
+from cmri_lib.measures.instruments.learned_features import Cached
+from cmri_lib.measures.panel import measures, plain_values
+from cmri_lib.measures.statistics.comparison import Embedding, compare, differences
 from conftest import discs
 
 RNG = np.random.default_rng(0)
 
 
-def described(values: np.ndarray, side: str, per_patient: int = 1) -> Described:
-    return Described(values, np.array([f"{side}{i // per_patient}" for i in range(len(values))]))
+def described(values: np.ndarray, side: str, per_patient: int = 1) -> Embedding:
+    return Embedding(values, np.array([f"{side}{i // per_patient}" for i in range(len(values))]))
 
 
 def by_metric(rows: list[dict]) -> dict[str, dict]:
@@ -110,48 +105,23 @@ def test_collapsed_samples_are_less_diverse_than_patients(sets):
     assert gap.low > 0
 
 
-def test_paired_likeness_is_the_closed_form_and_agrees_with_monai(sets):
-    real = sets["real"]
-    noisy = faults.noisy(real, 0.5, np.random.default_rng(0)).images
-    rows = by_metric(paired_similarity(real, noisy, resamples=20))
-    errors = ((real.images - noisy)**2).mean((1, 2, 3))
-    assert rows["psnr_paired_db"]["value"] == pytest.approx((10 * np.log10(4 / errors)).mean(), abs=1e-3)
-    # MONAI counts only windows that lie within the image, torchmetrics reflects the border: half of 32 × 32 pixels.
-    padded = (np.pad(x, ((0, 0), (0, 0), (5, 5), (5, 5)), mode="reflect") for x in (real.images, noisy))
-    ssim = SSIMMetric(spatial_dims=2, data_range=2.0)(*map(torch.from_numpy, padded)).mean()
-    assert rows["ssim_paired"]["value"] == pytest.approx(float(ssim), abs=1e-4)
-    assert rows["ssim_paired"]["floor"] < rows["ssim_paired"]["low"]
-    with pytest.raises(DataError, match="reconstructed"):
-        paired_similarity(real, noisy[:3])
-
-
-def test_reconstruction_distance_is_nought_for_the_identity_and_grows_with_blur(sets):
-    def value(strength):
-        blur = lambda images: faults.blurred(sets["real"], strength, np.random.default_rng(0)).images
-        row, = reconstruction_distance(sets["real"], blur, ClassicalFeatures(), resamples=10)
-        return row["value"]
-
-    values = [value(s) for s in (0.0, 0.5, 1.0)]
-    assert values[0] == pytest.approx(0, abs=1e-6) and values[0] < values[1] < values[2]
-
-
 # Classifiers as judges
 
 def test_two_sample_accuracy_of_gaussians_is_half_or_the_closed_form():
     rng = np.random.default_rng(1)
     x, same, apart = (described(rng.standard_normal((1500, 4)) + [s, 0, 0, 0], n)
                       for s, n in ((0, "x"), (0, "y"), (2, "z")))
-    assert np.mean([r.mean() for r in told_right(x, same)]) == pytest.approx(0.5, abs=0.03)
+    assert np.mean([r.mean() for r in classified_right(x, same)]) == pytest.approx(0.5, abs=0.03)
     # Two unit Gaussians 2 apart: Φ(1) = 0.841 is the best accuracy there is.
-    assert np.mean([r.mean() for r in told_right(x, apart)]) == pytest.approx(0.841, abs=0.02)
+    assert np.mean([r.mean() for r in classified_right(x, apart)]) == pytest.approx(0.841, abs=0.02)
 
 
 def test_few_patients_of_one_side_never_share_a_fold_all_together():
     rng = np.random.default_rng(0)
     for patients in range(20, 50):  # for some of these, a shuffle would put all three of the other side into one fold
-        real = Described(rng.standard_normal((2 * patients, 2)), np.repeat([f"r{i:02d}" for i in range(patients)], 2))
-        few = Described(rng.standard_normal((15, 2)) + 8, np.repeat(["s0", "s1", "s2"], 5))
-        assert all(r.mean() > 0.95 for r in told_right(real, few))
+        real = Embedding(rng.standard_normal((2 * patients, 2)), np.repeat([f"r{i:02d}" for i in range(patients)], 2))
+        few = Embedding(rng.standard_normal((15, 2)) + 8, np.repeat(["s0", "s1", "s2"], 5))
+        assert all(r.mean() > 0.95 for r in classified_right(real, few))
 
 
 def test_two_sample_folds_keep_patients_together():
@@ -160,7 +130,7 @@ def test_two_sample_folds_keep_patients_together():
     centres = 10 * rng.standard_normal((40, 30))
     x, y = (described(np.repeat(c, 8, 0) + 0.1 * rng.standard_normal((160, 30)), n, 8)
             for c, n in ((centres[:20], "x"), (centres[20:], "y")))
-    assert np.mean([r.mean() for r in told_right(x, y)]) < 0.7
+    assert np.mean([r.mean() for r in classified_right(x, y)]) < 0.7
 
 
 def test_two_sample_row_sees_noise(sets):
@@ -213,33 +183,6 @@ def test_larger_hearts_and_lost_hearts_are_seen(sets):
     assert lost["anatomy_lv_missing"]["value"] == 0.25
 
 
-# Weights from elsewhere
-
-def test_external_weights_are_loaded_under_either_naming_and_refused_if_foreign(tmp_path, monkeypatch):
-    torch.manual_seed(0)
-    network = resnet18(spatial_dims=2, n_input_channels=3, conv1_t_stride=2, shortcut_type="B", bias_downsample=False,
-                       feed_forward=False)
-    plain = {k: v.contiguous() for k, v in network.state_dict().items()}
-    place = {"conv1": "0", "bn1": "1", "layer1": "4", "layer2": "5", "layer3": "6", "layer4": "7"}
-    by_position = {"backbone." + ".".join([place[k.split(".")[0]], *k.split(".")[1:]]): v for k, v in plain.items()}
-    images, file = discs(2, 2).images, tmp_path / "imagenet_resnet18.safetensors"
-    outputs = []
-    for state in ({**plain, "fc.weight": torch.zeros(10, 512), "fc.bias": torch.zeros(10)}, by_position):
-        save_file(state, file)
-        outputs.append(ExternalFeatures(file)(images))
-    assert outputs[0].shape == (4, 512) and outputs[0].dtype == np.float64
-    np.testing.assert_array_equal(*outputs)
-    monkeypatch.setenv(VARIABLE, str(tmp_path))
-    assert [f.name for f in available_features()] == ["imagenet_resnet18"]
-    save_file({k: v for k, v in plain.items() if k != "conv1.weight"}, file)
-    with pytest.raises(CheckpointError, match="conv1.weight"):
-        available_features()
-    monkeypatch.delenv(VARIABLE)
-    assert available_features() == []
-    with pytest.raises(CheckpointError, match="no such folder"):
-        available_features(tmp_path / "absent")
-
-
 # Corruptions
 
 def test_corruptions_of_strength_nought_change_nothing_and_keep_the_form(sets):
@@ -269,9 +212,9 @@ def test_set_corruptions_do_what_they_say(sets):
 
 def test_sensitivity_finds_what_each_metric_can_see(sets):
     real = concatenate([sets["real"], sets["made"], sets["reference"]])
-    features = Remembered(ClassicalFeatures())
+    features = Cached(ClassicalFeatures())
     functions, better = plain_values([distances(features), spectrum()])
-    functions["dice"], better["dice"] = mean_dice(Remembered(threshold)), "higher"
+    functions["dice"], better["dice"] = mean_dice(Cached(threshold)), "higher"
     chosen = {"blur": faults.blurred, "masks": faults.shuffled_masks}
     table = faults.sensitivity(real, functions, better, chosen, sizes=(60, 60), strength=1.0, repeats=2, partitions=8)
     table = table.set_index(["metric", "corruption"])
@@ -286,14 +229,13 @@ def test_sensitivity_finds_what_each_metric_can_see(sets):
 # The panel
 
 def test_panel_gives_every_row_once_with_all_it_needs(sets):
-    space = Remembered(ClassicalFeatures())
-    rows = full_fidelity(sets["real"], sets["made"], [space], segment=threshold, reference_real=sets["reference"],
-                         training=sets["training"], resamples=20, repeats=3)
+    space = Cached(ClassicalFeatures())
+    chosen = measures([space], training=sets["training"], segment=threshold)
+    options = {"reference_real": sets["reference"], "training": sets["training"], "resamples": 20, "repeats": 3}
+    rows = [row for measure in chosen for row in compare(sets["real"], sets["made"], measure, **options)]
     names = [row["metric"] for row in rows]
-    expected = [m.name for measure in measures([space], training=sets["training"], segment=threshold)
-                for m in measure.metrics]
-    assert names == expected and len(set(names)) == len(names)
-    assert {name.replace("study", "classical") for name in HEADLINE} <= set(names)
+    assert names == [m.name for measure in chosen for m in measure.metrics] and len(set(names)) == len(names)
+    assert {"kid_classical", "recall_classical", "c2st_classical", "ms_ssim_pairs", "anatomy_lv_missing"} <= set(names)
     for row in rows:
         assert row["n"] == 60 and row["better"] in ("lower", "higher"), row
         # The threshold sees no right ventricle, so what needs one has no value.
@@ -303,7 +245,8 @@ def test_panel_gives_every_row_once_with_all_it_needs(sets):
 
 def test_kid_difference_is_antisymmetric_and_sees_blur(sets):
     bad = faults.blurred(sets["made"], 1.0, np.random.default_rng(0))
-    forth, back = (kid_difference(sets["real"], *pair, ClassicalFeatures(), resamples=60)
-                   for pair in ((bad, sets["made"]), (sets["made"], bad)))
+    measure = distances(ClassicalFeatures())
+    forth, back = (differences(sets["real"], *pair, measure, resamples=60)["kid_classical"] for pair in
+                   ((bad, sets["made"]), (sets["made"], bad)))
     assert forth.low > 0 and forth.value == pytest.approx(-back.value)
     assert forth.low == pytest.approx(-back.high)

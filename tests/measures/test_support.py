@@ -7,14 +7,14 @@ from prdc import compute_prdc
 from cmri_lib.errors import DataError
 from cmri_lib.measures.fidelity.support import distances, radii, support, support_statistics
 from cmri_lib.measures.instruments.classical_features import ClassicalFeatures
-from cmri_lib.measures.statistics.comparison import Described, compare, differences
+from cmri_lib.measures.statistics.comparison import Embedding, compare, differences
 from conftest import discs
 
 NAMES = ("precision", "recall", "density", "coverage")
 
 
-def own_patients(values: np.ndarray, side: str) -> Described:
-    return Described(values, np.array([f"{side}{i}" for i in range(len(values))]))
+def own_patients(values: np.ndarray, side: str) -> Embedding:
+    return Embedding(values, np.array([f"{side}{i}" for i in range(len(values))]))
 
 
 def four(real: np.ndarray, fake: np.ndarray, k: int = 5) -> dict[str, float]:

@@ -8,7 +8,7 @@ from conftest import discs
 
 from cmri_lib.errors import DataError, SplitError
 from cmri_lib.measures.anatomy.adherence import agreement
-from cmri_lib.measures.utility.downstream import labelled_by, learner, usefulness, usefulness_gain
+from cmri_lib.measures.utility.downstream import learner, pseudo_label, tstr, tstr_difference
 from cmri_lib.training import TrainSettings
 
 
@@ -25,13 +25,13 @@ def without_rv(slices):
 
 def test_a_perfect_learner_scores_one_and_a_partial_one_two_thirds() -> None:
     real = discs(5, 4, split="test")
-    rows = {r["metric"]: r for r in usefulness(real, true_labels(real), true_labels(real), resamples=50)}
+    rows = {r["metric"]: r for r in tstr(real, true_labels(real), true_labels(real), resamples=50)}
     assert rows["downstream_dice"]["value"] == 1 == rows["downstream_dice"]["ceiling"]
     assert rows["downstream_hd95_mm"]["value"] == 0
-    partial = {r["metric"]: r for r in usefulness(real, without_rv(real), true_labels(real), resamples=50)}
+    partial = {r["metric"]: r for r in tstr(real, without_rv(real), true_labels(real), resamples=50)}
     assert partial["downstream_dice"]["value"] == pytest.approx(2 / 3) and partial["downstream_dice"]["n"] == 5
     assert partial["downstream_hd95_mm"]["value"] > 10, "a structure that is missed costs the diagonal"
-    gain = usefulness_gain(real, true_labels(real), without_rv(real), resamples=50)
+    gain = tstr_difference(real, true_labels(real), without_rv(real), resamples=50)
     assert (gain.value, gain.low, gain.high) == pytest.approx((1 / 3, 1 / 3, 1 / 3))
 
 
@@ -46,4 +46,4 @@ def test_a_learner_learns_from_training_masks_alone(tmp_path) -> None:
     taught = learner(some, settings, tmp_path / "c", widths=(8, 16))
     found = agreement(taught(unseen.images), unseen.masks, unseen.table)["dice_mean"].mean()
     assert found > 0.5, "forty steps tell a disc from its ring"
-    assert np.array_equal(labelled_by(taught, unseen).masks, taught(unseen.images))
+    assert np.array_equal(pseudo_label(taught, unseen).masks, taught(unseen.images))

@@ -12,25 +12,53 @@ from conftest import discs
 from torch import Tensor, nn
 
 from cmri_lib.cohort.case import LABELS
-from cmri_lib.cohort.vocabulary import VOCABULARY, encode, numbers
+from cmri_lib.cohort.vocabulary import Vocabulary
 from cmri_lib.errors import DataError, ParameterError
 from cmri_lib.generators.base import batch_of, draw
 from cmri_lib.generators.flow import FlowMatching, FlowSettings
 from cmri_lib.generators.guidance import Guided, guided
-from cmri_lib.networks.conditioning.base import UNKNOWN_LABEL, ConcatMask, Conditioning, one_hot
-from cmri_lib.networks.conditioning.embeddings import Several, without
+from cmri_lib.networks.conditioning.base import UNKNOWN_LABEL, Conditioning, one_hot
+from cmri_lib.networks.conditioning.embeddings import CompositeConditioning, drop_fields
+from cmri_lib.networks.conditioning.label_map import LabelMap
 from cmri_lib.networks.controlnet import Controlled
 from cmri_lib.networks.mask_to_image import (ConditionalGenerator, MaskToImageSettings, PatchCritic, TranslationUNet)
 from cmri_lib.networks.projection import ProjectionCritic
 from cmri_lib.networks.unet import Denoiser, UNetSettings
-from cmri_lib.systems.conditions import mask, prompt, scalars, words
+from cmri_lib.systems import conditions
+from cmri_lib.systems.conditions import Condition
+from cmri_lib.training.fingerprint import model_digest
 
 SMALL = UNetSettings((8, 16), head_channels=8)
 TINY = MaskToImageSettings(generator=(8, 16, 16), critic=(8, 16))
-WAYS = {
-    "concat": lambda: mask(), "spade": lambda: mask(way="spade"), "cavity": lambda: mask("cavity"),
-    "words": lambda: words("vendor", "phase"), "numbers": lambda: scalars("lvef", "age"),
-    "prompt": lambda: prompt("vendor", "phase"), "several": lambda: Several(mask(), words("vendor"), prompt("phase"), hide=0.3),
+VOCABULARY = Vocabulary({"vendor": ("GE", "Philips", "Siemens"), "disease": ("DCM", "NOR"), "phase": ("ED", "ES"),
+                         "level": ("apical", "basal", "mid")})
+
+
+def made(condition: Condition) -> Conditioning:
+    return condition(VOCABULARY)
+
+
+def mask(*arguments, **options) -> LabelMap:
+    return made(conditions.mask(*arguments, **options))
+
+
+def categories(*columns: str) -> Conditioning:
+    return made(conditions.categories(*columns))
+
+
+def numbers(*columns: str, **options) -> Conditioning:
+    return made(conditions.numbers(*columns, **options))
+
+
+def prompt(*columns: str) -> Conditioning:
+    return made(conditions.prompt(*columns))
+
+
+METHODS = {
+    "concat": lambda: mask(), "spade": lambda: mask(method="spade"), "cavity": lambda: mask("cavity"),
+    "categories": lambda: categories("vendor", "phase"), "numbers": lambda: numbers("lvef", "age"),
+    "prompt": lambda: prompt("vendor", "phase"),
+    "composite": lambda: CompositeConditioning(mask(), categories("vendor"), prompt("phase"), dropout=0.3),
 }
 
 
@@ -49,20 +77,21 @@ def batch() -> dict[str, Tensor]:
     slices = discs(4, 1)
     table = {"vendor": ["Siemens", "GE", "unknown", "Philips"], "disease": "NOR", "phase": ["ED", "ES", "ED", "ES"],
              "age": [30.0, 50.0, 70.0, np.nan], "lvef": [60.0, 20.0, 40.0, 55.0]}
-    return batch_of(slices.with_columns(**table), ("mask", "vendor", "disease", "phase", "age", "lvef"))
+    everything = CompositeConditioning(mask(), categories("vendor", "disease", "phase"), numbers("age", "lvef"))
+    return batch_of(slices.with_columns(**table), everything)
 
 
 def changed(batch: dict[str, Tensor], field: str) -> dict[str, Tensor]:
-    """Image 0 is told what image 1 is told; all else is as it was."""
+    """Image 0 is conditioned what image 1 is conditioned; all else is as it was."""
     other = batch[field].clone()
     other[0] = batch[field][1]
     return {**batch, field: other}
 
 
-@pytest.mark.parametrize("way", WAYS)
-def test_each_denoiser_answers_to_its_condition_and_image_by_image(way: str, batch: dict[str, Tensor]) -> None:
+@pytest.mark.parametrize("method", METHODS)
+def test_each_denoiser_answers_to_its_condition_and_image_by_image(method: str, batch: dict[str, Tensor]) -> None:
     torch.manual_seed(0)
-    condition = WAYS[way]()
+    condition = METHODS[method]()
     network = randomised(Denoiser(SMALL, condition))
     x, t = torch.randn_like(batch["image"]), torch.full((4,), 0.4)
     before = network(x, t, batch)
@@ -79,7 +108,7 @@ def test_cavity_says_nothing_of_the_other_structures(batch: dict[str, Tensor]) -
     whole, cavity = mask("labels"), mask("cavity")
     assert torch.equal(cavity.planes({"mask": labels}), cavity.planes({"mask": fewer}))
     assert not torch.equal(whole.planes({"mask": labels}), whole.planes({"mask": fewer}))
-    assert torch.equal(whole.planes({"mask": labels}), ConcatMask().planes({"mask": labels}))
+    assert torch.equal(whole.planes({"mask": labels}), LabelMap().planes({"mask": labels}))
 
 
 def test_one_hot_is_blank_where_nothing_is_known() -> None:
@@ -90,7 +119,7 @@ def test_one_hot_is_blank_where_nothing_is_known() -> None:
 
 
 def test_numbers_are_told_apart_and_unknown_ones_are_zero() -> None:
-    condition = scalars("lvef", size=8)
+    condition = numbers("lvef", size=8)
     vectors = condition.vector({"lvef": torch.tensor([-1.0, 0.0, 1.0, math.nan])})
     assert vectors.shape == (4, 8) and torch.equal(vectors[3], torch.zeros(8))
     known = vectors[:3]
@@ -100,25 +129,41 @@ def test_numbers_are_told_apart_and_unknown_ones_are_zero() -> None:
     assert known[0, 0].item() == pytest.approx(-1, abs=1e-5) and known[2, 0].item() == pytest.approx(1, abs=1e-5)
 
 
-def test_words_become_codes_and_strange_ones_are_refused() -> None:
-    table = discs(2, 1).table.assign(vendor=["GE", "unknown"], age=[70.0, np.nan])
-    assert encode(table, "vendor").tolist() == [1 + VOCABULARY["vendor"].index("GE"), 0]
-    assert numbers(table, "age")[0] == pytest.approx(1) and np.isnan(numbers(table, "age")[1])
-    with pytest.raises(DataError, match="vendor.*Acme|Acme"):
-        encode(table.assign(vendor="Acme"), "vendor")
+def test_categories_become_codes_and_strange_ones_are_refused() -> None:
+    some = discs(2, 1).with_columns(vendor=["GE", "unknown"], age=[70.0, np.nan])
+    batch = batch_of(some, CompositeConditioning(categories("vendor"), numbers("age")))
+    assert batch["vendor"].tolist() == [1 + VOCABULARY.categories["vendor"].index("GE"), 0]
+    assert batch["age"][0].item() == pytest.approx(1) and batch["age"][1].isnan()
+    with pytest.raises(DataError, match="Acme"):
+        batch_of(some.with_columns(vendor="Acme"), categories("vendor"))
     with pytest.raises(DataError, match="lvef"):
-        batch_of(discs(2, 1), ("lvef",))
-    for wrong in (lambda: words("colour"), lambda: scalars("vendor"), lambda: mask("lungs"),
-                  lambda: Several(prompt("phase"), prompt("vendor"))):
+        batch_of(discs(2, 1), numbers("lvef"))
+    for wrong in (lambda: categories("colour"), lambda: numbers("vendor"), lambda: mask("lungs"),
+                  lambda: CompositeConditioning(prompt("phase"), prompt("vendor"))):
         with pytest.raises(ParameterError):
             wrong()
 
 
-def test_conditions_are_hidden_in_training_as_often_as_asked_and_never_later(batch: dict[str, Tensor]) -> None:
+def test_a_vocabulary_is_what_occurs_and_a_new_word_elsewhere_changes_no_network() -> None:
+    some = discs(4, 1).with_columns(vendor=["GE", "unknown", "other", "Canon"], disease=["NOR", "XYZ", "NOR", "NOR"])
+    vocabulary = Vocabulary.of(some)
+    assert vocabulary.categories["vendor"] == ("Canon", "GE") and vocabulary.categories["disease"] == ("NOR", "XYZ")
+    assert not vocabulary.tissues
     torch.manual_seed(0)
-    condition = Several(mask(), words("vendor"), scalars("lvef"), hide=0.25)
+    before = conditions.categories("vendor")(vocabulary)
+    torch.manual_seed(0)
+    after = conditions.categories("vendor")(Vocabulary.of(some.with_columns(disease=["ABC", "DEF", "GHI", "NOR"])))
+    assert model_digest(before) == model_digest(after)
+    swapped = conditions.categories("vendor")(Vocabulary({"vendor": ("GE", "Canon")}))
+    swapped.load_state_dict(before.state_dict())
+    assert model_digest(swapped) != model_digest(before), "codes mean something else, yet it counts as the same network"
+
+
+def test_conditions_are_dropped_in_training_as_often_as_asked_and_never_later(batch: dict[str, Tensor]) -> None:
+    torch.manual_seed(0)
+    condition = CompositeConditioning(mask(), categories("vendor"), numbers("lvef"), dropout=0.25)
     many = {k: v[:2].repeat(1000, *[1] * (v.dim() - 1)) for k, v in batch.items()}
-    seen = condition.seen(many)
+    seen = condition.apply_dropout(many)
     lost = {"mask": (seen["mask"] == UNKNOWN_LABEL).flatten(1).all(1), "vendor": seen["vendor"] == 0,
             "lvef": seen["lvef"].isnan()}
     for field, gone in lost.items():
@@ -131,11 +176,11 @@ def test_conditions_are_hidden_in_training_as_often_as_asked_and_never_later(bat
 
 def test_hidden_conditions_leave_no_trace(batch: dict[str, Tensor]) -> None:
     """Any subset at sampling time: with a field hidden, what stood there cannot matter."""
-    condition = Several(mask(), words("vendor"), scalars("lvef"), hide=0.2)
+    condition = CompositeConditioning(mask(), categories("vendor"), numbers("lvef"), dropout=0.2)
     network = randomised(Denoiser(SMALL, condition))
     x, t = torch.randn_like(batch["image"]), torch.full((4,), 0.4)
     for field in condition.fields:
-        one, two = (network(x, t, without(b, [field])) for b in (batch, changed(batch, field)))
+        one, two = (network(x, t, drop_fields(b, [field])) for b in (batch, changed(batch, field)))
         assert torch.equal(one, two)
         assert (one - network(x, t, batch)).abs().mean() > 1e-4
 
@@ -143,7 +188,7 @@ def test_hidden_conditions_leave_no_trace(batch: dict[str, Tensor]) -> None:
 def test_ablated_masks_lose_each_structure_half_of_the_time() -> None:
     torch.manual_seed(0)
     labels = torch.arange(4, dtype=torch.uint8).repeat(2000, 1)[:, None]  # (B, 1, 4): one pixel of each label
-    seen = mask(ablated=True).seen({"mask": labels})["mask"][:, 0]
+    seen = mask(ablated=True).apply_dropout({"mask": labels})["mask"][:, 0]
     shares = (seen == torch.arange(4)).float().mean(0)
     assert shares[0] == 1 and torch.allclose(shares[1:], torch.full((3,), 0.5), atol=0.05)
     assert set(seen[:, 2].tolist()) == {0, 2}  # erased to background, never to another structure
@@ -152,12 +197,12 @@ def test_ablated_masks_lose_each_structure_half_of_the_time() -> None:
 
 
 # --- ControlNet
-@pytest.mark.parametrize("told", [Conditioning, lambda: words("vendor"), lambda: prompt("vendor", "phase")])
-def test_fresh_controlnet_equals_its_base_exactly(told, batch: dict[str, Tensor]) -> None:
+@pytest.mark.parametrize("conditioned", [Conditioning, lambda: categories("vendor"), lambda: prompt("vendor", "phase")])
+def test_fresh_controlnet_equals_its_base_exactly(conditioned, batch: dict[str, Tensor]) -> None:
     torch.manual_seed(0)
-    base = randomised(Denoiser(SMALL, told()))
-    network = Controlled(SMALL, told(), mask())
-    network.adopt(base.state_dict())
+    base = randomised(Denoiser(SMALL, conditioned()))
+    network = Controlled(SMALL, conditioned(), mask())
+    network.load_pretrained(base.state_dict())
     x, t = torch.randn_like(batch["image"]), torch.full((4,), 0.7)
     assert torch.equal(network.eval()(x, t, batch), base(x, t, batch))
 
@@ -165,12 +210,12 @@ def test_fresh_controlnet_equals_its_base_exactly(told, batch: dict[str, Tensor]
 def test_controlnet_learns_in_its_copy_alone_and_answers_to_the_mask(batch: dict[str, Tensor]) -> None:
     torch.manual_seed(0)
     network = Controlled(SMALL, Conditioning(), mask())
-    network.adopt(randomised(Denoiser(SMALL, Conditioning())).state_dict())
+    network.load_pretrained(randomised(Denoiser(SMALL, Conditioning())).state_dict())
     flow = FlowMatching(network, mask())
-    learning = {id(p) for p in flow.players()["model"]}
+    learning = {id(p) for p in flow.parameter_groups()["model"]}
     assert learning == {id(p) for p in network.copy.parameters()}
     before = {k: v.clone() for k, v in network.base.state_dict().items()}
-    optimiser = torch.optim.Adam(flow.players()["model"], lr=1e-2)
+    optimiser = torch.optim.Adam(flow.parameter_groups()["model"], lr=1e-2)
     for _ in range(5):
         optimiser.zero_grad()
         flow.loss(batch, "model").backward()
@@ -182,14 +227,14 @@ def test_controlnet_learns_in_its_copy_alone_and_answers_to_the_mask(batch: dict
     assert moved[0].abs().mean() > 1e-5 and moved[1:].abs().max() < 1e-5
 
 
-@pytest.mark.parametrize("told", [lambda: Several(mask(), words("vendor"), hide=0.5),
-                                  lambda: Several(prompt("vendor", "phase"), hide=0.5)], ids=["mask + vendor", "prompt"])
-def test_the_copy_is_told_what_the_base_is_told(told, batch: dict[str, Tensor]) -> None:
+@pytest.mark.parametrize("conditioned", [lambda: CompositeConditioning(mask(), categories("vendor"), dropout=0.5),
+                                  lambda: CompositeConditioning(prompt("vendor", "phase"), dropout=0.5)], ids=["mask + vendor", "prompt"])
+def test_the_copy_is_told_what_the_base_is_told(conditioned, batch: dict[str, Tensor]) -> None:
     """In training, conditions are hidden once: base and copy see the same ones, and the same as a plain denoiser would."""
     torch.manual_seed(0)
-    base = randomised(Denoiser(SMALL, told()))
-    network = Controlled(SMALL, told(), mask())
-    network.adopt(base.state_dict())
+    base = randomised(Denoiser(SMALL, conditioned()))
+    network = Controlled(SMALL, conditioned(), mask())
+    network.load_pretrained(base.state_dict())
     seen: dict[str, list] = {"copy": [], "base": []}
     for name, part in (("copy", network.copy), ("base", network.base.unet)):
         part.register_forward_pre_hook(lambda _, args, options, name=name: seen[name].append(
@@ -216,7 +261,7 @@ def test_a_hint_larger_than_the_latents_is_shrunk_to_them(shrink: int, batch: di
     torch.manual_seed(0)
     base = randomised(Denoiser(SMALL, Conditioning(), channels=4))
     network = Controlled(SMALL, Conditioning(), mask(), channels=4, shrink=shrink)
-    network.adopt(base.state_dict())
+    network.load_pretrained(base.state_dict())
     x, t = torch.randn(4, 4, 32 >> shrink, 32 >> shrink), torch.full((4,), 0.4)
     before = network.eval()(x, t, batch)
     assert torch.equal(before, base(x, t, batch))
@@ -229,15 +274,15 @@ def test_a_hint_larger_than_the_latents_is_shrunk_to_them(shrink: int, batch: di
 
 # --- guidance
 def test_guidance_of_one_is_the_conditional_network_and_the_rest_a_straight_line(batch: dict[str, Tensor]) -> None:
-    condition = Several(mask(), words("vendor"), hide=0.2)
+    condition = CompositeConditioning(mask(), categories("vendor"), dropout=0.2)
     network = randomised(Denoiser(SMALL, condition))
     x, t = torch.randn_like(batch["image"]), torch.full((4,), 0.4)
-    told, free = network(x, t, batch), network(x, t, without(batch, condition.fields))
-    assert torch.equal(Guided(network, condition.fields, 1)(x, t, batch), told)
+    conditioned, free = network(x, t, batch), network(x, t, drop_fields(batch, condition.fields))
+    assert torch.equal(Guided(network, condition.fields, 1)(x, t, batch), conditioned)
     assert torch.equal(Guided(network, condition.fields, 0)(x, t, batch), free)
-    assert torch.allclose(Guided(network, condition.fields, 3)(x, t, batch), free + 3 * (told - free), atol=1e-5)
+    assert torch.allclose(Guided(network, condition.fields, 3)(x, t, batch), free + 3 * (conditioned - free), atol=1e-5)
     one = Guided(network, ["vendor"], 2)(x, t, batch)
-    assert torch.allclose(one, 2 * told - network(x, t, without(batch, ["vendor"])), atol=1e-5)
+    assert torch.allclose(one, 2 * conditioned - network(x, t, drop_fields(batch, ["vendor"])), atol=1e-5)
 
 
 def test_guidance_shifts_a_gaussian_as_the_closed_form_says() -> None:
@@ -246,7 +291,7 @@ def test_guidance_shifts_a_gaussian_as_the_closed_form_says() -> None:
     m = 1.0
 
     class Exact(nn.Module):
-        """E[x1 − x0 | x_t] for x1 ~ N(c m, 1) with c = ±1 told, or for both classes alike."""
+        """E[x1 − x0 | x_t] for x1 ~ N(c m, 1) with c = ±1 conditioned, or for both classes alike."""
 
         def forward(self, x: Tensor, t: Tensor, batch: dict) -> Tensor:
             s = t.view(-1, 1)
@@ -260,7 +305,7 @@ def test_guidance_shifts_a_gaussian_as_the_closed_form_says() -> None:
             mixed = either * velocity(torch.ones_like(x)) + (1 - either) * velocity(-torch.ones_like(x))
             return torch.where(code == 0, mixed, velocity(torch.where(code == 1, 1.0, -1.0)))
 
-    flow = FlowMatching(Exact(), words("phase"), FlowSettings(solver="midpoint", steps=50))
+    flow = FlowMatching(Exact(), categories("phase"), FlowSettings(solver="midpoint", steps=50))
     noise, batch = torch.randn(4000, 1, generator=torch.Generator().manual_seed(0)), {"phase": torch.ones(4000, dtype=torch.long)}
     means = {}
     for scale in (0, 1, 2):
@@ -274,10 +319,10 @@ def test_guidance_shifts_a_gaussian_as_the_closed_form_says() -> None:
 
 
 # --- adversarial networks
-@pytest.mark.parametrize("way", ["concat", "spade"])
-def test_generators_answer_to_mask_vendor_and_noise(way: str, batch: dict[str, Tensor]) -> None:
+@pytest.mark.parametrize("method", ["concat", "spade"])
+def test_generators_answer_to_mask_vendor_and_noise(method: str, batch: dict[str, Tensor]) -> None:
     torch.manual_seed(0)
-    condition = Several(mask(way=way), words("vendor"))
+    condition = CompositeConditioning(mask(method=method), categories("vendor"))
     network = ConditionalGenerator(8, 32, TINY, condition).eval()
     z = torch.randn(4, 8)
     before = network(z, batch)
@@ -302,7 +347,7 @@ def test_translation_answers_to_the_mask_where_it_changes(batch: dict[str, Tenso
 @pytest.mark.parametrize("scales", [1, 2])
 def test_critics_judge_patches_with_mask_and_vendor(scales: int, batch: dict[str, Tensor]) -> None:
     torch.manual_seed(0)
-    condition = Several(mask(), words("vendor"))
+    condition = CompositeConditioning(mask(), categories("vendor"))
     critic = PatchCritic(MaskToImageSettings((8, 16, 16), (8, 16), scales), condition).eval()
     logits = critic(batch["image"], batch)
     assert logits.shape == (4, 8 * 8 + (4 * 4 if scales == 2 else 0))
@@ -312,22 +357,22 @@ def test_critics_judge_patches_with_mask_and_vendor(scales: int, batch: dict[str
 
 def test_projection_adds_the_agreement_of_features_and_words(batch: dict[str, Tensor]) -> None:
     torch.manual_seed(0)
-    condition = words("vendor")
+    condition = categories("vendor")
     critic = ProjectionCritic(32, TINY, condition)
     asked = changed(batch, "vendor")
     pooled = F.leaky_relu(critic.blocks(critic.first(batch["image"])), 0.2).mean((2, 3))
-    told = critic.project(condition.vector(asked)) - critic.project(condition.vector(batch))
+    conditioned = critic.project(condition.vector(asked)) - critic.project(condition.vector(batch))
     difference = critic(batch["image"], asked) - critic(batch["image"], batch)
-    assert torch.allclose(difference, (told * pooled).sum(1), atol=1e-6) and difference[0].abs() > 1e-5
+    assert torch.allclose(difference, (conditioned * pooled).sum(1), atol=1e-6) and difference[0].abs() > 1e-5
     assert torch.equal(difference[1:], torch.zeros(3))
-    for unfit in (mask(), mask(way="spade"), Conditioning()):
+    for unfit in (mask(), mask(method="spade"), Conditioning()):
         with pytest.raises(ParameterError, match="conditioning"):
             ProjectionCritic(32, TINY, unfit)
 
 
 def test_drawn_slices_keep_what_was_told() -> None:
     conditions = discs(3, 2).with_columns(vendor="GE")
-    told = FlowMatching(Denoiser(SMALL, words("vendor")), words("vendor"), FlowSettings(steps=1))
-    made = draw(told, conditions, "C")
+    conditioned = FlowMatching(Denoiser(SMALL, categories("vendor")), categories("vendor"), FlowSettings(steps=1))
+    made = draw(conditioned, conditions, "C")
     assert (made.table["vendor"] == "GE").all() and (made.table["phase"] == "unknown").all() and not made.masks.any()
     assert made.table["patient"].nunique() == len(made)

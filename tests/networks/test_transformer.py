@@ -9,7 +9,8 @@ import torch
 from torch import Tensor, nn
 
 from cmri_lib.errors import ParameterError
-from cmri_lib.networks.conditioning.base import ConcatMask, Conditioning
+from cmri_lib.networks.conditioning.base import Conditioning
+from cmri_lib.networks.conditioning.label_map import LabelMap
 from cmri_lib.networks.transformer import (AdaptiveBlock, TokenTransformer, TransformerDenoiser, TransformerSettings,
                                            assemble, patches, positions)
 
@@ -96,8 +97,8 @@ def test_every_token_sees_every_other(patch: int) -> None:
 
 
 def test_time_and_mask_reach_the_output_and_neighbours_do_not() -> None:
-    way_in = ConcatMask()
-    network = randomised(TransformerDenoiser(SMALL, way_in))
+    conditioning = LabelMap()
+    network = randomised(TransformerDenoiser(SMALL, conditioning))
     x, t, mask = torch.randn(3, 1, 8, 8), torch.tensor([0.1, 0.5, 0.9]), torch.randint(4, (3, 8, 8))
     base = network(x, t, {"mask": mask})
     assert not torch.allclose(network(x, t + 0.05, {"mask": mask}), base, atol=1e-3)

@@ -1,8 +1,9 @@
-"""The conditional systems: each trains from its past, draws, and answers to what it is told."""
+"""The conditional systems: each trains from its pretrained network, draws, and responds to its conditions."""
 
 from __future__ import annotations
 
-from copy import deepcopy
+from dataclasses import fields, is_dataclass, replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -10,30 +11,33 @@ import torch
 from conftest import discs
 from torch import nn
 
-from cmri_lib.cohort.slices import concatenate
-from cmri_lib.config.parameters import open_study
-from cmri_lib.config.study import Study
+from cmri_lib.cohort.slices import Slices, concatenate
+from cmri_lib.cohort.vocabulary import Vocabulary
+from cmri_lib.config.study import Study, open_study
 from cmri_lib.errors import ParameterError
-from cmri_lib.experiments import protocol
-from cmri_lib.generators.base import batch_of, draw, training_batch
+from cmri_lib.experiments.training import first_stage_folder, first_stage_seconds, train_or_load
+from cmri_lib.generators.base import Generator, batch_of, draw, training_batch
 from cmri_lib.generators.gan import GAN
 from cmri_lib.networks.adapter import ControlledGenerator
 from cmri_lib.networks.conditioning.base import Conditioning
 from cmri_lib.networks.conditioning.label_map import LabelMap
 from cmri_lib.networks.mask_to_image import MaskToImageSettings
-from cmri_lib.networks.pretrained import adopt
+from cmri_lib.networks.pretrained import load_pretrained
 from cmri_lib.networks.unet import Denoiser, UNetSettings
-from cmri_lib.systems.conditional import CONDITIONAL, MORE, PLAIN, cell, several
-from cmri_lib.systems.unconditional import SYSTEMS
+from cmri_lib.systems.ablation import CONDITION_SETS, PRETRAINED, ablation_system, condition_set_system
+from cmri_lib.systems.conditional import CONDITIONAL
+from cmri_lib.systems.register import SYSTEMS
+from cmri_lib.systems.system import Run, System
+from cmri_lib.systems.unconditional import KL
 from cmri_lib.training import TrainSettings, loop, train
 
-CELLS = [cell("GAN", "labels", "spade"), cell("GAN", "labels", "control"), cell("GAN", "none", "none"),
-         cell("diffusion", "cavity", "concat"), cell("flow", "labels", "control"), cell("flow", "tissues", "spade"),
-         cell("flow", "none", "none"), several("flow", "mask + vendor + phase + disease"), several("diffusion", "mask + prompt")]
+ABLATION = [ablation_system("GAN", "labels", "spade"), ablation_system("GAN", "labels", "control"), ablation_system("GAN", "none", "none"),
+         ablation_system("diffusion", "cavity", "concat"), ablation_system("flow", "labels", "control"), ablation_system("flow", "tissues", "spade"),
+         ablation_system("flow", "none", "none"), condition_set_system("flow", "mask + vendor + phase + disease"), condition_set_system("diffusion", "mask + prompt")]
 
 
 @pytest.fixture(scope="module")
-def slices():
+def slices() -> Slices:
     some = discs(6, 2)
     rng = np.random.default_rng(0)
     table = {"vendor": rng.choice(["Siemens", "GE"], len(some)), "disease": rng.choice(["NOR", "DCM"], len(some)),
@@ -42,21 +46,24 @@ def slices():
     return type(some)(some.images, some.masks, some.table.assign(**table), some.masks)
 
 
-@pytest.mark.parametrize("system", [PLAIN, *CONDITIONAL.values(), *CELLS], ids=lambda s: s.id)
+def build(system: System, slices: Slices, seed: int = 0) -> Generator:
+    """The untrained generator of the smoke profile."""
+    return system.build(open_study("smoke", "phantom").params, Vocabulary.of(slices), seed)
+
+
+@pytest.mark.parametrize("system", [PRETRAINED["GAN"], *CONDITIONAL.values(), *ABLATION], ids=lambda s: s.id)
 def test_each_system_trains_draws_and_answers(system, slices, tmp_path) -> None:
-    study, _ = open_study("smoke", "phantom")
-    generator = system.build(study)
-    if system.start is not None:
-        adopt(generator, system.start.build(study).state_dict())
+    generator = build(system, slices)
+    if system.pretrained is not None:
+        load_pretrained(generator, build(system.pretrained, slices).state_dict())
     data = generator.prepare(training_batch(slices, generator.conditioning))
-    settings = study.settings(f"{system.section}.training", TrainSettings)
-    log = train(generator, data, type(settings)(steps=4, batch=4, log_every=2, learning_rate=settings.learning_rate,
-                                                optimiser=settings.optimiser), tmp_path)
+    settings = replace(system.training(open_study("smoke", "phantom").params), steps=4, batch=4, log_every=2)
+    log = train(generator, data, settings, tmp_path)
     assert np.isfinite(log.filter(like="loss_").drop(columns="validation_loss", errors="ignore").to_numpy(float)).all()
     made = draw(generator, slices, system.id)
     assert made.images.std(axis=0).mean() > 0 and (made.masks.any() == bool({"mask", "tissues"} & set(generator.conditioning.fields)))
     noise = torch.randn(4, *generator.noise_shape(32))
-    batch = {k: v[:4] for k, v in batch_of(slices, generator.conditioning.fields).items()}
+    batch = {k: v[:4] for k, v in batch_of(slices, generator.conditioning).items()}
     with torch.no_grad():
         for p in (p for p in generator.parameters() if not p.any()):
             p.normal_(0, 0.05)  # what starts at zero has hardly moved in four steps
@@ -70,50 +77,46 @@ def test_each_system_trains_draws_and_answers(system, slices, tmp_path) -> None:
 
 
 @pytest.mark.parametrize("family", ["diffusion", "flow"])
-@pytest.mark.parametrize("way", ["concat", "control"])
-def test_what_starts_warm_does_at_first_what_its_past_did(family: str, way: str, slices) -> None:
-    study, _ = open_study("smoke", "phantom")
-    told = cell(family, "labels", way)
-    past, generator = told.start.build(study).eval(), told.build(study).eval()
+@pytest.mark.parametrize("method", ["concat", "control"])
+def test_a_pretrained_system_starts_as_the_network_it_is_loaded_from(family: str, method: str, slices) -> None:
+    system = ablation_system(family, "labels", method)
+    past, generator = build(system.pretrained, slices).eval(), build(system, slices).eval()
     with torch.no_grad():
         for p in past.parameters():
             p.normal_(0, 0.1)
-    adopt(generator, past.state_dict())
-    batch = batch_of(slices.take(range(3)))
+    load_pretrained(generator, past.state_dict())
+    batch = batch_of(slices.take(range(3)), LabelMap())
     x, t = torch.randn_like(batch["image"]), torch.full((3,), 0.3)
     assert torch.allclose(generator.network(x, t, batch), past.network(x, t, {}), atol=1e-5)
 
 
 def test_fresh_controlnet_on_latents_equals_its_prompted_base(slices) -> None:
-    study, _ = open_study("smoke", "phantom")
-    told = CONDITIONAL["C9 ControlNet LDM"]
-    past, generator = told.start.build(study).eval(), told.build(study).eval()
+    system = CONDITIONAL["C9 ControlNet LDM"]
+    past, generator = build(system.pretrained, slices).eval(), build(system, slices).eval()
     assert generator.conditioning.fields == (*past.conditioning.fields, "mask")
     with torch.no_grad():
         for p in past.parameters():
             p.normal_(0, 0.1)
-    adopt(generator, past.state_dict())
-    batch = batch_of(slices.take(range(3)), generator.conditioning.fields)
+    load_pretrained(generator, past.state_dict())
+    batch = batch_of(slices.take(range(3)), generator.conditioning)
     noise = torch.randn(3, *generator.noise_shape(32))
     assert torch.equal(generator.sample(noise, batch), past.sample(noise, batch))
-    learning = {id(p) for p in generator.players()["model"]}
+    learning = {id(p) for p in generator.parameter_groups()["model"]}
     assert learning == {id(p) for p in generator.prior.network.copy.parameters()}
 
 
 def controlled(slices) -> tuple[GAN, GAN, dict]:
-    """An untold GAN with weights and batch statistics of its own, the fresh controlled one on top of it, and a batch."""
-    study, _ = open_study("smoke", "phantom")
-    told = cell("GAN", "labels", "control")
-    torch.manual_seed(0)
-    past, generator = told.start.build(study).eval(), told.build(study).eval()
+    """An unconditional GAN with weights and batch statistics of its own, the fresh controlled one on it, and a batch."""
+    system = ablation_system("GAN", "labels", "control")
+    past, generator = build(system.pretrained, slices).eval(), build(system, slices).eval()
     with torch.no_grad():
         for p in past.parameters():
             p.normal_(0, 0.2)
         for name, buffer in past.generator.named_buffers():
             if "running" in name:
                 buffer.uniform_(0.5, 2)
-    adopt(generator, past.state_dict())
-    return past, generator, batch_of(slices.take(range(4)))
+    load_pretrained(generator, past.state_dict())
+    return past, generator, batch_of(slices.take(range(4)), LabelMap())
 
 
 def test_fresh_controlled_gan_equals_its_base_whatever_the_mask(slices) -> None:
@@ -167,70 +170,71 @@ def test_training_leaves_the_base_of_a_controlled_gan_as_it_was(slices, tmp_path
 
 def test_a_controlled_gan_needs_planes() -> None:
     with pytest.raises(ParameterError, match="planes"):
-        ControlledGenerator(8, 32, MaskToImageSettings((8, 16), (8,)), LabelMap(way="spade"))
+        ControlledGenerator(8, 32, MaskToImageSettings((8, 16), (8,)), LabelMap(method="spade"))
 
 
 @pytest.mark.parametrize("family", ["GAN", "diffusion", "flow"])
-def test_the_untold_cell_goes_on_from_its_past(family: str) -> None:
-    study, _ = open_study("smoke", "phantom")
-    untold, told = cell(family, "none", "none"), cell(family, "labels", "concat")
-    assert (untold.id, untold.conditioning) == (f"{family} none", "none")
-    assert (untold.start, untold.section) == (told.start, told.section)
-    past, generator = untold.start.build(study), untold.build(study)
+def test_the_unconditional_system_of_the_ablation_continues_the_pretrained_one(family: str, slices) -> None:
+    params = open_study("smoke", "phantom").params
+    without, with_mask = ablation_system(family, "none", "none"), ablation_system(family, "labels", "concat")
+    assert (without.id, without.conditioning) == (f"{family} none", "none")
+    assert without.pretrained is with_mask.pretrained and without.training(params) == with_mask.training(params)
+    past, generator = build(without.pretrained, slices), build(without, slices)
     assert generator.conditioning.fields == ()
-    adopt(generator, past.state_dict())
+    load_pretrained(generator, past.state_dict())
     assert all(torch.equal(v, past.state_dict()[k]) for k, v in generator.state_dict().items())
 
 
-def quick(study: Study, root) -> Study:
+def quick(study: Study, root: Path) -> Study:
     """The same study elsewhere, every training of which takes two steps."""
-    def shorten(values: dict) -> dict:
-        short = {k: shorten(v) if isinstance(v, dict) else v for k, v in values.items()}
-        return short | {"steps": 2, "batch": 4, "log_every": 1} if "learning_rate" in values else short
-    return Study(root, study.profile, study.dataset, study.seed, shorten(deepcopy(study.values)))
+    def shorten(value):
+        if isinstance(value, TrainSettings):
+            return replace(value, steps=2, batch=4, log_every=1)
+        if is_dataclass(value):
+            return replace(value, **{f.name: shorten(getattr(value, f.name)) for f in fields(value)})
+        return value
+    return Study(root, shorten(study.params))
 
 
 def test_first_stages_are_trained_once_and_lie_where_all_who_share_them_look(slices, tmp_path, monkeypatch) -> None:
-    study = quick(open_study("smoke", "phantom")[0], tmp_path)
+    study = quick(open_study("smoke", "phantom"), tmp_path)
     unseen = discs(2, 2, seed=3, split="validation").with_columns(vendor="GE", disease="NOR", age=50.0, bmi=25.0)
     cohort = concatenate([type(slices)(slices.images, slices.masks, slices.table), unseen])
     trained: list = []
-    begin = loop._Run
+    begin = loop._Training
 
     def begin_and_note(model, data, settings, folder, *more):
         trained.append(folder.relative_to(study.work("")).as_posix())
         return begin(model, data, settings, folder, *more)
 
-    monkeypatch.setattr(loop, "_Run", begin_and_note)
-    untold = protocol.trained(study, SYSTEMS["U7 LDM-KL"], cohort)
+    monkeypatch.setattr(loop, "_Training", begin_and_note)
+    unconditional = train_or_load(study, Run(SYSTEMS["U7 LDM-KL"]), cohort)
     for name in ("C15 class-conditioned LDM", "C9 ControlNet LDM", "C14 factorised diffusion"):
-        system = CONDITIONAL[name]
-        generator = protocol.trained(study, system, cohort)
-        if system.first_stage == "latent.kl":
-            shared = untold.autoencoder.state_dict()
+        run = Run(CONDITIONAL[name])
+        generator = train_or_load(study, run, cohort)
+        if run.system.first_stage is KL:
+            shared = unconditional.autoencoder.state_dict()
             assert all(torch.equal(v, shared[k]) for k, v in generator.autoencoder.state_dict().items())
-        log = protocol.first_stage_folder(study, system) / "log.csv"
-        assert log.exists() and protocol.first_stage_seconds(study, system) > 0
-    assert trained == ["latent/kl", "latent/u7-ldm-kl", "conditional/classes_kl", "conditional/c15-class-conditioned-ldm", "conditional/c9-prompt-ldm",
-                       "conditional/c9-controlnet-ldm", "conditional/domain_vae", "diffusion/u6-ddpm",
-                       "conditional/c14-factorised-diffusion"]
-    protocol.trained(study, CONDITIONAL["C14 factorised diffusion"], cohort)
+        assert (first_stage_folder(study, run) / "log.csv").exists() and first_stage_seconds(study, run) > 0
+    assert trained == ["latent/kl", "latent/u7-ldm-kl", "conditional/classes-kl", "conditional/c15-class-conditioned-ldm",
+                       "conditional/c9-prompt-ldm", "conditional/c9-controlnet-ldm", "conditional/domain-vae",
+                       "diffusion/u6-ddpm", "conditional/c14-factorised-diffusion"]
+    train_or_load(study, Run(CONDITIONAL["C14 factorised diffusion"]), cohort)
     assert len(trained) == 9, "what is on disk was trained again"
-    assert protocol.first_stage_folder(study, SYSTEMS["U9 MaskGIT"], 4) == study.work("latent") / "vq-4"
 
 
 def test_weights_that_do_not_fit_are_refused() -> None:
     small, large = (Denoiser(UNetSettings(c, head_channels=8), Conditioning()) for c in ((8, 16), (16, 16)))
     with pytest.raises(ParameterError, match="does not fit"):
-        adopt(large, small.state_dict())
+        load_pretrained(large, small.state_dict())
     with pytest.raises(ParameterError, match="no layer in common"):
-        adopt(nn.Linear(2, 2), small.state_dict())
+        load_pretrained(nn.Linear(2, 2), small.state_dict())
     wide = Denoiser(UNetSettings((8, 16), head_channels=8), LabelMap())
-    adopt(wide, small.state_dict())
+    load_pretrained(wide, small.state_dict())
     first = wide.state_dict()["unet.conv_in.conv.weight"]
     assert torch.equal(first[:, :1], small.state_dict()["unet.conv_in.conv.weight"]) and not first[:, 1:].any()
     for wrong in (("GAN", "labels", "none"), ("flow", "none", "concat"), ("VAE", "labels", "concat"),
                   ("VAE", "none", "none"), ("flow", "lungs", "concat")):
         with pytest.raises(ParameterError, match="exists"):
-            cell(*wrong)
-    assert set(MORE) and all(several("flow", extra).start is not None for extra in MORE)
+            ablation_system(*wrong)
+    assert all(condition_set_system("flow", extra).pretrained is PRETRAINED["flow"] for extra in CONDITION_SETS)

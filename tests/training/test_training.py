@@ -161,7 +161,7 @@ class TwoPlayers(Trainable):
         super().__init__()
         self.x, self.y = nn.Parameter(torch.ones(1)), nn.Parameter(torch.ones(1))
 
-    def players(self) -> dict:
+    def parameter_groups(self) -> dict:
         return {"critic": [self.y], "generator": [self.x]}
 
     def loss(self, batch: dict, player: str) -> torch.Tensor:

@@ -36,7 +36,7 @@ class HeartNet(Trainable):
         self.unet = BasicUNet(spatial_dims=2, in_channels=1, out_channels=1, features=(8, 8, 16, 32, 64, 8),
                               norm=("group", {"num_groups": 4}))
 
-    def loss(self, batch: dict[str, Tensor], player: str) -> Tensor:
+    def loss(self, batch: dict[str, Tensor], group: str) -> Tensor:
         """Cross-entropy plus soft Dice over the batch, because the heart fills 8 % of the view."""
         logits, heart = self.unet(batch["image"])[:, 0], (batch["mask"] > 0).float()
         share = torch.sigmoid(logits)

@@ -109,7 +109,7 @@ def adherence_bounds(real: Slices, segmenter: Segment, seed: int = 0) -> tuple[p
     return agreement(seen, masks_of_others(real, seed), real.table), agreement(seen, real.masks, real.table)
 
 
-def adherence_gain(first: Slices, second: Slices, segmenter: Segment, column: str = "dice_mean", *, resamples: int = 1000,
+def adherence_difference(first: Slices, second: Slices, segmenter: Segment, column: str = "dice_mean", *, resamples: int = 1000,
                    seed: int = 0) -> Score:
     """A column of `agreement` for the first set of samples minus that for the second, paired over volumes. n is the
     number of patients.

@@ -14,7 +14,7 @@ from scipy.stats import wasserstein_distance
 from cmri_lib.cohort.case import LABELS
 from cmri_lib.cohort.slices import Slices
 from cmri_lib.measures.anatomy.adherence import Segment, dice, proportions
-from cmri_lib.measures.statistics.comparison import Described, Measure, Metric, Statistic
+from cmri_lib.measures.statistics.comparison import Embedding, Measure, Metric, Statistic
 
 #: What is compared, as named in the rows; the ratios are of areas.
 SHAPES = ("lv_cm2", "myo_cm2", "rv_cm2", "lv_myo", "rv_lv", "wall_mm")
@@ -32,7 +32,7 @@ def shapes(masks: np.ndarray, slices: Slices) -> np.ndarray:
     return np.stack([*columns, table["wall_mm"].to_numpy()], axis=1)
 
 
-def shape_statistics(real: Described, synthetic: Described) -> Sequence[Statistic]:
+def shape_statistics(real: Embedding, synthetic: Embedding) -> Sequence[Statistic]:
     """One Wasserstein distance per column, and the share of samples without an LV cavity, as functions of counts."""
     def missing(u: np.ndarray, v: np.ndarray) -> float:
         return float(np.average(np.isnan(synthetic.values[:, 0]), weights=v))
@@ -72,9 +72,9 @@ def anatomy_of_masks() -> Measure:
     return _anatomy("mask", lambda s: shapes(s.masks, s))
 
 
-def _anatomy(prefix: str, describe: Callable[[Slices], np.ndarray]) -> Measure:
+def _anatomy(prefix: str, embed: Callable[[Slices], np.ndarray]) -> Measure:
     names = [Metric(f"{prefix}_w1_{name}", "lower", centred=True) for name in SHAPES]
-    return Measure((*names, Metric(f"{prefix}_lv_missing", "lower")), describe, shape_statistics, axis="anatomy")
+    return Measure((*names, Metric(f"{prefix}_lv_missing", "lower")), embed, shape_statistics, axis="anatomy")
 
 
 def mean_dice(segment: Segment) -> Callable[[Slices, Slices], float]:

@@ -18,7 +18,7 @@ from cmri_lib.cohort.case import LABELS
 from cmri_lib.cohort.slices import Slices
 from cmri_lib.errors import DataError
 from cmri_lib.measures.anatomy.adherence import Segment, proportions
-from cmri_lib.measures.statistics.comparison import Described, Measure, Metric, Statistic
+from cmri_lib.measures.statistics.comparison import Embedding, Measure, Metric, Statistic
 
 #: Neighbours by edge and corner.
 EIGHT = np.ones((3, 3), bool)
@@ -85,13 +85,13 @@ def validity_of_samples(ranges: Ranges, segment: Segment) -> Measure:
 
 
 def _share(name: str, ranges: Ranges, label_maps: Callable[[Slices], np.ndarray]) -> Measure:
-    def describe(slices: Slices) -> np.ndarray:
+    def embed(slices: Slices) -> np.ndarray:
         return validity(label_maps(slices), slices.table, ranges)["valid"].to_numpy(float)[:, None]
 
-    def statistics(real: Described, synthetic: Described) -> tuple[Statistic]:
+    def statistics(real: Embedding, synthetic: Embedding) -> tuple[Statistic]:
         return (lambda u, v: float(np.average(synthetic.values[:, 0], weights=v)),)
 
-    return Measure((Metric(name, "higher", bound=1.0),), describe, statistics, axis="anatomy")
+    return Measure((Metric(name, "higher", bound=1.0),), embed, statistics, axis="anatomy")
 
 
 def _sizes(masks: np.ndarray, table: pd.DataFrame) -> pd.DataFrame:

@@ -16,11 +16,8 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from cmri_lib.cohort.slices import Slices
 from cmri_lib.measures.instruments.learned_features import Features
-from cmri_lib.measures.statistics.bootstrap import Score
-from cmri_lib.measures.statistics.comparison import (Described, Measure, Metric, Statistic, ceilings, compare, differences,
-                                          floors, refuse_too_few)
+from cmri_lib.measures.statistics.comparison import (Embedding, Measure, Metric, Statistic, refuse_too_few)
 
 Moments = tuple[np.ndarray, np.ndarray]
 
@@ -109,7 +106,7 @@ def kernel_distance(first: np.ndarray, second: np.ndarray, first_groups: np.ndar
     return distance(np.ones(len(first)), np.ones(len(second)))
 
 
-def distance_statistics(real: Described, synthetic: Described) -> Sequence[Statistic]:
+def distance_statistics(real: Embedding, synthetic: Embedding) -> Sequence[Statistic]:
     """Fréchet distance and KID as functions of the counts of real slices and of samples."""
     x, y = real.values, synthetic.values
     _warn_if_singular(x, y)
@@ -125,24 +122,3 @@ def distances(features: Features) -> Measure:
     """
     metrics = (Metric(f"frechet_{features.name}", "lower", centred=True), Metric(f"kid_{features.name}", "lower"))
     return Measure(metrics, lambda slices: features(slices.images), distance_statistics)
-
-
-def fidelity(real: Slices, synthetic: Slices, features: Features, **options: object) -> list[dict[str, object]]:
-    """Rows of Fréchet distance and KID of `synthetic` against `real`; options, rows and errors are those of `compare`."""
-    return compare(real, synthetic, distances(features), **options)
-
-
-def fidelity_floor(real: Slices, size: int, features: Features, **options: object) -> dict[str, Score]:
-    """Floors of "frechet" and "kid" for samples of `size` slices; options and errors are those of `floors`."""
-    return dict(zip(("frechet", "kid"), floors(real, size, distances(features), **options).values()))
-
-
-def copied_training(real: Slices, training: Slices, size: int, features: Features, **options: object
-                    ) -> dict[str, float]:
-    """Ceilings of "frechet" and "kid" for samples of `size` slices; options and errors are those of `ceilings`."""
-    return dict(zip(("frechet", "kid"), ceilings(real, training, size, distances(features), **options).values()))
-
-
-def kid_difference(real: Slices, first: Slices, second: Slices, features: Features, **options: object) -> Score:
-    """KID of `first` minus KID of `second`, both against the same draws of real patients; see `differences`."""
-    return differences(real, first, second, distances(features), **options)[f"kid_{features.name}"]

@@ -10,19 +10,14 @@ what the mask leaves open would be punished for diversity.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 import torch
-from torchmetrics.functional.image import (multiscale_structural_similarity_index_measure, peak_signal_noise_ratio,
-                                           structural_similarity_index_measure)
+from torchmetrics.functional.image import (multiscale_structural_similarity_index_measure)
 
-from cmri_lib.cohort.slices import Slices
 from cmri_lib.errors import DataError
-from cmri_lib.measures.fidelity.distances import frechet_from_moments, moments
-from cmri_lib.measures.instruments.learned_features import Features
-from cmri_lib.measures.statistics.bootstrap import Score, bootstrap, mean_score
-from cmri_lib.measures.statistics.comparison import Described, Measure, Metric, Statistic
+from cmri_lib.measures.statistics.comparison import Embedding, Measure, Metric, Statistic
 
 #: Weights of the scales, finest first (Wang et al., Asilomar 2003, section 3.2).
 WANG = (0.0448, 0.2856, 0.3001, 0.2363, 0.1333)
@@ -68,7 +63,7 @@ def random_pairs(patients: np.ndarray, pairs: int, seed: int = 0) -> tuple[np.nd
     return ahead[chosen], behind[chosen]
 
 
-def similarity_statistics(real: Described, synthetic: Described, pairs: int = PAIRS) -> Sequence[Statistic]:
+def similarity_statistics(real: Embedding, synthetic: Embedding, pairs: int = PAIRS) -> Sequence[Statistic]:
     """Mean MS-SSIM of pairs of samples, as a function of counts: a pair counts as often as both its members are drawn."""
     first, second = random_pairs(synthetic.patients, pairs)
     likeness = ms_ssim(synthetic.values[first], synthetic.values[second]) if len(first) else np.empty(0)
@@ -84,55 +79,3 @@ def diversity(pairs: int = PAIRS) -> Measure:
     """The measure that gives ``ms_ssim_pairs``, lower is more diverse; the real set enters the floor only."""
     return Measure((Metric("ms_ssim_pairs", "lower"),), lambda slices: slices.images,
                    lambda x, y: similarity_statistics(x, y, pairs), most_repeats=4)
-
-
-def paired_similarity(real: Slices, reconstructed: np.ndarray, *, resamples: int = 1000, seed: int = 0
-                      ) -> list[dict[str, object]]:
-    """SSIM and PSNR (dB, range 2) of images (N, 1, S, S) with the `real` ones that they reconstruct, slice by slice.
-
-    SSIM is that of torchmetrics: every pixel counts, with the border reflected. Implementations that count only windows
-    within the image (MONAI, Wang et al.) give other numbers, by 0.19 on noisy discs of 32 px; say which was used.
-
-    Returns:
-        Rows ``ssim_paired`` and ``psnr_paired_db``. n is the number of slices. Floor: the image of another slice in
-        the reconstruction's place; ceiling: 1, and for PSNR none.
-
-    Raises:
-        DataError: if shapes differ, for then there is no paired truth.
-    """
-    if reconstructed.shape != real.images.shape:
-        raise DataError(f"shape {reconstructed.shape}, not {real.images.shape}", field="reconstructed",
-                        remedy="give one reconstruction per real slice, in their order")
-    scores, others = _paired(real.images, reconstructed), _paired(real.images, np.roll(real.images, len(real) // 2, 0))
-    options = {"n": len(real), "resamples": resamples, "seed": seed}
-    return [mean_score(scores[name], real.patients, **options).against(others[name].mean(), bound)
-            .row(name, "fidelity", "higher") for name, bound in (("ssim_paired", 1.0), ("psnr_paired_db", np.nan))]
-
-
-@torch.inference_mode()
-def _paired(first: np.ndarray, second: np.ndarray) -> dict[str, np.ndarray]:
-    a, b = torch.from_numpy(first), torch.from_numpy(np.ascontiguousarray(second))
-    psnr = peak_signal_noise_ratio(a, b, data_range=RANGE, reduction="none", dim=(1, 2, 3))
-    ssim = structural_similarity_index_measure(a, b, data_range=RANGE, reduction="none")
-    return {"ssim_paired": ssim.double().numpy(), "psnr_paired_db": psnr.double().numpy()}
-
-
-def reconstruction_distance(real: Slices, reconstruct: Callable[[np.ndarray], np.ndarray], features: Features, *,
-                            resamples: int = 500, seed: int = 0) -> list[dict[str, object]]:
-    """Fréchet distance between real slices and their own reconstructions by an autoencoder.
-
-    What a latent generator cannot fall below. The same slices stand on both sides, so sampling error nearly cancels.
-
-    Args:
-        reconstruct: images (N, 1, S, S) → images of the same shape.
-
-    Returns:
-        The row ``reconstruction_frechet_<space>``. n is the number of slices; floor and ceiling: 0, identical images.
-    """
-    x, y = features(real.images), features(reconstruct(real.images))
-
-    def distance(counts: np.ndarray) -> float:
-        return frechet_from_moments(moments(x, counts), moments(y, counts))
-
-    score: Score = bootstrap(distance, real.patients, n=len(real), resamples=resamples, seed=seed, centred=True)
-    return [score.against(0.0, 0.0).row(f"reconstruction_frechet_{features.name}", "fidelity", "lower")]

@@ -12,7 +12,7 @@ import numpy as np
 import scipy.fft
 
 from cmri_lib.cohort.slices import Slices
-from cmri_lib.measures.statistics.comparison import Described, Measure, Metric, Statistic
+from cmri_lib.measures.statistics.comparison import Embedding, Measure, Metric, Statistic
 
 #: Power of an image in [−1, 1] that counts as none, per pixel: keeps the logarithm of a flat image finite.
 NOTHING = 1.0e-10
@@ -41,7 +41,7 @@ def top_octave(columns: int) -> slice:
     return slice(columns // 2, columns)
 
 
-def spectrum_statistics(real: Described, synthetic: Described) -> Sequence[Statistic]:
+def spectrum_statistics(real: Embedding, synthetic: Embedding) -> Sequence[Statistic]:
     """Distance in dB and excess in the top octave, as functions of the counts."""
     x, y = real.values, synthetic.values
     top = top_octave(x.shape[1])
@@ -59,10 +59,10 @@ def spectrum() -> Measure:
     - ``band_excess``: mean log₁₀ of the power of samples over that of real slices in the top octave. Negative: blur;
       positive: noise or artefacts; 0 is best.
     """
-    return Measure((Metric("spectrum_db", "lower", centred=True), Metric("band_excess", "zero")), describe_spectrum,
+    return Measure((Metric("spectrum_db", "lower", centred=True), Metric("band_excess", "zero")), embed_spectrum,
                    spectrum_statistics)
 
 
-def describe_spectrum(slices: Slices) -> np.ndarray:
+def embed_spectrum(slices: Slices) -> np.ndarray:
     """`radial_spectrum` of the slices' images."""
     return radial_spectrum(slices.images)

@@ -26,7 +26,7 @@ import numpy as np
 
 from cmri_lib.errors import DataError
 from cmri_lib.measures.instruments.learned_features import Features
-from cmri_lib.measures.statistics.comparison import Described, Measure, Metric, Statistic
+from cmri_lib.measures.statistics.comparison import Embedding, Measure, Metric, Statistic
 
 #: Neighbours; Naeem et al., section 4.2, recommend 5.
 K = 5
@@ -53,7 +53,7 @@ def radii(values: np.ndarray, patients: np.ndarray, k: int = K) -> np.ndarray:
     return np.partition(between, k - 1, axis=1)[:, k - 1]
 
 
-def support_statistics(real: Described, synthetic: Described, k: int = K) -> Sequence[Statistic]:
+def support_statistics(real: Embedding, synthetic: Embedding, k: int = K) -> Sequence[Statistic]:
     """Precision, recall, density and coverage as functions of the counts of real slices and of samples."""
     between = distances(real.values, synthetic.values)                            # (N, M)
     in_real = between <= radii(real.values, real.patients, k)[:, None]            # sample j lies in the ball of real i

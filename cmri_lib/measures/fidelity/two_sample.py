@@ -21,10 +21,10 @@ from sklearn.preprocessing import StandardScaler
 
 from cmri_lib.cohort.slices import Slices
 from cmri_lib.errors import DataError
-from cmri_lib.measures.fidelity.spectrum import describe_spectrum
+from cmri_lib.measures.fidelity.spectrum import embed_spectrum
 from cmri_lib.measures.instruments.frozen import refuse_all_but_training
 from cmri_lib.measures.instruments.learned_features import Features
-from cmri_lib.measures.statistics.comparison import Described, Measure, Metric, Statistic
+from cmri_lib.measures.statistics.comparison import Embedding, Measure, Metric, Statistic
 
 FOLDS = 5
 #: Inverse strength of the ridge: some hundred slices of far fewer patients for 64 features.
@@ -37,8 +37,8 @@ def classifier() -> Pipeline:
                                                               tol=1e-3))
 
 
-def told_right(real: Described, synthetic: Described) -> tuple[np.ndarray, np.ndarray]:
-    """(N,), (M,) booleans: was a slice told right by a classifier that has not seen its patient?
+def classified_right(real: Embedding, synthetic: Embedding) -> tuple[np.ndarray, np.ndarray]:
+    """(N,), (M,) booleans: was a slice classified rightly by a classifier that has not seen its patient?
 
     A sample that bears a patient's name, because it follows that patient's mask, is in that patient's fold.
     """
@@ -63,26 +63,26 @@ def _splits(truth: np.ndarray, patients: np.ndarray, folds: int) -> list[tuple[n
     raise DataError("a side has too few patients to hold some out", field="patient", remedy="score at least two patients")
 
 
-def two_sample_statistics(real: Described, synthetic: Described) -> Sequence[Statistic]:
+def two_sample_statistics(real: Embedding, synthetic: Embedding) -> Sequence[Statistic]:
     """Balanced accuracy as a function of counts; the classifiers of the folds are not fitted anew."""
-    x, y = told_right(real, synthetic)
+    x, y = classified_right(real, synthetic)
     return (lambda u, v: float((np.average(x, weights=u) + np.average(y, weights=v)) / 2),)
 
 
 def two_sample(features: Features, *, with_spectrum: bool = False) -> Measure:
-    """The measure that gives ``c2st_<space>``: balanced accuracy, 0.5 is best, 1 means always told (lower is better).
+    """The measure that gives ``c2st_<space>``: balanced accuracy, 0.5 is best, 1 means always told apart (lower is better).
 
     Below 0.5 it cannot tell either: with few patients per side, holding one out moves the mean of the rest away from it,
     so cross-validation by patient errs downwards. Read it against the floor, which errs alike.
 
     `with_spectrum` lets the classifier see the radial spectrum too (``c2st_<space>_spectrum``).
     """
-    def describe(slices: Slices) -> np.ndarray:
+    def embed(slices: Slices) -> np.ndarray:
         values = features(slices.images)
-        return np.concatenate([values, describe_spectrum(slices)], axis=1) if with_spectrum else values
+        return np.concatenate([values, embed_spectrum(slices)], axis=1) if with_spectrum else values
 
     name = f"c2st_{features.name}" + ("_spectrum" if with_spectrum else "")
-    return Measure((Metric(name, "lower", 0.5),), describe, two_sample_statistics, most_repeats=10)
+    return Measure((Metric(name, "lower", 0.5),), embed, two_sample_statistics, most_repeats=10)
 
 
 def inception_score(features: Features, training: Slices) -> Measure:
@@ -101,14 +101,14 @@ def inception_score(features: Features, training: Slices) -> Measure:
     judge = make_pipeline(StandardScaler(), LogisticRegression(tol=1e-3, max_iter=300))
     judge.fit(features(training.images), labels)
 
-    def describe(slices: Slices) -> np.ndarray:
+    def embed(slices: Slices) -> np.ndarray:
         return judge.predict_proba(features(slices.images))
 
-    return Measure((Metric(f"inception_{features.name}", "higher", float(labels.nunique())),), describe,
+    return Measure((Metric(f"inception_{features.name}", "higher", float(labels.nunique())),), embed,
                    inception_statistics)
 
 
-def inception_statistics(real: Described, synthetic: Described) -> Sequence[Statistic]:
+def inception_statistics(real: Embedding, synthetic: Embedding) -> Sequence[Statistic]:
     """The inception score of probabilities (M, C) as a function of counts: exp(H[mean p] − mean H[p])."""
     p = synthetic.values
     entropies = entropy(p)

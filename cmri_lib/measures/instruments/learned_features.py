@@ -83,7 +83,7 @@ class FeatureTraining(Trainable):
         self.quality = nn.Linear(dimension, 3)
         self.labels = labels
 
-    def loss(self, batch: dict[str, Tensor], player: str) -> Tensor:
+    def loss(self, batch: dict[str, Tensor], group: str) -> Tensor:
         damaged, strength = degrade(batch["image"])
         features = self.encoder(damaged)
         pooled = features.mean((2, 3))
@@ -125,7 +125,7 @@ class LearnedFeatures:
         return in_batches(lambda x: self.encoder(x).mean((2, 3)), images, self.device).double().numpy()
 
 
-class Remembered:
+class Cached:
     """Any function of images (N, 1, H, W) → (N, ...) that judges each image by itself, computed once per image.
 
     Real sets are compared with every system, and comparisons of many groups share their slices. A feature space or a

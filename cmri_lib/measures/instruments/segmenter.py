@@ -26,7 +26,7 @@ class SegmentationTraining(Trainable):
         self.network = SegmentationUNet(len(LABELS) + 1, widths)
         self.criterion = dice_cross_entropy()
 
-    def loss(self, batch: dict[str, Tensor], player: str) -> Tensor:
+    def loss(self, batch: dict[str, Tensor], group: str) -> Tensor:
         return self.criterion(self.network(batch["image"]), batch["mask"][:, None])
 
 

@@ -43,15 +43,15 @@ class Metric:
 
 
 @dataclass(frozen=True)
-class Described:
+class Embedding:
     """What is known of N slices: `values` (N, ...) and `patients` (N,)."""
 
     values: np.ndarray
     patients: np.ndarray
 
-    def take(self, index: np.ndarray) -> Described:
+    def take(self, index: np.ndarray) -> Embedding:
         """The rows at `index`."""
-        return Described(self.values[index], self.patients[index])
+        return Embedding(self.values[index], self.patients[index])
 
 
 @dataclass(frozen=True)
@@ -60,23 +60,23 @@ class Measure:
 
     Attributes:
         metrics: what comes out, in order.
-        describe: slices → (N, ...) array, row by row.
+        embed: slices → (N, ...) array, row by row.
         statistics: described real and synthetic sets → one `Statistic` per metric.
         axis: of the table of results.
         most_repeats: bound on the groups behind floor and ceiling, for measures that are slow.
     """
 
     metrics: tuple[Metric, ...]
-    describe: Callable[[Slices], np.ndarray]
-    statistics: Callable[[Described, Described], Sequence[Statistic]]
+    embed: Callable[[Slices], np.ndarray]
+    statistics: Callable[[Embedding, Embedding], Sequence[Statistic]]
     axis: str = "fidelity"
     most_repeats: int = 1000
 
-    def of(self, slices: Slices) -> Described:
+    def of(self, slices: Slices) -> Embedding:
         """The slices as this measure sees them."""
-        return Described(self.describe(slices), slices.patients)
+        return Embedding(self.embed(slices), slices.patients)
 
-    def values(self, real: Described, synthetic: Described) -> dict[str, float]:
+    def values(self, real: Embedding, synthetic: Embedding) -> dict[str, float]:
         """Metric → value, without an interval."""
         every = np.ones(len(real.values), int), np.ones(len(synthetic.values), int)
         with warnings.catch_warnings():

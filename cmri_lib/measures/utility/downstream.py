@@ -15,19 +15,19 @@ import torch
 from cmri_lib.cohort.slices import Slices
 from cmri_lib.errors import DataError, SplitError
 from cmri_lib.measures.anatomy.adherence import Segment, agreement
-from cmri_lib.measures.instruments.learned_features import Remembered
+from cmri_lib.measures.instruments.learned_features import Cached
 from cmri_lib.measures.instruments.segmenter import SegmentationTraining, Segmenter
 from cmri_lib.measures.statistics.bootstrap import Score, mean_score, paired_difference
 from cmri_lib.training import Augment, TrainSettings, train
 
 
-def labelled_by(segment: Segment, samples: Slices) -> Slices:
+def pseudo_label(segment: Segment, samples: Slices) -> Slices:
     """Samples of a generator that was told no mask, with the labels that `segment` sees in them."""
     return Slices(samples.images, segment(samples.images), samples.table)
 
 
 def learner(samples: Slices, settings: TrainSettings, folder: str | Path, *,
-            widths: tuple[int, ...] = (16, 32, 64, 96)) -> Remembered:
+            widths: tuple[int, ...] = (16, 32, 64, 96)) -> Cached:
     """A segmenter trained on images and masks of `samples`, real or synthetic, or loaded if `folder` holds this training;
     each image that it is asked for again is segmented once.
 
@@ -38,15 +38,15 @@ def learner(samples: Slices, settings: TrainSettings, folder: str | Path, *,
     if foreign := sorted(set(samples.table["split"]) - {"train"}):
         raise SplitError(f"conditions of {foreign}", field="split", remedy='draw samples under slices.where(split="train")')
     if not samples.masks.any():
-        raise DataError("every mask is empty", field="masks", remedy="label the samples first (labelled_by)")
+        raise DataError("every mask is empty", field="masks", remedy="label the samples first (pseudo_label)")
     torch.manual_seed(settings.seed)
     model = SegmentationTraining(widths)
     data = {"image": torch.from_numpy(samples.images), "mask": torch.from_numpy(samples.masks)}
     train(model, data, settings, folder, augment=Augment())
-    return Remembered(Segmenter(model.network, settings.seed))
+    return Cached(Segmenter(model.network, settings.seed))
 
 
-def usefulness(real: Slices, learnt: Segment, reference: Segment, *, seed: int = 0, resamples: int = 1000
+def tstr(real: Slices, learnt: Segment, reference: Segment, *, seed: int = 0, resamples: int = 1000
                ) -> list[dict[str, object]]:
     """Rows ``downstream_dice``, ``downstream_hd95_mm`` (mean over structures and volumes) of `learnt` on real test slices.
 
@@ -66,7 +66,7 @@ def usefulness(real: Slices, learnt: Segment, reference: Segment, *, seed: int =
             .row(name, "utility", better) for name, better, floor, value, ceiling in scores]
 
 
-def usefulness_gain(real: Slices, first: Segment, second: Segment, **options: object) -> Score:
+def tstr_difference(real: Slices, first: Segment, second: Segment, **options: object) -> Score:
     """Dice of the first learner minus that of the second on the same real volumes, paired; n is the number of patients."""
     one, other = (agreement(s(real.images), real.masks, real.table) for s in (first, second))
     return paired_difference(one["dice_mean"].to_numpy(), other["dice_mean"].to_numpy(), one["patient"].to_numpy(), **options)

@@ -1,11 +1,13 @@
-"""Ways in: how what we know of a slice (mask, vendor, …) enters a network.
+"""Conditioning: how what is known of a slice (mask, vendor, …) enters a network.
 
 A denoiser, flow or adversarial generator holds one `Conditioning` and asks it for what it can take: planes to concatenate
-to its input, regions that modulate its normalisation (SPADE), a vector beside the time, tokens to attend to. A
-conditioning reads named fields of the batch; it does not know what network it serves.
+to its input, maps that modulate its normalisation (SPADE), a vector beside the time, tokens for cross-attention. A
+conditioning reads named fields of the batch; it does not know which network it serves.
 """
 
 from __future__ import annotations
+
+from collections.abc import Mapping
 
 import torch
 import torch.nn.functional as F
@@ -23,18 +25,22 @@ class Conditioning(nn.Module):
     Attributes:
         name: what the results tables call it.
         fields: the batch entries it reads.
+        categories: of the fields that are categories, their names; the code of a name is its place from 1, 0 is unknown.
+        scales: of the fields that are numbers, the centre and spread that bring them to about −1 … 1; NaN is unknown.
         channels, regions, width, context: channels of what `planes`, `maps`, `vector` and `tokens` give; 0 for nothing.
     """
 
     name = "none"
     fields: tuple[str, ...] = ()
+    categories: Mapping[str, tuple[str, ...]] = {}
+    scales: Mapping[str, tuple[float, float]] = {}
     channels = 0
     regions = 0
     width = 0
     context = 0
 
-    def seen(self, batch: Batch) -> Batch:
-        """The batch as a network that is being trained may see it; conditions that learn to do without hide some here."""
+    def apply_dropout(self, batch: Batch) -> Batch:
+        """The batch as a network sees it in training: conditions that may be left out later are dropped at random here."""
         return batch
 
     def planes(self, batch: Batch) -> Tensor | None:
@@ -52,24 +58,6 @@ class Conditioning(nn.Module):
     def tokens(self, batch: Batch) -> Tensor | None:
         """(B, n, context) for cross-attention, or None."""
         return None
-
-
-class ConcatMask(Conditioning):
-    """The label map, one-hot, concatenated to the noisy image (Konz et al. 2024, without ablation).
-
-    Args:
-        labels: number of labels including background.
-    """
-
-    fields = ("mask",)
-
-    def __init__(self, labels: int = 4):
-        super().__init__()
-        self.name = "mask (concat)"
-        self.channels = labels
-
-    def planes(self, batch: Batch) -> Tensor:
-        return one_hot(batch["mask"], self.channels)
 
 
 def one_hot(labels: Tensor, count: int) -> Tensor:

@@ -1,4 +1,4 @@
-"""A label map as a condition: how much of it is told, and by which way it enters."""
+"""A label map as a condition: which labels, and by which conditioning method."""
 
 from __future__ import annotations
 
@@ -16,20 +16,20 @@ class LabelMap(Conditioning):
     """A label map, one-hot, concatenated to the input or read by SPADE layers (Park et al. 2019, arXiv 1903.07291).
 
     Args:
-        name: what the results tables call it, without the way.
+        name: what the results tables call it, without the method.
         field: the batch entry, (B, H, W) uint8.
         labels: number of labels, background included.
-        way: "concat" or "spade".
-        only: labels that are told; the others count as background. All of them if empty.
+        method: "concat" or "spade".
+        only: labels that are given; the others count as background. All of them if empty.
     """
 
     def __init__(self, name: str = "mask", field: str = "mask", labels: int = 4,
-                 way: Literal["concat", "spade"] = "concat", only: Sequence[int] = ()):
+                 method: Literal["concat", "spade"] = "concat", only: Sequence[int] = ()):
         super().__init__()
-        if way not in ("concat", "spade"):
-            raise ParameterError(f"{way!r}", field="way", remedy="choose 'concat' or 'spade'")
-        self.name, self.fields, self.labels, self.only = f"{name} ({way})", (field,), labels, tuple(only)
-        self.channels, self.regions = (labels, 0) if way == "concat" else (0, labels)
+        if method not in ("concat", "spade"):
+            raise ParameterError(f"{method!r}", field="method", remedy="choose 'concat' or 'spade'")
+        self.name, self.fields, self.labels, self.only = f"{name} ({method})", (field,), labels, tuple(only)
+        self.channels, self.regions = (labels, 0) if method == "concat" else (0, labels)
 
     def planes(self, batch: Batch) -> Tensor | None:
         return self._one_hot(batch) if self.channels else None
@@ -40,8 +40,8 @@ class LabelMap(Conditioning):
     def _one_hot(self, batch: Batch) -> Tensor:
         labels = batch[self.fields[0]]
         if self.only:
-            silent = [label for label in range(self.labels) if label not in self.only]
-            labels = labels.masked_fill(torch.isin(labels, torch.tensor(silent, dtype=labels.dtype, device=labels.device)), 0)
+            absent = [label for label in range(self.labels) if label not in self.only]
+            labels = labels.masked_fill(torch.isin(labels, torch.tensor(absent, dtype=labels.dtype, device=labels.device)), 0)
         return one_hot(labels, self.labels)
 
 
@@ -49,11 +49,11 @@ class AblatedLabelMap(LabelMap):
     """A label map of which any subset of structures may be given (Konz et al. 2024, arXiv 2402.05210, sec. 2.3).
 
     In training each structure of each image is erased to background with probability ½, so that background means
-    "background, or not told", and the network learns to fill in what is not told.
+    "background, or not given", and the network learns to fill in what is not given.
     """
 
-    def seen(self, batch: Batch) -> Batch:
+    def apply_dropout(self, batch: Batch) -> Batch:
         labels = batch[self.fields[0]]
         kept = torch.rand(len(labels), self.labels, device=labels.device) < 0.5
-        told = kept.gather(1, labels.flatten(1).long().clamp(max=self.labels - 1)).view_as(labels)
-        return {**batch, self.fields[0]: torch.where(told, labels, 0)}
+        given = kept.gather(1, labels.flatten(1).long().clamp(max=self.labels - 1)).view_as(labels)
+        return {**batch, self.fields[0]: torch.where(given, labels, 0)}

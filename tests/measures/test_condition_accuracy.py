@@ -6,7 +6,7 @@ from conftest import discs
 
 from cmri_lib.cohort.slices import Slices
 from cmri_lib.errors import DataError, SplitError
-from cmri_lib.measures.conditioning.recognition import recogniser, recognition, recognition_gain
+from cmri_lib.measures.conditioning.condition_accuracy import condition_accuracy, condition_accuracy_difference, train_condition_classifier
 
 
 class Pixels:
@@ -37,7 +37,7 @@ def vendors(letters: str, n: int) -> np.ndarray:
 @pytest.fixture(scope="module")
 def judge():
     words = vendors("ABC", 3000)
-    return recogniser(coloured(words, words, 0, "train"), Pixels(), "vendor")
+    return train_condition_classifier(coloured(words, words, 0, "train"), Pixels(), "vendor")
 
 
 @pytest.fixture(scope="module")
@@ -53,7 +53,7 @@ def test_accuracy_of_two_gaussians_is_the_closed_form(judge, real):
     words = vendors("AB", 2000)
     shuffled = np.random.default_rng(0).permutation(words)
     for shown, expected in ((words, 0.8413), (shuffled, 0.5), (swapped(words), 1 - 0.8413)):
-        row = recognition(real, coloured(words, shown, 2, "made"), judge, resamples=50)
+        row = condition_accuracy(real, coloured(words, shown, 2, "made"), judge, resamples=50)
         assert row["value"] == pytest.approx(expected, abs=0.03) and row["low"] <= row["value"] <= row["high"]
         assert row["metric"] == "accuracy_vendor" and row["floor"] == 0.5 and row["n"] == 2000
         assert row["ceiling"] == pytest.approx(0.8413, abs=0.03), "Φ(1): two unit Gaussians 2 apart"
@@ -62,7 +62,7 @@ def test_accuracy_of_two_gaussians_is_the_closed_form(judge, real):
 def test_it_chooses_among_the_classes_at_hand_only(judge, real):
     # All look like C, which no real test slice is: the judge must still say A or B, and half of them right.
     words = vendors("AB", 400)
-    row = recognition(real, coloured(words, vendors("C", 400), 3, "made"), judge, resamples=20)
+    row = condition_accuracy(real, coloured(words, vendors("C", 400), 3, "made"), judge, resamples=20)
     assert row["value"] == pytest.approx(0.5, abs=0.06)
     images = coloured(words, vendors("C", 400), 3).images
     assert (judge(images, judge.words) == "Phantom C").mean() > 0.97
@@ -74,44 +74,44 @@ def test_rare_classes_weigh_as_much_as_common_ones(judge, real):
     words = np.array(["Phantom A"] * 9 + ["Phantom B"], object)[np.arange(500) % 10]
     clear = coloured(words, vendors("A", 500), 4, "made")
     clear.images[:, 0, 0, :2] = (-3, 0)
-    assert recognition(real, clear, judge, resamples=20)["value"] == 0.5
+    assert condition_accuracy(real, clear, judge, resamples=20)["value"] == 0.5
 
 
 def test_unknown_words_are_left_out(judge, real):
     words = vendors("AB", 300)
     good = coloured(words, words, 5, "made")
     told = good.table["vendor"].where(np.arange(300) >= 100, np.resize(["unknown", "other", "Siemens"], 300))
-    row = recognition(real, good.with_columns(vendor=told), judge, resamples=20)
+    row = condition_accuracy(real, good.with_columns(vendor=told), judge, resamples=20)
     assert row["n"] == 200
-    assert recognition(real, good.take(np.arange(100, 300)), judge, resamples=20) == row
+    assert condition_accuracy(real, good.take(np.arange(100, 300)), judge, resamples=20) == row
     with pytest.raises(DataError, match="vendor.*common to all"):
-        recognition(real, good.take(np.flatnonzero(words == "Phantom A")), judge)
+        condition_accuracy(real, good.take(np.flatnonzero(words == "Phantom A")), judge)
 
 
 def test_gain_is_the_difference_paired_over_patients(judge, real):
     words = vendors("AB", 600)
     good, bad = (coloured(words, shown, seed, "made") for shown, seed in ((words, 6), (vendors("A", 600), 7)))
     bad = bad.with_columns(patient=good.patients)
-    gain = recognition_gain(good, bad, judge, resamples=100)
-    values = [recognition(real, samples, judge, resamples=5)["value"] for samples in (good, bad)]
+    gain = condition_accuracy_difference(good, bad, judge, resamples=100)
+    values = [condition_accuracy(real, samples, judge, resamples=5)["value"] for samples in (good, bad)]
     assert gain.value == pytest.approx(values[0] - values[1]) and gain.low > 0.2 and gain.n == 600
-    nought = recognition_gain(good, good, judge, resamples=20)
+    nought = condition_accuracy_difference(good, good, judge, resamples=20)
     assert nought.low == nought.value == nought.high == 0
     with pytest.raises(DataError, match="vendor.*different conditions"):
-        recognition_gain(good, bad.with_columns(vendor=swapped(words)), judge)
+        condition_accuracy_difference(good, bad.with_columns(vendor=swapped(words)), judge)
 
 
 def test_what_cannot_be_judged_is_refused(judge, real):
     words = vendors("AB", 60)
     training = coloured(words, words, 8, "train")
     with pytest.raises(DataError, match="vendor.*all training slices"):
-        recogniser(training.with_columns(vendor="Phantom A"), Pixels(), "vendor")
+        train_condition_classifier(training.with_columns(vendor="Phantom A"), Pixels(), "vendor")
     with pytest.raises(DataError, match="vendor.*all training slices"):
-        recogniser(training.with_columns(vendor=np.resize(["Phantom A", "unknown", "other"], 60)), Pixels(), "vendor")
+        train_condition_classifier(training.with_columns(vendor=np.resize(["Phantom A", "unknown", "other"], 60)), Pixels(), "vendor")
     with pytest.raises(DataError, match="age"):
-        recogniser(training, Pixels(), "age")
+        train_condition_classifier(training, Pixels(), "age")
     with pytest.raises(SplitError, match="split"):
-        recogniser(real, Pixels(), "vendor")
-    seen = recogniser(training, Pixels(), "vendor")
+        train_condition_classifier(real, Pixels(), "vendor")
+    seen = train_condition_classifier(training, Pixels(), "vendor")
     with pytest.raises(SplitError, match="patient.*learnt from"):
-        recognition(training.with_columns(split="test"), real, seen)
+        condition_accuracy(training.with_columns(split="test"), real, seen)

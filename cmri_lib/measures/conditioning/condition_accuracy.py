@@ -14,26 +14,24 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import Pipeline, make_pipeline
 from sklearn.preprocessing import StandardScaler
 
-from cmri_lib.cohort.slices import Slices
-from cmri_lib.cohort.vocabulary import UNKNOWN, VOCABULARY
+from cmri_lib.cohort.slices import CATEGORIES, Slices
+from cmri_lib.cohort.vocabulary import NAMELESS
 from cmri_lib.errors import DataError, SplitError
 from cmri_lib.measures.instruments.frozen import refuse_all_but_training
 from cmri_lib.measures.instruments.learned_features import Features
 from cmri_lib.measures.statistics.bootstrap import Score, bootstrap
 
-#: Words that name no class.
-NAMELESS = (UNKNOWN, "other")
 #: Inverse strength of the ridge. Learned features have seen the very slices the classifier is fitted on, so a
 #: cross-validation on them would choose too large a one.
 RIDGE = 0.01
 
 
 @dataclass(frozen=True)
-class Recogniser:
+class ConditionClassifier:
     """A frozen reader of one column of words.
 
     Attributes:
-        column: of `VOCABULARY`. space: the features it reads. judge: the fitted classifier. words: the classes it knows.
+        column: of `CATEGORIES`. space: the features it reads. judge: the fitted classifier. words: the classes it knows.
         patients: whom it has learnt from.
     """
 
@@ -50,38 +48,38 @@ class Recogniser:
         return np.asarray(among, object)[chances.argmax(1)]
 
 
-def recogniser(training: Slices, space: Features, column: str) -> Recogniser:
-    """Fit a recogniser of `column` on real training slices, all classes weighing the same.
+def train_condition_classifier(training: Slices, space: Features, column: str) -> ConditionClassifier:
+    """Fit a classifier of `column` on real training slices, all classes weighing the same.
 
     Raises:
         SplitError: if a slice is not of the training split, or is synthetic.
-        DataError: if `column` is not in `VOCABULARY`, or training patients show fewer than two of its words.
+        DataError: if `column` is not in `CATEGORIES`, or training patients show fewer than two of its words.
     """
-    refuse_all_but_training(training, f"recogniser of the {column}")
-    if column not in VOCABULARY:
-        raise DataError("not a column of words", field=column, remedy=f"choose among {sorted(VOCABULARY)}")
+    refuse_all_but_training(training, f"classifier of the {column}")
+    if column not in CATEGORIES:
+        raise DataError("not a column of words", field=column, remedy=f"choose among {sorted(CATEGORIES)}")
     known = training.take(~training.table[column].isin(NAMELESS).to_numpy())
     if known.table[column].nunique() < 2:
         raise DataError(f"all training slices are of {sorted(set(known.table[column]))}", field=column,
                         remedy="recognise a column in which training patients differ")
     judge = make_pipeline(StandardScaler(), LogisticRegression(C=RIDGE, class_weight="balanced", max_iter=1000))
     judge.fit(space(known.images), known.table[column].astype(str).to_numpy(object))
-    return Recogniser(column, space, judge, tuple(judge.classes_), frozenset(training.patients))
+    return ConditionClassifier(column, space, judge, tuple(judge.classes_), frozenset(training.patients))
 
 
-def recognition(real: Slices, synthetic: Slices, recogniser: Recogniser, *, seed: int = 0, resamples: int = 1000
+def condition_accuracy(real: Slices, synthetic: Slices, classifier: ConditionClassifier, *, seed: int = 0, resamples: int = 1000
                 ) -> dict[str, object]:
-    """The row ``accuracy_<column>``: balanced accuracy of `recogniser` on what the samples were asked for.
+    """The row ``accuracy_<column>``: balanced accuracy of `classifier` on what the samples were asked for.
 
-    The classes are the k words that the recogniser knows, that occur in `real`, and that samples were asked for; it
+    The classes are the k words that the classifier knows, that occur in `real`, and that samples were asked for; it
     chooses among these only, so chance is 1/k, the **floor**. Every class weighs the same. **Ceiling**: the same
-    recogniser on the real test slices. A disease shows in a whole heart over a beat and hardly in one slice; there the
+    classifier on the real test slices. A disease shows in a whole heart over a beat and hardly in one slice; there the
     ceiling lies little above the floor, and a low score says only as much as the distance between the two. A generator
     that exaggerates what it is asked for can exceed the ceiling; that is no merit. And a mask betrays level and phase
-    by itself: what a word adds to it is the `recognition_gain` over samples of the mask alone.
+    by itself: what a word adds to it is the `condition_accuracy_difference` over samples of the mask alone.
 
     Args:
-        real: real test slices of patients the recogniser has not seen.
+        real: real test slices of patients the classifier has not seen.
         synthetic: samples; their table says what each was asked for. "unknown", "other" and words that are no class
             are left out.
 
@@ -89,21 +87,21 @@ def recognition(real: Slices, synthetic: Slices, recogniser: Recogniser, *, seed
         a tidy row; n is the number of samples that count, the interval is over their patients.
 
     Raises:
-        SplitError: if `real` holds a patient of the recogniser's training.
+        SplitError: if `real` holds a patient of the classifier's training.
         DataError: if fewer than two classes are left, or fewer than three patients.
     """
-    if seen := sorted(recogniser.patients & set(real.patients)):
-        raise SplitError(f"the recogniser has learnt from {len(seen)} of the real patients, e.g. {seen[:3]}",
+    if seen := sorted(classifier.patients & set(real.patients)):
+        raise SplitError(f"the classifier has learnt from {len(seen)} of the real patients, e.g. {seen[:3]}",
                          field="patient", remedy='score real slices of split "test"')
-    classes = _classes(recogniser, real, synthetic)
-    statistic, patients = _accuracy(recogniser, synthetic, classes)
-    ceiling, shown = _accuracy(recogniser, real, classes)
+    classes = _classes(classifier, real, synthetic)
+    statistic, patients = _accuracy(classifier, synthetic, classes)
+    ceiling, shown = _accuracy(classifier, real, classes)
     score = bootstrap(statistic, patients, n=len(patients), resamples=resamples, seed=seed)
     score = score.against(1 / len(classes), ceiling(np.ones(len(shown), int)))
-    return score.row(f"accuracy_{recogniser.column}", "fidelity", "higher")
+    return score.row(f"accuracy_{classifier.column}", "conditioning", "higher")
 
 
-def recognition_gain(first: Slices, second: Slices, recogniser: Recogniser, *, seed: int = 0, resamples: int = 1000
+def condition_accuracy_difference(first: Slices, second: Slices, classifier: ConditionClassifier, *, seed: int = 0, resamples: int = 1000
                      ) -> Score:
     """Balanced accuracy on `first` minus that on `second`, two sets of samples drawn under the same conditions.
 
@@ -112,30 +110,30 @@ def recognition_gain(first: Slices, second: Slices, recogniser: Recogniser, *, s
     Raises:
         DataError: if the conditions of the two sets differ, or fewer than two classes or three patients are left.
     """
-    for field in ("patient", recogniser.column):
+    for field in ("patient", classifier.column):
         if not np.array_equal(first.table[field].to_numpy(), second.table[field].to_numpy()):
             raise DataError("the two sets follow different conditions", field=field,
                             remedy="draw both under the same conditions, in one order")
-    classes = _classes(recogniser, first, second)
-    (one, patients), (other, _) = (_accuracy(recogniser, samples, classes) for samples in (first, second))
+    classes = _classes(classifier, first, second)
+    (one, patients), (other, _) = (_accuracy(classifier, samples, classes) for samples in (first, second))
     return bootstrap(lambda counts: one(counts) - other(counts), patients, n=len(patients), resamples=resamples,
                      seed=seed)
 
 
-def _classes(recogniser: Recogniser, *sets: Slices) -> tuple[str, ...]:
-    classes = [w for w in recogniser.words if all((s.table[recogniser.column] == w).any() for s in sets)]
+def _classes(classifier: ConditionClassifier, *sets: Slices) -> tuple[str, ...]:
+    classes = [w for w in classifier.words if all((s.table[classifier.column] == w).any() for s in sets)]
     if len(classes) < 2:
-        raise DataError(f"classes {classes} are common to all sets that are compared", field=recogniser.column,
+        raise DataError(f"classes {classes} are common to all sets that are compared", field=classifier.column,
                         remedy="give real slices and samples of at least two words of this column")
     return tuple(classes)
 
 
-def _accuracy(recogniser: Recogniser, slices: Slices, classes: tuple[str, ...]
+def _accuracy(classifier: ConditionClassifier, slices: Slices, classes: tuple[str, ...]
               ) -> tuple[Callable[[np.ndarray], float], np.ndarray]:
     """Balanced accuracy as a function of counts, over the classes a draw holds; and the patient of every slice in it."""
-    slices = slices.where(**{recogniser.column: classes})
-    asked = slices.table[recogniser.column].to_numpy(object)
-    right = recogniser(slices.images, classes) == asked
+    slices = slices.where(**{classifier.column: classes})
+    asked = slices.table[classifier.column].to_numpy(object)
+    right = train_condition_classifier(slices.images, classes) == asked
     of_class = np.stack([asked == word for word in classes])
 
     def balanced(counts: np.ndarray) -> float:

@@ -67,7 +67,7 @@ def disease_direction(generator: LabelMaps, slices: Slices, source: str, target:
 
 
 @torch.no_grad()
-def moved(generator: LabelMaps, slices: Slices, direction: Direction, severity: float,
+def shift_to_disease(generator: LabelMaps, slices: Slices, direction: Direction, severity: float,
           source: str = "C4 label VAE") -> Slices:
     """The masks of `slices` encoded, moved by `severity` times the step of their phase, and decoded; images are zeros.
 
@@ -83,7 +83,7 @@ def moved(generator: LabelMaps, slices: Slices, direction: Direction, severity: 
         raise ParameterError(f"{severity}", field="severity", remedy="give a number, 0 for none")
     if strange := sorted(set(slices.table["phase"]) - set(direction.steps)):
         raise DataError(f"no step for {strange}", field="phase", remedy="teach the direction with slices of every phase")
-    batch = generator.prepare(batch_of(slices, generator.conditioning.fields))
+    batch = generator.prepare(batch_of(slices, generator.conditioning))
     codes = _codes(generator, batch) + severity * torch.stack([direction.steps[phase] for phase in slices.table["phase"]])
     parts = [label_map(generator.prior.decoder(codes[start:start + CHUNK].to(generator.device), part))
              for start, part in _chunks(generator, batch)]

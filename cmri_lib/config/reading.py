@@ -1,0 +1,96 @@
+"""`params.yaml` as typed parameters: YAML read strictly, one profile chosen, every key, type and range checked by pydantic.
+
+A value that differs between profiles is written ``{smoke: …, laptop: …, gpu: …}``.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+import yaml
+from pydantic import TypeAdapter, ValidationError
+
+from cmri_lib.config.parameters import Parameters
+from cmri_lib.errors import ParameterError
+
+PROFILES = ("smoke", "laptop", "gpu")
+#: Keys that choose a run; all others describe it.
+CHOICES = ("profile", "dataset")
+
+
+class _StrictLoader(yaml.SafeLoader):
+    """YAML 1.1 takes the last of two equal keys in silence and reads 1e-4 as text; here the first is an error and the
+    second a number, as in YAML 1.2."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict:
+        keys = [self.construct_object(k, deep=deep) for k, _ in node.value]
+        if repeated := {k for k in keys if keys.count(k) > 1}:
+            raise yaml.YAMLError(f"key {sorted(repeated)} twice, line {node.start_mark.line + 1}")
+        return super().construct_mapping(node, deep)
+
+
+_StrictLoader.add_implicit_resolver("tag:yaml.org,2002:float", re.compile(r"[-+]?\d+(\.\d*)?[eE][-+]?\d+$"),
+                                    list("-+0123456789"))
+
+
+def read_yaml(file: Path) -> dict[str, Any]:
+    """A YAML file as a mapping. Raises ParameterError if it is absent, not a mapping, or repeats a key."""
+    try:
+        raw = yaml.load(file.read_text(encoding="utf-8"), Loader=_StrictLoader)
+    except (OSError, yaml.YAMLError) as cause:
+        raise ParameterError(f"cannot be read ({cause})", file=file, remedy="mend the YAML") from cause
+    if not isinstance(raw, dict):
+        raise ParameterError("is not a mapping of keys to values", file=file, field="top level", remedy="mend the YAML")
+    return raw
+
+
+def read_parameters(file: Path, profile: str | None = None, dataset: str | None = None) -> Parameters:
+    """``params.yaml`` for one profile; arguments that are given override its `profile` and `dataset`.
+
+    Raises:
+        ParameterError: on any unknown, missing or mistyped key and any value out of range, wherever it stands.
+    """
+    raw = read_yaml(file)
+    raw |= {key: value for key, value in zip(CHOICES, (profile, dataset)) if value is not None}
+    if raw.get("profile") not in PROFILES:
+        raise ParameterError(f"{raw.get('profile')!r}", file=file, field="profile", remedy=f"choose among {PROFILES}")
+    return parse({key: choose_profile(value, raw["profile"], key) for key, value in raw.items()})
+
+
+def choose_profile(value: Any, profile: str, field: str) -> Any:
+    """Replace every mapping of profiles by the value of `profile`. Raises ParameterError on an incomplete one."""
+    if not isinstance(value, dict):
+        return value
+    if set(value) & set(PROFILES):
+        if set(value) != set(PROFILES):
+            raise ParameterError(f"profiles {sorted(map(str, value))}", file="params.yaml", field=field,
+                                 remedy=f"give a value for each of {PROFILES} and nothing else")
+        return value[profile]
+    return {k: choose_profile(v, profile, f"{field}.{k}") for k, v in value.items()}
+
+
+def parse(values: dict[str, Any], kind: type = Parameters) -> Any:
+    """The dataclass `kind` from nested mappings, strictly: no text for a number, no truth value for a count.
+
+    Raises:
+        ParameterError: naming the first key that is wrong; the others are listed after it.
+    """
+    try:
+        # Through JSON, where pydantic's strict mode still takes a list for a tuple and a whole number for a float.
+        return TypeAdapter(kind).validate_json(json.dumps(values))
+    except ParameterError as cause:  # of a section's own check, which does not know where its values come from
+        raise ParameterError(cause.problem, file=cause.file or "params.yaml", field=cause.field, remedy=cause.remedy) from cause
+    except ValidationError as cause:
+        faults = [f"{'.'.join(map(str, e['loc']))}: {_in_words(e)}" for e in cause.errors()]
+        field, problem = faults[0].split(": ", 1)
+        more = "" if len(faults) == 1 else f"; further: {'; '.join(faults[1:4])}"
+        raise ParameterError(problem + more, file="params.yaml", field=field, remedy="mend the key or its value") from cause
+
+
+def _in_words(error: dict[str, Any]) -> str:
+    """pydantic's message, with the value it is about."""
+    plain = {"unexpected_keyword_argument": "unknown parameter", "missing": "is missing", "missing_argument": "is missing"}
+    return plain.get(error["type"], f"{error['msg']}, not {error['input']!r}")

@@ -1,0 +1,79 @@
+"""Banks of samples: drawn once from a trained run under the conditions of a split, and read by all later notebooks."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Protocol
+
+import numpy as np
+
+from cmri_lib.cohort.slices import Slices
+from cmri_lib.config.study import Study
+from cmri_lib.errors import DataError
+from cmri_lib.generators.base import Generator, draw
+from cmri_lib.systems.system import file_name
+
+
+class Drawn(Protocol):
+    """What a bank can be drawn from: a run, or a chain of two systems."""
+
+    id: str
+    stage: str
+    folder: str
+
+
+def sampling_conditions(slices: Slices, samples: int, seed: int, split: str = "test") -> Slices:
+    """About `samples` slices of `split` to draw synthetic ones for: whole phases of scans in random order, and all of
+    them again if there are too few. At least one phase of every patient comes before any second one.
+
+    Raises:
+        DataError: if the split is empty.
+    """
+    table = slices.table[(slices.table["split"] == split).to_numpy()]
+    if table.empty:
+        raise DataError(f"no slices of split {split!r}", field="split", remedy="check the list of patients")
+    generator = np.random.default_rng(seed)
+    volumes = [part.index.to_numpy() for _, part in table.groupby(["scan", "phase"], sort=True)]
+    volumes = [volumes[i] for i in generator.permutation(len(volumes))]
+    seen: dict[str, int] = {}
+    turn = []
+    for volume in volumes:
+        patient = table.loc[volume[0], "patient"]
+        turn.append(seen.setdefault(patient, 0))
+        seen[patient] += 1
+    order = [volumes[i] for i in np.argsort(turn, kind="stable")]
+    chosen: list[np.ndarray] = []
+    while sum(map(len, chosen)) < samples:
+        chosen.append(order[len(chosen) % len(order)])
+    return slices.take(np.concatenate(chosen))
+
+
+def draw_bank(study: Study, of: Drawn, generator: Generator, conditions: Slices, name: str | None = None) -> Slices:
+    """One sample for every slice of `conditions`, of any split or with masks that no patient has; saved.
+
+    Args:
+        name: of the conditions; by default the split that they come from.
+
+    Raises:
+        DataError: if the conditions come from several splits and have no name.
+    """
+    bank = draw(generator, conditions, of.id, seed=study.seed)
+    bank.save(bank_folder(study, of, _split_of(conditions) if name is None else name))
+    return bank
+
+
+def load_bank(study: Study, of: Drawn, name: str = "test") -> Slices:
+    """The bank that `draw_bank` saved. Raises DataError if there is none."""
+    return Slices.load(bank_folder(study, of, name))
+
+
+def bank_folder(study: Study, of: Drawn, name: str) -> Path:
+    """Where the samples of a run under conditions `name` lie."""
+    return study.work("banks") / of.stage / of.folder / file_name(name)
+
+
+def _split_of(conditions: Slices) -> str:
+    splits = set(conditions.table["split"])
+    if len(splits) != 1:
+        raise DataError(f"conditions of splits {sorted(splits)}", field="split", remedy="give the bank a name")
+    return splits.pop()

@@ -1,0 +1,42 @@
+"""The study's frozen instruments, the same for every system: one detector, one segmenter, two feature spaces.
+
+Each is trained by notebook 01, on real training patients, and loaded by the same call wherever it is needed again.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+from cmri_lib.cohort.case import Case
+from cmri_lib.cohort.preprocessing.heart_detector import Detector, train_detector
+from cmri_lib.cohort.slices import Slices
+from cmri_lib.config.study import Study
+from cmri_lib.measures.instruments.classical_features import ClassicalFeatures
+from cmri_lib.measures.instruments.learned_features import Cached, train_features
+from cmri_lib.measures.instruments.segmenter import train_segmenter
+
+
+def load_slices(study: Study) -> Slices:
+    """The preprocessed cohort that notebook 01 saved."""
+    return Slices.load(study.work("slices"))
+
+
+def detector(study: Study, training_cases: Sequence[Case]) -> Detector:
+    """The heart detector, trained or loaded."""
+    settings = replace(study.params.instruments.detector, seed=study.seed)
+    return train_detector(training_cases, study.work("instruments") / "detector", settings)
+
+
+def segmenter(study: Study, slices: Slices) -> Cached:
+    """The frozen segmenter, trained on the real training slices or loaded."""
+    settings = replace(study.params.instruments.segmenter, seed=study.seed)
+    real = slices.where(split="train", source="real")
+    return Cached(train_segmenter(real, settings, study.work("instruments") / "segmenter"))
+
+
+def feature_spaces(study: Study, slices: Slices) -> list[Cached]:
+    """The study's own frozen features and the training-free ones."""
+    settings = replace(study.params.instruments.features, seed=study.seed)
+    real = slices.where(split="train", source="real")
+    return [Cached(train_features(real, settings, study.work("instruments") / "features")), Cached(ClassicalFeatures())]

@@ -1,0 +1,106 @@
+"""Train what a `Run` names, or load it: first its first stage and the run it starts from, then its generator."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import torch
+
+from cmri_lib.cohort.slices import Slices
+from cmri_lib.cohort.vocabulary import Vocabulary
+from cmri_lib.config.study import Study
+from cmri_lib.errors import DataError
+from cmri_lib.generators.base import Generator, batch_of, training_batch
+from cmri_lib.measures.cost import cost
+from cmri_lib.networks.conditioning.base import Conditioning
+from cmri_lib.networks.pretrained import load_pretrained
+from cmri_lib.reporting.results import with_system_columns
+from cmri_lib.systems.system import Run
+from cmri_lib.training import train
+
+
+def train_or_load(study: Study, run: Run, slices: Slices) -> Generator:
+    """The trained generator of `run`.
+
+    Args:
+        slices: the whole preprocessed cohort; the run says which of them it learns from.
+    """
+    generator = run.system.build(study.params, Vocabulary.of(slices), study.seed if run.seed is None else run.seed)
+    seen, unseen = training_slices(run, slices)
+    # Before weights are loaded: those of a first stage that is shared would make its training look like another one.
+    if generator.first_stage is not None:
+        conditioning = getattr(generator.first_stage, "conditioning", Conditioning())
+        train(generator.first_stage, training_batch(seen, conditioning), run.first_stage_settings(study.params, study.seed),
+              first_stage_folder(study, run), validation=training_batch(unseen, conditioning))
+        # Accelerate marks what it has trained. Loaded, it bears no mark, and the generator's training would be repeated.
+        vars(generator.first_stage).pop("_is_accelerate_prepared", None)
+    if run.start is not None:
+        load_pretrained(generator, train_or_load(study, run.start, slices).state_dict())
+    data, validation = (generator.prepare(training_batch(s, generator.conditioning)) for s in (seen, unseen))
+    train(generator, data, run.settings(study.params, study.seed), training_folder(study, run), validation=validation)
+    return generator
+
+
+def training_slices(run: Run, slices: Slices) -> tuple[Slices, Slices]:
+    """The training and validation slices of `run`: without what its system withholds, as its variant changes them.
+
+    Raises:
+        DataError: if none is left to learn from.
+    """
+    some = slices.take(~of_pairs(slices, run.system.withheld)) if run.system.withheld else slices
+    seen, unseen = some.where(split="train"), some.where(split="validation")
+    if run.patients is not None:
+        seen = seen.where(patient=run.patients)
+    if not len(seen):
+        raise DataError(f"{run.id} has no slices to learn from", field="patients", remedy="name patients of the training split")
+    change = run.variant.slices
+    return (seen, unseen) if change is None else (change(seen), change(unseen))
+
+
+def of_pairs(slices: Slices, pairs: tuple[tuple[str, str], ...]) -> np.ndarray:
+    """(N,) bool: slices of a (disease, vendor) of `pairs`."""
+    both = pd.MultiIndex.from_frame(slices.table[["disease", "vendor"]])
+    return both.isin(list(pairs)) if pairs else np.zeros(len(slices), bool)
+
+
+def training_patients(study: Study, slices: Slices) -> tuple[str, ...]:
+    """The training patients in an order drawn from the study's seed: a smaller number is contained in a larger one."""
+    names = np.unique(slices.where(split="train").patients)
+    return tuple(names[np.random.default_rng(study.seed).permutation(len(names))].tolist())
+
+
+def training_folder(study: Study, run: Run) -> Path:
+    """Where the weights and the log of `run` lie."""
+    return study.work(run.stage) / run.folder
+
+
+def first_stage_folder(study: Study, run: Run) -> Path:
+    """Where the first stage of `run` lies; all systems that share it find it there."""
+    return study.work(run.system.first_stage.stage) / run.first_stage_folder
+
+
+def training_log(study: Study, run: Run) -> pd.DataFrame:
+    """The log of a finished training: see `training.train`."""
+    return pd.read_csv(training_folder(study, run) / "log.csv")
+
+
+def first_stage_seconds(study: Study, run: Run) -> float:
+    """Training time of the run's first stage; 0 without one. It counts in full for each system that uses it."""
+    if run.system.first_stage is None:
+        return 0.0
+    return float(pd.read_csv(first_stage_folder(study, run) / "log.csv")["seconds"].iloc[-1])
+
+
+@torch.no_grad()
+def cost_rows(study: Study, run: Run, generator: Generator, conditions: Slices, images: int = 16) -> list[dict[str, object]]:
+    """Cost rows of a trained run: what its training took, and what a sample takes at `images` at once."""
+    log = training_log(study, run)
+    some = conditions.take(np.arange(images) % len(conditions))
+    batch = {k: v.to(generator.device) for k, v in batch_of(some, generator.conditioning).items()}
+    noise = torch.randn(images, *generator.noise_shape(conditions.size)).to(generator.device)
+    rows = cost(lambda n: generator.sample(noise[:n], {k: v[:n] for k, v in batch.items()}), generator, images=images,
+                evaluations=generator.nfe, images_seen=int(log["images"].iloc[-1]),
+                training_seconds=log["seconds"].iloc[-1] + first_stage_seconds(study, run))
+    return with_system_columns(run, rows)

@@ -1,0 +1,354 @@
+"""The study's own plots: each takes the tidy table that `figures.publish` has kept and returns a page-wide
+figure.
+
+Metrics have the names of the register (`metrics`). A dashed line is what real images score: real patients
+against other real patients, or real images read by the same instrument. A dotted line is what training images
+would score if they were handed out as samples, a dash-dotted one what chance, or somebody else's mask, would.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import matplotlib.pyplot as plt
+import numpy as np
+import pandas as pd
+import seaborn as sns
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+from matplotlib.patches import Patch
+from matplotlib.ticker import MaxNLocator
+
+from cmri_lib.reporting import metrics, review
+from cmri_lib.reporting.figures import (CHARACTER, FAMILY_COLOURS, METHOD_COLOURS, NORMAL, PAGE, REAL_COLOUR,
+                                        SMALL, STYLE_WORDS, STYLES, edges_of, interval, legend_below, notice,
+                                        orders_of_magnitude, point_beyond, real_values, reference_handles,
+                                        set_ticks, wrapped)
+
+MARKERS, LINES = ("o", "s", "^", "D", "v", "P", "X", "*"), ("-", "--", "-.", ":")
+#: What `x` of a curve is.
+CURVES = {"images": "training images seen", "patients": "training patients",
+          "NFE": "network evaluations per image"}
+SPREAD = ("value", "low", "high")
+
+
+def score_plot(table: pd.DataFrame, *, y: str = "system", metric: str | None = None) -> Figure:
+    """Values with 95 % intervals, one panel per metric, systems one below the other in the colours of their
+    families.
+
+    Metrics that few systems have stand in rows of their own, with these systems alone. A value far outside is
+    an arrow at the edge with its number. An empty table gives a notice.
+    """
+    table = table if metric is None else table[table["metric"] == metric]
+    if table.empty:
+        return notice("nothing in this cohort to measure it on")
+    blocks, colours = metrics.blocks(table, y), _colours(table)
+    names = {name: review.system(str(name)) for name in dict.fromkeys(table[y])}
+    margin, most = 0.3 + CHARACTER * max(map(len, names.values())), max(len(block) for _, block in blocks)
+    wide = max(1, min(4, most, int((PAGE - margin) / 1.8)))
+    wide = -(-most // -(-most // wide))  # rows of equal length
+    panel = min(3.2, (PAGE - margin) / wide)
+    rows = [(systems, block[k:k + wide]) for systems, block in blocks for k in range(0, len(block), wide)]
+    heights = [0.21 * len(systems) + 0.25 for systems, _ in rows]
+    size = margin + panel * wide, sum(heights) + 0.85 * len(rows) + 0.5
+    figure, axes = _grid(len(rows), wide, size, height_ratios=heights)
+    figure.get_layout_engine().set(w_pad=0.03, hspace=0.02)
+    for line, (systems, chosen) in zip(axes, rows, strict=True):
+        for axis in line[len(chosen):]:
+            axis.set_visible(False)
+        beyond = [_scores(axis, table[table["metric"] == name], name, y, systems, colours, panel)
+                  for axis, name in zip(line, chosen)]
+        for axis in line[:len(chosen)]:
+            labels = [names[s] for s in systems] if axis is line[0] else []
+            axis.set_yticks(range(len(systems)), labels, fontsize=SMALL)
+            axis.set_ylim(len(systems) - 0.4 + 0.9 * max(beyond), -0.6)
+    families = {name: _dot(colour) for name, colour in colours.items() if name and name != "real"}
+    legend_below(figure, {**(families if 1 < len(families) < len(names) else {}), **reference_handles(table)})
+    return figure
+
+
+def _grid(rows: int, columns: int, size: tuple[float, float], **more: object) -> tuple[Figure, np.ndarray]:
+    return plt.subplots(rows, columns, figsize=size, squeeze=False, layout="constrained", **more)
+
+
+def _dot(colour: str) -> Line2D:
+    return Line2D([], [], color=colour, marker="o", ls="", ms=4)
+
+
+def _colours(table: pd.DataFrame) -> dict[str, str]:
+    """Family → colour; one colour for all where the table has no families."""
+    if "family" not in table:
+        return {"": FAMILY_COLOURS["flow"]}
+    families = list(dict.fromkeys(table["family"]))
+    spare = dict(zip(families, sns.color_palette("husl", len(families)).as_hex()))
+    return {family: FAMILY_COLOURS.get(family, spare[family]) for family in families}
+
+
+def _scores(axis: plt.Axes, rows: pd.DataFrame, name: str, y: str, systems: Sequence[str],
+            colours: dict[str, str], inches: float) -> int:
+    """One panel of `score_plot`; how many references lie beyond its edges and are written below the last
+    system.
+    """
+    described, references, beyond = metrics.describe(name), metrics.references(rows, name), 0
+    values, low, high = (rows[c].to_numpy(float) for c in SPREAD)
+    if described.wide and np.ptp(np.log10(np.maximum(np.abs(values), 1e-12))) > 1:
+        orders_of_magnitude(axis, "x", values, low, high, inches - 0.2, real_values(rows, name))
+    else:
+        others = [value for value, kind, _ in references if kind != "real"]
+        axis.set_xlim(*edges_of(values, low, high, real_values(rows, name), others))
+        most = max(2, int((inches - 0.3) / 0.45))
+        axis.xaxis.set_major_locator(MaxNLocator(most, steps=[1, 2, 2.5, 5, 10]))
+    first, last = axis.get_xlim()
+    for row in rows.itertuples():
+        colour, place = colours[getattr(row, "family", "")], systems.index(getattr(row, y))
+        if first <= row.value <= last:
+            axis.errorbar(row.value, place, xerr=interval(row), fmt="o", ms=4, capsize=2, color=colour)
+        else:
+            point_beyond(axis, place, metrics.number(name, row.value), row.value > last, colour)
+    for value, kind, _ in references:
+        if first <= value <= last:
+            axis.axvline(value, ls=STYLES[kind], color=REAL_COLOUR, lw=1, zorder=1)
+        else:
+            text = f"{STYLE_WORDS[kind]}: {value:.3g}"
+            point_beyond(axis, len(systems) - 0.3 + 0.9 * beyond, text, value > last, REAL_COLOUR)
+            beyond += 1
+    axis.set_title(wrapped(metrics.title(name), inches - 0.15, NORMAL), fontsize=NORMAL)
+    axis.set_xlabel(", ".join(filter(None, (described.unit, _direction(rows, name)))), fontsize=SMALL)
+    axis.tick_params(labelsize=SMALL)
+    axis.grid(axis="y", alpha=0.4)
+    return beyond
+
+
+def _direction(rows: pd.DataFrame, name: str) -> str:
+    return metrics.direction(name, rows["better"].iloc[0]) if "better" in rows else ""
+
+
+def learning_curves(table: pd.DataFrame) -> Figure:
+    """One panel per curve and metric, two beside each other; one line per system and sampler."""
+    if table.empty:
+        return notice("no curve has been measured")
+    panels = [(c, m) for c in table["curve"].unique() for m in table["metric"].unique()]
+    sampler = table["sampler"].map(lambda s: f", {s}" if isinstance(s, str) else "")
+    table = table.assign(line=table["system"] + sampler)
+    wide, looks = min(2, len(panels)), _looks(table)
+    high = -(-len(panels) // wide)
+    figure, axes = _grid(high, wide, (5.4 * wide, 3.5 * high + 0.6))
+    for axis in axes.flat[len(panels):]:
+        axis.set_visible(False)
+    for axis, (curve, name) in zip(axes.flat, panels):
+        _curves(axis, table[(table["curve"] == curve) & (table["metric"] == name)], name, looks)
+        axis.set_xlabel(CURVES.get(curve, curve), fontsize=NORMAL)
+    handles = {text: Line2D([], [], ms=4, lw=1.4, **look) for text, look in looks.items()}
+    legend_below(figure, {**handles, **reference_handles(table, ["real"])})
+    return figure
+
+
+def _curves(axis: plt.Axes, part: pd.DataFrame, name: str, looks: dict[str, dict[str, object]]) -> None:
+    """One panel of `learning_curves`."""
+    lines, real = list(part.groupby("line", sort=False)), real_values(part, name)
+    for place, (text, line) in enumerate(lines):
+        line = line.sort_values("x")
+        shift = 1 + 0.03 * (place - (len(lines) - 1) / 2)  # so that intervals do not hide each other
+        spread = np.clip([line["value"] - line["low"], line["high"] - line["value"]], 0, None)
+        _, caps, bars = axis.errorbar(line["x"] * shift, line["value"], np.nan_to_num(spread), ms=4, lw=1.4,
+                                      elinewidth=0.9, capsize=2, **looks[text])
+        for faint in (*caps, *bars):
+            faint.set_alpha(0.45)
+    for value in real:
+        axis.axhline(value, ls=STYLES["real"], color=REAL_COLOUR, lw=1)
+    edge, few = 1.1 + 0.015 * len(lines), sorted(set(part["x"]))
+    axis.set(xscale="log", xlim=(part["x"].min() / edge, part["x"].max() * edge))
+    set_ticks(axis, "x", 4.4, few if len(few) <= 8 else ())
+    if metrics.describe(name).wide:
+        orders_of_magnitude(axis, "y", *(part[c].to_numpy(float) for c in SPREAD), 2.4, real)
+    axis.set_ylabel(_direction(part, name), fontsize=SMALL)
+    axis.set_title(wrapped(metrics.label(name), 4.6, NORMAL), fontsize=NORMAL)
+    axis.tick_params(labelsize=SMALL)
+
+
+def _looks(table: pd.DataFrame) -> dict[str, dict[str, object]]:
+    """Line → colour, marker and dashes: colours for families where systems are many, else for systems, or for
+    samplers if there is but one; marker and dashes tell lines of one colour apart."""
+    lines, systems = table.drop_duplicates("line"), table["system"].nunique()
+    key = "line" if systems == 1 else "system" if systems <= 6 else "family"
+    groups = list(dict.fromkeys(lines[key]))
+    colours = dict(zip(groups, sns.color_palette("colorblind", len(groups)).as_hex()))
+    if key != "line" and lines.groupby("family")[key].nunique().max() == 1:
+        colours = {row[key]: FAMILY_COLOURS.get(row["family"], REAL_COLOUR) for _, row in lines.iterrows()}
+    turns = zip(lines.iterrows(), lines.groupby(key, sort=False).cumcount())
+    return {row["line"]: {"color": colours[row[key]], "marker": MARKERS[n % len(MARKERS)],
+                          "ls": LINES[n % len(LINES)]} for (_, row), n in turns}
+
+
+def ablation_design(table: pd.DataFrame) -> Figure:
+    """The factorial design: metrics down, families across, content of the mask along each axis, colours for
+    methods.
+    """
+    chosen, families = list(dict.fromkeys(table["metric"])), list(dict.fromkeys(table["family"]))
+    contents = {content: place for place, content in enumerate(dict.fromkeys(table["content"]))}
+    methods = [method for method in METHOD_COLOURS if method in set(table["method"])]
+    size = PAGE, 2.2 * len(chosen) + 0.9
+    figure, axes = _grid(len(chosen), len(families), size, sharex=True, sharey="row")
+    for (name, family), part in table.groupby(["metric", "family"], sort=False):
+        axis = axes[chosen.index(name), families.index(family)]
+        for row in part.itertuples():
+            place = methods.index(row.method) if row.method in methods else (len(methods) - 1) / 2
+            side = 0.18 * (place - (len(methods) - 1) / 2)
+            axis.errorbar(contents[row.content] + side, row.value, interval(row), fmt="o", ms=4, capsize=2,
+                          color=METHOD_COLOURS.get(row.method, "black"))
+        for value in real_values(part, name):
+            axis.axhline(value, ls=STYLES["real"], color=REAL_COLOUR, lw=1)
+        axis.set_xticks(list(contents.values()), [wrapped(review.CONTENTS.get(c, c), 0.86) for c in contents])
+        axis.set_xlim(-0.5, len(contents) - 0.5)
+        axis.tick_params(labelsize=SMALL)
+    for axis, family in zip(axes[0], families):
+        axis.set_title(family, fontsize=NORMAL)
+    for line, name in zip(axes, chosen):
+        rows = table[table["metric"] == name]
+        if metrics.describe(name).wide:
+            spread = (rows[c].to_numpy(float) for c in SPREAD)
+            orders_of_magnitude(line[0], "y", *spread, 1.7, real_values(rows, name))
+        line[0].set_ylabel(f"{wrapped(metrics.label(name), 2.0)}\n{_direction(rows, name)}", fontsize=SMALL)
+    dots = {review.METHODS[m]: _dot(METHOD_COLOURS[m]) for m in methods}
+    dots = {review.METHODS["none"]: _dot("black"), **dots}
+    legend_below(figure, {**dots, **reference_handles(table, ["real"])})
+    return figure
+
+
+def heat_map(table: pd.DataFrame) -> Figure:
+    """Metrics × corruptions: response in standard deviations between groups of real patients; a dot where the
+    value lies beyond what real groups show. Colours saturate at 10."""
+    rows, columns = list(dict.fromkeys(table["metric"])), list(dict.fromkeys(table["corruption"]))
+    response, beyond = (table.pivot(index="metric", columns="corruption", values=c).loc[rows, columns]
+                        for c in ("response", "beyond"))
+    shown = response.map(lambda v: f"{v:.1f}" if abs(v) < 99.5 else f"{v:.0f}").replace("-0.0", "0.0")
+    figure, axis = plt.subplots(figsize=(PAGE, 0.27 * len(rows) + 1.5), layout="constrained")
+    sns.heatmap(response.clip(-10, 10), annot=shown + beyond.map(lambda b: " •" if b else ""), fmt="",
+                cmap="vlag", center=0, vmin=-10, vmax=10, ax=axis, annot_kws={"size": SMALL},
+                cbar_kws={"location": "bottom", "aspect": 50, "shrink": 0.6, "pad": 0.02})
+    scale = axis.collections[0].colorbar
+    scale.set_label("change for the worse / spread between groups of real patients; "
+                    "•: beyond what these groups show", fontsize=SMALL)
+    scale.ax.tick_params(labelsize=SMALL)
+    axis.xaxis.tick_top()
+    axis.set_xticks(np.arange(len(columns)) + 0.5, [wrapped(c, 0.6) for c in columns], fontsize=SMALL)
+    axis.set_yticks(np.arange(len(rows)) + 0.5, [metrics.title(m) for m in rows], fontsize=SMALL, rotation=0)
+    axis.set(xlabel="", ylabel="")
+    return figure
+
+
+#: A cell of the scoreboard: the interval reaches what real images score, or does not; nothing to compare
+#: with.
+REACHES, MISSES, PLAIN, MISSING = "#b7e4c7", "#fff3bf", "#f2f2f2", "#e4e4e4"
+#: Inches: a row of the scoreboard, its head, the columns of families and of systems.
+ROW, HEAD, FAMILY, SYSTEM = 0.3, 0.85, 0.75, 2.5
+
+
+def scoreboard(table: pd.DataFrame) -> Figure:
+    """Systems × headline metrics, in panels of at most ten columns under the headings of `metrics.AXES`.
+
+    A cell shows the value with its 95 % interval; its colour says whether the interval reaches what real
+    images score. Systems stand in groups, the unconditional before the conditional, then by family, then by
+    the first metric.
+    """
+    table = table[table["value"].notna()].drop_duplicates(["system", "metric"])
+    groups = metrics.panels(metrics.headline(table["metric"]))
+    if not groups:
+        return notice("no headline metric has been measured")
+    systems = review.in_order(table, table[table["metric"] == groups[0][0]].set_index("system")["value"])
+    parts = [systems[systems["system"].isin(table.loc[table["metric"].isin(g), "system"])] for g in groups]
+    heights = [HEAD + ROW * (len(part) + part["kind"].nunique() + 1.6) for part in parts]
+    figure, axes = _grid(len(groups), 1, (PAGE, sum(heights) + 0.35), height_ratios=heights)
+    for axis, group, part, height in zip(axes[:, 0], groups, parts, heights, strict=True):
+        axis.set(xlim=(0, PAGE), ylim=(height, 0))
+        axis.axis("off")
+        _board(axis, table, group, part)
+    words = {REACHES: "95 % interval reaches what real images score", MISSES: "does not reach it",
+             PLAIN: "real images, or nothing to compare with", "white": "not measured, or does not apply"}
+    legend_below(figure, {text: Patch(fc=colour, ec="#bbbbbb") for colour, text in words.items()})
+    return figure
+
+
+def _board(axis: plt.Axes, table: pd.DataFrame, group: Sequence[str], systems: pd.DataFrame) -> None:
+    """One panel of the scoreboard, on axes in inches."""
+    wide = (PAGE - FAMILY - SYSTEM) / max(len(group), 7)
+    left = {name: FAMILY + SYSTEM + wide * place for place, name in enumerate(group)}
+    middle, style = {"ha": "center", "fontsize": SMALL}, {"va": "center", "fontsize": SMALL, "linespacing": 1}
+    cells = {(row.system, row.metric): row for row in table.itertuples()}
+    axes = [metrics.describe(name).axis for name in group]
+    for heading in dict.fromkeys(axes):
+        start, size = left[group[axes.index(heading)]], wide * axes.count(heading)
+        axis.add_patch(plt.Rectangle((start + 0.02, 0.02), size - 0.04, 0.24, color="#555555"))
+        axis.text(start + size / 2, 0.14, heading, color="white", va="center", weight="bold", **middle)
+    axis.text(FAMILY, HEAD + ROW / 2, review.system("real"), **style)
+    for name in group:
+        rows = table[table["metric"] == name]
+        head = wrapped(f"{metrics.short(name)} {metrics.arrow(name, rows['better'].iloc[0])}", wide)
+        axis.text(left[name] + wide / 2, HEAD - 0.05, head, va="bottom", **middle)
+        scored = "".join(metrics.number(name, value) for value in real_values(rows, name))
+        if text := _cell_text(name, cells.get(("real", name))) or scored:
+            _cell(axis, left[name], HEAD, wide, PLAIN, text)
+    top, kind, family = HEAD + ROW, None, None
+    for row in systems.itertuples():
+        if row.kind != kind:
+            kind, family = row.kind, None
+            axis.text(0.03, top + ROW - 0.06, kind, va="bottom", fontsize=NORMAL, weight="bold")
+            top += ROW
+        if row.family != family:
+            family = row.family
+            axis.plot([0, left[group[-1]] + wide], [top, top], color="#888888", lw=0.8)
+            axis.text(0.03, top + ROW / 2, wrapped(family, FAMILY), **style)
+        condition = "" if row.free else f"\n{review.system(row.conditioning)}"
+        axis.text(FAMILY, top + ROW / 2, review.system(row.system) + condition, **style)
+        for name in group:
+            if found := cells.get((row.system, name)):
+                _cell(axis, left[name], top, wide, _cell_colour(name, found), _cell_text(name, found))
+        top += ROW
+
+
+def _cell(axis: plt.Axes, left: float, top: float, wide: float, colour: str, text: str) -> None:
+    axis.add_patch(plt.Rectangle((left, top), wide, ROW, facecolor=colour, edgecolor="white", lw=0.8))
+    axis.text(left + wide / 2, top + ROW / 2, text, ha="center", va="center", fontsize=SMALL, linespacing=1.0)
+
+
+def _cell_colour(name: str, row: tuple) -> str:
+    real = getattr(row, metrics.describe(name).bounds.real)
+    best = np.fmin(row.low, row.value) if row.better == "lower" else np.fmax(row.high, row.value)
+    if not np.isfinite(real):
+        return PLAIN
+    return REACHES if (best <= real if row.better == "lower" else best >= real) else MISSES
+
+
+def _cell_text(name: str, row: tuple | None) -> str:
+    """The value, and its interval below. The range of a time is that of a few repeats and is left out."""
+    if row is None:
+        return ""
+    held = np.isfinite(row.low) and metrics.describe(name).axis != "cost"
+    bounds = f"\n[{metrics.number(name, row.low)}, {metrics.number(name, row.high)}]" if held else ""
+    return metrics.number(name, row.value) + bounds
+
+
+def coverage(table: pd.DataFrame) -> Figure:
+    """Every system and every claim of the review by name, coloured where this study has measured it."""
+    boxes = []
+    for kind, part in table.groupby("kind", sort=False):
+        wide = 4 if part["text"].str.len().max() < 45 else 2
+        lines = [wrapped(f"{row.id}  {row.text}", 1.1 * PAGE / wide - 0.1) for row in part.itertuples()]
+        rows = -(-len(part) // wide)
+        high = [0.24 + 0.13 * max(text.count("\n") for text in lines[row::rows]) for row in range(rows)]
+        boxes.append((kind, part, wide, lines, np.cumsum([0.3, *high])))
+    heights = [tops[-1] for *_, tops in boxes]
+    figure, axes = _grid(len(boxes), 1, (PAGE, sum(heights) + 0.4), height_ratios=heights)
+    for axis, (kind, part, wide, lines, tops) in zip(axes[:, 0], boxes, strict=True):
+        axis.set(xlim=(0, wide), ylim=(tops[-1], 0))
+        axis.axis("off")
+        head = f"{kind.capitalize()}s of the review: {int(part['done'].sum())} of {len(part)} measured"
+        axis.text(0, 0.13, head, va="center", fontsize=NORMAL, weight="bold")
+        for place, (text, done) in enumerate(zip(lines, part["done"])):
+            x, row = divmod(place, len(tops) - 1)
+            top, below = tops[row:row + 2]
+            colour, middle = REACHES if done else MISSING, (top + below) / 2 - 0.01
+            axis.add_patch(plt.Rectangle((x, top), 0.99, below - top - 0.02, fc=colour, lw=0))
+            axis.text(x + 0.005 * wide, middle, text, va="center", fontsize=SMALL, linespacing=1.0)
+    legend_below(figure, {"measured": Patch(color=REACHES), "not yet": Patch(color=MISSING)})
+    return figure

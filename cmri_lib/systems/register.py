@@ -1,0 +1,18 @@
+"""The one register: every system of the review that this study trains, by id."""
+
+from __future__ import annotations
+
+from cmri_lib.errors import ParameterError
+from cmri_lib.systems.conditional import CONDITIONAL
+from cmri_lib.systems.label_maps import LABEL_MAPS
+from cmri_lib.systems.system import System
+from cmri_lib.systems.unconditional import UNCONDITIONAL
+
+SYSTEMS: dict[str, System] = {**UNCONDITIONAL, **CONDITIONAL, **LABEL_MAPS}
+
+
+def system(name: str) -> System:
+    """The system of that id. Raises ParameterError with the known ids."""
+    if name not in SYSTEMS:
+        raise ParameterError(f"unknown system {name!r}", field="system", remedy=f"choose among {list(SYSTEMS)}")
+    return SYSTEMS[name]

@@ -1,0 +1,141 @@
+"""The design of the ablation is complete, the one evaluator tells good banks from bad ones, and pairs are found."""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+import pytest
+from conftest import discs
+
+from cmri_lib.cohort.slices import Slices, concatenate
+from cmri_lib.cohort.vocabulary import Vocabulary
+from cmri_lib.config.study import open_study
+from cmri_lib.errors import DataError, ParameterError
+from cmri_lib.experiments.banks import bank_folder, draw_bank, load_bank, sampling_conditions
+from cmri_lib.experiments.evaluator import Evaluator
+from cmri_lib.experiments.training import of_pairs
+from cmri_lib.measures.anatomy.adherence import adherence, adherence_bounds, adherence_difference
+from cmri_lib.measures.anatomy.validity import Ranges, validity_of_samples
+from cmri_lib.measures.fidelity.distances import distances
+from cmri_lib.measures.instruments.classical_features import ClassicalFeatures
+from cmri_lib.measures.statistics.bootstrap import Score
+from cmri_lib.measures.statistics.comparison import compare, differences
+from cmri_lib.reporting.claims import differ
+from cmri_lib.systems.ablation import FAMILIES, METHODS, ablation_systems
+from cmri_lib.systems.label_maps import CHAINS
+from cmri_lib.systems.register import SYSTEMS
+from cmri_lib.systems.system import Run
+
+SEGMENT = lambda images: np.select([images[:, 0] > 0.2, images[:, 0] > -0.55], [1, 2], 0).astype(np.uint8)  # noqa: E731
+
+
+@pytest.mark.parametrize("tissues", [False, True])
+def test_the_design_is_factorial_and_every_family_has_its_unconditional_system(tissues: bool) -> None:
+    systems = list(ablation_systems(Vocabulary({}, tissues)))
+    design = pd.DataFrame([s[:3] for s in systems], columns=["family", "content", "method"])
+    conditioned = design[design["content"] != "none"]
+    assert set(conditioned.groupby(["family", "content"]).size()) == {len(METHODS)} and not design.duplicated().any()
+    assert list(design[design["content"] == "none"]["family"]) == list(FAMILIES)
+    assert ("tissues" in set(design["content"])) == tissues
+    assert len({s[3].id for s in systems}) == len(systems)
+    assert len({s[3].pretrained.id for s in systems if s[0] == "flow"}) == 1, "one pretrained network for a family"
+
+
+@pytest.fixture(scope="module")
+def cohort() -> Slices:
+    return concatenate([discs(6, 4, seed=k, split=split) for k, split in enumerate(("train", "validation", "test", "holdout"))])
+
+
+@pytest.fixture(scope="module")
+def evaluator(cohort: Slices) -> Evaluator:
+    """An evaluator on the training-free space, without trained instruments."""
+    made = Evaluator(open_study("smoke", "phantom"), cohort, 20, [distances(ClassicalFeatures())])
+    made.__dict__["segmenter"], made.__dict__["spaces"] = SEGMENT, [ClassicalFeatures()]
+    return made
+
+
+def test_rows_are_those_of_the_measures_against_other_patients(evaluator: Evaluator, cohort: Slices) -> None:
+    bank = discs(8, 3, seed=9, split="made")
+    rows = evaluator.rows(SYSTEMS["U1 VAE"], Slices(bank.images, 0 * bank.masks, bank.table))
+    others = cohort.where(split=["validation", "holdout"])
+    measure = evaluator.measures[0]
+    expected = compare(others, bank, measure, **evaluator.bounds[measure], **evaluator.options)
+    assert [{k: row[k] for k in expected[0]} for row in rows] == expected, "samples without a mask have no adherence"
+    assert {(r["system"], r["family"], r["conditioning"]) for r in rows} == {("U1 VAE", "VAE", "none")}
+    assert not set(evaluator.conditions.patients) & set(evaluator.others.patients)
+
+
+def test_samples_that_follow_masks_have_adherence_and_masks_alone_have_none(evaluator: Evaluator) -> None:
+    good = evaluator.conditions
+    rows = {row["metric"]: row for row in evaluator.rows("good", good)}
+    assert rows["dice_LV"]["value"] > rows["dice_LV"]["floor"] + 0.1 and rows["dice_LV"]["system"] == "good"
+    assert not evaluator.adherence(Slices(0 * good.images, good.masks, good.table))
+
+
+def test_differences_are_paired_and_unknown_metrics_are_refused(evaluator: Evaluator) -> None:
+    good = evaluator.conditions
+    noise = np.random.default_rng(0).uniform(-1, 1, good.images.shape).astype(np.float32)
+    bad = Slices(noise, good.masks, good.table)
+    expected = differences(evaluator.others, bad, good, evaluator.measures[0], **evaluator.options)["kid_classical"]
+    assert evaluator.difference(bad, good, "kid_classical") == expected and expected.low > 0
+    assert evaluator.difference(good, bad, "dice_LV").low > 0
+    with pytest.raises(ParameterError, match="kid_study"):
+        evaluator.difference(good, bad, "kid_study")
+    assert evaluator.floor("kid_classical") == evaluator.bounds[evaluator.measures[0]]["floor"]["kid_classical"]
+    real = {row["metric"]: row for row in evaluator.real_rows()}
+    assert real["kid_classical"]["value"] == real["kid_classical"]["floor"] and real["kid_classical"]["system"] == "real"
+
+
+def test_masks_may_be_compared_with_the_test_patients_themselves(cohort: Slices) -> None:
+    on_test = Evaluator(open_study("smoke", "phantom"), cohort, 20, [], real=("test",))
+    assert set(on_test.others.table["split"]) == {"test"} and set(on_test.reference.table["split"]) == {"validation", "holdout"}
+
+
+def test_banks_lie_by_stage_run_and_split_and_come_back(cohort: Slices, tmp_path) -> None:
+    study = open_study("smoke", "phantom")
+    study = type(study)(tmp_path, study.params)
+    run = Run(SYSTEMS["U1 VAE"])
+    generator = run.system.build(study.params, Vocabulary.of(cohort), 0)
+    for split in ("test", "train"):
+        conditions = sampling_conditions(cohort, 6, study.seed, split)
+        made = draw_bank(study, run, generator, conditions)
+        assert np.array_equal(load_bank(study, run, split).images, made.images)
+    assert bank_folder(study, run, "test") == study.work("banks") / "vae" / "u1-vae" / "test"
+    with pytest.raises(DataError, match="several|splits"):
+        draw_bank(study, run, generator, cohort)
+    chain = CHAINS["C5 uniform-EF masks + SPADE cGAN"]
+    assert bank_folder(study, chain, "new") == study.work("banks") / "masks" / chain.folder / "new"
+
+
+def test_adherence_difference_is_paired_and_bounds_change_nothing() -> None:
+    good = discs(6, 4, split="test")
+    noise = np.random.default_rng(0).uniform(-1, 1, good.images.shape).astype(np.float32)
+    bad = type(good)(noise, good.masks, good.table)
+    gain = adherence_difference(good, bad, SEGMENT, "dice_LV", resamples=100)
+    dice = [next(r for r in adherence(good, s, SEGMENT, resamples=100) if r["metric"] == "dice_LV") for s in (good, bad)]
+    assert np.isclose(gain.value, dice[0]["value"] - dice[1]["value"]) and gain.low > 0
+    assert adherence(good, bad, SEGMENT, resamples=100, bounds=adherence_bounds(good, SEGMENT)) == \
+        adherence(good, bad, SEGMENT, resamples=100)
+
+
+def test_valid_hearts_are_counted_in_what_the_segmenter_sees() -> None:
+    real, training = discs(6, 4, split="test"), discs(6, 4, seed=1)
+    seen = lambda images: np.concatenate([real.masks[:12], 0 * real.masks[12:]])  # noqa: E731
+    measure = validity_of_samples(Ranges.of(training), seen)
+    floor = {"heart_valid": Score(1, 1, 1, n=24)}
+    row, = compare(real, real, measure, floor=floor, resamples=20)
+    valid = validity_of_samples(Ranges.of(training), lambda images: real.masks).embed(real)[:12].sum() / 24
+    assert row["metric"] == "heart_valid" and np.isclose(row["value"], valid) and 0 < valid <= 0.5
+
+
+def test_pairs_are_found_where_both_categories_agree() -> None:
+    some = discs(4, 1).with_columns(disease=["DCM", "DCM", "NOR", "NOR"], vendor=["A", "B", "A", "B"])
+    assert list(of_pairs(some, (("DCM", "B"), ("NOR", "A")))) == [False, True, True, False]
+    assert not of_pairs(some, ()).any()
+
+
+def test_a_difference_is_supported_beyond_the_bound_and_refuted_within() -> None:
+    verdict = lambda low, high: differ("M4", "t", Score((low + high) / 2, low, high, n=9), "Dice", bound=0.1)["verdict"]  # noqa: E731
+    assert verdict(0.2, 0.3) == verdict(-0.3, -0.2) == "supported"
+    assert verdict(-0.05, 0.05) == "not supported"
+    assert verdict(0.0, 0.3) == verdict(-0.3, 0.3) == verdict(0.05, 0.15) == "undecided"

@@ -1,0 +1,96 @@
+"""What the DVC stage of a notebook depends on, found from its imports and from the systems that it trains."""
+
+from __future__ import annotations
+
+import ast
+from functools import cache
+from pathlib import Path
+
+import jupytext
+
+from cmri_lib.cohort.vocabulary import Vocabulary
+from cmri_lib.config.study import open_study
+from cmri_lib.systems.ablation import PRETRAINED, ablation_systems
+from cmri_lib.systems.register import SYSTEMS
+from cmri_lib.systems.system import System
+from cmri_lib.training.fingerprint import _closure
+
+ROOT = Path(__file__).parents[1]
+#: Folders that a stage depends on as a whole, because what lies in them belongs together.
+FOLDERS = ("cohort", "config", "training", "measures/statistics", "measures/instruments", "measures/fidelity",
+           "measures/anatomy", "measures/conditioning", "measures/utility")
+#: Networks and generators are dependencies of the stages whose systems are made of them, not of all that can name them.
+MODELS = ("networks", "generators")
+#: A vocabulary with every kind of condition.
+EVERYTHING = Vocabulary({c: ("a", "b") for c in ("vendor", "disease", "phase", "level")}, tissues=True)
+
+
+def modules_of(source: str) -> set[str]:
+    """Dotted names below cmri_lib that Python source imports; of ``from a import b`` both a and a.b."""
+    found: set[str] = set()
+    for node in ast.walk(ast.parse(source)):
+        names = [a.name for a in node.names] if isinstance(node, ast.Import) else []
+        if isinstance(node, ast.ImportFrom) and node.module:
+            names = [node.module, *(f"{node.module}.{a.name}" for a in node.names)]
+        found |= {name for name in names if name.startswith("cmri_lib.")}
+    return found
+
+
+@cache
+def file_of(module: str) -> Path | None:
+    """The file of a module; None for a name that is none."""
+    path = ROOT / module.replace(".", "/")
+    return path.with_suffix(".py") if path.with_suffix(".py").is_file() else None
+
+
+def import_closure(names: set[str]) -> set[Path]:
+    """Files of the library that `names` reach, without going through networks and generators."""
+    files, waiting = set(), list(names)
+    while waiting:
+        file = file_of(waiting.pop())
+        if file is None or file in files:
+            continue
+        files.add(file)
+        if file.relative_to(ROOT / "cmri_lib").parts[0] not in MODELS:
+            waiting += modules_of(file.read_text(encoding="utf-8"))
+    return files
+
+
+def files_of_systems(systems: list[System]) -> set[Path]:
+    """Files of networks and generators that the trainings of `systems`, and of what they start from, depend on."""
+    params, files = open_study("smoke", "phantom", ROOT).params, set()
+    for system in systems:
+        while system is not None:
+            generator = system.build(params, EVERYTHING, 0)
+            files |= set(_closure({type(module).__module__ for module in generator.modules()}).values())
+            system = system.pretrained
+    return files
+
+
+def trained_by(stage: str) -> list[System]:
+    """The systems that a DVC stage trains or draws from."""
+    stages = {"vae": ["vae"], "gan": ["gan"], "diffusion": ["diffusion", "latent"], "flow": ["flow"], "fidelity": ["flow"],
+              "conditional": ["conditional"], "masks": ["masks"]}.get(stage, [])
+    chosen = [s for s in SYSTEMS.values() if s.stage in stages]
+    if stage == "conditional":
+        chosen += [*PRETRAINED.values(), *(s for *_, s in ablation_systems(EVERYTHING))]
+    if stage == "masks":
+        chosen += [SYSTEMS["C4 SPADE cGAN"], SYSTEMS["C10 SPADE LDM"]]
+    return chosen
+
+
+def expected(stage: str, notebook: Path) -> set[str]:
+    """The paths below cmri_lib that the stage must declare as deps."""
+    code = "\n".join(c.source for c in jupytext.read(notebook).cells if c.cell_type == "code")
+    # What a notebook imports of networks and generators itself is used by it, whatever it trains.
+    used = import_closure(modules_of(code)) | files_of_systems(trained_by(stage))
+    own = {file_of(name) for name in modules_of(code)} - {None}
+    declared = set()
+    for file in used:
+        path = file.relative_to(ROOT / "cmri_lib")
+        if path.parts[0] in MODELS and file not in own | files_of_systems(trained_by(stage)):
+            continue
+        folder = next((f for f in FOLDERS if path.as_posix().startswith(f + "/")), None)
+        if path.name != "__init__.py" and path.parts[0] != "errors.py":
+            declared.add(f"cmri_lib/{folder or path.as_posix()}")
+    return declared
