@@ -33,15 +33,19 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from cmri_lib.cohort.slices import Slices
-from cmri_lib.experiments import protocol
+from cmri_lib.cohort.vocabulary import Vocabulary
+from cmri_lib.config.study import Study, open_study
+from cmri_lib.experiments import instruments
 from cmri_lib.generators.base import draw, training_batch
 from cmri_lib.generators.flow import FlowMatching
 from cmri_lib.measures.anatomy.adherence import adherence
 from cmri_lib.measures.cost import peak_memory
-from cmri_lib.measures.fidelity.distances import fidelity
-from cmri_lib.networks.conditioning.base import Batch, ConcatMask
-from cmri_lib.systems.unconditional import system
-from cmri_lib.training import TrainSettings, train
+from cmri_lib.measures.fidelity.distances import distances
+from cmri_lib.measures.statistics.comparison import compare
+from cmri_lib.networks.conditioning.base import Batch
+from cmri_lib.networks.conditioning.label_map import LabelMap
+from cmri_lib.systems.register import system
+from cmri_lib.training import train
 
 ROOT = Path(__file__).resolve().parents[1]
 SYSTEM = "U10 OT-FM + mask"
@@ -78,9 +82,9 @@ class StockNetwork(nn.Module):
 
 
 # --- what both sides learn from and are judged by
-def cohort(options: argparse.Namespace) -> tuple[protocol.Study, Slices]:
-    study, _ = protocol.open_study(options.profile, options.dataset, ROOT)
-    return study, protocol.load_slices(study)
+def cohort(options: argparse.Namespace) -> tuple[Study, Slices]:
+    study = open_study(options.profile, options.dataset, ROOT)
+    return study, instruments.load_slices(study)
 
 
 def device_of(options: argparse.Namespace) -> torch.device:
@@ -108,7 +112,7 @@ def velocity_error(flow: FlowMatching, unseen: Batch, draws: int = 4, size: int 
 
 # --- side A
 def stock_flow(options: argparse.Namespace) -> FlowMatching:
-    return FlowMatching(StockNetwork(tuple(options.channels)), ConcatMask())
+    return FlowMatching(StockNetwork(tuple(options.channels)), LabelMap())
 
 
 def train_stock(data: Batch, job: Job) -> tuple[FlowMatching, int, float]:
@@ -137,14 +141,19 @@ def train_stock(data: Batch, job: Job) -> tuple[FlowMatching, int, float]:
 
 
 # --- side B
-def train_study(study: protocol.Study, data: Batch, job: Job) -> tuple[FlowMatching, int, float]:
+def untrained_flow(study: Study) -> FlowMatching:
+    """The study's flow; it has a mask and no category as condition, so it needs no cohort's vocabulary."""
+    return system(SYSTEM).build(study.params, Vocabulary({}), study.seed)
+
+
+def train_study(study: Study, data: Batch, job: Job) -> tuple[FlowMatching, int, float]:
     """The study's loop for as many steps as fit into the time: flow, steps, seconds of the whole call. A short
     training, not counted, tells how many fit; the learning rate falls to its end within them."""
-    settings = study.settings("flow.training", TrainSettings, seed=study.seed + job.round, snapshots=0)
+    settings = replace(study.params.flow.training, seed=study.seed + job.round, snapshots=0)
     settings = replace(settings, validate_every=0, checkpoint_every=10**9, **VARIANTS[job.variant])
 
     def untrained() -> FlowMatching:
-        flow = system(SYSTEM).build(study)
+        flow = untrained_flow(study)
         flow.times = job.options.times
         return flow
 
@@ -168,7 +177,7 @@ def run(job: Job) -> dict[str, object]:
     if job.options.device == "cpu":
         os.environ["ACCELERATE_USE_CPU"] = "true"  # read by Accelerate when it first looks for a device
     study, slices = cohort(job.options)
-    data, unseen = (training_batch(slices.where(split=s), ConcatMask()) for s in ("train", "validation"))
+    data, unseen = (training_batch(slices.where(split=s), LabelMap()) for s in ("train", "validation"))
     before = peak_memory()
     if job.side == "A":
         train_stock(data, replace(job, seconds=0))  # the first step is slow; B's first ones are in its trial
@@ -176,7 +185,7 @@ def run(job: Job) -> dict[str, object]:
         batch = 32
     else:
         flow, steps, seconds = train_study(study, data, job)
-        batch = study.settings("flow.training", TrainSettings).batch
+        batch = study.params.flow.training.batch
     memory = peak_memory()
     save_file({k: v.contiguous().cpu() for k, v in flow.state_dict().items()}, job.file)
     return {"part": "training", "side": job.side, "variant": job.variant, "budget_s": job.seconds, "round": job.round,
@@ -189,21 +198,21 @@ def run(job: Job) -> dict[str, object]:
 def judge_samples(options: argparse.Namespace, weights: dict[str, Path]) -> list[dict[str, object]]:
     """KID and Dice adherence of samples from the same noise under the same masks of test patients."""
     study, slices = cohort(options)
-    _, params = protocol.open_study(options.profile, options.dataset, ROOT)
-    space, segmenter = protocol.feature_spaces(study, slices)[0], protocol.segmenter(study, slices)
+    params = study.params
+    space, segmenter = instruments.feature_spaces(study, slices)[0], instruments.segmenter(study, slices)
     test, others = slices.where(split="test"), slices.where(split=["validation", "holdout"])
     conditions = test.take(np.linspace(0, len(test) - 1, options.images).astype(int))  # of all patients
     settings = {"seed": study.seed, "resamples": params.fidelity.resamples}
     plans = [("A", "euler", options.evaluations), ("A", "euler", 16), ("B", "midpoint", 8), ("B", "midpoint", 12)]
     rows = []
     for side, solver, steps in plans:
-        flow = stock_flow(options) if side == "A" else system(SYSTEM).build(study)
+        flow = stock_flow(options) if side == "A" else untrained_flow(study)
         flow.load_state_dict(load_file(weights[side]))
         flow.to(device_of(options)).eval()
         started = time.perf_counter()
         made = draw(flow, conditions, side, seed=study.seed, solver=solver, steps=steps)
         seconds = time.perf_counter() - started
-        scores = fidelity(others, made, space, reference_real=test, repeats=params.fidelity.repeats, **settings)
+        scores = compare(others, made, distances(space), reference_real=test, repeats=params.fidelity.repeats, **settings)
         scores += adherence(test, made, segmenter, **settings)
         rows += [{"part": "samples", "side": side, "variant": solver, "evaluations": steps * (1 + (solver == "midpoint")),
                   "images": len(conditions), "seconds_per_image": seconds / len(conditions), "metric": s["metric"],

@@ -144,7 +144,7 @@ class ReportingEngine(NBClientEngine):
         # machine, and may warn that a debugger will miss breakpoints. Its errors are still printed.
         client = ReportingClient(nb_man, progress, kernel_name=kernel_name, startup_timeout=start_timeout,
                                  log=logging.getLogger("papermill"), extra_arguments=["--log-level=ERROR"])
-        # A kernel's bars would have the size of the terminal it was started from, and end early in a narrow one.
+        # A kernel's bars would be as wide as the terminal it was started from, and in a narrow one cut short.
         defaults = {"TQDM_NCOLS": "100", "TQDM_NROWS": "20", "PYDEVD_DISABLE_FILE_VALIDATION": "1"}
         try:
             client.execute(env=defaults | os.environ)

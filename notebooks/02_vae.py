@@ -333,10 +333,9 @@ figures.publish_slices(study, "02/reconstructions", rows, outline=False,
 
 # %% [markdown]
 # Does the heart survive? Pixels can agree while a thin wall is gone. The frozen segmenter of
-# notebook
-# 01 labels the reconstructions, and the labels are compared with the true masks of these patients.
-# *Ceiling* is what the segmenter scores on the originals, *floor* the score of another patient's
-# mask.
+# notebook 01 labels the reconstructions, and these labels are compared with the true masks of the
+# patients. *Dice* is the overlap, from 0 to 1. *Ceiling* is what the segmenter scores on the
+# originals, *floor* is the score of another patient's mask.
 
 # %%
 survived = pd.DataFrame(evaluator.adherence(restored)).set_index("metric")
@@ -500,7 +499,7 @@ each = each.sort(descending=True).values.cpu().numpy()
 print("KL in nats, from the most to the least informative number:")
 print(each.round(2))
 print(f"used (more than 0.1 nats): {(each > 0.1).sum()} of {len(each)}; sum {each.sum():.0f} nats")
-# The sum is the KL of the training figure. A code that is longer than needed shows zeros.
+# The sum is about the KL of the training figure. A code that is longer than needed shows zeros.
 
 # %% [markdown]
 # ## Summary

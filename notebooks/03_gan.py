@@ -531,12 +531,12 @@ patients.rename_axis("training patients").swaplevel(axis=1).sort_index(axis=1).r
 #    "R1" and "WGAN-GP" with the row "no penalty, momentum 0.9". The check above holds for every
 #    run: the first two find all eight modes, and the last leaves more samples between the modes.
 # 2. **Distance to real images.** Compare each KID with its floor. A KID far above the floor means
-#    that the images can still be told from real ones. Two systems differ only if their intervals
+#    that the images still differ from real ones. Two systems differ only if their intervals
 #    do not overlap. With the `laptop` profile this is a statement about minutes of training.
 # 3. **Collapse.** A ratio "distance, samples / real" well below 1 shows that a system repeats
 #    itself. A ratio near or above 1 does not exclude it.
-# 4. **Memory.** A share nearest to training patients above ½ shows memory. In the last table see
-#    whether it, or the KID, is larger with fewer patients.
+# 4. **Memory.** A share nearest to training patients whose interval lies above ½ shows memory. In
+#    the last table see whether the share, or the KID, is larger with fewer patients.
 # 5. **Cost.** Every image takes one network evaluation (a check above). Notebook 06 compares the
 #    seconds per image with those of the other families.
 #
@@ -544,8 +544,8 @@ patients.rename_axis("training patients").swaplevel(axis=1).sort_index(axis=1).r
 #
 # - One seed of training. Adversarial training varies more between seeds than the training of other
 #   families does. The intervals describe the choice of patients, not the choice of the seed.
-# - With the `laptop` profile the networks have about a million weights and train for minutes.
-#   Published StyleGANs see about ten thousand times as many images.
+# - With the `laptop` profile the networks are small and train for minutes (see the table of costs).
+#   Published StyleGANs see millions of images.
 # - Equal training time favours systems with a cheap critic. Notebook 06 compares all families by
 #   the same measures.
 # - The distance between samples is a distance of pixels. Two images of one heart that differ by a

@@ -23,7 +23,7 @@
 # **Question.** How far are the samples of each family from real images, and in what respect?
 # Which measure can be trusted to tell?
 #
-# **What the review says.** This notebook tests eight statements of the review:
+# **What the review says.** This notebook tests seven claims of the review:
 #
 # - F1: diffusion beats GANs and VAEs in fidelity.
 # - F2: flow matching reaches the fidelity of diffusion in far fewer steps, and it is more diverse
@@ -33,8 +33,9 @@
 # - F6: a low Fréchet distance alone can hide mode collapse or memorisation.
 # - P3: apical and basal slices are harder to synthesise than mid-ventricular ones.
 # - E1: diffusion needs more time per image than a GAN or a VAE.
-# - 79 % of the published studies report fidelity. Most of them report one Fréchet distance, without
-#   an interval, without the number of images, and without the value that real images reach.
+#
+# The review also counts how studies report. 79 % of them report fidelity, mostly as one Fréchet
+# distance, without an interval, the number of images, or the value that real images reach.
 
 # %% [markdown]
 # ## Method
@@ -46,7 +47,8 @@
 # - The **bank** of a system is its set of samples. Notebooks 02 to 05 have drawn and saved the
 #   banks. Every system was trained with about the same amount of compute.
 # - **Fidelity** says how closely samples resemble real images. **Diversity** says how much samples
-#   differ from each other.
+#   differ from each other. **Mode collapse** means that a generator draws a few kinds of images
+#   only. **Memorisation** means that it repeats training images.
 # - The patients are split four ways. Generators learn from *training* patients. *Validation*
 #   patients serve for choices during training. *Test* patients are kept for scoring. *Hold-out*
 #   patients are a second group that no generator has learnt from; the search for copies needs them.
@@ -64,12 +66,16 @@
 #
 # Two distances compare the features of real images with those of samples:
 #
-# - The **Fréchet distance** (Heusel et al. 2017) fits a Gaussian to each set and computes
-#   $\|\mu_1-\mu_2\|^2 + \mathrm{tr}\,(\Sigma_1+\Sigma_2
-#   -2(\Sigma_1^{1/2}\Sigma_2\Sigma_1^{1/2})^{1/2})$.
-#   With $N$ images and $D$ features it is too large by about $D^2/N$. This error is its bias.
+# - The **Fréchet distance** (Heusel et al. 2017) fits a Gaussian with mean $\mu$ and covariance
+#   $\Sigma$ to each set. With $N$ images and $D$ features it is too large by about $D^2/N$. This
+#   error is its bias.
 # - **KID**, the kernel distance (Bińkowski et al. 2018), is the squared maximum mean discrepancy
 #   with the kernel $(x \cdot y / D + 1)^3$. It has no such bias.
+#
+# The formula of the Fréchet distance is
+#
+# $$\|\mu_1-\mu_2\|^2 + \mathrm{tr}\,\bigl(\Sigma_1+\Sigma_2
+#   -2(\Sigma_1^{1/2}\Sigma_2\Sigma_1^{1/2})^{1/2}\bigr).$$
 #
 # ### Support and diversity
 #
@@ -109,7 +115,7 @@
 # %% [markdown]
 # ### Near copies
 #
-# A **near copy** is a sample that lies closer to a training image than almost all real test images
+# A **near copy** is a sample that lies closer to a training image than 95 % of the real test images
 # do. For each sample the **audit** finds the nearest training image and the nearest hold-out image.
 # The **nearest share** is the share of samples that lie nearer to training patients,
 # corrected for the numbers of patients. Without memorisation it is ½. For copies it is 1.

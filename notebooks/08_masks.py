@@ -131,7 +131,7 @@ from cmri_lib.measures.statistics.bootstrap import (
     MINIMUM, bootstrap, mean_score, paired_difference)
 from cmri_lib.privacy.mask_memory import mask_memory
 from cmri_lib.reporting import figures, metrics, plots, results
-from cmri_lib.systems.label_maps import CHAINS, LABEL_DIFFUSION, LABEL_MAPS, LABEL_VAE
+from cmri_lib.systems.label_maps import CHAINS, LABEL_MAPS, LABEL_VAE
 from cmri_lib.systems.system import Run, runs
 
 # %% [markdown]
@@ -162,7 +162,7 @@ patients.unstack(fill_value=0)
 # draws a mask for every condition.
 
 # %%
-VAE, DIFFUSION = LABEL_VAE.id, LABEL_DIFFUSION.id
+VAE = LABEL_VAE.id
 train_all(study, runs(LABEL_MAPS), slices)
 generators, raw = {}, {}
 for name, system in LABEL_MAPS.items():
@@ -190,17 +190,20 @@ pd.DataFrame(broken).rename(index={"valid": "any rule"}).round(3)
 # Some real masks break rules as well, because annotators leave gaps. Compare each column with the
 # first one.
 #
-# Now the masks are screened. If fewer than `FEWEST` masks pass, the masks stay unscreened, and the
-# column of draws is 0: a handful of masks would say nothing about the generator.
+# Now the masks are screened. If fewer than `FEWEST` masks of a generator pass, screening is given
+# up and all of its raw masks are used: a handful of masks would say nothing about the generator.
 
 # %%
 FEWEST = 10
-hearts, kept = {}, []
+screened, draws, kept = {}, {}, []
 for name, generator in generators.items():
-    hearts[name] = sample_valid_masks(generator, conditions, name, ranges, study.seed,
-                                      first=raw[name], fewest=FEWEST)
-    kept.append({"generator": name, "masks drawn": len(raw[name]), "kept": len(hearts[name]),
-                 "draws per kept mask": hearts[name].table["draws"].mean()})
+    some = sample_valid_masks(generator, conditions, name, ranges, study.seed,
+                              first=raw[name], fewest=FEWEST)
+    draws[name] = max(1.0, some.table["draws"].mean())
+    if some.table["draws"].min() > 0:  # 0 where screening was given up
+        screened[name] = some
+    kept.append({"generator": name, "masks drawn": len(raw[name]), "kept": len(some),
+                 "screened": name in screened, "draws per kept mask": draws[name]})
 pd.DataFrame(kept).set_index("generator").round(2)
 
 # %% [markdown]
@@ -220,13 +223,15 @@ for name, some in raw.items():
     invalid = some.take(~validity(some.masks, some.table, ranges)["valid"].to_numpy())
     if len(invalid):
         rows[f"{name}\ninvalid"] = evenly(invalid)
-    rows[f"{name}\nscreened"] = evenly(hearts[name])
+    if name in screened:
+        rows[f"{name}\nscreened"] = evenly(screened[name])
 figures.publish_slices(study, "08/masks", rows, title="Masks: real, drawn, invalid, screened");
 
 # %% [markdown]
 # **How to read it.** LV is outlined in red, the myocardium in yellow, the RV in blue. Look at the
 # invalid masks: second cavities, open walls and an RV away from the wall are the common faults.
-# Screening removes them. It cannot repair a generator that draws few kinds of hearts.
+# Screening removes them. It cannot repair a generator that draws few kinds of hearts. A generator
+# whose screening was given up has no row of screened masks.
 
 # %% [markdown]
 # ## Uniform ejection fractions
@@ -261,7 +266,7 @@ for name, part in fractions.groupby("masks", sort=False):
     uniformity[name] = bootstrap(
         lambda counts: wasserstein_distance(found, grid, counts),
         part["drawn_from"].to_numpy(), centred=True, **options)
-pd.DataFrame({name: {"distance (percentage points)": score.value, "low": score.low,
+pd.DataFrame({name: {"distance (percentage points)": score.value, "low": max(score.low, 0),
                      "high": score.high, "patients": score.n}
               for name, score in uniformity.items()}).T.round(2)
 
@@ -340,7 +345,7 @@ for target, direction in directions.items():
             curve.append({"disease": target, "severity": severity, "index": column,
                           "value": score.value, "low": score.low, "high": score.high,
                           "n": score.n, "healthy": true.loc[column, HEALTHY],
-                          "ill": true.loc[column, target]})
+                          "diseased": true.loc[column, target]})
 print(f"{len(moved)} sets of moved masks")
 
 # %%
@@ -351,13 +356,13 @@ def draw_curve(numbers):
                                 figsize=(9.5, 2.5 * len(diseases) + 0.2))
     for (disease, name), part in numbers.groupby(["disease", "index"]):
         axis = axes[diseases.index(disease), names.index(name)]
-        axis.plot(part["severity"], part["value"], "o-", ms=3, label="moved hearts")
+        handles = {"moved hearts": axis.plot(part["severity"], part["value"], "o-", ms=3)[0]}
         axis.fill_between(part["severity"], part["low"], part["high"], alpha=0.25)
-        for group, style in (("healthy", "--"), ("ill", ":")):
-            axis.axhline(part[group].iloc[0], ls=style, color=figures.REAL_COLOUR, lw=1,
-                         label=f"true mean, {group} patients")
+        for group, style in (("healthy", "--"), ("diseased", ":")):
+            handles[f"true mean, {group} patients"] = axis.axhline(
+                part[group].iloc[0], ls=style, color=figures.REAL_COLOUR, lw=1)
         axis.set(title=f"{HEALTHY} → {disease}", ylabel=name, xlabel="severity")
-    axes[0, 0].legend(fontsize=figures.SMALL)
+    figures.legend_below(figure, handles)
     return figure
 
 # %%
@@ -413,11 +418,14 @@ if steps:
 
 # %%
 UNIFORM = "C5 uniform EF"
-sources = {VAE: raw[VAE], f"{VAE}, screened": hearts[VAE]}
+sources = {UNIFORM: even}
+for name in LABEL_MAPS:
+    sources[name] = raw[name]
+    if name in screened:
+        sources[f"{name}, screened"] = screened[name]
 for target, direction in directions.items():
     sources[f"{VAE}, moved to {target}"] = shift_to_disease(
         generators[VAE], training.where(disease=HEALTHY), direction, 1.0)
-sources |= {UNIFORM: even, DIFFUSION: raw[DIFFUSION], f"{DIFFUSION}, screened": hearts[DIFFUSION]}
 pd.Series({name: len(some) for name, some in sources.items()}, name="masks").to_frame()
 
 # %% [markdown]
@@ -442,7 +450,7 @@ figures.publish(study, "08/validity", quality[~is_memory], plots.score_plot,
 
 # %% [markdown]
 # **How to read it.** The dashed line is what real masks score against each other, the dotted line
-# what training masks would score. Screened masks are all valid, because invalid ones were removed.
+# what training masks would score. Screened masks are valid, because invalid ones were removed.
 # Whether screening also narrows the set is shown by the Wasserstein distances: compare the raw
 # and the screened row of one generator.
 
@@ -452,21 +460,22 @@ figures.publish(study, "08/memory", quality[is_memory], plots.score_plot,
 
 # %% [markdown]
 # **How to read it.** C5 hands out masks of training patients, so its masks are copies. A moved
-# heart stays near to the patient whose heart was moved, and the nearer the smaller the step.
-# Removing the name from a mask does not make it anonymous.
+# heart may still show whose heart it was, above all after a small step: compare it with the dashed
+# line. Removing the name from a mask does not make it anonymous.
 
 # %% [markdown]
 # ## Images from synthetic masks
 #
 # Now the three chains are completed. C4 and C5 use a SPADE GAN, C10 uses a latent diffusion model
 # with SPADE. Both are conditioned on the labels LV, Myo and RV, and on nothing else. Each chain
-# gets its own masks: screened ones for C4 and C10, scans of uniform EF for C5.
+# gets its own masks: scans of uniform EF for C5, drawn masks for C4 and C10, screened unless
+# screening was given up.
 
 # %%
-source_of = {chain.id: f"{chain.masks.id}, screened" if chain.masks else UNIFORM
-             for chain in CHAINS.values()}
-banks = {}
+source_of, banks = {}, {}
 for name, chain in CHAINS.items():
+    source = chain.masks.id if chain.masks else UNIFORM
+    source_of[name] = f"{source}, screened" if source in screened else source
     masks = sources[source_of[name]]
     banks[name] = draw_bank(study, chain, image_makers[chain.images.id], masks, name="new")
 pd.DataFrame([{"chain": name, "source of masks": source_of[name], "images": len(bank)}
@@ -501,9 +510,9 @@ board.rename(index=metrics.label, level="metric")
 # no generator of masks, so only its image generator counts.
 
 # %%
-def add_costs(row, first, draws):
+def add_costs(row, first, draws_each):
     """Cost `row` of an image generator plus that of its generator of masks."""
-    times = draws if row["metric"] in ("seconds_per_image", "nfe") else 1.0
+    times = draws_each if row["metric"] in ("seconds_per_image", "nfe") else 1.0
     joined = {}
     for key in ("value", "low", "high"):
         both = row[key], times * first[key]
@@ -521,8 +530,8 @@ def chain_costs(chain):
     if chain.masks is None:
         return rows
     firsts = cost_rows(study, Run(chain.masks), generators[chain.masks.id], conditions)
-    draws = max(1.0, masks.table["draws"].mean())
-    return [add_costs(row, first, draws) for row, first in zip(rows, firsts, strict=True)]
+    pairs = zip(rows, firsts, strict=True)
+    return [add_costs(row, first, draws[chain.masks.id]) for row, first in pairs]
 
 # %%
 costs = {name: chain_costs(chain) for name, chain in CHAINS.items()}
@@ -573,11 +582,11 @@ if "DCM" in targets:
     assert weaker.high < 0, "moved towards DCM, the left ventricle does not weaken"
     volumes = [moved["DCM", severity]["LV EDV (mL)"].mean() for severity in severities]
     assert np.corrcoef(severities, volumes)[0, 1] > 0.8, "more severity is not more dilatation"
+print("moves that were checked:", "NOR → DCM" if "DCM" in targets else "none in this cohort")
 
 # %%
 assert uniformity["uniform EF"].value < uniformity["cohort"].value, "EFs are no more uniform"
 scored = quality.set_index(["system", "metric"])["value"]
-screened = [name for name, some in hearts.items() if some.table["draws"].min() > 0]
 for name in screened:
     assert scored[f"{name}, screened", "mask_valid"] == 1, "the screen lets faults through"
 assert scored[UNIFORM, "mask_near_copies"] > 0.95, "copies of training masks go unnoticed"
@@ -606,8 +615,9 @@ for target, direction in directions.items():
 
 # %%
 for name in LABEL_MAPS:
-    print(f"1. {name}: valid masks {scored[name, 'mask_valid']:.0%} as drawn, "
-          f"{scored[f'{name}, screened', 'mask_valid']:.0%} after screening")
+    print(f"1. {name}: {scored[name, 'mask_valid']:.0%} of the raw masks are valid;",
+          f"screening took {draws[name]:.1f} draws per mask" if name in screened
+          else "screening was given up")
 print("2. distance to uniform EFs in percentage points:",
       ", ".join(f"{name} {score.value:.1f}" for name, score in uniformity.items()))
 for target in targets:
@@ -626,14 +636,17 @@ for name in CHAINS:
           f"{row['high']:.2f}], real images {row['ceiling']:.2f}")
 
 # %% [markdown]
-# 1. **Validity.** Screening raises the share of valid masks. The price is in the column of draws
-#    above. A generator with few valid masks is slow after screening, and may lose variety.
+# 1. **Validity.** After screening all masks are valid. The price is the number of draws. A
+#    generator with few valid masks becomes slow, and may lose variety. One with hardly any cannot
+#    be screened.
 # 2. **Uniform EFs.** C5 brings the EFs nearer to uniform without any training. The rest of the
 #    distance is what the cohort does not have.
 # 3. **Moves.** Compare each change with the true difference between the groups. The sign should
-#    agree. The size depends on the severity, and on what the VAE can reconstruct.
+#    agree. Severity 1 stands for the true difference, and larger severities go beyond it. What the
+#    VAE cannot reconstruct, it cannot move either.
 # 4. **Leakage.** Near copies of 5 % are what real test masks reach. C5 hands out training masks, so
-#    its share is that of copies. Moved training hearts lie between.
+#    its share is that of copies. Moved training hearts need a look: the more they are above 5 %,
+#    the more of them can be traced to a patient.
 # 5. **Images.** The Dice with the mask says whether images follow synthetic masks. Compare with the
 #    same image systems under masks of patients in notebook 07.
 

@@ -14,7 +14,8 @@ import pytest
 import yaml
 
 from cmri_lib.systems.conditional import CONDITIONAL
-from cmri_lib.systems.unconditional import SYSTEMS
+from cmri_lib.systems.label_maps import CHAINS
+from cmri_lib.systems.unconditional import UNCONDITIONAL
 
 ROOT = Path(__file__).parents[1]
 #: Stages that train and draw samples.
@@ -75,9 +76,11 @@ def test_every_figure_and_table_is_written(clone: Path) -> None:
     outs = [next(iter(o)) if isinstance(o, dict) else o for s in stages.values() for o in [*s["outs"], *s.get("metrics", [])]]
     missing = [o for o in outs if not (clone / o.replace("${dataset}", "phantom").replace("${profile}", "smoke")).exists()]
     assert not missing
+    figures = [f for f in clone.glob("figures/phantom/*/*.png") if not f.with_suffix(".csv").exists()]
+    assert not figures, f"{figures} have no numbers behind them"
     scores = pd.read_csv(clone / "results" / "scores.csv").query("dataset == 'phantom' and profile == 'smoke'")
-    assert {"real", *SYSTEMS, *CONDITIONAL} <= set(scores["system"])
-    assert {"fidelity", "anatomy", "privacy", "cost"} <= set(scores["axis"])
+    assert {"real", *UNCONDITIONAL, *CONDITIONAL, *CHAINS} <= set(scores["system"])
+    assert {"fidelity", "anatomy", "conditioning", "utility", "privacy", "cost"} <= set(scores["axis"])
 
 
 def test_a_second_run_has_nothing_to_do(clone: Path) -> None:

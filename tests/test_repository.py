@@ -12,15 +12,13 @@ import jupytext
 import nbformat
 import pytest
 import yaml
+from import_graph import imports_between_children, layers
+from stage_dependencies import expected
 
 ROOT = Path(__file__).parents[1]
+PACKAGES = sorted(f.parent for f in (ROOT / "cmri_lib").rglob("__init__.py"))
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("[0-9][0-9]_*.py"))
 MODULES = sorted((ROOT / "cmri_lib").rglob("*.py"))
-#: Floors of the library from the ground up; a module may import its own floor and those below.
-FLOORS = {"errors": 0, "training": 1, "networks": 1, "cohort": 2, "measures": 3, "generators": 3, "study": 3, "privacy": 4,
-          "figures": 5, "results": 5, "parameters": 5, "protocol": 6, "review": 6, "tables": 6, "run": 6, "curves": 7, "ablation": 7, "claims": 5, "train": 7, "side_by_side": 7, "__init__": 0}
-
-
 def pins() -> dict[str, str]:
     lines = [line for line in (ROOT / "requirements.lock").read_text().splitlines() if line]
     assert all(re.fullmatch(r"[A-Za-z0-9._-]+==[A-Za-z0-9._+!-]+", line) for line in lines)
@@ -62,7 +60,7 @@ def test_notebooks_are_paired_and_in_step(source: Path) -> None:
 def test_notebooks_follow_the_skeleton(source: Path) -> None:
     cells = jupytext.read(source).cells
     prose = "\n".join(c.source for c in cells if c.cell_type == "markdown")
-    for part in ("**Question.**", "## Check", "## Exercise", "## Limits"):
+    for part in ("**Question.**", "## Check", "## Exercise", "## Summary", "## Limits"):
         assert part in prose, part
     code = [c for c in cells if c.cell_type == "code"]
     lines = [sum(1 for x in c.source.splitlines() if x.strip() and not x.strip().startswith("#")) for c in code]
@@ -70,32 +68,78 @@ def test_notebooks_follow_the_skeleton(source: Path) -> None:
     assert any("assert" in c.source for c in code) and any("solution" in c.metadata.get("tags", []) for c in code)
 
 
-def test_every_published_figure_is_declared() -> None:
-    stages = yaml.safe_load((ROOT / "dvc.yaml").read_text())["stages"]
-    declared = {next(iter(o)) if isinstance(o, dict) else o for s in stages.values() for o in s["outs"]}
-    published = {name for n in NOTEBOOKS for name in re.findall(r'publish(?:_\w+)?\(study, "(\w+)"', n.read_text())}
-    assert published and {f"figures/${{dataset}}/{name}.{end}" for name in published for end in ("png", "svg", "csv")} == \
-        {o for o in declared if o.startswith("figures/")}
+def stages() -> dict[str, dict]:
+    return yaml.safe_load((ROOT / "dvc.yaml").read_text())["stages"]
+
+
+def declared(stage: dict, kind: str) -> list[str]:
+    return [next(iter(entry)) if isinstance(entry, dict) else entry for entry in stage[kind]]
+
+
+def notebook_of(stage: dict) -> Path:
+    return next(n for n in NOTEBOOKS if n.name.startswith(stage["cmd"].split()[-1]))
+
+
+def test_every_notebook_is_a_stage_that_writes_its_own_figures() -> None:
+    assert sorted(notebook_of(s).name for s in stages().values()) == [n.name for n in NOTEBOOKS]
+    for name, stage in stages().items():
+        notebook = notebook_of(stage)
+        published = set(re.findall(r'publish(?:_\w+)?\(\s*study,\s*"([^"]+)"', notebook.read_text()))
+        folders = {figure.split("/")[0] for figure in published}
+        assert published and folders == {notebook.name[:2]}, f"{notebook.name} publishes into {folders}"
+        assert f"figures/${{dataset}}/{notebook.name[:2]}" in declared(stage, "outs"), name
 
 
 def test_stages_and_parameters_exist() -> None:
     params = yaml.safe_load((ROOT / "params.yaml").read_text())
-    for name, stage in yaml.safe_load((ROOT / "dvc.yaml").read_text())["stages"].items():
+    for name, stage in stages().items():
         assert set(stage["params"]) <= set(params), name
         for dep in stage["deps"]:
             assert "${" in dep or (ROOT / dep).exists(), dep
 
 
-def test_floors_only_rest_on_those_below() -> None:
-    for file in MODULES:
-        floor = FLOORS.get(file.relative_to(ROOT / "cmri_lib").parts[0].removesuffix(".py"))
-        assert floor is not None, f"{file.name} stands on no floor"
-        for node in ast.walk(ast.parse(file.read_text())):
-            names = [node.module] if isinstance(node, ast.ImportFrom) else \
-                [a.name for a in node.names] if isinstance(node, ast.Import) else []
-            for name in names:
-                if name and name.startswith("cmri_lib."):
-                    assert FLOORS[name.split(".")[1]] <= floor, f"{file.name} imports {name} from above"
+@pytest.mark.parametrize("name", list(yaml.safe_load((ROOT / "dvc.yaml").read_text())["stages"]))
+def test_a_stage_depends_on_the_code_that_it_uses(name: str) -> None:
+    stage = stages()[name]
+    listed = {dep for dep in stage["deps"] if dep.startswith("cmri_lib/")}
+    needed = expected(name, notebook_of(stage))
+    assert listed == needed, f"stage {name}: add {sorted(needed - listed)}, remove {sorted(listed - needed)}"
+
+
+def test_a_new_measure_touches_only_the_stages_that_use_its_folder() -> None:
+    users = {folder: {name for name, stage in stages().items() if f"cmri_lib/measures/{folder}" in stage["deps"]}
+             for folder in ("utility", "conditioning", "fidelity")}
+    assert users["utility"] == users["conditioning"] == {"conditional"}
+    assert "cohort" not in users["fidelity"] and "review" not in users["fidelity"]
+
+
+@pytest.mark.parametrize("package", PACKAGES, ids=lambda p: p.relative_to(ROOT).as_posix())
+def test_imports_go_one_way(package: Path) -> None:
+    """Within every package, what lies in it can be ordered so that each file or folder imports only what comes before it."""
+    graph = imports_between_children(package)
+    assert graph, package
+    placed = {child: floor for floor, children in enumerate(layers(graph)) for child in children}
+    upward = [(child, other) for child, others in graph.items() for other in others if placed[other] >= placed[child]]
+    assert not upward, f"imports run in a circle: {upward}"
+
+
+def test_at_the_root_stand_commands_only() -> None:
+    for file in (ROOT / "cmri_lib").glob("*.py"):
+        command = '__name__ == "__main__"' in file.read_text()
+        assert command or file.name in ("__init__.py", "errors.py"), f"{file.name} is no command"
+
+
+def test_no_private_vocabulary() -> None:
+    words = re.compile(r"\b(un)?told\b|\bheard\b|\bruler\b|\bpupils?\b|\blessons?\b", re.IGNORECASE)
+    for file in [*NOTEBOOKS, ROOT / "README.md", ROOT / "CONTRIBUTING.md"]:
+        found = [line for line in file.read_text().splitlines() if words.search(line)]
+        assert not found, f"{file.name}: {found[0]}"
+
+
+def test_notebook_lines_fit() -> None:
+    for notebook in NOTEBOOKS:
+        long = [line for line in notebook.read_text().splitlines() if len(line) > 100]
+        assert not long, f"{notebook.name}: {long[0]}"
 
 
 def test_modules_can_be_read_in_one_sitting() -> None:

@@ -246,13 +246,15 @@ def test_the_command_names_what_was_made_and_nothing_foreign(project: Path, monk
 
 
 def test_a_kernel_that_dies_gives_a_remedy(project: Path, monkeypatch: pytest.MonkeyPatch,
-                                           capfd: pytest.CaptureFixture) -> None:
+                                           capfd: pytest.CaptureFixture,
+                                           caplog: pytest.LogCaptureFixture) -> None:
     (project / "notebooks" / "01_topic.py").write_text(f"{SOURCE}\n# %%\nimport os\nos._exit(1)\n")
     monkeypatch.chdir(project)
     assert run.main(["01"]) == 1
     error = capfd.readouterr().err
     assert "notebooks/01_topic.py: the kernel" in error and "cell 3 of 3" in error
     assert "Remedy: run again; finished trainings are kept" in error and "Traceback" not in error
+    assert not caplog.records  # outside pytest they would be printed before the message
     assert "None 6" in (project / "executed" / "01_topic.ipynb").read_text()
     assert run.last_run(project / "executed" / "01_topic.ipynb").startswith("failed 20")
 

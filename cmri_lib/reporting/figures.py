@@ -35,8 +35,8 @@ from cmri_lib.reporting import metrics, review
 LABEL_COLOURS = ("#d1495b", "#edae49", "#2e86ab")
 REAL_COLOUR = "#444444"
 #: Families and methods have the same colours in every figure.
-FAMILY_COLOURS = {"real": REAL_COLOUR, **dict(zip(review.FAMILIES, ("#d55e00", "#de8f05", "#029e73", "#56b4e9",
-                                                                    "#cc78bc", "#0173b2")))}
+FAMILY_COLOURS = dict(zip(review.FAMILIES, ("#d55e00", "#de8f05", "#029e73", "#56b4e9", "#cc78bc", "#0173b2")))
+FAMILY_COLOURS["real"] = REAL_COLOUR
 METHOD_COLOURS = {"concat": "#0173b2", "spade": "#de8f05", "control": "#029e73"}
 #: Width of a page in inches, and the sizes of type on it, in points.
 PAGE, SMALL, NORMAL, LARGE = 11.0, 8.0, 9.0, 10.0

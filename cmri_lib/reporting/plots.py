@@ -133,8 +133,7 @@ def learning_curves(table: pd.DataFrame) -> Figure:
     wide, looks = min(2, len(panels)), _looks(table)
     high = -(-len(panels) // wide)
     figure, axes = _grid(high, wide, (5.4 * wide, 3.5 * high + 0.6))
-    for axis in axes.flat[len(panels):]:
-        axis.set_visible(False)
+    axes[-1, -1].set_visible(len(panels) == axes.size)
     for axis, (curve, name) in zip(axes.flat, panels):
         _curves(axis, table[(table["curve"] == curve) & (table["metric"] == name)], name, looks)
         axis.set_xlabel(CURVES.get(curve, curve), fontsize=NORMAL)
@@ -323,9 +322,8 @@ def _cell_text(name: str, row: tuple | None) -> str:
     """The value, and its interval below. The range of a time is that of a few repeats and is left out."""
     if row is None:
         return ""
-    held = np.isfinite(row.low) and metrics.describe(name).axis != "cost"
-    bounds = f"\n[{metrics.number(name, row.low)}, {metrics.number(name, row.high)}]" if held else ""
-    return metrics.number(name, row.value) + bounds
+    low, value, high = (metrics.number(name, number) for number in (row.low, row.value, row.high))
+    return f"{value}\n[{low}, {high}]" if low and metrics.describe(name).axis != "cost" else value
 
 
 def coverage(table: pd.DataFrame) -> Figure:
@@ -342,7 +340,7 @@ def coverage(table: pd.DataFrame) -> Figure:
     for axis, (kind, part, wide, lines, tops) in zip(axes[:, 0], boxes, strict=True):
         axis.set(xlim=(0, wide), ylim=(tops[-1], 0))
         axis.axis("off")
-        head = f"{kind.capitalize()}s of the review: {int(part['done'].sum())} of {len(part)} measured"
+        head = f"{kind.capitalize()}s of the review: {part['done'].sum()} of {len(part)} measured"
         axis.text(0, 0.13, head, va="center", fontsize=NORMAL, weight="bold")
         for place, (text, done) in enumerate(zip(lines, part["done"])):
             x, row = divmod(place, len(tops) - 1)

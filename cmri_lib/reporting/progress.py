@@ -70,7 +70,7 @@ class Progress:
     def output(self, text: str) -> None:
         """Text that the cell has printed; the state of the last progress bar in it is kept."""
         for segment in reversed(re.split(r"[\r\n]", text)):
-            if bar := BAR.search(re.sub(r"\x1b\[\w*", "", segment)):
+            if bar := BAR.search(segment):
                 speed = re.sub(r"(?<=\d)(?=[a-z])", " ", bar["more"] or bar["rate"] or "?")
                 # tqdm writes ? for what it does not know yet.
                 known = [part for part in (speed, f"{bar['left']} left") if "?" not in part]

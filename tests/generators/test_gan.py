@@ -217,8 +217,8 @@ def test_training_resumes_bit_for_bit_and_its_objective_is_its_identity(tmp_path
     def stop(batch: dict) -> dict:
         raise KeyboardInterrupt
 
-    turn = broken.turn
-    broken.turn = lambda step, steps: turn(step, steps) if step < 5 else stop({})  # killed after the checkpoint at 3
+    turn = broken.update_schedule
+    broken.update_schedule = lambda step, steps: turn(step, steps) if step < 5 else stop({})  # killed after the checkpoint at 3
     with pytest.raises(KeyboardInterrupt):
         train(broken, data, settings, tmp_path / "broken")
     again = hearts_gan(objective, "residual")

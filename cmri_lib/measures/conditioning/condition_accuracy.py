@@ -133,7 +133,7 @@ def _accuracy(classifier: ConditionClassifier, slices: Slices, classes: tuple[st
     """Balanced accuracy as a function of counts, over the classes a draw holds; and the patient of every slice in it."""
     slices = slices.where(**{classifier.column: classes})
     asked = slices.table[classifier.column].to_numpy(object)
-    right = train_condition_classifier(slices.images, classes) == asked
+    right = classifier(slices.images, classes) == asked
     of_class = np.stack([asked == word for word in classes])
 
     def balanced(counts: np.ndarray) -> float:

@@ -88,7 +88,7 @@ def _rows(images: np.ndarray, conditions: Slices, floor: Mapping[str, float] | N
         mixed = np.stack([np.roll(part, -k * step, axis=0) for k, part in enumerate(images)])
         floor = {name: np.nanmean(values) for name, values in _measured(mixed, region).items()}
     return [mean_score(values, conditions.patients, n=len(conditions), resamples=resamples, seed=seed)
-            .against(floor[name], ROWS[name][1]).row(name, "fidelity", ROWS[name][0]) for name, values in measured.items()]
+            .against(floor[name], ROWS[name][1]).row(name, "conditioning", ROWS[name][0]) for name, values in measured.items()]
 
 
 def _measured(images: np.ndarray, region: np.ndarray) -> dict[str, np.ndarray]:

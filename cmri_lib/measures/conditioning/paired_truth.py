@@ -61,7 +61,7 @@ def against_truth(truths: Truths, samples: Slices, *, seed: int = 0, resamples: 
             "style_gain_ssim": (made[0][own] - _mean_of_others(made[0], own), 0.0, 1 - floor_ssim),
             "style_match": ((nearest_style(truths, samples) == asked).astype(float), 1 / vendors, 1.0)}
     return [mean_score(values, samples.patients, n=len(samples), resamples=resamples, seed=seed)
-            .against(floor, ceiling).row(name, "fidelity", "higher") for name, (values, floor, ceiling) in rows.items()]
+            .against(floor, ceiling).row(name, "conditioning", "higher") for name, (values, floor, ceiling) in rows.items()]
 
 
 def likeness(first: np.ndarray, second: np.ndarray, region: np.ndarray) -> np.ndarray:
