@@ -26,6 +26,7 @@ import jupytext
 import nbformat
 import papermill
 import yaml
+from jupyter_client.manager import AsyncKernelManager
 from papermill.clientwrap import PapermillNotebookClient
 from papermill.engines import NBClientEngine, NotebookExecutionManager, papermill_engines
 from papermill.exceptions import PapermillExecutionError
@@ -117,6 +118,14 @@ def keep_last_states(notebook: nbformat.NotebookNode) -> None:
             cell.outputs = outputs
 
 
+class CalmKernelManager(AsyncKernelManager):
+    """Asks a kernel to end without interrupting it first: on a slow machine it may still be at work on its last
+    message, and prints that it was interrupted. A kernel that does not end within seconds is killed."""
+
+    async def _async_interrupt_kernel(self) -> None:
+        pass
+
+
 class ReportingClient(PapermillNotebookClient):
     """Papermill's client, which passes on to a `Progress` which cell begins and what the cells print."""
 
@@ -143,7 +152,8 @@ class ReportingEngine(NBClientEngine):
         # A kernel warns at each start that it talks to this process unencrypted, though both are on one
         # machine, and may warn that a debugger will miss breakpoints. Its errors are still printed.
         client = ReportingClient(nb_man, progress, kernel_name=kernel_name, startup_timeout=start_timeout,
-                                 log=logging.getLogger("papermill"), extra_arguments=["--log-level=ERROR"])
+                                 kernel_manager_class=CalmKernelManager, log=logging.getLogger("papermill"),
+                                 extra_arguments=["--log-level=ERROR"])
         # A kernel's bars would be as wide as the terminal it was started from, and in a narrow one cut short.
         defaults = {"TQDM_NCOLS": "100", "TQDM_NROWS": "20", "PYDEVD_DISABLE_FILE_VALIDATION": "1"}
         try:
@@ -249,6 +259,7 @@ def main(arguments: list[str] | None = None) -> int:
               "finished trainings are kept", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
+        logging.getLogger("asyncio").setLevel(logging.CRITICAL)  # else it reports the failed cell at length
         print(f"notebook {number}: interrupted\n  Remedy: run again; finished trainings are kept",
               file=sys.stderr)
         return 130

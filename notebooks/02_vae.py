@@ -99,7 +99,7 @@ from cmri_lib.measures.fidelity.distances import distances
 from cmri_lib.measures.fidelity.spectrum import radial_spectrum, spectrum
 from cmri_lib.networks.conditioning.base import Conditioning
 from cmri_lib.reporting import figures, plots, results
-from cmri_lib.systems.register import system
+from cmri_lib.systems.unconditional import UNCONDITIONAL
 from cmri_lib.systems.system import Run
 from cmri_lib.training import TrainSettings, train
 from cmri_lib.training.checkpoint import load_weights
@@ -186,7 +186,7 @@ gaps.round(3)
 
 # %%
 curves = learning_curves.LearningCurves(study, slices)
-u1 = Run(system("U1 VAE"))
+u1 = Run(UNCONDITIONAL["U1 VAE"])
 train_all(study, curves.runs_over_patients(u1.system), slices)
 vae = training.train_or_load(study, u1, slices)
 log = training.training_log(study, u1)

@@ -125,6 +125,7 @@ import numpy as np
 import pandas as pd
 
 from cmri_lib.cohort.cardiac_function import with_phenotypes
+from cmri_lib.cohort.case import LABELS
 from cmri_lib.cohort.label_noise import with_label_noise
 from cmri_lib.cohort.slices import concatenate
 from cmri_lib.cohort.vocabulary import Vocabulary
@@ -160,6 +161,7 @@ from cmri_lib.systems.system import Run, Variant, file_name, runs
 study = open_study(profile, dataset)
 params = study.params
 figures.use_style()
+pd.set_option("display.max_colwidth", None)
 slices = with_phenotypes(load_slices(study))
 test, training = slices.where(split="test"), slices.where(split="train")
 vocabulary = Vocabulary.of(slices)
@@ -260,9 +262,10 @@ figures.publish(study, "07/ablation", shown, plots.ablation_design,
 # - Compare colours at one position: this is the effect of the method (claims M3 and M4).
 # - Compare the first position with the others: this is the effect of a mask at all (claim M1).
 #
-# Numbers do not show what a sample looks like. The next figure shows samples of the ablation
-# under the same masks. The outlines are those of the mask that was given. To keep the figure
-# small, contents are shown for concatenation, and methods for the content LV + Myo + RV.
+# Numbers do not show what a sample looks like. The next figures show samples of the ablation
+# under the same masks, one figure per family. The outlines are those of the mask that was given.
+# To keep the figures small, contents are shown for concatenation, and methods for the content
+# LV + Myo + RV.
 
 # %%
 def evenly(bank, count):
@@ -270,17 +273,20 @@ def evenly(bank, count):
     return np.linspace(0, len(bank) - 1, min(count, len(bank))).astype(int)
 
 
-columns = evenly(evaluator.conditions, 6)
+columns = evenly(evaluator.conditions, 8)
 is_shown = (design["content"] == "labels") | design["method"].isin(["none", "concat"])
-rows = {"real": evaluator.conditions.take(columns)}
-for name in design.loc[is_shown, "system"]:
-    rows[review.system(name)] = banks[name].take(columns)
-figures.publish_slices(study, "07/ablation_samples", rows,
-                       title="Samples of the ablation under the same masks");
+for family, part in design[is_shown].groupby("family", sort=False):
+    rows = {"real": evaluator.conditions.take(columns)}
+    for name in part["system"]:
+        rows[review.system(name)] = banks[name].take(columns)
+    figures.publish_slices(study, f"07/ablation_samples_{family.lower()}", rows,
+                           title=f"Samples of the ablation under the same masks: {family}")
 
 # %% [markdown]
 # **How to read it.** Each column is one mask. Go down a column: in a good sample the dark wall
-# and the bright cavities fill the outlines. Rows of unconditional systems have no outlines.
+# and the bright cavities fill the outlines. The first row below the real slices is the
+# unconditional system, which has no outlines. At content "LV cavity" all outlines are drawn, but
+# the system was given the innermost one alone.
 #
 # ### What a mask leaves open
 #
@@ -333,8 +339,10 @@ figures.publish_slices(study, "07/fixed_mask", rows, outline=False,
 # ## The systems of the review
 #
 # The ablation compares parts. This section compares whole systems that the review describes.
-# Each of them is trained for longer than a system of the ablation. Each is scored with every
-# measure of notebook 06, and its bank is saved for later notebooks.
+# Most diffusion models and flows start from the unconditional systems of notebooks 04 and 05.
+# The GANs and C15 are trained from random weights. All are trained for longer than a system of
+# the ablation. Each is scored with every measure of notebook 06, and its bank is saved for later
+# notebooks.
 #
 # One system, C15, learns from disease and vendor. A few pairs of the two are withheld from its
 # training, and from the training of its autoencoder. A later section asks it for these pairs.
@@ -396,10 +404,10 @@ figures.publish_slices(study, "07/one_mask", rows,
 
 # %%
 known = [Vocabulary.of(part).categories for part in (training, test)]
-asked = [c for c in ("vendor", "phase", "disease")
-         if len(set(known[0][c]) & set(known[1][c])) > 1]
+testable = [c for c in ("vendor", "phase", "disease")
+            if len(set(known[0][c]) & set(known[1][c])) > 1]
 classifiers = {}
-for column in asked:
+for column in testable:
     classifiers[column] = condition_accuracy.train_condition_classifier(
         training, evaluator.spaces[0], column)
 print("classifiers:", ", ".join(classifiers))
@@ -429,8 +437,12 @@ figures.publish(study, "07/condition_accuracy", recognised, plots.score_plot,
 #
 # Claim M5 is about several conditions at once. Four flows are compared here. They start from the
 # same pretrained network and are trained for the same number of steps. The first one is given
-# the mask alone. The others are given more and more: the vendor; the vendor, the phase and the
-# disease; or the same facts as a prompt, that is, as tokens that enter by cross-attention.
+# the mask alone (`flow labels concat` of the ablation). The others are given more:
+#
+# - the mask and the vendor;
+# - the mask, the vendor, the phase and the disease;
+# - the mask and a prompt. The prompt says the vendor, the phase, the disease and the level of the
+#   slice, as tokens that enter by cross-attention.
 
 # %%
 mask_run = Run(ablation_system("flow", "labels", "concat"))
@@ -504,6 +516,7 @@ def draw_guidance(table):
         for real in figures.real_values(part, name):
             axis.axhline(real, ls="--", lw=1, color=figures.REAL_COLOUR)
         axis.set(xlabel="guidance scale w", ylabel=metrics.short(name))
+        axis.set_xticks(part["scale"])
     return figure
 
 # %%
@@ -512,9 +525,10 @@ figures.publish(study, "07/guidance", guidance, draw_guidance,
 
 # %% [markdown]
 # **How to read it.** At $w = 0$ the conditions are ignored, so Dice should be low. At $w = 1$ the
-# flow is the plain conditional network. Beyond 1 the conditions are exaggerated. Two curves
-# usually pull in opposite directions: adherence and accuracy rise with $w$, and from some scale
-# on, samples move away from real images and KID rises.
+# flow is the plain conditional network. Beyond 1 the conditions are exaggerated. Ho & Salimans
+# describe a trade: with a larger $w$ samples follow their condition more closely, and they lose
+# variety. Look for it here: do Dice and condition accuracy rise with $w$, and from which scale on
+# does KID get worse?
 
 # %% [markdown]
 # ## The truth that only the phantom has
@@ -533,20 +547,20 @@ figures.publish(study, "07/guidance", guidance, draw_guidance,
 # leaves this figure empty.
 
 # %%
-styled = [mask_run]
+with_vendor = [mask_run]
 for run in [*review_runs, *set_runs.values()]:
     if {"mask", "vendor"} <= set(generators[run.id].conditioning.fields):
-        styled.append(run)
+        with_vendor.append(run)
 true_scores = []
 if paired:
-    lent = truth.conditions()
-    every = max(1, len(lent) // params.conditional.samples)
-    for run in styled:
-        samples = draw(generators[run.id], lent.take(np.arange(0, len(lent), every)), run.id,
-                       seed=study.seed)
+    conditions = truth.conditions()
+    step = max(1, len(conditions) // params.conditional.samples)
+    conditions = conditions.take(np.arange(0, len(conditions), step))
+    for run in with_vendor:
+        samples = draw(generators[run.id], conditions, run.id, seed=study.seed)
         measured = paired_truth.against_truth(truth, samples, **options)
         true_scores += results.with_system_columns(run, measured)
-print("given a mask and a vendor:", ", ".join(run.id for run in styled[1:]))
+print("given a mask and a vendor:", ", ".join(run.id for run in with_vendor[1:]))
 
 # %%
 scores += true_scores
@@ -572,11 +586,11 @@ else:
     heart = evaluator.conditions.take([len(evaluator.conditions) // 2])
     rows = {"real": heart}
 requests = concatenate([heart.with_columns(vendor=vendor) for vendor in vendors])
-for run in styled:
+for run in with_vendor:
     label = review.system(run.id).replace(" + ", "\n+ ")
     rows[label] = draw(generators[run.id], requests, run.id, seed=study.seed)
 figures.publish_slices(study, "07/vendors", rows, titles=vendors,
-                       title="One anatomy, asked for by every vendor");
+                       title="One anatomy in the style of every vendor");
 
 # %% [markdown]
 # A system that uses the vendor changes contrast and texture from column to column, and leaves the
@@ -616,9 +630,10 @@ figures.publish(study, "07/withheld", pair_table, plots.score_plot,
 pair_table[["system", "metric", "value", "low", "high", "floor", "ceiling"]].round(3)
 
 # %% [markdown]
-# **How to read it.** The withheld pairs contain fewer diseases and fewer vendors than the seen
-# pairs. The classifier chooses among fewer categories, so chance is higher. The table gives the
-# floor row by row: compare each value with its own floor.
+# **How to read it.** The withheld pairs may contain fewer diseases and fewer vendors than the
+# seen pairs. The classifier then chooses among fewer categories, so chance is higher. The table
+# gives the floor row by row: compare each value with its own floor. If the withheld pairs score as
+# far above their floor as the seen pairs do, C15 has combined what it learnt separately.
 
 # %% [markdown]
 # ## Better labels or more data?
@@ -890,14 +905,15 @@ print(f"C16 MOTFM SPADE: Dice {best['value']:.3f}, real images {best['ceiling']:
 
 # %% tags=["solution"]
 some = evaluator.conditions.take(evenly(evaluator.conditions, 6))
-rv_alone = replace(some, masks=np.where(some.masks == 3, 3, 0).astype(np.uint8))
+lv, rv = LABELS["LV"], LABELS["RV"]
+rv_alone = replace(some, masks=np.where(some.masks == rv, rv, 0).astype(np.uint8))
 c12 = "C12 ablated-mask diffusion"
 drawn = draw(generators[c12], rv_alone, c12, seed=study.seed)
 seen = evaluator.segmenter(drawn.images)
-print(f"LV seen in {(seen == 1).any((1, 2)).mean():.0%} of the samples, "
+print(f"LV seen in {(seen == lv).any((1, 2)).mean():.0%} of the samples, "
       f"though no sample was given one")
-rv = agreement(np.where(seen == 3, 3, 0), rv_alone.masks, rv_alone.table)["dice_RV"].mean()
-print(f"Dice of the right ventricle: {rv:.2f}")
+dice_rv = agreement(seen, rv_alone.masks, rv_alone.table)["dice_RV"].mean()
+print(f"Dice of the right ventricle: {dice_rv:.2f}")
 figures.slice_grid({"given the RV alone": drawn});
 # If an LV appears, it should lie at the septal side of the RV: training showed it nowhere else.
 

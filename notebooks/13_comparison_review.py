@@ -16,11 +16,57 @@
 # %% [markdown]
 # # 13 · The comparison review, from results
 #
-# **Question.** What does the review's comparison look like when every cell is measured under one protocol?
+# **Question.** What does the review's comparison look like when every system is measured under one
+# protocol? Which of the review's claims hold?
 #
-# This notebook computes nothing: it joins the tables that the other notebooks wrote (`results/<dataset>/*.csv`) into
-# `results/scores.csv` and the claims they tested into `results/claims.csv`, and writes both as tables to read,
-# [`results/README.md`](../results/README.md). What nobody has measured yet is shown as such.
+# **What the review says.** The review compares published work on synthetic cardiac MRI. It runs
+# nothing itself, and distances from different papers cannot be compared. As the next step it names
+# a comparison of all models under identical protocols for *fidelity* (are samples close to real
+# images?), *utility* (do they help to train other networks?) and *privacy* (do they reveal training
+# patients?). This study makes that comparison.
+#
+# **Which profile shows what.** All results below belong to one profile, the one that was run. The
+# `smoke` profile only shows that the code runs. The `laptop` profile is the budget of a workshop,
+# with minutes of training on two cores. It shows how the comparison works, not which family wins.
+# For such a comparison use the `gpu` profile.
+
+# %% [markdown]
+# ## Method
+#
+# This notebook computes no measure. It joins the tables that the other notebooks have written,
+# `results/<dataset>/*.csv`:
+#
+# - all **scores** become `results/scores.csv`. A score is one metric of one system.
+# - all tests of **claims** become `results/claims.csv`. A claim is a sentence of the review that
+#   can be tested, with an id such as F1.
+# - both become a page to read, [`results/README.md`](../results/README.md).
+#
+# What nobody has measured yet is shown as missing. Each score has these columns:
+#
+# | column | meaning |
+# |---|---|
+# | value | the estimate |
+# | low, high | ends of the 95 % interval, by resampling patients (bootstrap) |
+# | n | number of images behind it |
+# | floor, ceiling | two references for the metric, see below |
+# | better | whether lower or higher values are better |
+#
+# **Floor and ceiling.** For distances and for the audit of near copies, the floor is what real
+# images of other patients score. The ceiling is what training images would score if they were
+# handed out as samples. For agreement with a mask (Dice, HD95), the ceiling is what real images
+# score, and the floor is what another patient's mask would. One of the two is always what *real
+# images* score, and this is the reference in the scoreboard.
+#
+# **Verdicts.** Each test of a claim has an effect, its interval, and a bound that was fixed before.
+# The claim is *supported* by the test if the whole interval lies on the claimed side of the bound:
+#
+# $$ \text{verdict} = \begin{cases} \text{supported} & \text{low} > \text{bound} \\
+# \text{not supported} & \text{high} < \text{bound} \\ \text{undecided} & \text{otherwise}
+# \end{cases}
+# $$
+#
+# (here for a claim that says "above"; for "below" the sides change places). A claim may have
+# several tests, with different verdicts.
 
 # %% tags=["parameters"]
 profile = None  # None: as params.yaml says
@@ -29,77 +75,249 @@ dataset = None
 # %%
 import pandas as pd
 
-from cmri_lib.experiments import protocol
-from cmri_lib.reporting import figures, readme as tables, results, review
-
-study, _ = protocol.open_study(profile, dataset)
-figures.use_style()
-scores, claims = results.union(study.root), results.union(study.root, claims=True)
-scores.to_csv(study.root / "results" / "scores.csv", index=False, float_format="%.6g")
-claims.to_csv(study.root / "results" / "claims.csv", index=False, float_format="%.6g")
-(study.root / "results" / "README.md").write_text(tables.page(scores, claims, study.profile), encoding="utf-8")
-scores.groupby(["dataset", "profile", "system"]).size().unstack(fill_value=0)
+from cmri_lib.config.study import open_study
+from cmri_lib.reporting import figures, metrics, plots, readme, results, review
 
 # %% [markdown]
-# ## Scoreboard
-#
-# One column per measure: the value with its 95 % interval. Green: the interval reaches what real patients score (the floor of distances and
-# of the audit; for Dice and HD95 the segmenter's agreement with the annotators); yellow: it does not. Costs have no such mark.
+# The next cell opens the study and joins all tables of scores. The table counts the scores of each
+# cohort and profile, by axis. An *axis* is what a metric is about: fidelity, anatomy, conditioning,
+# utility, privacy or cost.
 
 # %%
-mine = scores[(scores["dataset"] == study.dataset) & (scores["profile"] == study.profile)]
-shown = [m for m in review.HEADLINE_METRICS if m in set(mine["metric"])]
-listed = mine["system"].str.split(" ").str[0].isin([*review.SYSTEMS, "real"])  # cells of the ablation stay in its notebook
-ordered = pd.concat([mine[listed & (mine["metric"] == metric)] for metric in shown])
-board = ordered[["system", "conditioning", "axis", "metric", "value", "low", "high", "floor", "ceiling", "better", "n"]]
-figures.publish(study, "13_scoreboard", board, figures.scoreboard);
+study = open_study(profile, dataset)
+figures.use_style()
+pd.set_option("display.max_colwidth", None, "display.max_rows", 200)
+scores = results.union(study.root)
+claims = results.union(study.root, claims=True)
+print(f"{len(scores):,} scores, {len(claims)} tests of claims")
+scores.groupby(["dataset", "profile", "axis"]).size().unstack(fill_value=0)
+
+# %% [markdown]
+# The joint tables and the page of results are written to files. They hold all cohorts and profiles
+# that have been run. The page shows one profile.
+
+# %%
+folder = study.root / "results"
+scores.to_csv(folder / "scores.csv", index=False, float_format="%.6g")
+claims.to_csv(folder / "claims.csv", index=False, float_format="%.6g")
+page = readme.page(scores, claims, study.profile)
+(folder / "README.md").write_text(page, encoding="utf-8")
+print("written:", ", ".join(sorted(file.name for file in folder.glob("*.*"))))
+
+# %% [markdown]
+# From here on, only one cohort and one profile are shown. Scores of different cohorts or profiles
+# cannot be compared with each other.
+
+# %%
+def mine(table):
+    """The rows of this cohort and this profile."""
+    return table[(table["dataset"] == study.dataset) & (table["profile"] == study.profile)]
+
+my_scores, my_claims = mine(scores), mine(claims)
+ids = my_scores["system"].str.split(" ").str[0]
+of_review = my_scores[ids.isin([*review.SYSTEMS, "real"])]
+print(f"cohort {study.dataset}, profile {study.profile}: {len(my_scores):,} scores of "
+      f"{my_scores['system'].nunique()} systems and variants, "
+      f"{of_review['system'].nunique() - 1} of them systems of the review")
+
+# %% [markdown]
+# The others are systems of the ablation study of notebook 07, in which one thing at a time is
+# changed. They stay in that notebook.
+#
+# ## Scoreboard
+#
+# One row for each system, one column for each headline metric. A cell shows the value and its 95 %
+# interval. The list of headline metrics is the same in all notebooks
+# (`cmri_lib.reporting.metrics.HEADLINE`).
+
+# %%
+shown = metrics.headline(of_review["metric"])
+board = pd.concat([of_review[of_review["metric"] == metric] for metric in shown])
+columns = ["system", "family", "conditioning", "axis", "metric", "value", "low", "high", "floor",
+           "ceiling", "better", "n"]
+board = board[columns]
+figures.publish(study, "13/scoreboard", board, plots.scoreboard,
+                title=f"Scoreboard of the cohort {study.dataset}, profile {study.profile}");
+
+# %% [markdown]
+# **How to read it.** The first row of each panel is what real images score. A green cell has an
+# interval that reaches this reference, a yellow one does not. A grey cell has no such reference: a
+# time or a number of images. White means that the metric was not measured or does not apply. An
+# unconditional system, for example, has no mask that it could follow.
+#
+# Read along a row, not a single column. A generator that hands out training images is green in
+# every distance, and shows only in the audit (*nearest to training*, *near copies*). A green cell
+# is not always a success: with few samples an interval can be wide enough to reach anything. And
+# for some metrics a value beyond that of real images is no merit: samples with less similarity
+# (*MS-SSIM of pairs*) than real images, or less near to training patients, may just be noise.
+#
+# The table lists the metrics of the scoreboard: what each of them measures, its unit, which
+# direction is better, and how many systems have it.
+
+# %%
+by_metric = board[board["system"] != "real"].groupby("metric", sort=False)
+explained = pd.DataFrame([{
+    "metric": metrics.label(metric), "axis": part["axis"].iloc[0],
+    "direction": metrics.direction(metric, part["better"].iloc[0]),
+    "systems": part["system"].nunique()} for metric, part in by_metric])
+explained.set_index("metric")
 
 # %% [markdown]
 # ## What is still missing
 #
-# The review's systems, and whether this study has measured them.
+# The next table lists the systems of the review, and on which axes this study has measured them.
+# An empty cell means that the system has not been built, or that its notebook has not been run.
 
 # %%
-measured = {s.split(" ")[0]: axes for s, axes in mine.groupby("system")["axis"].agg(lambda a: ", ".join(sorted(set(a)))).items()}
-coverage = pd.DataFrame([{"id": i, "system": name, "measured": measured.get(i, "")} for i, name in review.SYSTEMS.items()])
-coverage
+axes = my_scores.assign(id=ids).groupby("id")["axis"].unique()
+coverage = pd.DataFrame([
+    {"id": system_id, "system": name, "measured": ", ".join(sorted(axes.get(system_id, [])))}
+    for system_id, name in review.SYSTEMS.items()])
+coverage.set_index("id")
 
 # %% [markdown]
 # ## The ledger of claims
+#
+# The same for the claims. The table counts the tests of each claim by their verdict. A claim that
+# is not tested has zeros only.
 
 # %%
-tested = claims[(claims["dataset"] == study.dataset) & (claims["profile"] == study.profile)]
-verdicts = tested.groupby("claim")["verdict"].agg(" · ".join)  # a claim may have several tests
-ledger = pd.DataFrame([{"claim": i, "text": text, "verdict": verdicts.get(i, "not tested yet")} for i, text in review.CLAIMS.items()])
-figures.publish(study, "13_coverage", pd.concat([
-    coverage.assign(kind="system", done=coverage["measured"] != "").rename(columns={"system": "text"})[["kind", "id", "text", "done"]],
-    ledger.assign(kind="claim", id=ledger["claim"], done=ledger["verdict"] != "not tested yet")[["kind", "id", "text", "done"]]]),
-    figures.coverage)
+counts = pd.crosstab(my_claims["claim"], my_claims["verdict"])
+counts = counts.reindex(index=list(review.CLAIMS), columns=list(results.VERDICTS), fill_value=0)
+ledger = counts.rename_axis(index="id", columns=None)
+ledger.insert(0, "claim", pd.Series(review.CLAIMS))
 ledger
 
+# %% [markdown]
+# **How to read it.** Only a row with all its tests in one column has a clear answer. *Undecided*
+# means that the interval contains the bound: the data cannot tell. It does not mean that there is
+# no effect. *Not supported* means that the data speak against the claim, at this budget and on this
+# cohort.
+#
+# The figure shows both lists at a glance.
+
 # %%
-tested[["claim", "test", "effect", "low", "high", "unit", "verdict"]].round(3)
+tested = counts.sum(axis=1) > 0
+both = pd.concat([
+    pd.DataFrame({"kind": "system", "id": coverage["id"], "text": coverage["system"],
+                  "done": coverage["measured"] != ""}),
+    pd.DataFrame({"kind": "claim", "id": list(review.CLAIMS), "text": review.CLAIMS.values(),
+                  "done": tested.to_numpy()})])
+figures.publish(study, "13/coverage", both, plots.coverage,
+                title=f"What has been measured: cohort {study.dataset}, profile {study.profile}");
 
 # %% [markdown]
-# ## Check
+# Now every single test, with its effect, its 95 % interval and its unit.
 
 # %%
-assert len(mine), f"no results of {study.dataset}, profile {study.profile}"
-assert not scores.duplicated(["dataset", "profile", "system", "conditioning", "metric"]).any(), "one score, two values"
+numbers = zip(my_claims["effect"], my_claims["low"], my_claims["high"])
+tests = my_claims.assign(effect=[f"{e:.3g} [{l:.3g}, {h:.3g}]" for e, l, h in numbers])
+order = {claim: place for place, claim in enumerate(review.CLAIMS)}
+tests = tests.sort_values("claim", key=lambda column: column.map(order), kind="stable")
+tests[["claim", "test", "effect", "unit", "verdict"]].set_index("claim")
+
+# %% [markdown]
+# **How to read it.** "A − B" is the score of A minus that of B, on the same patients. The sign
+# that the claim predicts depends on the metric: a claim that A is better predicts a negative
+# difference of a distance, and a positive one of Dice. "A / B" is a ratio, with 1 as the bound.
+# The verdict has taken all this into account.
+#
+# ## Check
+#
+# The assertions fail if there are no results of this cohort and profile, if two notebooks have
+# written the same score, or if a value lies outside its interval.
+
+# %%
+assert len(my_scores), f"no results of {study.dataset}, profile {study.profile}"
+key = ["dataset", "profile", "system", "conditioning", "metric"]
+assert not scores.duplicated(key).any(), "one score, two values"
 held = scores.dropna(subset=["low", "high"])
 assert ((held["low"] <= held["value"]) & (held["value"] <= held["high"])).all()
+print("all checks passed")
 
 # %% [markdown]
 # ## Exercise
 #
-# Which measure separates the systems best, in units of its interval?
+# Which metric separates the systems best, in units of its interval? Divide the standard deviation
+# between systems by the mean width of the intervals.
 
 # %% tags=["solution"]
-spread = board.assign(width=board["high"] - board["low"]).groupby("metric").agg(between=("value", "std"), within=("width", "mean"))
-(spread["between"] / spread["within"]).sort_values(ascending=False).round(2)
+systems = board[board["system"] != "real"]
+widths = systems.assign(width=systems["high"] - systems["low"]).groupby("metric", sort=False)
+spread = widths.agg(between=("value", "std"), within=("width", "mean"))
+ratio = (spread["between"] / spread["within"]).sort_values(ascending=False)
+ratio.rename(metrics.label).round(2).to_frame("between systems / interval")
+# A large ratio means that few samples are enough to rank systems by this metric. It does not mean
+# that the metric is about something that matters. Costs have narrow intervals or none.
 
 # %% [markdown]
+# ## Summary
+#
+# The next cells print the findings of this run. First how much of the review has been measured.
+
+# %%
+print(f"systems measured: {(coverage['measured'] != '').sum()} of {len(coverage)}")
+print(f"claims tested: {tested.sum()} of {len(tested)}")
+for verdict, count in counts.sum().items():
+    print(f"tests {verdict}: {count} of {len(my_claims)}")
+one_way = ((counts > 0).sum(axis=1) == 1).sum()
+print(f"claims whose tests all have the same verdict: {one_way} of {tested.sum()}")
+
+# %% [markdown]
+# Then one row for each metric that has a reference: what real images score, the best unconditional
+# and the best conditional system with their values, and how many systems reach the real images
+# with their interval (the green cells).
+
+# %%
+def best(part):
+    """The system with the best value of one metric, and the value."""
+    if part.empty:
+        return ""
+    metric = part["metric"].iloc[0]
+    lower = part["better"].iloc[0] == "lower"
+    loss = part["value"].abs() if metrics.describe(metric).zero else part["value"]
+    row = part.loc[loss.idxmin() if lower or metrics.describe(metric).zero else loss.idxmax()]
+    return f"{row['system']}: {metrics.number(metric, row['value'])}"
+
+def reaching(part):
+    """How many systems have an interval that reaches what real images score."""
+    real = part[metrics.describe(part["metric"].iloc[0]).bounds.real]
+    lower = part["better"] == "lower"
+    low, high = part["low"].fillna(part["value"]), part["high"].fillna(part["value"])
+    return ((lower & (low <= real)) | (~lower & (high >= real))).sum()
+
+# %%
+rows = []
+for metric, part in by_metric:
+    everyone = board[board["metric"] == metric]
+    found = [value for value, kind, _ in metrics.references(everyone, metric) if kind == "real"]
+    free = part["conditioning"].fillna("none") == "none"
+    for real in found:
+        rows.append({"metric": metrics.label(metric), "real images": metrics.number(metric, real),
+                     "best unconditional": best(part[free]), "best conditional": best(part[~free]),
+                     "reach real images": f"{reaching(part)} of {len(part)}"})
+columns = ["metric", "real images", "best unconditional", "best conditional", "reach real images"]
+pd.DataFrame(rows, columns=columns).set_index("metric")
+
+# %% [markdown]
+# 1. **How much is measured.** The first lines count systems and claims. Those that are missing are
+#    grey in the coverage figure.
+# 2. **No metric alone ranks the systems.** In the table see whether the same system is best in many
+#    rows, or another one in each. A best value is an estimate: look up its interval in the
+#    scoreboard before you call it better than the second.
+# 3. **How far from real images.** The last column says for which metrics some systems cannot be
+#    told from real images, and for which none can reach them. The latter metrics show what to
+#    improve.
+# 4. **The ledger.** Compare the counts of the three verdicts. Many undecided tests mean that there
+#    are too few patients, or that the effects are small. With the `laptop` profile a verdict is
+#    about minutes of training.
+#
 # ## Limits
 #
-# - One seed per system: a difference between two systems is one between two trainings.
-# - Rows of other profiles and cohorts stay in `results/scores.csv`; they are not comparable with each other.
+# - One seed per system, unless the column `seeds` of `results/scores.csv` says otherwise. A
+#   difference between two systems is then one between two trainings.
+# - Many tests are made. A few of them would reach a verdict by chance.
+# - Rows of other profiles and cohorts stay in `results/scores.csv`. They cannot be compared with
+#   each other.
+# - A claim of the review is a sentence. A test makes it precise, and other tests of the same
+#   sentence are possible.

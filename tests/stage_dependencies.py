@@ -58,13 +58,13 @@ def import_closure(names: set[str]) -> set[Path]:
 
 def files_of_systems(systems: list[System]) -> set[Path]:
     """Files of networks and generators that the trainings of `systems`, and of what they start from, depend on."""
-    params, files = open_study("smoke", "phantom", ROOT).params, set()
+    params, modules, built = open_study("smoke", "phantom", ROOT).params, set(), set()
     for system in systems:
-        while system is not None:
-            generator = system.build(params, EVERYTHING, 0)
-            files |= set(_closure({type(module).__module__ for module in generator.modules()}).values())
+        while system is not None and system.id not in built:
+            built.add(system.id)
+            modules |= {type(module).__module__ for module in system.build(params, EVERYTHING, 0).modules()}
             system = system.pretrained
-    return files
+    return set(_closure(modules).values())
 
 
 def trained_by(stage: str) -> list[System]:
@@ -83,12 +83,11 @@ def expected(stage: str, notebook: Path) -> set[str]:
     """The paths below cmri_lib that the stage must declare as deps."""
     code = "\n".join(c.source for c in jupytext.read(notebook).cells if c.cell_type == "code")
     # What a notebook imports of networks and generators itself is used by it, whatever it trains.
-    used = import_closure(modules_of(code)) | files_of_systems(trained_by(stage))
-    own = {file_of(name) for name in modules_of(code)} - {None}
+    models = files_of_systems(trained_by(stage)) | ({file_of(name) for name in modules_of(code)} - {None})
     declared = set()
-    for file in used:
+    for file in import_closure(modules_of(code)) | models:
         path = file.relative_to(ROOT / "cmri_lib")
-        if path.parts[0] in MODELS and file not in own | files_of_systems(trained_by(stage)):
+        if path.parts[0] in MODELS and file not in models:
             continue
         folder = next((f for f in FOLDERS if path.as_posix().startswith(f + "/")), None)
         if path.name != "__init__.py" and path.parts[0] != "errors.py":

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import gc
 import io
+import logging
 import os
 import re
 import subprocess
@@ -52,6 +54,27 @@ for file in ("figures/phantom/01/a.png", "figures/phantom/01/a.svg", "figures/ph
              "figures/phantom/01/b.png", "results/phantom/01_topic.csv"):
     Path(file).parent.mkdir(parents=True, exist_ok=True)
     Path(file).write_text("made")
+'''
+
+# The last request to a kernel, whose reply ends the notebook, keeps it busy for a while.
+BUSY = '''
+import time
+handlers = get_ipython().kernel.shell_handlers
+answer = handlers["kernel_info_request"]
+async def slowly(*message):
+    await answer(*message)
+    time.sleep(1)
+handlers["kernel_info_request"] = slowly
+'''
+
+
+# A cell that waits for two processes, as `experiments.parallel` does, while the runner is interrupted.
+INTERRUPTED = '''
+# %%
+import os, signal, threading, time
+from joblib import Parallel, delayed
+threading.Timer(3, os.kill, (os.getppid(), signal.SIGINT)).start()
+Parallel(n_jobs=2)(delayed(time.sleep)(60) for _ in range(2))
 '''
 
 
@@ -232,7 +255,7 @@ def test_the_command_on_a_narrow_terminal(project: Path) -> None:
 
 def test_the_command_names_what_was_made_and_nothing_foreign(project: Path, monkeypatch: pytest.MonkeyPatch,
                                                              capfd: pytest.CaptureFixture) -> None:
-    (project / "notebooks" / "01_topic.py").write_text(MAKING)
+    (project / "notebooks" / "01_topic.py").write_text(MAKING + BUSY)
     for old in ("figures/phantom/01/old.png", "results/phantom/old.csv"):
         (project / old).parent.mkdir(parents=True)
         (project / old).write_text("not made by this run")
@@ -256,6 +279,23 @@ def test_a_kernel_that_dies_gives_a_remedy(project: Path, monkeypatch: pytest.Mo
     assert "Remedy: run again; finished trainings are kept" in error and "Traceback" not in error
     assert not caplog.records  # outside pytest they would be printed before the message
     assert "None 6" in (project / "executed" / "01_topic.ipynb").read_text()
+    assert run.last_run(project / "executed" / "01_topic.ipynb").startswith("failed 20")
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="needs POSIX signals")
+def test_an_interrupted_run_ends_soon_and_with_a_remedy(project: Path, monkeypatch: pytest.MonkeyPatch,
+                                                        capfd: pytest.CaptureFixture,
+                                                        caplog: pytest.LogCaptureFixture) -> None:
+    (project / "notebooks" / "01_topic.py").write_text(SOURCE + INTERRUPTED)
+    monkeypatch.chdir(project)
+    monkeypatch.setattr(logging.getLogger("asyncio"), "level", logging.NOTSET)  # restores it afterwards
+    started = time.perf_counter()
+    assert run.main(["01"]) == 130
+    assert time.perf_counter() - started < 50
+    gc.collect()  # asyncio reports what nobody has waited for when it is forgotten
+    last = "notebook 01: interrupted\n  Remedy: run again; finished trainings are kept\n"
+    assert capfd.readouterr().err.endswith(last)
+    assert not caplog.records
     assert run.last_run(project / "executed" / "01_topic.ipynb").startswith("failed 20")
 
 

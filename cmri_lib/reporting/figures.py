@@ -29,14 +29,14 @@ from PIL import Image
 
 from cmri_lib.cohort.slices import Slices
 from cmri_lib.config.study import Study
-from cmri_lib.reporting import metrics, review
+from cmri_lib.reporting import metrics
 
 #: LV, Myo, RV, in the colours that every overlay uses.
 LABEL_COLOURS = ("#d1495b", "#edae49", "#2e86ab")
 REAL_COLOUR = "#444444"
 #: Families and methods have the same colours in every figure.
-FAMILY_COLOURS = dict(zip(review.FAMILIES, ("#d55e00", "#de8f05", "#029e73", "#56b4e9", "#cc78bc", "#0173b2")))
-FAMILY_COLOURS["real"] = REAL_COLOUR
+FAMILY_COLOURS = {"real": REAL_COLOUR, "VAE": "#d55e00", "GAN": "#de8f05", "diffusion": "#029e73",
+                  "latent diffusion": "#56b4e9", "masked": "#cc78bc", "flow": "#0173b2"}
 METHOD_COLOURS = {"concat": "#0173b2", "spade": "#de8f05", "control": "#029e73"}
 #: Width of a page in inches, and the sizes of type on it, in points.
 PAGE, SMALL, NORMAL, LARGE = 11.0, 8.0, 9.0, 10.0
@@ -46,6 +46,8 @@ STYLE_WORDS = {"real": "dashed", "copies": "dotted", "nothing": "dash-dotted"}
 #: Pixels per inch of a PNG, and the greys of a grid of slices: noise of few greys packs far better and looks
 #: the same.
 DPI, GREYS = 100, 32
+#: Levels, of 255, by which a palette may shift a colour unseen.
+UNSEEN = 10
 #: Inches that a character of size `SMALL` takes on average.
 CHARACTER = 0.065
 #: A value is far outside if it lies so many interquartile ranges beyond the quartiles, and the axis would
@@ -163,14 +165,17 @@ def _write(csv: Path, figure: Figure, *, slices: bool = False) -> Figure:
 
 
 def packed(picture: Image.Image, *, slices: bool = False) -> Image.Image:
-    """A picture with a palette: its own of 256 colours, or, for grids of `slices`, `GREYS` and shades of
-    `LABEL_COLOURS`.
+    """A picture with a palette: its own of 64 colours, of 256 where so few would show, or, for grids of
+    `slices`, `GREYS` and shades of `LABEL_COLOURS`.
 
     A palette chosen for a grid would lose the thin outlines or tint the greys. Neither is dithered: flat
     colours would turn into noise, which packs badly.
     """
     if not slices:
-        return picture.quantize(256, Image.Quantize.MAXCOVERAGE, dither=Image.Dither.NONE)
+        few, many = (picture.quantize(colours, Image.Quantize.MAXCOVERAGE, dither=Image.Dither.NONE)
+                     for colours in (64, 256))
+        shift = np.abs(np.asarray(few.convert("RGB"), int) - np.asarray(picture, int)).max()
+        return few if shift <= UNSEEN else many
     shades = [np.repeat(np.linspace(0, 1, GREYS)[:, None], 3, axis=1)]
     for colour in LABEL_COLOURS:
         pure = np.array(to_rgb(colour))
@@ -229,7 +234,7 @@ def legend_below(figure: Figure, handles: Mapping[str, object]) -> None:
     if handles:
         width = 0.55 + CHARACTER * max(map(len, handles))
         columns = max(1, min(len(handles), int((figure.get_size_inches()[0] - 0.2) / width)))
-        figure.legend(handles.values(), handles, loc="outside lower center", ncols=columns, fontsize=SMALL,
+        figure.legend(handles.values(), handles, loc="lower center", ncols=columns, fontsize=SMALL,
                       frameon=False)
 
 

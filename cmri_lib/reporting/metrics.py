@@ -235,9 +235,7 @@ def _with_unit(text: str, metric: str) -> str:
 
 
 def number(metric: str, value: float) -> str:
-    """`value` as this metric is shown, without a negative zero and with fewer decimals from 10 on; "" if it
-    is NaN.
-    """
+    """`value` as this metric is shown: fewer decimals from 10 on, no negative zero, and "" for NaN."""
     if math.isnan(value):
         return ""
     kind = describe(metric).format
@@ -248,9 +246,7 @@ def number(metric: str, value: float) -> str:
 
 
 def direction(metric: str, better: str) -> str:
-    """ "lower is better", "higher is better" or "nearer to 0 is better"; `better` is the column of the
-    tables.
-    """
+    """Which values are better, in words. `better`: "lower" or "higher", as in the tables."""
     return "nearer to 0 is better" if describe(metric).zero else f"{better} is better"
 
 
@@ -268,7 +264,8 @@ def references(rows: pd.DataFrame, metric: str) -> list[tuple[float, str, str]]:
     for column, other in (("floor", "nothing"), ("ceiling", "copies")):
         kind = "real" if column == meant.real else other
         # In the row of the real images themselves the bound is perfection.
-        known_rows = rows[rows["system"] != "real"] if kind == "real" and column == "ceiling" else rows
+        own = kind == "real" and column == "ceiling" and "system" in rows
+        known_rows = rows[rows["system"] != "real"] if own else rows
         value = known_rows[column].mean() if column in rows else math.nan
         # Without training slices the table holds the end of the metric's range, which nothing has scored.
         unscored = meant in (SAMPLES, MASKS) and column == "ceiling" and value in (0.0, 1.0)
@@ -284,10 +281,9 @@ def headline(measured: Iterable[str]) -> list[str]:
 
 
 def panels(chosen: Iterable[str], most: int = 10) -> list[list[str]]:
-    """`chosen` in as few groups as can be, of at most `most` metrics and of nearly equal size; an axis stays
-    whole.
+    """`chosen`, ordered by `AXES`, in as few groups as can be, of at most `most` metrics and of nearly equal size.
 
-    Metrics are ordered by `AXES`; an axis of more than `most` metrics is a group of its own.
+    An axis stays whole; one of more than `most` metrics is a group of its own.
     """
     by_axis: dict[str, list[str]] = {axis: [] for axis in (*AXES, "")}
     for metric in chosen:

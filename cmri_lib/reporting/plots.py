@@ -1,5 +1,4 @@
-"""The study's own plots: each takes the tidy table that `figures.publish` has kept and returns a page-wide
-figure.
+"""The study's own plots: each takes the tidy table that `figures.publish` has kept; at most a page wide.
 
 Metrics have the names of the register (`metrics`). A dashed line is what real images score: real patients
 against other real patients, or real images read by the same instrument. A dotted line is what training images
@@ -33,8 +32,7 @@ SPREAD = ("value", "low", "high")
 
 
 def score_plot(table: pd.DataFrame, *, y: str = "system", metric: str | None = None) -> Figure:
-    """Values with 95 % intervals, one panel per metric, systems one below the other in the colours of their
-    families.
+    """Values with 95 % intervals, one panel per metric, systems one below the other, coloured by family.
 
     Metrics that few systems have stand in rows of their own, with these systems alone. A value far outside is
     an arrow at the edge with its number. An empty table gives a notice.
@@ -80,8 +78,8 @@ def _colours(table: pd.DataFrame) -> dict[str, str]:
     if "family" not in table:
         return {"": FAMILY_COLOURS["flow"]}
     families = list(dict.fromkeys(table["family"]))
-    spare = dict(zip(families, sns.color_palette("husl", len(families)).as_hex()))
-    return {family: FAMILY_COLOURS.get(family, spare[family]) for family in families}
+    spare = sns.color_palette("husl", len(families)).as_hex()
+    return {family: FAMILY_COLOURS.get(family, other) for family, other in zip(families, spare)}
 
 
 def _scores(axis: plt.Axes, rows: pd.DataFrame, name: str, y: str, systems: Sequence[str],
@@ -128,8 +126,8 @@ def learning_curves(table: pd.DataFrame) -> Figure:
     if table.empty:
         return notice("no curve has been measured")
     panels = [(c, m) for c in table["curve"].unique() for m in table["metric"].unique()]
-    sampler = table["sampler"].map(lambda s: f", {s}" if isinstance(s, str) else "")
-    table = table.assign(line=table["system"] + sampler)
+    samplers = [f", {s}" if isinstance(s, str) else "" for s in table["sampler"]]
+    table = table.assign(line=table["system"] + samplers)
     wide, looks = min(2, len(panels)), _looks(table)
     high = -(-len(panels) // wide)
     figure, axes = _grid(high, wide, (5.4 * wide, 3.5 * high + 0.6))
@@ -233,6 +231,7 @@ def heat_map(table: pd.DataFrame) -> Figure:
     axis.set_xticks(np.arange(len(columns)) + 0.5, [wrapped(c, 0.6) for c in columns], fontsize=SMALL)
     axis.set_yticks(np.arange(len(rows)) + 0.5, [metrics.title(m) for m in rows], fontsize=SMALL, rotation=0)
     axis.set(xlabel="", ylabel="")
+    axis.tick_params(length=0)
     return figure
 
 
@@ -284,8 +283,8 @@ def _board(axis: plt.Axes, table: pd.DataFrame, group: Sequence[str], systems: p
         rows = table[table["metric"] == name]
         head = wrapped(f"{metrics.short(name)} {metrics.arrow(name, rows['better'].iloc[0])}", wide)
         axis.text(left[name] + wide / 2, HEAD - 0.05, head, va="bottom", **middle)
-        scored = "".join(metrics.number(name, value) for value in real_values(rows, name))
-        if text := _cell_text(name, cells.get(("real", name))) or scored:
+        scored = [metrics.number(name, value) for value in real_values(rows, name)]
+        for text in [_cell_text(name, cells["real", name])] if ("real", name) in cells else scored:
             _cell(axis, left[name], HEAD, wide, PLAIN, text)
     top, kind, family = HEAD + ROW, None, None
     for row in systems.itertuples():
@@ -318,10 +317,8 @@ def _cell_colour(name: str, row: tuple) -> str:
     return REACHES if (best <= real if row.better == "lower" else best >= real) else MISSES
 
 
-def _cell_text(name: str, row: tuple | None) -> str:
+def _cell_text(name: str, row: tuple) -> str:
     """The value, and its interval below. The range of a time is that of a few repeats and is left out."""
-    if row is None:
-        return ""
     low, value, high = (metrics.number(name, number) for number in (row.low, row.value, row.high))
     return f"{value}\n[{low}, {high}]" if low and metrics.describe(name).axis != "cost" else value
 

@@ -1,81 +1,123 @@
-"""The results as a page to read: ``results/README.md``, written by notebook 13 from the tidy tables and from nothing else."""
+"""The results as a page to read: ``results/README.md``, written by notebook 13 from the tidy tables alone."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import re
+from collections.abc import Iterable, Sequence
 
 import pandas as pd
 
-#: Title → (metric, format) of a column, for systems that are told nothing and for those that are told something.
-UNCONDITIONAL = {
-    "KID, study features": ("kid_study", "interval"), "KID, Gabor": ("kid_classical", ".2f"), "recall": ("recall_study", ".2f"),
-    "coverage": ("coverage_study", ".2f"), "top-octave power": ("band_excess", "+.2f"), "told by C2ST": ("c2st_study", ".2f"),
-    "nearest to training": ("nearest_share_study", ".2f"), "s / image": ("seconds_per_image", ".3f"),
-    "images seen": ("images_seen", ".0f")}
-TOLD = {
-    "Dice with the mask": ("dice_mean", "interval"), "HD95 Myo, mm": ("hd95_Myo_mm", ".1f"), "KID": ("kid_study", "interval"),
-    "valid hearts": ("heart_valid", ".2f"), "coverage": ("coverage_study", ".2f"), "told by C2ST": ("c2st_study", ".2f"),
-    "vendor heard": ("accuracy_vendor", ".2f"), "phase heard": ("accuracy_phase", ".2f"), "s / image": ("seconds_per_image", ".3f")}
+from cmri_lib.reporting import metrics, review
+
+#: Metrics whose interval stands in the tables of the page; those of the others are in the scoreboard.
+WITH_INTERVAL = ("kid_study", "dice_mean")
 NOTHING = "·"
 
 HEAD = """# Results
 
-Written by notebook 13; profile `{profile}`. Brackets: 95 % bootstrap over patients. Every row, with n, floor and ceiling: [scores.csv](scores.csv);
-the ledger of claims: [claims.csv](claims.csv).
+Written by notebook 13; profile `{profile}`. Brackets: 95 % bootstrap over patients. ↓ lower is better, ↑ higher,
+→0 nearer to 0. Every row, with n, interval, floor and ceiling: [scores.csv](scores.csv); the ledger of claims:
+[claims.csv](claims.csv).
 
-- *Real against real*: other patients' real slices in the place of samples, the floor of every distance.
-- *Told by C2ST*: accuracy of a classifier that tells samples from real slices; ½: it cannot.
-- *Nearest to training*: share of samples nearer to a training patient than to one held out; ½ without memory, 1 for copies.
+- *Real images*: other patients' real slices in the place of samples, the floor of every distance; for Dice, HD95
+  and condition accuracy what the same instrument reads in real slices.
+- *KID*, *Fréchet*: distances in the features of the study's own network; *Gabor*: in training-free features.
+- *MS-SSIM of pairs*: likeness of two samples; lower is more diverse, and below real images is no merit.
 - *Top-octave power*: log10 against real; below 0 is blur.
-- *Dice with the mask*: what the frozen segmenter sees in the samples. *Valid hearts*: one cavity in a closed wall, the RV beside it.
-- *Heard*: balanced accuracy of a frozen classifier for the word that was told.
-- *Supported*: the whole interval of a claim's test lies on the claimed side; *not supported*: on the other; *undecided*: neither.
+- *C2ST accuracy*: of a classifier that separates samples from real slices; ½: it cannot.
+- *LV area, W1*: distance of the distributions of LV areas. *No LV*: share of samples without one.
+- *Valid hearts*: share with one cavity in a closed wall and the RV beside it, as the frozen segmenter sees them.
+- *Dice with the mask*, *HD95*: what the frozen segmenter sees in the samples against the mask asked for.
+- *Vendor accuracy*, *phase accuracy*: balanced accuracy of a frozen classifier for the condition asked for.
+- *Nearest to training*: share of samples nearer to a training patient than to one held out; ½ without memory,
+  1 for copies. *Near copies*: share nearer to training than 95 % of real test slices are.
+- *Supported*: the whole interval of a claim's test lies on the claimed side; *not supported*: on the other;
+  *undecided*: neither.
 """
 
 
 def page(scores: pd.DataFrame, claims: pd.DataFrame, profile: str) -> str:
-    """Markdown: for each cohort the systems that are told nothing and those that are, by KID; then the claims.
+    """Markdown: for each cohort the unconditional and the conditional systems of the review, by KID, their headline
+    metrics in as many tables as the scoreboard has panels; then the claims.
 
     Args:
         scores, claims: `results.union` of both kinds; rows of other profiles are left out.
     """
     scores, claims = scores[scores["profile"] == profile], claims[claims["profile"] == profile]
     parts = [HEAD.format(profile=profile)]
-    for title, letter, columns in (("Unconditional systems", "U", UNCONDITIONAL), ("Conditional systems", "C", TOLD)):
-        for dataset, part in scores.groupby("dataset", sort=False):
-            board = systems(part, letter, columns)
-            parts.append(f"## {title}: {dataset}\n\n{markdown(board)}\n")
+    for kind in ("Unconditional systems", "Conditional systems"):
+        for dataset, mine in scores.groupby("dataset", sort=False):
+            parts.append(f"## {kind}: {dataset}\n")
+            measured = _of_kind(mine, kind)
+            for names in metrics.panels(metrics.headline(measured["metric"])):
+                axes = dict.fromkeys(metrics.describe(name).axis for name in names)
+                parts.append(f"### {', '.join(axes).capitalize()}\n\n{markdown(systems(mine, kind, names))}\n")
     return "\n".join([*parts, f"## Claims of the review\n\n{markdown(tests(claims))}\n"])
 
 
-def systems(scores: pd.DataFrame, letter: str, columns: dict[str, tuple[str, str]]) -> pd.DataFrame:
-    """One row per system whose id begins with `letter` and a number, real patients first, then by the first KID."""
-    mine = scores[scores["system"].str.match(rf"{letter}\d|real$")].drop_duplicates(["system", "metric"])
-    ranks = mine[mine["metric"] == "kid_study"].set_index("system")["value"]
-    order = sorted(ranks.index, key=lambda name: (name != "real", ranks[name]))
-    rows = []
+def _of_kind(scores: pd.DataFrame, kind: str) -> pd.DataFrame:
+    """The rows of the review's systems of one kind: cells of the ablation stay in their notebook."""
+    listed = scores["system"].str.split(" ").str[0].isin(list(review.SYSTEMS))
+    free = scores["conditioning"].fillna("none") == "none"
+    return scores[listed & (free == (kind == "Unconditional systems"))]
+
+
+def systems(scores: pd.DataFrame, kind: str, names: Sequence[str]) -> pd.DataFrame:
+    """One row per system of one kind, real images first, then by the first KID; one column per metric of `names`.
+
+    Args:
+        scores: of one cohort and profile. kind: "Unconditional systems" or "Conditional systems".
+    """
+    mine = _of_kind(scores, kind).drop_duplicates(["system", "metric"])
+    lead = mine[mine["metric"] == "kid_study"].set_index("system")["value"]
+    shown = mine[mine["metric"].isin(names)]
+    order = sorted(dict.fromkeys(shown["system"]), key=lambda name: lead.get(name, float("inf")))
+    cells = {(row.system, row.metric): _score(row) for row in shown.itertuples()}
+    better = shown.drop_duplicates("metric").set_index("metric")["better"]
+    columns = {name: f"{metrics.short(name)} {metrics.arrow(name, better[name])}" for name in names}
+    first = {"system": f"*{review.system('real')}*"}
+    table = [first | {columns[name]: _real(scores, mine, name) for name in names}]
+    if kind == "Conditional systems":
+        table[0] = first | {"condition": NOTHING} | table[0]
+    told = mine.drop_duplicates("system").set_index("system")["conditioning"]
     for name in order:
-        known = mine[mine["system"] == name].set_index("metric")
-        cells = {title: _shown(known.loc[metric], kind) if metric in known.index else NOTHING
-                 for title, (metric, kind) in columns.items()}
-        told = {"told": known["conditioning"].iloc[0] if name != "real" else NOTHING} if letter == "C" else {}
-        rows.append({"system": name if name != "real" else "*real against real*", **told, **cells})
-    return pd.DataFrame(rows, columns=["system", *(["told"] if letter == "C" else []), *columns])
+        row = {"system": name} | ({"condition": review.system(told[name])} if "condition" in table[0] else {})
+        table.append(row | {columns[metric]: cells.get((name, metric), NOTHING) for metric in names})
+    return pd.DataFrame(table)
+
+
+def _real(scores: pd.DataFrame, mine: pd.DataFrame, name: str) -> str:
+    """What real images score: their own row, or the mean of the references of the systems."""
+    own = scores[(scores["system"] == "real") & (scores["metric"] == name)]
+    if len(own):
+        return _score(next(own.itertuples()))
+    found = metrics.references(mine[mine["metric"] == name], name)
+    return next((metrics.number(name, value) for value, kind, _ in found if kind == "real"), NOTHING)
+
+
+def _score(row: tuple) -> str:
+    value, low, high = (metrics.number(row.metric, number) for number in (row.value, row.low, row.high))
+    return f"{value} [{low}, {high}]" if row.metric in WITH_INTERVAL and low else value
 
 
 def tests(claims: pd.DataFrame) -> pd.DataFrame:
     """One row per test of a claim, one column per cohort."""
-    cells = claims.assign(cell=[f"{_shown(row, 'interval', 'effect')} {row['verdict']}" for _, row in claims.iterrows()])
+    cells = claims.assign(cell=[f"{_effect(row)} {row.verdict}" for row in claims.itertuples()],
+                          test=claims["test"].map(_in_words))
     cohorts = list(dict.fromkeys(claims["dataset"]))
     table = cells.pivot(index=["claim", "test"], columns="dataset", values="cell").reindex(columns=cohorts)
     return table.fillna(NOTHING).sort_index().reset_index()
 
 
-def _shown(row: pd.Series, kind: str, value: str = "value") -> str:
-    if kind != "interval":
-        return format(row[value], kind)
-    found, low, high = (f"{round(row[column], 2) + 0.0:.2f}" for column in (value, "low", "high"))  # no "-0.00"
-    return f"{found} [{low}, {high}]" if pd.notna(row["low"]) else found
+def _in_words(test: str) -> str:
+    """A test that begins with the name of a metric begins with its title instead."""
+    name = re.split(r"[, ]", test)[0]
+    return metrics.short(name) + test[len(name):] if metrics.known(name) else test
+
+
+def _effect(row: tuple) -> str:
+    value, low, high = (f"{round(number, 2) + 0.0:.2f}" for number in (row.effect, row.low, row.high))  # no "-0.00"
+    return f"{value} [{low}, {high}]" if pd.notna(row.low) else value
 
 
 def markdown(table: pd.DataFrame) -> str:

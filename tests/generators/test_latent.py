@@ -53,11 +53,11 @@ def test_first_stage_stays_in_eval_mode() -> None:
     assert model.autoencoder.training
 
 
-def test_only_the_prior_plays() -> None:
+def test_only_the_prior_is_trained() -> None:
     model = latent_flow("kl")
     played = [p for group in model.parameter_groups().values() for p in group]
     assert {id(p) for p in played} == {id(p) for p in model.prior.parameters()}
-    assert model.update_schedule(3, 10) == model.prior.schedule(3, 10) and model.nfe == model.prior.nfe == 4
+    assert model.update_schedule(3, 10) == model.prior.update_schedule(3, 10) and model.nfe == model.prior.nfe == 4
 
 
 @pytest.mark.parametrize("kind", KINDS)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from types import SimpleNamespace
 
 import matplotlib
 import matplotlib.pyplot as plt
@@ -10,6 +11,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from conftest import discs
+from PIL import Image
 
 from cmri_lib.config.study import Study
 from cmri_lib.reporting import figures
@@ -17,9 +19,13 @@ from cmri_lib.reporting import figures
 matplotlib.use("Agg")
 
 
+def study_of(root: Path, dataset: str = "phantom") -> Study:
+    return Study(root, SimpleNamespace(dataset=dataset))  # all that a figure asks of the parameters
+
+
 @pytest.fixture
 def study(tmp_path: Path) -> Study:
-    return Study(tmp_path, "smoke", "phantom", 0, {})
+    return study_of(tmp_path)
 
 
 def line(table: pd.DataFrame) -> plt.Figure:
@@ -28,21 +34,58 @@ def line(table: pd.DataFrame) -> plt.Figure:
     return figure
 
 
+TABLE = pd.DataFrame({"x": [1, 2], "y": [0.123456789, 2]})
+
+
 def test_a_figure_is_drawn_from_its_own_csv(study: Study) -> None:
-    table = pd.DataFrame({"x": [1, 2], "y": [0.123456789, 2]})
     drawn = []
-    figures.publish(study, "05_line", table, lambda t: drawn.append(t) or line(t))
-    pd.testing.assert_frame_equal(drawn[0], pd.read_csv(study.figures / "05_line.csv"))
-    assert {f.name for f in study.figures.iterdir()} == {"05_line.csv", "05_line.png", "05_line.svg"}
+    figures.publish(study, "05/line", TABLE, lambda t: drawn.append(t) or line(t))
+    pd.testing.assert_frame_equal(drawn[0], pd.read_csv(study.figures / "05/line.csv"))
+    assert drawn[0]["y"][0] == 0.123457, "what is drawn are the numbers of the file"
 
 
-def test_equal_figures_are_equal_files(study: Study) -> None:
+@pytest.mark.parametrize(("asked", "files"), [
+    (None, {"line.csv", "line.png"}), ("0", {"line.csv", "line.png"}), ("1", {"line.csv", "line.png", "line.svg"})])
+def test_an_svg_is_written_on_request_only(study: Study, monkeypatch: pytest.MonkeyPatch, asked: str | None,
+                                           files: set[str]) -> None:
+    monkeypatch.delenv("CMRI_SVG", raising=False)
+    if asked is not None:
+        monkeypatch.setenv("CMRI_SVG", asked)
+    figures.publish(study, "05/line", TABLE, line)
+    assert {f.name for f in (study.figures / "05").iterdir()} == files
+
+
+def test_equal_figures_are_equal_files(study: Study, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CMRI_SVG", "1")
     figures.use_style()
-    table, files = pd.DataFrame({"x": [1, 2], "y": [1, 2]}), []
+    files = []
     for _ in range(2):
-        figures.publish(study, "05_line", table, line)
-        files.append([(study.figures / f"05_line.{end}").read_bytes() for end in ("png", "svg", "csv")])
-    assert files[0] == files[1]
+        figures.publish(study, "05/line", TABLE, line, title="a title")
+        figures.publish_slices(study, "05/grid", {"real": discs(1, 3)})
+        files.append({f.name: f.read_bytes() for f in (study.figures / "05").iterdir()})
+    assert len(files[0]) == 6 and files[0] == files[1]
+
+
+def test_a_title_stands_above_the_figure(study: Study) -> None:
+    bare, titled = (figures.publish(study, "05/line", TABLE, line, title=t) for t in (None, "what is shown"))
+    assert bare.get_suptitle() == "" and titled.get_suptitle() == "what is shown"
+    assert titled.get_size_inches()[1] > bare.get_size_inches()[1], "it does not take the panels' room"
+
+
+def test_no_figure_is_wider_than_a_page(study: Study) -> None:
+    figures.publish(study, "05/wide", TABLE, lambda t: plt.subplots(figsize=(20, 3))[0])
+    figures.publish_slices(study, "05/grid", {"a rather long label of a row": discs(1, 24)})
+    for name in ("wide", "grid"):
+        assert plt.imread(study.figures / f"05/{name}.png").shape[1] <= figures.PAGE * figures.DPI
+
+
+def test_the_palette_of_a_grid_keeps_greys_grey_and_outlines_coloured() -> None:
+    greys = np.repeat(np.arange(256, dtype=np.uint8)[None, :, None], 3, axis=2)
+    outlines = np.rint(255 * np.array([[figures.to_rgb(c) for c in figures.LABEL_COLOURS]])).astype(np.uint8)
+    picture = np.concatenate([greys, outlines], axis=1)
+    seen = np.asarray(figures.packed(Image.fromarray(picture), slices=True).convert("RGB"), int)
+    assert (np.ptp(seen[:, :256], axis=-1) == 0).all() and np.abs(seen - picture)[:, :256].max() <= 9
+    assert np.abs(seen - picture)[:, 256:].max() <= 1
 
 
 def pixels(file: Path) -> float:
@@ -53,16 +96,17 @@ def pixels(file: Path) -> float:
 
 def test_no_image_of_a_real_patient_is_written(study: Study) -> None:
     real, made = discs(1, 3), discs(1, 3).with_columns(source="U10")
-    acdc = Study(study.root, "smoke", "acdc", 0, {})
-    figures.publish_slices(study, "05_a", {"real": real})
-    shown = figures.publish_slices(acdc, "05_a", {"real": real})
-    assert pixels(study.figures / "05_a.png") > 5 * pixels(acdc.figures / "05_a.png")
+    acdc = study_of(study.root, "acdc")
+    figures.publish_slices(study, "05/a", {"real": real})
+    shown = figures.publish_slices(acdc, "05/a", {"real": real})
+    assert pixels(study.figures / "05/a.png") > 5 * pixels(acdc.figures / "05/a.png")
     assert len(shown.axes) == 3, "the notebook itself still shows them"
-    both = figures.publish_slices(acdc, "05_b", {"real": real, "U10": made})
-    assert len(both.axes) == 6 and plt.imread(acdc.figures / "05_b.png").shape[0] < 250, "one row only"
-    figures.publish_slices(acdc, "05_d", {"follows a patient's mask": made})
-    figures.publish_slices(acdc, "05_e", {"a mask of its own": made.with_columns(patient=[f"synthetic-{i}" for i in range(3)])})
-    coloured = [np.ptp(plt.imread(acdc.figures / f"05_{x}.png")[..., :3], axis=-1).max() for x in "de"]
+    both = figures.publish_slices(acdc, "05/b", {"real": real, "U10": made})
+    assert len(both.axes) == 6 and plt.imread(acdc.figures / "05/b.png").shape[0] < 200, "one row only"
+    figures.publish_slices(acdc, "05/d", {"follows a patient's mask": made})
+    own = made.with_columns(patient=[f"synthetic-{i}" for i in range(3)])
+    figures.publish_slices(acdc, "05/e", {"a mask of its own": own})
+    coloured = [np.ptp(plt.imread(acdc.figures / f"05/{x}.png")[..., :3], axis=-1).max() for x in "de"]
     assert coloured[0] < 0.02 < coloured[1], "outlines of patients' labels stay in the notebook"
-    figures.publish_images(acdc, "05_c", {"row": {"column": real.images[0, 0]}})
-    assert pixels(acdc.figures / "05_c.png") < pixels(study.figures / "05_a.png") / 5
+    figures.publish_images(acdc, "05/c", {"row": {"column": real.images[0, 0]}})
+    assert pixels(acdc.figures / "05/c.png") < pixels(study.figures / "05/a.png") / 5

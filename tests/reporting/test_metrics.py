@@ -1,0 +1,104 @@
+"""The register of metrics knows every name of the committed results, and composes families."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+from cmri_lib.reporting import metrics
+
+ROOT = Path(__file__).parents[2]
+
+
+def committed() -> set[str]:
+    """The metrics of every table below ``results``: scores, and curves."""
+    tables = [pd.read_csv(file) for file in sorted((ROOT / "results").rglob("*.csv"))]
+    return {metric for table in tables if "metric" in table for metric in table["metric"]}
+
+
+def test_every_committed_metric_has_a_title_and_a_heading() -> None:
+    names = committed()
+    assert len(names) > 50
+    assert [name for name in names if not metrics.known(name)] == []
+    assert [name for name in names if "_" in metrics.label(name) + metrics.short(name)] == []
+    assert {metrics.describe(name).axis for name in names} <= set(metrics.AXES)
+    titles = [metrics.title(name) for name in names]
+    assert len(set(titles)) == len(titles), "two metrics with one title"
+
+
+@pytest.mark.parametrize(("name", "label"), [
+    ("kid_study", "Kernel distance (KID), study features"), ("kid_classical", "Kernel distance (KID), Gabor features"),
+    ("c2st_study_spectrum", "Accuracy of the two-sample classifier (C2ST), study features and spectrum"),
+    ("near_copies_pixel", "Share of near copies of training images, pixels"),
+    ("hd95_RV_mm", "95 % Hausdorff distance to the mask, RV (mm)"), ("dice_Myo", "Dice with the mask, myocardium"),
+    ("anatomy_w1_wall_mm", "Wasserstein distance of wall thickness (SD)"),
+    ("mask_w1_lv_cm2", "Wasserstein distance of LV area of masks (SD)"),
+    ("accuracy_level", "Condition accuracy, level")])
+def test_families_are_composed(name: str, label: str) -> None:
+    assert metrics.known(name) and metrics.label(name) == label
+
+
+@pytest.mark.parametrize("name", ["my_new_measure", "kid_elsewhere", "dice_Aorta", "anatomy_w1_atrium"])
+def test_an_unknown_metric_keeps_its_name(name: str) -> None:
+    assert not metrics.known(name)
+    assert metrics.label(name) == metrics.short(name) == name.replace("_", " ")
+    assert metrics.number(name, 0.5) == "0.5"
+
+
+def test_the_headline_is_described_and_in_the_order_of_the_headings() -> None:
+    assert all(metrics.known(name) for name in metrics.HEADLINE)
+    places = [metrics.AXES.index(metrics.describe(name).axis) for name in metrics.HEADLINE]
+    assert places == sorted(places) and len(set(metrics.HEADLINE)) == len(metrics.HEADLINE)
+    assert metrics.headline(["dice_mean", "other", "kid_study"]) == ["kid_study", "dice_mean"]
+
+
+def test_panels_are_few_even_and_keep_an_axis_whole() -> None:
+    groups = metrics.panels(metrics.HEADLINE)
+    assert [name for group in groups for name in group] == list(metrics.HEADLINE)
+    assert len(groups) == 3 and max(map(len, groups)) <= 10, "23 metrics do not fit into two panels of ten"
+    axes = [{metrics.describe(name).axis for name in group} for group in groups]
+    assert sum(map(len, axes)) == len(set().union(*axes))
+    fidelity = [name for name in metrics.HEADLINE if metrics.describe(name).axis == "fidelity"]
+    assert metrics.panels(fidelity, most=3) == [fidelity], "an axis that does not fit is not torn"
+    assert metrics.panels([]) == []
+
+
+@pytest.mark.parametrize(("name", "value", "shown"), [
+    ("kid_study", 0.123, "0.12"), ("kid_study", 17.06, "17.1"), ("kid_study", 373.72, "374"),
+    ("kid_study", -0.001, "0.00"), ("band_excess", 0.4, "+0.40"), ("images_seen", 2560, "2,560"),
+    ("kid_study", float("nan"), "")])
+def test_numbers_have_as_many_digits_as_can_be_read(name: str, value: float, shown: str) -> None:
+    assert metrics.number(name, value) == shown
+
+
+def test_directions() -> None:
+    assert metrics.direction("kid_study", "lower") == "lower is better" and metrics.arrow("dice_mean", "higher") == "↑"
+    assert metrics.direction("band_excess", "higher") == "nearer to 0 is better", "both signs are faults"
+
+
+def rows(metric: str, floor: float, ceiling: float, *systems: str) -> pd.DataFrame:
+    return pd.DataFrame([{"system": s, "metric": metric, "floor": floor, "ceiling": ceiling} for s in systems or ("U1",)])
+
+
+def test_which_bound_real_images_score() -> None:
+    def kinds(table: pd.DataFrame) -> dict[str, float]:
+        return {kind: value for value, kind, _ in metrics.references(table, table["metric"].iloc[0])}
+
+    assert kinds(rows("kid_study", 0.01, 0.03)) == {"real": 0.01, "copies": 0.03}
+    assert kinds(rows("dice_mean", 0.4, 0.9)) == {"nothing": 0.4, "real": 0.9}
+    assert kinds(rows("kid_study", 0.01, 0.0)) == {"real": 0.01}, "0 is the end of the range, not a score"
+    assert kinds(rows("nearest_share_study", 0.5, 1.0)) == {"real": 0.5, "copies": 1.0}, "here 1 is what copies score"
+    assert kinds(rows("dice_mean", 0.4, 1.0, "real")) == {"nothing": 0.4}, "of real images 1 is perfection"
+    assert kinds(rows("seconds_per_image", float("nan"), float("nan"))) == {}
+    assert kinds(rows("a_new_one", 0.1, 0.2)) == {}, "what the bounds of an unknown metric mean is unknown"
+
+
+def test_metrics_of_few_systems_stand_apart() -> None:
+    both = pd.concat([rows("kid_study", 0, 0, "A", "B", "C", "D"), rows("recall_study", 0, 0, "A", "B", "C"),
+                      rows("dice_mean", 0, 0, "D")])
+    assert metrics.blocks(both) == [(["A", "B", "C", "D"], ["kid_study", "recall_study"]), (["D"], ["dice_mean"])]
+    spread = pd.concat([rows("accuracy_vendor", 0, 0, "A"), rows("accuracy_phase", 0, 0, "B"),
+                        rows("accuracy_disease", 0, 0, "C")])
+    assert len(metrics.blocks(spread)) == 1, "together they are of most systems"
