@@ -8,10 +8,8 @@ export PYDEVD_DISABLE_FILE_VALIDATION := 1
 
 .PHONY: reproduce test env notebooks lock clean
 
-# Only the cohort lies in the remote: `dvc repro --pull` would look for every stage there, and warn of each miss.
 reproduce: env  ## every figure and table, from the embedded cohort
-	dvc pull data.dvc
-	dvc repro
+	dvc repro --pull
 	@python -m cmri_lib.run --summary
 
 test: env  ## the whole suite, smoke pipeline included

@@ -31,7 +31,7 @@ from papermill.clientwrap import PapermillNotebookClient
 from papermill.engines import NBClientEngine, NotebookExecutionManager, papermill_engines
 from papermill.exceptions import PapermillExecutionError
 
-from cmri_lib.config.study import project_root
+from cmri_lib.config.places import project_root
 from cmri_lib.errors import ParameterError, StudyError
 from cmri_lib.reporting.progress import Progress
 
@@ -119,8 +119,8 @@ def keep_last_states(notebook: nbformat.NotebookNode) -> None:
 
 
 class CalmKernelManager(AsyncKernelManager):
-    """Asks a kernel to end without interrupting it first: on a slow machine it may still be at work on its last
-    message, and prints that it was interrupted. A kernel that does not end within seconds is killed."""
+    """Asks a kernel to end without interrupting it first: on a slow machine it may still be at work on its
+    last message, and prints that it was interrupted. One that does not end within seconds is killed."""
 
     async def _async_interrupt_kernel(self) -> None:
         pass
@@ -154,8 +154,10 @@ class ReportingEngine(NBClientEngine):
         client = ReportingClient(nb_man, progress, kernel_name=kernel_name, startup_timeout=start_timeout,
                                  kernel_manager_class=CalmKernelManager, log=logging.getLogger("papermill"),
                                  extra_arguments=["--log-level=ERROR"])
-        # A kernel's bars would be as wide as the terminal it was started from, and in a narrow one cut short.
-        defaults = {"TQDM_NCOLS": "100", "TQDM_NROWS": "20", "PYDEVD_DISABLE_FILE_VALIDATION": "1"}
+        # A kernel's bars would be as wide as the terminal it was started from, and in a narrow one cut short. tqdm warns
+        # where notebook widgets are not installed, though its bars are text here.
+        defaults = {"TQDM_NCOLS": "100", "TQDM_NROWS": "20", "PYDEVD_DISABLE_FILE_VALIDATION": "1",
+                    "PYTHONWARNINGS": "ignore:IProgress not found"}
         try:
             client.execute(env=defaults | os.environ)
         except BaseException as cause:

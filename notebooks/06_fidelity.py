@@ -744,7 +744,7 @@ print(f"1. lowest KID: {kid['value'].idxmin()} ({kid['value'].min():.3f}; floor 
       f"{kid['floor'].iloc[0]:.3f}); systems that reach the floor: {', '.join(reached) or 'none'}")
 print(f"2. rank correlation of KID in the two feature spaces: {space_agreement:.2f}")
 print(f"3. KID of training images handed out: {copied['value']:.3f}; metrics that detect copies: "
-      f"{', '.join(map(metrics.title, copy_seers)) or 'none'}")
+      f"{'; '.join(map(metrics.title, copy_seers)) or 'none'}")
 print(f"4. systems nearer to training patients than real test images are: "
       f"{', '.join(crowded) or 'none'}")
 print("5. verdicts of the tests:")

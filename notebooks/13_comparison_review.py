@@ -306,7 +306,7 @@ pd.DataFrame(rows, columns=columns).set_index("metric")
 #    rows, or another one in each. A best value is an estimate: look up its interval in the
 #    scoreboard before you call it better than the second.
 # 3. **How far from real images.** The last column says for which metrics some systems cannot be
-#    told from real images, and for which none can reach them. The latter metrics show what to
+#    separated from real images, and for which none can reach them. The latter metrics show what to
 #    improve.
 # 4. **The ledger.** Compare the counts of the three verdicts. Many undecided tests mean that there
 #    are too few patients, or that the effects are small. With the `laptop` profile a verdict is

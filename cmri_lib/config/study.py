@@ -10,8 +10,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from cmri_lib.config.parameters import Parameters
+from cmri_lib.config.places import project_root
 from cmri_lib.config.reading import read_parameters
-from cmri_lib.errors import ParameterError
 
 
 @dataclass(frozen=True)
@@ -67,12 +67,3 @@ def open_study(profile: str | None = None, dataset: str | None = None, root: Pat
     if params.device == "cpu":
         os.environ["ACCELERATE_USE_CPU"] = "true"  # read by Accelerate when it first looks for a device
     return Study(root, params)
-
-
-def project_root(start: Path | None = None) -> Path:
-    """The nearest folder at or above `start` (default: the working directory) that holds ``params.yaml``."""
-    start = (start or Path.cwd()).resolve()
-    for folder in (start, *start.parents):
-        if (folder / "params.yaml").exists():
-            return folder
-    raise ParameterError("no params.yaml here or above", file=start, remedy="run from inside the project")

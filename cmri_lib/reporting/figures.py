@@ -234,7 +234,7 @@ def legend_below(figure: Figure, handles: Mapping[str, object]) -> None:
     if handles:
         width = 0.55 + CHARACTER * max(map(len, handles))
         columns = max(1, min(len(handles), int((figure.get_size_inches()[0] - 0.2) / width)))
-        figure.legend(handles.values(), handles, loc="lower center", ncols=columns, fontsize=SMALL,
+        figure.legend(handles.values(), handles, loc="outside lower center", ncols=columns, fontsize=SMALL,
                       frameon=False)
 
 

@@ -79,7 +79,7 @@ def systems(scores: pd.DataFrame, kind: str, names: Sequence[str]) -> pd.DataFra
     table = [first | {columns[name]: _real(scores, mine, name) for name in names}]
     if kind == "Conditional systems":
         table[0] = first | {"condition": NOTHING} | table[0]
-    told = mine.drop_duplicates("system").set_index("system")["conditioning"]
+    conditioned_on = mine.drop_duplicates("system").set_index("system")["conditioning"]
     for name in order:
         row = {"system": name} | ({"condition": review.system(told[name])} if "condition" in table[0] else {})
         table.append(row | {columns[metric]: cells.get((name, metric), NOTHING) for metric in names})

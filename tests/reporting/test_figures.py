@@ -45,7 +45,8 @@ def test_a_figure_is_drawn_from_its_own_csv(study: Study) -> None:
 
 
 @pytest.mark.parametrize(("asked", "files"), [
-    (None, {"line.csv", "line.png"}), ("0", {"line.csv", "line.png"}), ("1", {"line.csv", "line.png", "line.svg"})])
+    (None, {"line.csv", "line.png"}), ("0", {"line.csv", "line.png"}),
+    ("1", {"line.csv", "line.png", "line.svg"})])
 def test_an_svg_is_written_on_request_only(study: Study, monkeypatch: pytest.MonkeyPatch, asked: str | None,
                                            files: set[str]) -> None:
     monkeypatch.delenv("CMRI_SVG", raising=False)
@@ -110,3 +111,12 @@ def test_no_image_of_a_real_patient_is_written(study: Study) -> None:
     assert coloured[0] < 0.02 < coloured[1], "outlines of patients' labels stay in the notebook"
     figures.publish_images(acdc, "05/c", {"row": {"column": real.images[0, 0]}})
     assert pixels(acdc.figures / "05/c.png") < pixels(study.figures / "05/a.png") / 5
+
+
+def test_committed_figures_are_a_png_with_its_numbers() -> None:
+    files = [f for f in (Path(__file__).parents[2] / "figures").rglob("*") if f.is_file()]
+    assert {f.suffix for f in files} == {".png", ".csv"}
+    kinds = [{f.with_suffix("") for f in files if f.suffix == end} for end in (".png", ".csv")]
+    assert kinds[0] == kinds[1] and len(kinds[0]) > 50
+    assert {f.parent.parent.parent.name for f in files} == {"figures"}, "figures/<dataset>/NN/name"
+    assert max(f.stat().st_size for f in files) < 500_000

@@ -29,10 +29,12 @@ def test_every_committed_metric_has_a_title_and_a_heading() -> None:
 
 
 @pytest.mark.parametrize(("name", "label"), [
-    ("kid_study", "Kernel distance (KID), study features"), ("kid_classical", "Kernel distance (KID), Gabor features"),
+    ("kid_study", "Kernel distance (KID), study features"),
+    ("kid_classical", "Kernel distance (KID), Gabor features"),
     ("c2st_study_spectrum", "Accuracy of the two-sample classifier (C2ST), study features and spectrum"),
     ("near_copies_pixel", "Share of near copies of training images, pixels"),
-    ("hd95_RV_mm", "95 % Hausdorff distance to the mask, RV (mm)"), ("dice_Myo", "Dice with the mask, myocardium"),
+    ("hd95_RV_mm", "95 % Hausdorff distance to the mask, RV (mm)"),
+    ("dice_Myo", "Dice with the mask, myocardium"),
     ("anatomy_w1_wall_mm", "Wasserstein distance of wall thickness (SD)"),
     ("mask_w1_lv_cm2", "Wasserstein distance of LV area of masks (SD)"),
     ("accuracy_level", "Condition accuracy, level")])
@@ -74,12 +76,14 @@ def test_numbers_have_as_many_digits_as_can_be_read(name: str, value: float, sho
 
 
 def test_directions() -> None:
-    assert metrics.direction("kid_study", "lower") == "lower is better" and metrics.arrow("dice_mean", "higher") == "↑"
+    assert metrics.direction("kid_study", "lower") == "lower is better"
+    assert metrics.arrow("dice_mean", "higher") == "↑"
     assert metrics.direction("band_excess", "higher") == "nearer to 0 is better", "both signs are faults"
 
 
 def rows(metric: str, floor: float, ceiling: float, *systems: str) -> pd.DataFrame:
-    return pd.DataFrame([{"system": s, "metric": metric, "floor": floor, "ceiling": ceiling} for s in systems or ("U1",)])
+    return pd.DataFrame([{"system": s, "metric": metric, "floor": floor, "ceiling": ceiling}
+                         for s in systems or ("U1",)])
 
 
 def test_which_bound_real_images_score() -> None:
@@ -89,7 +93,7 @@ def test_which_bound_real_images_score() -> None:
     assert kinds(rows("kid_study", 0.01, 0.03)) == {"real": 0.01, "copies": 0.03}
     assert kinds(rows("dice_mean", 0.4, 0.9)) == {"nothing": 0.4, "real": 0.9}
     assert kinds(rows("kid_study", 0.01, 0.0)) == {"real": 0.01}, "0 is the end of the range, not a score"
-    assert kinds(rows("nearest_share_study", 0.5, 1.0)) == {"real": 0.5, "copies": 1.0}, "here 1 is what copies score"
+    assert kinds(rows("nearest_share_study", 0.5, 1.0)) == {"real": 0.5, "copies": 1.0}, "copies do score 1"
     assert kinds(rows("dice_mean", 0.4, 1.0, "real")) == {"nothing": 0.4}, "of real images 1 is perfection"
     assert kinds(rows("seconds_per_image", float("nan"), float("nan"))) == {}
     assert kinds(rows("a_new_one", 0.1, 0.2)) == {}, "what the bounds of an unknown metric mean is unknown"
@@ -98,7 +102,8 @@ def test_which_bound_real_images_score() -> None:
 def test_metrics_of_few_systems_stand_apart() -> None:
     both = pd.concat([rows("kid_study", 0, 0, "A", "B", "C", "D"), rows("recall_study", 0, 0, "A", "B", "C"),
                       rows("dice_mean", 0, 0, "D")])
-    assert metrics.blocks(both) == [(["A", "B", "C", "D"], ["kid_study", "recall_study"]), (["D"], ["dice_mean"])]
+    assert metrics.blocks(both) == [(["A", "B", "C", "D"], ["kid_study", "recall_study"]),
+                                    (["D"], ["dice_mean"])]
     spread = pd.concat([rows("accuracy_vendor", 0, 0, "A"), rows("accuracy_phase", 0, 0, "B"),
                         rows("accuracy_disease", 0, 0, "C")])
     assert len(metrics.blocks(spread)) == 1, "together they are of most systems"

@@ -7,31 +7,50 @@ import pandas as pd
 from cmri_lib.reporting import readme as tables
 
 
-def score(system: str, metric: str, value: float, dataset: str = "phantom", profile: str = "laptop", **more: object) -> dict:
-    return {"dataset": dataset, "profile": profile, "system": system, "conditioning": "mask (concat)", "metric": metric,
-            "value": value, "low": value - 0.1, "high": value + 0.1, **more}
+def score(system: str, metric: str, value: float, dataset: str = "phantom", profile: str = "laptop",
+          **more: object) -> dict:
+    conditioning = "mask (concat)" if system.startswith("C") or "mask" in system else "none"
+    return {"dataset": dataset, "profile": profile, "system": system, "conditioning": conditioning,
+            "metric": metric, "value": value, "low": value - 0.1, "high": value + 0.1, "floor": 0.1, "ceiling": 0.9,
+            "better": "lower", **more}
 
 
 SCORES = pd.DataFrame([
     score("U6 DDPM", "kid_study", 0.2), score("U10 FM", "kid_study", 0.1), score("real", "kid_study", 0.5),
-    score("U10 FM", "images_seen", 2560), score("C1 Pix2Pix", "kid_study", 0.9), score("C1 Pix2Pix", "dice_mean", 0.8126),
-    score("flow labels concat", "kid_study", 0.0), score("U6 DDPM", "kid_study", 7.0, profile="smoke"),
+    score("U10 FM", "images_seen", 2560, floor=float("nan")), score("C1 Pix2Pix", "kid_study", 0.9),
+    score("C1 Pix2Pix", "dice_mean", 0.8126, better="higher"), score("flow none", "kid_study", 0.0),
+    score("U10 OT-FM + mask", "kid_study", 0.3), score("U6 DDPM", "kid_study", 7.0, profile="smoke"),
     score("U1 VAE", "kid_study", 17.0, dataset="acdc")])
 CLAIMS = pd.DataFrame([
-    {"claim": "M1", "dataset": d, "profile": "laptop", "test": "a | b", "effect": e, "low": e - 1, "high": e + 1, "verdict": v}
-    for d, e, v in (("acdc", 0.25, "undecided"), ("phantom", -2.0, "not supported"))])
+    {"claim": "M1", "dataset": d, "profile": "laptop", "test": t, "effect": e, "low": e - 1, "high": e + 1,
+     "verdict": v}
+    for d, t, e, v in (("acdc", "a | b", 0.25, "undecided"), ("phantom", "a | b", -2.0, "not supported"),
+                       ("phantom", "kid_study, C2 − C1", 3.0, "supported"))])
+MINE = SCORES[(SCORES["dataset"] == "phantom") & (SCORES["profile"] == "laptop")]
 
 
-def test_systems_stand_in_order_of_kid_below_real_patients() -> None:
-    board = tables.systems(SCORES[SCORES["dataset"] == "phantom"].query("profile == 'laptop'"), "U", tables.UNCONDITIONAL)
-    assert list(board["system"]) == ["*real against real*", "U10 FM", "U6 DDPM"], "cells of the ablation are no systems"
-    assert list(board["images seen"]) == ["·", "2560", "·"]
-    assert board["KID, study features"][1] == "0.10 [0.00, 0.20]"
+def test_systems_stand_in_order_of_kid_below_real_images() -> None:
+    shown = tables.systems(MINE, "Unconditional systems", ["kid_study", "images_seen"])
+    assert list(shown["system"]) == ["*real images*", "U10 FM", "U6 DDPM"], "no cells of the ablation"
+    assert list(shown["images seen ↓"]) == ["·", "2,560", "·"]
+    assert list(shown["KID ↓"]) == ["0.50 [0.40, 0.60]", "0.10 [0.00, 0.20]", "0.20 [0.10, 0.30]"]
+
+
+def test_conditional_systems_say_on_what_and_real_images_what_they_score() -> None:
+    shown = tables.systems(MINE, "Conditional systems", ["dice_mean"])
+    assert list(shown["system"]) == ["*real images*", "C1 Pix2Pix"]
+    assert list(shown["condition"]) == ["·", "mask (concatenation)"]
+    cells = list(shown["Dice with the mask ↑"])
+    assert cells == ["0.90", "0.81 [0.71, 0.91]"], "the ceiling of adherence is what real images score"
+    assert "U10 OT-FM + mask" in set(tables.systems(MINE, "Conditional systems", ["kid_study"])["system"])
 
 
 def test_the_page_holds_every_cohort_of_the_profile_and_no_other() -> None:
     page = tables.page(SCORES, CLAIMS, "laptop")
-    assert "## Unconditional systems: phantom" in page and "## Unconditional systems: acdc" in page
-    assert "| C1 Pix2Pix | mask (concat) | 0.81 [0.71, 0.91] | · | 0.90 [0.80, 1.00] |" in page
+    for dataset in ("phantom", "acdc"):
+        assert page.count(f"## Unconditional systems: {dataset}\n") == 1
+    assert "| C1 Pix2Pix | mask (concatenation) | 0.90 [0.80, 1.00] | 0.81 [0.71, 0.91] |" in page
+    assert "| U1 VAE | 17.0 [16.9, 17.1] |" in page
     assert "| 7.00 [" not in page and "-0.00" not in page
     assert "| M1 | a \\| b | 0.25 [-0.75, 1.25] undecided | -2.00 [-3.00, -1.00] not supported |" in page
+    assert "| M1 | KID, C2 − C1 | · | 3.00 [2.00, 4.00] supported |" in page

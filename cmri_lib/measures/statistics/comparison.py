@@ -11,7 +11,6 @@ for the two sets (`statistics`: functions of how often each slice is drawn). Eve
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
@@ -79,9 +78,7 @@ class Measure:
     def values(self, real: Embedding, synthetic: Embedding) -> dict[str, float]:
         """Metric → value, without an interval."""
         every = np.ones(len(real.values), int), np.ones(len(synthetic.values), int)
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", UserWarning)  # a score with its interval has warned already
-            return {m.name: s(*every) for m, s in zip(self.metrics, self.statistics(real, synthetic))}
+        return {m.name: s(*every) for m, s in zip(self.metrics, self.statistics(real, synthetic))}
 
 
 def compare(real: Slices, synthetic: Slices, measure: Measure, *, reference_real: Slices | None = None,
