@@ -181,6 +181,13 @@ def published(root: Path) -> dict[Path, tuple[int, int]]:
             if f.is_file() and not f.name.startswith(".")}
 
 
+def notebook_number(file: Path) -> str:
+    """The number of the notebook that writes a published file: ``figures/phantom/05/x.png``, ``results/phantom/05_x.csv``;
+    empty for one of several notebooks."""
+    number = file.parts[2].split("_")[0] if len(file.parts) > 2 else ""
+    return number if number.isdigit() else ""
+
+
 def listed(files: Iterable[Path]) -> str:
     """Figures counted by folder (a .png, its .svg and its .csv are one figure), results by name."""
     files = list(files)
@@ -214,7 +221,7 @@ def summary(root: Path, dataset: str | None = None) -> str:
     own: list[Path] = []
     copies = {name: root / "executed" / f"{name}.ipynb" for name in notebooks}
     for name in notebooks:
-        own = [f for f in files if f.parts[2][:3].rstrip("_") == name[:2]]
+        own = [f for f in files if notebook_number(f) == name[:2]]
         lines.append(f"  {name} ({last_run(copies[name])}): {listed(own) or 'nothing yet'}")
     lines.append("To open:")
     pages = {"results/README.md": "the results as a page", "results/scores.csv": "every score"}
@@ -247,7 +254,9 @@ def main(arguments: list[str] | None = None) -> int:
         for number in options.numbers:
             started, before = time.perf_counter(), published(root)
             target = run(number, chosen, root)
-            made = listed(f for f, state in published(root).items() if state != before.get(f))
+            # Other notebooks may run at the same time: their files are theirs to name.
+            made = listed(f for f, state in published(root).items()
+                          if state != before.get(f) and notebook_number(f) in ("", number))
             print(f"{target.stem} ran in {duration(time.perf_counter() - started)}: "
                   f"{made or 'no figure or result made'}; executed copy: executed/{target.name}", flush=True)
         if options.summary:

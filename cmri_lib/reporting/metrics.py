@@ -281,9 +281,8 @@ def headline(measured: Iterable[str]) -> list[str]:
 
 
 def panels(chosen: Iterable[str], most: int = 10) -> list[list[str]]:
-    """`chosen`, ordered by `AXES`, in as few groups as can be, of at most `most` metrics and of nearly equal size.
-
-    An axis stays whole; one of more than `most` metrics is a group of its own.
+    """`chosen`, ordered by `AXES`, in as few groups as can be, of at most `most` metrics and of nearly equal
+    size. An axis stays whole; one of more than `most` metrics is a group of its own.
     """
     by_axis: dict[str, list[str]] = {axis: [] for axis in (*AXES, "")}
     for metric in chosen:

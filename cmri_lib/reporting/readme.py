@@ -11,22 +11,23 @@ from cmri_lib.reporting import metrics, review
 
 #: Metrics whose interval stands in the tables of the page; those of the others are in the scoreboard.
 WITH_INTERVAL = ("kid_study", "dice_mean")
-NOTHING = "·"
+NOTHING, ESCAPED = "·", "\\|"
 
 HEAD = """# Results
 
-Written by notebook 13; profile `{profile}`. Brackets: 95 % bootstrap over patients. ↓ lower is better, ↑ higher,
-→0 nearer to 0. Every row, with n, interval, floor and ceiling: [scores.csv](scores.csv); the ledger of claims:
-[claims.csv](claims.csv).
+Written by notebook 13; profile `{profile}`. Brackets: 95 % bootstrap over patients. ↓ lower is better,
+↑ higher, →0 nearer to 0. Every row, with n, interval, floor and ceiling: [scores.csv](scores.csv); the ledger
+of claims: [claims.csv](claims.csv).
 
-- *Real images*: other patients' real slices in the place of samples, the floor of every distance; for Dice, HD95
-  and condition accuracy what the same instrument reads in real slices.
+- *Real images*: other patients' real slices in the place of samples, the floor of every distance; for Dice,
+  HD95 and condition accuracy what the same instrument reads in real slices.
 - *KID*, *Fréchet*: distances in the features of the study's own network; *Gabor*: in training-free features.
 - *MS-SSIM of pairs*: likeness of two samples; lower is more diverse, and below real images is no merit.
 - *Top-octave power*: log10 against real; below 0 is blur.
 - *C2ST accuracy*: of a classifier that separates samples from real slices; ½: it cannot.
 - *LV area, W1*: distance of the distributions of LV areas. *No LV*: share of samples without one.
-- *Valid hearts*: share with one cavity in a closed wall and the RV beside it, as the frozen segmenter sees them.
+- *Valid hearts*: share with one cavity in a closed wall and the RV beside it, as the frozen segmenter sees
+  them.
 - *Dice with the mask*, *HD95*: what the frozen segmenter sees in the samples against the mask asked for.
 - *Vendor accuracy*, *phase accuracy*: balanced accuracy of a frozen classifier for the condition asked for.
 - *Nearest to training*: share of samples nearer to a training patient than to one held out; ½ without memory,
@@ -37,8 +38,8 @@ Written by notebook 13; profile `{profile}`. Brackets: 95 % bootstrap over patie
 
 
 def page(scores: pd.DataFrame, claims: pd.DataFrame, profile: str) -> str:
-    """Markdown: for each cohort the unconditional and the conditional systems of the review, by KID, their headline
-    metrics in as many tables as the scoreboard has panels; then the claims.
+    """Markdown: for each cohort the unconditional and the conditional systems of the review, by KID, their
+    headline metrics in as many tables as the scoreboard has panels; then the claims.
 
     Args:
         scores, claims: `results.union` of both kinds; rows of other profiles are left out.
@@ -51,7 +52,8 @@ def page(scores: pd.DataFrame, claims: pd.DataFrame, profile: str) -> str:
             measured = _of_kind(mine, kind)
             for names in metrics.panels(metrics.headline(measured["metric"])):
                 axes = dict.fromkeys(metrics.describe(name).axis for name in names)
-                parts.append(f"### {', '.join(axes).capitalize()}\n\n{markdown(systems(mine, kind, names))}\n")
+                table = markdown(systems(mine, kind, names))
+                parts.append(f"### {', '.join(axes).capitalize()}\n\n{table}\n")
     return "\n".join([*parts, f"## Claims of the review\n\n{markdown(tests(claims))}\n"])
 
 
@@ -63,7 +65,7 @@ def _of_kind(scores: pd.DataFrame, kind: str) -> pd.DataFrame:
 
 
 def systems(scores: pd.DataFrame, kind: str, names: Sequence[str]) -> pd.DataFrame:
-    """One row per system of one kind, real images first, then by the first KID; one column per metric of `names`.
+    """One row per system of one kind, real images first, then by the first KID; a column per metric.
 
     Args:
         scores: of one cohort and profile. kind: "Unconditional systems" or "Conditional systems".
@@ -81,7 +83,9 @@ def systems(scores: pd.DataFrame, kind: str, names: Sequence[str]) -> pd.DataFra
         table[0] = first | {"condition": NOTHING} | table[0]
     conditioned_on = mine.drop_duplicates("system").set_index("system")["conditioning"]
     for name in order:
-        row = {"system": name} | ({"condition": review.system(told[name])} if "condition" in table[0] else {})
+        row = {"system": name}
+        if kind == "Conditional systems":
+            row["condition"] = review.system(conditioned_on[name])
         table.append(row | {columns[metric]: cells.get((name, metric), NOTHING) for metric in names})
     return pd.DataFrame(table)
 
@@ -116,11 +120,13 @@ def _in_words(test: str) -> str:
 
 
 def _effect(row: tuple) -> str:
-    value, low, high = (f"{round(number, 2) + 0.0:.2f}" for number in (row.effect, row.low, row.high))  # no "-0.00"
+    # Adding zero to what is rounded leaves no "-0.00".
+    value, low, high = (f"{round(number, 2) + 0.0:.2f}" for number in (row.effect, row.low, row.high))
     return f"{value} [{low}, {high}]" if pd.notna(row.low) else value
 
 
 def markdown(table: pd.DataFrame) -> str:
     """A Markdown table; `|` in a cell is escaped."""
-    lines: Iterable[Iterable[object]] = [table.columns, ["---"] * table.shape[1], *table.itertuples(index=False)]
-    return "\n".join("| " + " | ".join(str(cell).replace("|", "\\|") for cell in line) + " |" for line in lines)
+    rule = ["---"] * table.shape[1]
+    lines: Iterable[Iterable[object]] = [table.columns, rule, *table.itertuples(index=False)]
+    return "\n".join(f"| {' | '.join(str(cell).replace('|', ESCAPED) for cell in line)} |" for line in lines)
