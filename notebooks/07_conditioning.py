@@ -515,7 +515,7 @@ def draw_guidance(table):
         axis.errorbar(part["scale"], part["value"], error, marker="o", capsize=2)
         for real in figures.real_values(part, name):
             axis.axhline(real, ls="--", lw=1, color=figures.REAL_COLOUR)
-        axis.set(xlabel="guidance scale w", ylabel=figures.wrapped(metrics.label(name), 2.2))
+        axis.set(xlabel="guidance scale w", ylabel=figures.wrapped(metrics.label(name), 1.8))
         axis.set_xticks(part["scale"])
     return figure
 
