@@ -8,7 +8,7 @@ from conftest import discs
 
 from cmri_lib.errors import DataError, SplitError
 from cmri_lib.measures.anatomy.adherence import agreement
-from cmri_lib.measures.utility.downstream import learner, pseudo_label, tstr, tstr_difference
+from cmri_lib.measures.utility.downstream import pseudo_label, train_student, tstr, tstr_difference
 from cmri_lib.training import TrainSettings
 
 
@@ -23,7 +23,7 @@ def without_rv(slices):
     return lambda images: np.where(exact(images) == 3, 0, exact(images)).astype(np.uint8)
 
 
-def test_a_perfect_learner_scores_one_and_a_partial_one_two_thirds() -> None:
+def test_a_perfect_student_scores_one_and_a_partial_one_two_thirds() -> None:
     real = discs(5, 4, split="test")
     rows = {r["metric"]: r for r in tstr(real, true_labels(real), true_labels(real), resamples=50)}
     assert rows["downstream_dice"]["value"] == 1 == rows["downstream_dice"]["ceiling"]
@@ -35,15 +35,15 @@ def test_a_perfect_learner_scores_one_and_a_partial_one_two_thirds() -> None:
     assert (gain.value, gain.low, gain.high) == pytest.approx((1 / 3, 1 / 3, 1 / 3))
 
 
-def test_a_learner_learns_from_training_masks_alone(tmp_path) -> None:
+def test_a_student_learns_from_training_masks_alone(tmp_path) -> None:
     settings = TrainSettings(steps=40, batch=8, learning_rate=5e-3, log_every=20, warmup=5)
     with pytest.raises(SplitError, match="test"):
-        learner(discs(4, 2, split="test"), settings, tmp_path / "a", widths=(4, 8))
+        train_student(discs(4, 2, split="test"), settings, tmp_path / "a", widths=(4, 8))
     blank = discs(4, 2)
     with pytest.raises(DataError, match="label"):
-        learner(type(blank)(blank.images, 0 * blank.masks, blank.table), settings, tmp_path / "b", widths=(4, 8))
+        train_student(type(blank)(blank.images, 0 * blank.masks, blank.table), settings, tmp_path / "b", widths=(4, 8))
     some, unseen = discs(8, 4), discs(6, 4, seed=5, split="test")
-    taught = learner(some, settings, tmp_path / "c", widths=(8, 16))
-    found = agreement(taught(unseen.images), unseen.masks, unseen.table)["dice_mean"].mean()
+    student = train_student(some, settings, tmp_path / "c", widths=(8, 16))
+    found = agreement(student(unseen.images), unseen.masks, unseen.table)["dice_mean"].mean()
     assert found > 0.5, "forty steps tell a disc from its ring"
-    assert np.array_equal(pseudo_label(taught, unseen).masks, taught(unseen.images))
+    assert np.array_equal(pseudo_label(student, unseen).masks, student(unseen.images))

@@ -22,17 +22,17 @@ from cmri_lib.training import Augment, TrainSettings, train
 
 
 def pseudo_label(segment: Segment, samples: Slices) -> Slices:
-    """Samples of a generator that was told no mask, with the labels that `segment` sees in them."""
+    """Samples of a generator without a mask as condition, with the labels that `segment` sees in them."""
     return Slices(samples.images, segment(samples.images), samples.table)
 
 
-def learner(samples: Slices, settings: TrainSettings, folder: str | Path, *,
+def train_student(samples: Slices, settings: TrainSettings, folder: str | Path, *,
             widths: tuple[int, ...] = (16, 32, 64, 96)) -> Cached:
     """A segmenter trained on images and masks of `samples`, real or synthetic, or loaded if `folder` holds this training;
     each image that it is asked for again is segmented once.
 
     Raises:
-        SplitError: if a mask is not one of the training split: a learner must not have met the test patients' hearts.
+        SplitError: if a mask is not one of the training split: a student must not have met the test patients' hearts.
         DataError: if there is no mask to learn from.
     """
     if foreign := sorted(set(samples.table["split"]) - {"train"}):
@@ -67,7 +67,7 @@ def tstr(real: Slices, learnt: Segment, reference: Segment, *, seed: int = 0, re
 
 
 def tstr_difference(real: Slices, first: Segment, second: Segment, **options: object) -> Score:
-    """Dice of the first learner minus that of the second on the same real volumes, paired; n is the number of patients."""
+    """Dice of the first student minus that of the second on the same real volumes, paired; n is the number of patients."""
     one, other = (agreement(s(real.images), real.masks, real.table) for s in (first, second))
     return paired_difference(one["dice_mean"].to_numpy(), other["dice_mean"].to_numpy(), one["patient"].to_numpy(), **options)
 
