@@ -68,7 +68,7 @@ def disease_direction(generator: LabelMaps, slices: Slices, source: str, target:
 
 @torch.no_grad()
 def shift_to_disease(generator: LabelMaps, slices: Slices, direction: Direction, severity: float,
-          source: str = "C4 label VAE") -> Slices:
+                     source: str = "C4 label VAE") -> Slices:
     """The masks of `slices` encoded, moved by `severity` times the step of their phase, and decoded; images are zeros.
 
     Severity 0 is the VAE's reconstruction, 1 the mean step; below 0 and above 1 it extrapolates. Patient and scan stay

@@ -110,7 +110,7 @@ def adherence_bounds(real: Slices, segmenter: Segment, seed: int = 0) -> tuple[p
 
 
 def adherence_difference(first: Slices, second: Slices, segmenter: Segment, column: str = "dice_mean", *, resamples: int = 1000,
-                   seed: int = 0) -> Score:
+                         seed: int = 0) -> Score:
     """A column of `agreement` for the first set of samples minus that for the second, paired over volumes. n is the
     number of patients.
 

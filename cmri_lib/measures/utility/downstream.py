@@ -27,7 +27,7 @@ def pseudo_label(segment: Segment, samples: Slices) -> Slices:
 
 
 def train_student(samples: Slices, settings: TrainSettings, folder: str | Path, *,
-            widths: tuple[int, ...] = (16, 32, 64, 96)) -> Cached:
+                  widths: tuple[int, ...] = (16, 32, 64, 96)) -> Cached:
     """A segmenter trained on images and masks of `samples`, real or synthetic, or loaded if `folder` holds this training;
     each image that it is asked for again is segmented once.
 
