@@ -59,7 +59,7 @@ def test_a_finished_training_returns_at_once(tmp_path: Path, monkeypatch: pytest
     log = train(first, line_data(), TrainSettings(steps=60), tmp_path)
     second = Line()
     second.load_state_dict(before)
-    monkeypatch.setattr("cmri_lib.training.loop._Run.go", lambda self: pytest.fail("trained again"))
+    monkeypatch.setattr("cmri_lib.training.loop._Training.go", lambda self: pytest.fail("trained again"))
     again = train(second, line_data(), TrainSettings(steps=60), tmp_path)
     pd.testing.assert_frame_equal(log, again)
     assert torch.equal(first.linear.weight, second.linear.weight)
