@@ -31,7 +31,7 @@ def add_dataset(name: str, source: str | Path, layout: str | None = None, *, lin
     """Check the scans of `source` and place them in ``data/name``; returns what was read.
 
     Args:
-        layout: one of `LAYOUTS`; told from the files if None.
+        layout: one of `LAYOUTS`; recognised from the files if None.
         link: link to the files in `source` instead of copying them; they must then stay where they are.
         on_bad_case: "skip" adds a cohort although some of its scans cannot be read.
 
@@ -113,7 +113,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m cmri_lib.cohort.add", description="Add a data set to the study.")
     parser.add_argument("name", help="name of the new folder in data/")
     parser.add_argument("path", type=Path, help="folder that holds the scans")
-    parser.add_argument("--layout", choices=LAYOUTS, help="how its files are laid out; told from the files by default")
+    parser.add_argument("--layout", choices=LAYOUTS, help="how its files are laid out; recognised from the files by default")
     parser.add_argument("--link", action="store_true", help="link to the files instead of copying them")
     parser.add_argument("--on-bad-case", choices=("stop", "skip"), default="stop",
                         help="skip: add the cohort although some scans cannot be read")

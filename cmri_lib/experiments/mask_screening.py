@@ -1,4 +1,4 @@
-"""Label screening: masks that are no hearts are drawn again, before an image generator is told them.
+"""Label screening: masks that are no hearts are drawn again, before an image generator is conditioned on them.
 
 Apart from `label_maps`, which knows no measure, so that a change of the screen retrains nothing.
 """

@@ -1,4 +1,4 @@
-"""A ControlNet-like way in for adversarial generators: a frozen generator, and a trained branch that sees the mask.
+"""ControlNet for adversarial generators: a frozen generator, and a trained branch that sees the mask.
 
 Zhang, Rao & Agrawala, "Adding Conditional Control to Text-to-Image Diffusion Models", ICCV 2023 (arXiv 2302.05543): the
 frozen base and the convolutions that start at zero. Mou et al., "T2I-Adapter", 2023 (arXiv 2302.08453): the branch.

@@ -1,7 +1,7 @@
 """A conditional Wasserstein critic.
 
 Gulrajani et al., "Improved Training of Wasserstein GANs", NeurIPS 2017 (arXiv 1704.00028), for the critic; Miyato & Koyama,
-"cGANs with Projection Discriminator", ICLR 2018 (arXiv 1802.05637), eq. 3, for the way in.
+"cGANs with Projection Discriminator", ICLR 2018 (arXiv 1802.05637), eq. 3, for the condition.
 """
 
 from __future__ import annotations

@@ -87,7 +87,7 @@ def slower(scores: pd.DataFrame, system: str, rivals: Mapping[str, float]) -> li
 def time_to_quality(curves: pd.DataFrame, target: float, metric: str = "kid_study") -> pd.DataFrame:
     """Equal quality instead of equal compute: images and seconds of training until `metric` is at most `target`.
 
-    The first judged point (snapshot or end) that is good enough; NaN where none is. The seconds contain the first stage.
+    The first measured point (snapshot or end) that is good enough; NaN where none is. The seconds contain the first stage.
     """
     points = curves[(curves["curve"] == "images") & (curves["metric"] == metric)]
     rows = []

@@ -128,7 +128,7 @@ def read_cohort(folder: str | Path, layout: str, *, dataset: str | None = None, 
 
 
 def read_dataset(folder: str | Path, *, on_bad_case: OnBadCase = "stop", limit: int | None = None) -> Cohort:
-    """Read the data set ``data/NAME``: its layout is the one in its ``cohort.yaml``, else told from its files."""
+    """Read the data set ``data/NAME``: its layout is the one in its ``cohort.yaml``, else recognised from its files."""
     folder = Path(folder)
     return read_cohort(folder, layout_of(folder), dataset=folder.name, on_bad_case=on_bad_case, limit=limit)
 

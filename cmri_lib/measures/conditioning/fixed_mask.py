@@ -72,7 +72,7 @@ def true_scan_diversity(truths: Truths, *, seed: int = 0, resamples: int = 1000)
     """The rows of `fixed_mask_diversity` for the V true scans of each anatomy, registered: as floor of the samples'.
 
     The scans are by different vendors, so they differ by style as well as by noise and by half a pixel: a generator that
-    is also told the vendor should vary less than this, one that is not should vary as much.
+    is also conditioned on the vendor should vary less than this, one that is not should vary as much.
     """
     vendor = truths.vendors[0]
     return _rows(truths.aligned(vendor), truths.scans[vendor], None, seed, resamples)

@@ -1,4 +1,4 @@
-"""Classifiers as judges: can one tell samples from patients, and does it know what the samples show?
+"""Two-sample tests by classifiers: can one distinguish samples from patients, and does it know what the samples show?
 
 - The classifier two-sample test (Lopez-Paz & Oquab, ICLR 2017): a logistic regression learns to tell real from
   synthetic slices, and is scored on patients it has not seen. Half right: it cannot. For comparison, radiologists were
