@@ -85,8 +85,15 @@ def validity_of_samples(ranges: Ranges, segment: Segment) -> Measure:
 
 
 def _share(name: str, ranges: Ranges, label_maps: Callable[[Slices], np.ndarray]) -> Measure:
+    known: dict[tuple[bytes, str, float], float] = {}  # real slices are compared with many sets, and the rules are slow
+
     def embed(slices: Slices) -> np.ndarray:
-        return validity(label_maps(slices), slices.table, ranges)["valid"].to_numpy(float)[:, None]
+        masks, table = label_maps(slices), slices.table
+        keys = [(mask.tobytes(), *row) for mask, row in zip(masks, zip(table["level"], table["spacing"]))]
+        if new := list({key: i for i, key in enumerate(keys) if key not in known}.values()):
+            valid = validity(masks[new], table.iloc[new], ranges)["valid"]
+            known.update(zip((keys[i] for i in new), valid.to_numpy(float)))
+        return np.array([[known[key]] for key in keys])
 
     def statistics(real: Embedding, synthetic: Embedding) -> tuple[Statistic]:
         return (lambda u, v: float(np.average(synthetic.values[:, 0], weights=v)),)
