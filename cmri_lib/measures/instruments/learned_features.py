@@ -97,8 +97,7 @@ class FeatureTraining(Trainable):
 class LearnedFeatures:
     """The frozen encoder: pooled features, whitened on the training slices.
 
-    Unwhitened, one direction carries half of the variance and hides the others: on ACDC, blur that raised the Fréchet
-    distance by 1.6 standard deviations of its floor raises it by 5 after whitening.
+    Unwhitened, one direction carries half of the variance and hides the others.
 
     Attributes:
         fingerprint: hash of the weights, to print beside every distance.
