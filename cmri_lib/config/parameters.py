@@ -304,7 +304,7 @@ class Parameters:
             if self.preprocess.size % 2**times:
                 raise ParameterError(f"images of {self.preprocess.size} pixels cannot be halved {times} times", field=field,
                                      file="params.yaml", remedy=f"give a preprocess.size that {2**times} divides, or fewer levels")
-        for field, side in {"vae.network.channels": self.vae.network.size}.items():
-            if side != self.preprocess.size:
-                raise ParameterError(f"{field} ends in images of {side} pixels, preprocess.size is {self.preprocess.size}",
-                                     file="params.yaml", field=field, remedy="give one level per halving down to 4 pixels")
+        if (side := self.vae.network.size) != self.preprocess.size:
+            field = "vae.network.channels"
+            raise ParameterError(f"{field} ends in images of {side} pixels, preprocess.size is {self.preprocess.size}",
+                                 file="params.yaml", field=field, remedy="give one level per halving down to 4 pixels")

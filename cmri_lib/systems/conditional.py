@@ -15,6 +15,7 @@ from cmri_lib.systems.builders import Networks, diffusion, factorised, flow, gan
 from cmri_lib.systems.conditions import CONDITION_DROPOUT, Condition, categories, mask, numbers, prompt, together
 from cmri_lib.systems.system import FirstStage, Make, System
 from cmri_lib.systems.unconditional import KL, UNCONDITIONAL, VQ
+from cmri_lib.training import TrainSettings
 
 CLASSES_KL = FirstStage("classes-kl", "conditional", lambda p: p.conditional.classes_kl.training)
 DOMAIN_VAE = FirstStage("domain-vae", "conditional", lambda p: p.conditional.domain_vae.training)
@@ -49,11 +50,11 @@ def _ldm(condition: Condition, *, control: Condition | None = None) -> Make:
     return latent_diffusion(kl_autoencoder(lambda p: p.latent.kl), lambda p: p.latent.ldm_kl, condition, control=control)
 
 
-def _fine_tuned(p: Parameters) -> object:
+def _fine_tuned(p: Parameters) -> TrainSettings:
     return p.conditional.denoiser.training
 
 
-def _latent_fine_tuned(p: Parameters) -> object:
+def _latent_fine_tuned(p: Parameters) -> TrainSettings:
     return p.conditional.latent.training
 
 
