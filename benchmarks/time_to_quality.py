@@ -150,7 +150,7 @@ def train_study(study: Study, data: Batch, job: Job) -> tuple[FlowMatching, int,
     """The study's loop for as many steps as fit into the time: flow, steps, seconds of the whole call. A short
     training, not counted, tells how many fit; the learning rate falls to its end within them."""
     settings = replace(study.params.flow.training, seed=study.seed + job.round, snapshots=0)
-    settings = replace(settings, validate_every=0, checkpoint_every=10**9, **VARIANTS[job.variant])
+    settings = replace(settings, validate_every=0, **VARIANTS[job.variant])
 
     def untrained() -> FlowMatching:
         flow = untrained_flow(study)

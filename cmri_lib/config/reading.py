@@ -1,6 +1,7 @@
 """`params.yaml` as typed parameters: YAML read strictly, one profile chosen, every key, type and range checked by pydantic.
 
-A value that differs between profiles is written ``{smoke: …, laptop: …, gpu: …}``.
+A value that differs between profiles is written ``{smoke: …, laptop: …, gpu: …}``; ``overnight: …`` may be added where it
+differs from laptop's.
 """
 
 from __future__ import annotations
@@ -16,7 +17,9 @@ from pydantic import TypeAdapter, ValidationError
 from cmri_lib.config.parameters import Parameters
 from cmri_lib.errors import ParameterError
 
-PROFILES = ("smoke", "laptop", "gpu")
+PROFILES = ("smoke", "laptop", "overnight", "gpu")
+#: A profile that a value does not name takes that of the other.
+LIKE = {"overnight": "laptop"}
 #: Keys that choose a run; all others describe it.
 CHOICES = ("profile", "dataset")
 
@@ -65,10 +68,11 @@ def choose_profile(value: Any, profile: str, field: str) -> Any:
     if not isinstance(value, dict):
         return value
     if set(value) & set(PROFILES):
-        if set(value) != set(PROFILES):
+        needed = set(PROFILES) - set(LIKE)
+        if not needed <= set(value) <= set(PROFILES):
             raise ParameterError(f"profiles {sorted(map(str, value))}", file="params.yaml", field=field,
-                                 remedy=f"give a value for each of {PROFILES} and nothing else")
-        return value[profile]
+                                 remedy=f"give a value for each of {sorted(needed)}, {sorted(LIKE)} if need be, and nothing else")
+        return value[profile if profile in value else LIKE[profile]]
     return {k: choose_profile(v, profile, f"{field}.{k}") for k, v in value.items()}
 
 

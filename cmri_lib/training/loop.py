@@ -12,15 +12,15 @@ import math
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from copy import deepcopy
+from dataclasses import asdict
 from functools import partial
 from pathlib import Path
-from typing import Annotated, Literal
 
+import numpy as np
 import pandas as pd
 import torch
 from accelerate import Accelerator
-from pydantic import Field
 from torch import Tensor, nn
 from tqdm import tqdm
 
@@ -29,11 +29,12 @@ from cmri_lib.training.checkpoint import (load_weights, optimiser_tensors, read_
                                           write_tensors)
 from cmri_lib.training.fingerprint import training_fingerprint
 from cmri_lib.training.muon import Muon
+from cmri_lib.training.settings import TrainSettings
 
 Batch = dict[str, Tensor]
-Count = Annotated[int, Field(ge=1)]
-Number = Annotated[int, Field(ge=0)]
-Momentum = Annotated[float, Field(ge=0, lt=1)]
+#: Steps that a replay repeats, and the relative difference that other processors make in them.
+REPLAYED = 8
+REPLAY_TOLERANCE = 1.0e-3
 
 
 class Trainable(nn.Module, ABC):
@@ -58,61 +59,9 @@ class Trainable(nn.Module, ABC):
         return self.loss(batch, group)
 
 
-@dataclass(frozen=True)
-class TrainSettings:
-    """What a reader may turn. `batch` is per process; `grad_clip` 0 clips nothing; `snapshots` EMA weights are kept on the
-    way, equally spaced; `precision` is "no" or "bf16" (mixed), `compile` and `channels_last` are for GPUs as well;
-    `optimiser` is "adamw" or "muon", which bears about four times the learning rate of AdamW."""
-
-    steps: Count
-    batch: Count = 8
-    optimiser: Literal["adamw", "muon"] = "adamw"
-    learning_rate: Annotated[float, Field(gt=0)] = 1.0e-3
-    warmup: Number = 100
-    final_rate: Annotated[float, Field(ge=0, le=1)] = 0.01  # of learning_rate, at the end of the cosine
-    weight_decay: Annotated[float, Field(ge=0)] = 0.0
-    beta1: Momentum = 0.9
-    beta2: Momentum = 0.99
-    grad_clip: Annotated[float, Field(ge=0)] = 1.0
-    ema: Momentum = 0.999
-    seed: Number = 0
-    precision: Literal["no", "bf16"] = "no"
-    channels_last: bool = False
-    compile: bool = False
-    snapshots: Number = 0
-    checkpoint_every: Count = 250
-    log_every: Count = 50
-    validate_every: Number = 0
-
-    def __post_init__(self) -> None:
-        for name in ("steps", "batch", "checkpoint_every", "log_every"):
-            if getattr(self, name) < 1:
-                raise ParameterError(f"{getattr(self, name)} is not positive", field=name, remedy="give at least 1")
-        for name, allowed in (("precision", ("no", "bf16")), ("optimiser", ("adamw", "muon"))):
-            if getattr(self, name) not in allowed:
-                raise ParameterError(f"{getattr(self, name)!r}", field=name, remedy=f"choose among {allowed}")
-        if not 0 <= self.ema < 1 or not self.learning_rate > 0:
-            raise ParameterError(f"ema {self.ema}, learning_rate {self.learning_rate}", field="ema",
-                                 remedy="give an EMA decay in [0, 1) and a positive learning rate")
-
-    def snapshot_steps(self) -> list[int]:
-        """After which steps a snapshot is kept: `snapshots` equal parts of the way, the end excluded."""
-        return [self.steps * k // (self.snapshots + 1) for k in range(1, self.snapshots + 1)]
-
-    def rate(self, step: int) -> float:
-        """Learning rate: linear warm-up, then a half cosine (Loshchilov & Hutter 2017, eq. 5)."""
-        warm = min(1.0, (step + 1) / max(1, min(self.warmup, self.steps // 10)))
-        cosine = 0.5 * (1 + math.cos(math.pi * step / self.steps))
-        return self.learning_rate * warm * (self.final_rate + (1 - self.final_rate) * cosine)
-
-    def decay(self, step: int) -> float:
-        """EMA decay, shorter at the start so that the random initial weights are forgotten."""
-        return min(self.ema, (1 + step) / (10 + step))
-
-
 def train(model: Trainable, data: Mapping[str, Tensor], settings: TrainSettings, folder: str | Path, *,
-          augment: Callable[[Batch], Batch] | None = None, validation: Mapping[str, Tensor] | None = None
-          ) -> pd.DataFrame:
+          augment: Callable[[Batch], Batch] | None = None, validation: Mapping[str, Tensor] | None = None,
+          checkpoint_seconds: float = 20.0) -> pd.DataFrame:
     """Train `model` on `data`, or return at once if `folder` already holds this very training.
 
     Args:
@@ -122,12 +71,17 @@ def train(model: Trainable, data: Mapping[str, Tensor], settings: TrainSettings,
         folder: receives ``weights.safetensors``, ``log.csv``, snapshots and, while running, ``checkpoint.safetensors``.
         augment: acts on each batch, using torch's global random state.
         validation: data whose loss is logged every ``settings.validate_every`` steps, with the EMA weights.
+        checkpoint_seconds: at most so much is lost when the training is killed.
+
+    A finished training whose code alone has changed since is kept if a replay of its first steps gives the same losses,
+    gradients and averages; so a new name does not cost a night. What acts later only (a network that grows) no replay sees.
 
     Returns:
         the log: step, images, seconds, images_per_s, learning_rate, grad_norm, loss_<group>, validation_loss.
 
     Raises:
         DataError: on data of unequal length or less than one image.
+        ParameterError: if mixed precision is set in Accelerate's environment, or the processes cannot share a batch.
         CheckpointError: if a file in `folder` cannot be read.
     """
     sizes = {name: len(t) for name, t in data.items()}
@@ -135,11 +89,41 @@ def train(model: Trainable, data: Mapping[str, Tensor], settings: TrainSettings,
         raise DataError(f"tensors have lengths {sizes}", field="data", remedy="give at least one image, all fields alike")
     folder = Path(folder)
     identity = training_fingerprint(model, data, settings, augment)
-    if (folder / "weights.safetensors").exists() and read_note(folder / "weights.safetensors")["identity"] == identity:
+    training = partial(_Training, data=data, settings=settings, folder=folder, identity=identity, augment=augment,
+                       validation=validation, checkpoint_seconds=checkpoint_seconds)
+    if _is_finished(folder / "weights.safetensors", identity, lambda: training(deepcopy(model)).replay()):
         load_weights(model, folder / "weights.safetensors")
         model.to(Accelerator().device).eval()
         return pd.read_csv(folder / "log.csv")
-    return _Training(model, data, settings, folder, identity, augment, validation).go()
+    return training(model).go()
+
+
+def _is_finished(file: Path, identity: dict[str, str], replay: Callable[[], list[list[float]]]) -> bool:
+    """Whether `file` holds the weights of this very training. If its code alone differs, `replay` decides; weights that it
+    confirms bear the new code's digest from then on."""
+    if not file.exists():
+        return False
+    note = read_note(file)
+    changed = {part for part in identity if note["identity"].get(part) != identity[part]}
+    if changed != {"code"}:
+        return not changed
+    first, again = (np.array(steps) for steps in (note.get("first_steps", []), replay()))
+    same = first.shape == again.shape and np.allclose(first, again, rtol=REPLAY_TOLERANCE, atol=0)
+    if same:
+        write_tensors(file, read_tensors(file), note | {"identity": identity})
+    return same
+
+
+def _accelerator(settings: TrainSettings) -> Accelerator:
+    """Accelerate as it was launched, provided that this does not make the training another one."""
+    accelerator = Accelerator()
+    if accelerator.mixed_precision != "no":
+        raise ParameterError(f"Accelerate's launch sets {accelerator.mixed_precision}", field="mixed_precision",
+                             remedy="launch with --mixed_precision no and set the training's `precision` in params.yaml")
+    if settings.batch % accelerator.num_processes:
+        raise ParameterError(f"{settings.batch} images for {accelerator.num_processes} processes", field="batch",
+                             remedy="give a multiple of the number of processes")
+    return accelerator
 
 
 def mixed_seed(*parts: int) -> int:
@@ -160,9 +144,10 @@ class _Training:
     """One training under way. Split from `train` so that each moving part is a short method."""
 
     def __init__(self, model: Trainable, data: Mapping[str, Tensor], settings: TrainSettings, folder: Path,
-                 identity: dict, augment: Callable[[Batch], Batch] | None, validation: Mapping[str, Tensor] | None):
-        self.accelerator = Accelerator()
-        self.device = self.accelerator.device
+                 identity: dict, augment: Callable[[Batch], Batch] | None, validation: Mapping[str, Tensor] | None,
+                 checkpoint_seconds: float):
+        self.accelerator = _accelerator(settings)
+        self.device, self.checkpoint_seconds = self.accelerator.device, checkpoint_seconds
         self.settings, self.folder, self.identity, self.augment = settings, folder, identity, augment
         layout = torch.channels_last if settings.channels_last else torch.preserve_format
         self.model = model.to(self.device, memory_format=layout)
@@ -176,12 +161,14 @@ class _Training:
             weight_decay=settings.weight_decay)) for name, parameters in self.groups.items()}
         self.wrapped = self.accelerator.prepare(torch.compile(model) if settings.compile else model)
         self.rows: list[dict] = []
+        self.first_steps: list[list[float]] = []
         self.step, self.seconds = 0, 0.0
 
     def go(self) -> pd.DataFrame:
         torch.use_deterministic_algorithms(True, warn_only=True)
         self._resume()
         started, finished = time.perf_counter() - self.seconds, self.settings.steps
+        saved = time.perf_counter()
         snapshots = set(self.settings.snapshot_steps())
         only_here = {} if self.accelerator.is_main_process else {"disable": True}  # given, it would override TQDM_DISABLE
         bar = tqdm(total=finished, initial=self.step, desc=self.folder.name, mininterval=2.0, unit="step", **only_here)
@@ -193,12 +180,21 @@ class _Training:
                 self._log(losses, norm)
                 bar.update(self.step - bar.n)
                 bar.set_postfix_str(f"{self.rows[-1]['images_per_s']:.0f} images/s")
-            if self.step % self.settings.checkpoint_every == 0 and self.step < finished:
+            if self.step < finished and time.perf_counter() - saved >= self.checkpoint_seconds:
                 self._save("checkpoint.safetensors")
+                saved = time.perf_counter()
             if self.step in snapshots and self.accelerator.is_main_process:
                 write_tensors(snapshot_file(self.folder, self.step), self.average, {"identity": self.identity})
         bar.close()
         return self._finish()
+
+    def replay(self) -> list[list[float]]:
+        """The first steps, nothing saved: of each its losses, the norm of its gradient and that of the averaged weights."""
+        torch.use_deterministic_algorithms(True, warn_only=True)
+        while self.step < min(REPLAYED, self.settings.steps):
+            self._step()
+            self.step += 1
+        return self.first_steps
 
     def _step(self) -> tuple[dict[str, Tensor], Tensor]:
         self.model.train()
@@ -220,14 +216,18 @@ class _Training:
             optimiser.step()
             losses[group] = loss.detach()
         self._update_average()
+        if self.step < REPLAYED:
+            size = sum(value.double().square().sum() for value in self.average.values()).sqrt()
+            self.first_steps.append([*map(float, losses.values()), float(norm), float(size)])
         return losses, norm
 
     def _batch(self, step: int, rank: int) -> Batch:
         """Rows of this step: each epoch is a permutation drawn from (seed, epoch), shared by all processes."""
         n = len(next(iter(self.data.values())))
-        wanted = step * self.settings.batch * self.accelerator.num_processes + rank * self.settings.batch
+        share = self.settings.batch // self.accelerator.num_processes
+        wanted = step * self.settings.batch + rank * share
         rows = []
-        for position in range(wanted, wanted + self.settings.batch):
+        for position in range(wanted, wanted + share):
             epoch, place = divmod(position, n)
             rows.append(self._permutation(epoch, n)[place])
         index = torch.stack(rows).to(self.device)
@@ -250,7 +250,7 @@ class _Training:
 
     def _log(self, losses: dict[str, Tensor], norm: Tensor) -> None:
         before = self.rows[-1] if self.rows else {"images": 0, "seconds": 0.0}
-        images = self.step * self.settings.batch * self.accelerator.num_processes
+        images = self.step * self.settings.batch
         row = {"step": self.step, "images": images, "seconds": round(self.seconds, 3),
                "images_per_s": round((images - before["images"]) / max(1e-9, self.seconds - before["seconds"]), 1),
                "learning_rate": self.settings.rate(self.step - 1), "grad_norm": float(norm),
@@ -287,7 +287,8 @@ class _Training:
         for group, optimiser in self.optimisers.items():
             tensors |= optimiser_tensors(group, optimiser)
         write_tensors(self.folder / name, tensors,
-                      {"identity": self.identity, "step": self.step, "seconds": self.seconds, "rows": self.rows})
+                      {"identity": self.identity, "step": self.step, "seconds": self.seconds, "rows": self.rows,
+                       "first_steps": self.first_steps})
 
     def _resume(self) -> None:
         file = self.folder / "checkpoint.safetensors"
@@ -299,7 +300,8 @@ class _Training:
             self.average[name].copy_(tensors[f"average.{name}"])
         for group, optimiser in self.optimisers.items():
             restore_optimiser(group, optimiser, tensors)
-        self.step, self.seconds, self.rows = note["step"], note["seconds"], note["rows"]
+        self.step, self.seconds, self.rows, self.first_steps = (
+            note[name] for name in ("step", "seconds", "rows", "first_steps"))
 
     def _finish(self) -> pd.DataFrame:
         self.model.load_state_dict(self.average)
@@ -309,7 +311,7 @@ class _Training:
             self.folder.mkdir(parents=True, exist_ok=True)
             log.to_csv(self.folder / "log.csv", index=False, quoting=csv.QUOTE_MINIMAL)
             write_tensors(self.folder / "weights.safetensors", self.model.state_dict(),
-                          {"identity": self.identity, "settings": asdict(self.settings)})
+                          {"identity": self.identity, "settings": asdict(self.settings), "first_steps": self.first_steps})
             (self.folder / "checkpoint.safetensors").unlink(missing_ok=True)
         self.accelerator.wait_for_everyone()
         return log

@@ -76,8 +76,10 @@ def test_a_profile_changes_numbers_only() -> None:
 
 
 def test_profiles_are_chosen_and_places_follow(tmp_path: Path) -> None:
-    root = project(tmp_path, ("samples:", "samples: {smoke: 60, laptop: 70, gpu: 80}"))
-    assert [open_study(p, root=root).params.samples for p in PROFILES] == [60, 70, 80]
+    root = project(tmp_path, ("samples:", "samples: {smoke: 60, laptop: 70, gpu: 80}"),
+                   ("  resamples:", "  resamples: {smoke: 1, laptop: 2, overnight: 3, gpu: 4}"))
+    assert [open_study(p, root=root).params.samples for p in PROFILES] == [60, 70, 70, 80]
+    assert [open_study(p, root=root).params.fidelity.resamples for p in PROFILES] == [1, 2, 3, 4]
     study = open_study("gpu", "acdc", root=root)
     assert study.work("slices") == root / "work" / "acdc" / "gpu" / "slices" and study.data == root / "data" / "acdc"
     (root / "a").mkdir()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 import os
 import random
@@ -9,7 +10,9 @@ import signal
 import subprocess
 import sys
 import time
+from copy import deepcopy
 from pathlib import Path
+from types import SimpleNamespace
 
 import pandas as pd
 import pytest
@@ -18,7 +21,7 @@ from torch import nn
 
 from cmri_lib.errors import CheckpointError, DataError, ParameterError
 from cmri_lib.training import Augment, TrainSettings, Trainable, train
-from cmri_lib.training.checkpoint import load_weights, read_tensors
+from cmri_lib.training.checkpoint import load_weights, read_note, read_tensors
 from cmri_lib.training.fingerprint import _syntax, training_fingerprint
 from cmri_lib.training.loop import mixed_seed
 from cmri_lib.training.muon import orthogonal
@@ -78,6 +81,35 @@ def test_anything_that_matters_trains_again(change: str) -> None:
     assert base != identity(*other[change])
 
 
+@pytest.mark.parametrize("same", [True, False])
+def test_changed_code_keeps_weights_only_if_its_first_steps_return(tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
+                                                                   same: bool) -> None:
+    settings = TrainSettings(steps=60, batch=4)
+    torch.manual_seed(1)
+    first = Line(0.1)
+    second = deepcopy(first)
+    train(first, line_data(), settings, tmp_path)
+    monkeypatch.setattr("cmri_lib.training.fingerprint.code_digest", lambda *objects: "other code")
+    if not same:
+        monkeypatch.setattr(Line, "loss", lambda self, batch, group: 1.01 * (self.linear(batch["x"]) - batch["y"]).square().mean())
+    steps = []
+    monkeypatch.setattr("cmri_lib.training.loop._Training.go", lambda self: steps.append(self.settings.steps))
+    train(second, line_data(), settings, tmp_path)
+    assert steps == ([] if same else [60])
+    assert torch.equal(first.linear.weight, second.linear.weight) == same
+    assert (read_note(tmp_path / "weights.safetensors")["identity"]["code"] == "other code") == same
+
+
+def test_a_launch_that_would_change_the_training_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    accelerator = SimpleNamespace(mixed_precision="no", num_processes=3)
+    monkeypatch.setattr("cmri_lib.training.loop.Accelerator", lambda: accelerator)
+    with pytest.raises(ParameterError, match="(?s)4 images for 3 processes.*multiple"):
+        train(Line(), line_data(), TrainSettings(steps=1, batch=4), tmp_path)
+    accelerator.mixed_precision = "bf16"
+    with pytest.raises(ParameterError, match="(?s)launch sets bf16.*precision.*params.yaml"):
+        train(Line(), line_data(), TrainSettings(steps=1, batch=6), tmp_path)
+
+
 def test_prose_does_not_change_a_fingerprint_and_code_does(tmp_path: Path) -> None:
     sources = ['"""Doc."""\ndef f(x):\n    """Doc."""\n    return x + 1\n', "# why\ndef f(x):\n    return (x + 1)  # so\n",
                "def f(x):\n    return x + 2\n"]
@@ -130,17 +162,22 @@ class Blur(Trainable):
 
 
 @pytest.mark.parametrize("optimiser", ["adamw", "muon"])
-def test_interrupted_between_checkpoints_ends_in_the_same_weights(tmp_path: Path, optimiser: str) -> None:
-    settings = TrainSettings(steps=60, optimiser=optimiser, learning_rate=0.02, ema=0.9, checkpoint_every=7, log_every=10)
+def test_interrupted_between_checkpoints_ends_in_the_same_weights(tmp_path: Path, optimiser: str,
+                                                                  monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("cmri_lib.training.loop.time.perf_counter", itertools.count(0.0, 4.0).__next__)
+    settings = TrainSettings(steps=60, optimiser=optimiser, learning_rate=0.02, ema=0.9, log_every=10)
     data = {"x": torch.randn(16, 1, 8, 8, generator=torch.Generator().manual_seed(1))}
     log = train(Blur(), data, settings, tmp_path / "whole")
     with pytest.raises(InterruptedError):
         train(Blur(last=40), data, settings, tmp_path / "broken")
-    resumed = Blur(last=30)  # 25 steps are left after the checkpoint at 35
+    # Of the 40 steps some came after the last checkpoint and are repeated, not all.
+    step = read_note(tmp_path / "broken" / "checkpoint.safetensors")["step"]
+    assert 30 < step < 40
+    resumed = Blur(last=60 - step)
     train(resumed, data, settings, tmp_path / "broken")
     whole = read_tensors(tmp_path / "whole" / "weights.safetensors")
     assert all(torch.equal(whole[k], v) for k, v in resumed.state_dict().items())
-    assert resumed.left == [5] and log["loss_model"].iloc[-1] < 0.2 * log["loss_model"].iloc[0]
+    assert resumed.left == [0] and log["loss_model"].iloc[-1] < 0.2 * log["loss_model"].iloc[0]
 
 
 @pytest.mark.parametrize("shape", [(16, 144), (64, 1152), (96, 24), (1, 9)])
