@@ -84,6 +84,7 @@ import torch
 from cmri_lib.config.study import open_study
 from cmri_lib.experiments import banks, instruments, learning_curves, toy
 from cmri_lib.experiments.parallel import train_all
+from cmri_lib.experiments.plan import runs_over_patients
 from cmri_lib.experiments.training import cost_rows, train_or_load, training_log
 from cmri_lib.generators.base import draw
 from cmri_lib.generators.flow import EVALUATIONS, FlowMatching, FlowSettings
@@ -206,9 +207,9 @@ for coupling, flow in toys.items():
 names = ("U10 OT-FM", "U10 FM", "U10 OT-FM + mask")
 runs = {name: Run(UNCONDITIONAL[name]) for name in names}
 curves = learning_curves.LearningCurves(study, slices)
-runs_over_patients = curves.runs_over_patients(UNCONDITIONAL["U10 OT-FM"])
+patient_runs = runs_over_patients(study, slices, UNCONDITIONAL["U10 OT-FM"])
 
-train_all(study, [*runs.values(), *runs_over_patients], slices)
+train_all(study, [*runs.values(), *patient_runs], slices)
 flows = {name: train_or_load(study, run, slices) for name, run in runs.items()}
 masked = flows["U10 OT-FM + mask"]
 pd.DataFrame({

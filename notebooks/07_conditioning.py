@@ -118,7 +118,6 @@ dataset = None
 
 # %%
 from dataclasses import replace
-from functools import partial
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -126,7 +125,6 @@ import pandas as pd
 
 from cmri_lib.cohort.cardiac_function import with_phenotypes
 from cmri_lib.cohort.case import LABELS
-from cmri_lib.cohort.label_noise import with_label_noise
 from cmri_lib.cohort.slices import concatenate
 from cmri_lib.cohort.vocabulary import Vocabulary
 from cmri_lib.config.study import open_study
@@ -140,6 +138,7 @@ from cmri_lib.experiments.banks import draw_bank, sampling_conditions
 from cmri_lib.experiments.evaluator import Evaluator
 from cmri_lib.experiments.instruments import load_slices
 from cmri_lib.experiments.parallel import train_all
+from cmri_lib.experiments.plan import fewer_label_runs, noisy_label_runs
 from cmri_lib.experiments.training import (
     cost_rows, of_pairs, train_or_load, training_patients, training_slices)
 from cmri_lib.measures.utility import downstream
@@ -148,7 +147,7 @@ from cmri_lib.systems.ablation import (
     CONDITION_SETS, FAMILIES, NO_CONDITION, ablation_system, ablation_systems,
     condition_set_system)
 from cmri_lib.systems.conditional import CONDITIONAL
-from cmri_lib.systems.system import Run, Variant, file_name, runs
+from cmri_lib.systems.system import Run, file_name, runs
 
 # %% [markdown]
 # ### The data
@@ -649,14 +648,11 @@ pair_table[["system", "metric", "value", "low", "high", "floor", "ceiling"]].rou
 # is a realistic situation: images without labels are cheap.
 
 # %%
-noisy_runs, doses = [], []
-for mm in params.conditional.label_noise:
-    bend = partial(with_label_noise, amount=mm, seed=study.seed)
-    variant = Variant(f"labels ± {mm:g} mm", slices=bend)
-    noisy_runs.append(Run(mask_run.system, variant=variant))
-    bent, _ = training_slices(noisy_runs[-1], slices)
+noisy_runs, doses = noisy_label_runs(study), []
+for run in noisy_runs:
+    bent, _ = training_slices(run, slices)
     dice = agreement(bent.masks, training.masks, training.table)["dice_mean"].mean()
-    doses.append({"training data": variant.name, "Dice of bent and correct labels": dice})
+    doses.append({"training data": run.variant.name, "Dice of bent and correct labels": dice})
 pd.DataFrame(doses).round(3)
 
 # %% [markdown]
@@ -666,12 +662,8 @@ pd.DataFrame(doses).round(3)
 # The next cell chooses the patients. A smaller set of patients is contained in every larger one.
 
 # %%
-patients = training_patients(study, slices)
-counts = {max(1, round(share * len(patients))) for share in params.conditional.patients}
-unlabelled = Run(mask_run.system.pretrained)  # unconditional, trained on all images
-few_runs = [Run(mask_run.system, patients=patients[:count], pretrained=unlabelled)
-            for count in sorted(counts, reverse=True)]
-print(len(patients), "training patients in all;", ", ".join(run.id for run in few_runs))
+few_runs = fewer_label_runs(study, slices)
+print(len(training_patients(study, slices)), "training patients in all;", ", ".join(run.id for run in few_runs))
 
 # %%
 label_runs = [*noisy_runs, *few_runs]

@@ -14,6 +14,7 @@ import pandas as pd
 from cmri_lib.cohort.slices import Slices
 from cmri_lib.config.study import Study
 from cmri_lib.experiments.evaluator import Evaluator
+from cmri_lib.experiments.plan import runs_over_patients
 from cmri_lib.experiments.training import (first_stage_seconds, train_or_load, training_folder, training_log,
                                            training_patients, training_slices)
 from cmri_lib.generators.base import Generator
@@ -38,12 +39,6 @@ class LearningCurves:
         self.study, self.slices = study, slices
         self.evaluator = Evaluator(study, slices, study.params.curves.images, "distance")
 
-    def runs_over_patients(self, system: System) -> list[Run]:
-        """One run for each number of training patients, the last on all of them."""
-        every = training_patients(self.study, self.slices)
-        numbers = sorted({*self.study.params.curves.patients, len(every)})
-        return [Run(system, None if n == len(every) else every[:n]) for n in numbers]
-
     def over_compute(self, run: Run) -> list[dict[str, object]]:
         """Quality on the way: the snapshots kept during training, and its end. x: images seen."""
         generator, folder = train_or_load(self.study, run, self.slices), training_folder(self.study, run)
@@ -59,7 +54,7 @@ class LearningCurves:
     def over_patients(self, system: System) -> list[dict[str, object]]:
         """Quality against training patients, each number trained anew with the same number of steps. x: patients."""
         rows = []
-        for run in self.runs_over_patients(system):
+        for run in runs_over_patients(self.study, self.slices, system):
             patients = len(run.patients or training_patients(self.study, self.slices))
             points = self._point(run, train_or_load(self.study, run, self.slices))
             rows += [{"curve": "patients", "x": patients, **row, "system": system.id} for row in points]

@@ -286,9 +286,11 @@ class _Training:
         tensors |= {f"average.{k}": v for k, v in self.average.items()}
         for group, optimiser in self.optimisers.items():
             tensors |= optimiser_tensors(group, optimiser)
-        write_tensors(self.folder / name, tensors,
-                      {"identity": self.identity, "step": self.step, "seconds": self.seconds, "rows": self.rows,
-                       "first_steps": self.first_steps})
+        write_tensors(self.folder / name, tensors, self._note() | {"rows": self.rows})
+
+    def _note(self) -> dict:
+        return {"identity": self.identity, "settings": asdict(self.settings), "step": self.step, "seconds": self.seconds,
+                "first_steps": self.first_steps}
 
     def _resume(self) -> None:
         file = self.folder / "checkpoint.safetensors"
@@ -310,8 +312,7 @@ class _Training:
         if self.accelerator.is_main_process:
             self.folder.mkdir(parents=True, exist_ok=True)
             log.to_csv(self.folder / "log.csv", index=False, quoting=csv.QUOTE_MINIMAL)
-            write_tensors(self.folder / "weights.safetensors", self.model.state_dict(),
-                          {"identity": self.identity, "settings": asdict(self.settings), "first_steps": self.first_steps})
+            write_tensors(self.folder / "weights.safetensors", self.model.state_dict(), self._note())
             (self.folder / "checkpoint.safetensors").unlink(missing_ok=True)
         self.accelerator.wait_for_everyone()
         return log

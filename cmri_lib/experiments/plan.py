@@ -1,0 +1,94 @@
+"""Every training of the study, in the order of its notebooks, and how far each has come."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import asdict
+from functools import partial
+
+import pandas as pd
+
+from cmri_lib.cohort.label_noise import with_label_noise
+from cmri_lib.cohort.slices import Slices
+from cmri_lib.cohort.vocabulary import Vocabulary
+from cmri_lib.config.study import Study
+from cmri_lib.errors import CheckpointError
+from cmri_lib.experiments.training import training_folder, training_patients
+from cmri_lib.systems.ablation import CONDITION_SETS, ablation_system, ablation_systems, condition_set_system
+from cmri_lib.systems.register import SYSTEMS
+from cmri_lib.systems.system import Run, System, Variant, runs
+from cmri_lib.training.checkpoint import read_note
+
+#: One system of each family, trained on other numbers of patients by notebooks 02 to 05.
+CURVES_OVER_PATIENTS = ("U1 VAE", "U5 StyleGAN2-ADA", "U6 DDPM", "U10 OT-FM")
+#: The system whose labels notebook 07 makes worse, or fewer (claim M6).
+LABEL_QUALITY = ablation_system("flow", "labels", "concat")
+
+
+def all_runs(study: Study, slices: Slices) -> list[Run]:
+    """Every run that a notebook trains, or starts from, each once."""
+    vocabulary = Vocabulary.of(slices)
+    found = [*runs(SYSTEMS),
+             *(run for name in CURVES_OVER_PATIENTS for run in runs_over_patients(study, slices, SYSTEMS[name])),
+             *runs([system for *_, system in ablation_systems(vocabulary)]),
+             *runs([condition_set_system("flow", name) for name in CONDITION_SETS]),
+             *noisy_label_runs(study), *fewer_label_runs(study, slices)]
+    return list({(run.stage, run.folder): run for one in found for run in _with_starts(one)}.values())
+
+
+def runs_over_patients(study: Study, slices: Slices, system: System) -> list[Run]:
+    """One run for each number of training patients of ``curves.patients``, the last on all of them."""
+    every = training_patients(study, slices)
+    numbers = sorted({*(n for n in study.params.curves.patients if n < len(every)), len(every)})
+    return [Run(system, None if n == len(every) else every[:n]) for n in numbers]
+
+
+def noisy_label_runs(study: Study) -> list[Run]:
+    """`LABEL_QUALITY` on masks with errors of each of ``conditional.label_noise`` mm."""
+    return [Run(LABEL_QUALITY, variant=Variant(f"labels ± {mm:g} mm", partial(with_label_noise, amount=mm, seed=study.seed)))
+            for mm in study.params.conditional.label_noise]
+
+
+def fewer_label_runs(study: Study, slices: Slices) -> list[Run]:
+    """`LABEL_QUALITY` on each of ``conditional.patients`` shares of the patients, most first; all start from the network
+    that has seen the images of all patients."""
+    patients, unlabelled = training_patients(study, slices), Run(LABEL_QUALITY.pretrained)
+    counts = {max(1, round(share * len(patients))) for share in study.params.conditional.patients}
+    return [Run(LABEL_QUALITY, patients=patients[:count], pretrained=unlabelled) for count in sorted(counts, reverse=True)]
+
+
+def progress(study: Study, wanted: Iterable[Run]) -> pd.DataFrame:
+    """How far each training has come, from what lies on disk; nothing is built or loaded.
+
+    Returns:
+        run, stage, state (done, under way, to do), images seen, images in all, hours (spent), left (hours, estimated from the
+        trainings of the same stage and family that have begun; missing where none has).
+    """
+    table = pd.DataFrame([_state(study, run) for run in wanted])
+    pace = (table["hours"] / table["images"].where(table["images"] > 0))
+    pace = pace.fillna(pace.groupby([table["stage"], table["family"]]).transform("mean"))
+    pace = pace.fillna(pace.groupby(table["family"]).transform("mean"))
+    return table.assign(left=(table["of"] - table["images"]) * pace).drop(columns="family")
+
+
+def _state(study: Study, run: Run) -> dict[str, object]:
+    settings, folder = run.settings(study.params, study.seed), training_folder(study, run)
+    row = {"run": run.id, "stage": run.stage, "family": run.family, "state": "to do", "images": 0,
+           "of": settings.steps * settings.batch, "hours": 0.0}
+    for name, state in (("weights", "done"), ("checkpoint", "under way")):
+        file = folder / f"{name}.safetensors"
+        if not file.exists():
+            continue
+        try:
+            note = read_note(file)
+        except CheckpointError:
+            return row | {"state": "damaged"}
+        if note["settings"] == asdict(settings):
+            return row | {"state": state, "images": note["step"] * settings.batch, "hours": note["seconds"] / 3600}
+    return row
+
+
+def _with_starts(run: Run) -> Iterator[Run]:
+    if run.start is not None:
+        yield from _with_starts(run.start)
+    yield run

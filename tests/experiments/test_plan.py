@@ -1,0 +1,56 @@
+"""The plan names every training of the notebooks once, and knows how far each has come from the files alone."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pandas as pd
+import pytest
+from conftest import discs
+from systems.test_conditional import quick
+
+from cmri_lib.cohort.slices import concatenate
+from cmri_lib.config.study import open_study
+from cmri_lib.experiments.plan import all_runs, fewer_label_runs, noisy_label_runs, progress, runs_over_patients
+from cmri_lib.experiments.training import train_or_load, training_folder
+from cmri_lib.systems.register import SYSTEMS
+from cmri_lib.systems.system import Run
+from cmri_lib.train import status
+
+SLICES = concatenate([discs(8, 2), discs(2, 2, seed=3, split="validation")]).with_columns(vendor="GE", disease="NOR")
+
+
+def test_every_run_once_and_before_what_starts_from_it(tmp_path: Path) -> None:
+    study = quick(open_study("smoke", "phantom"), tmp_path)
+    wanted = all_runs(study, SLICES)
+    places = [(run.stage, run.folder) for run in wanted]
+    assert len(places) == len(set(places)) and {run.system.id for run in wanted} >= set(SYSTEMS)
+    for run in wanted:
+        if run.start is not None:
+            assert places.index((run.start.stage, run.start.folder)) < places.index((run.stage, run.folder))
+
+
+def test_fewer_patients_are_contained_in_more(tmp_path: Path) -> None:
+    study = quick(open_study("smoke", "phantom"), tmp_path)
+    curve = runs_over_patients(study, SLICES, SYSTEMS["U1 VAE"])
+    assert [run.patients and len(run.patients) for run in curve] == [4, None]
+    assert [len(run.patients) for run in fewer_label_runs(study, SLICES)] == [4]
+    assert [run.variant.name for run in noisy_label_runs(study)] == ["labels ± 4 mm"]
+    few = SLICES.where(patient=sorted(set(SLICES.where(split="train").patients))[:2])
+    assert [run.patients for run in runs_over_patients(study, few, SYSTEMS["U1 VAE"])] == [None]
+
+
+def test_progress_is_read_from_the_files(tmp_path: Path) -> None:
+    study = quick(open_study("smoke", "phantom"), tmp_path)
+    done, damaged, other = (Run(SYSTEMS[name]) for name in ("U1 VAE", "U2 DCGAN", "U3 WGAN-GP"))
+    train_or_load(study, done, SLICES)
+    training_folder(study, damaged).mkdir(parents=True)
+    (training_folder(study, damaged) / "weights.safetensors").write_bytes(b"half a file")
+    table = progress(study, [done, damaged, other]).set_index("run")
+    assert table["state"].to_dict() == {"U1 VAE": "done", "U2 DCGAN": "damaged", "U3 WGAN-GP": "to do"}
+    settings = done.settings(study.params, study.seed)
+    assert table.loc["U1 VAE", "images"] == table.loc["U1 VAE", "of"] == settings.steps * settings.batch
+    assert table.loc["U1 VAE", "left"] == 0 and table.loc["U1 VAE", "hours"] > 0 and pd.isna(table.loc["U3 WGAN-GP", "left"])
+    log = pd.read_csv(training_folder(study, done) / "log.csv")
+    assert table.loc["U1 VAE", "hours"] * 3600 == pytest.approx(log["seconds"].iloc[-1], abs=0.01)
+    assert "1 done, 1 damaged, 1 to do" in status(table.reset_index()) and "2 of unknown length" in status(table.reset_index())
