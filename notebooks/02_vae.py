@@ -91,7 +91,6 @@ from cmri_lib.experiments.banks import draw_bank
 from cmri_lib.experiments.evaluator import Evaluator
 from cmri_lib.experiments.instruments import feature_spaces, load_slices
 from cmri_lib.experiments.parallel import train_all
-from cmri_lib.experiments.plan import runs_over_patients
 
 # %%
 from cmri_lib.generators.base import batch_of, draw
@@ -188,7 +187,7 @@ gaps.round(3)
 # %%
 curves = learning_curves.LearningCurves(study, slices)
 u1 = Run(UNCONDITIONAL["U1 VAE"])
-train_all(study, runs_over_patients(study, slices, u1.system), slices)
+train_all(study, learning_curves.runs_over_patients(study, slices, u1.system), slices)
 vae = training.train_or_load(study, u1, slices)
 log = training.training_log(study, u1)
 weights = sum(p.numel() for p in vae.parameters())

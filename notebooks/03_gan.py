@@ -101,7 +101,6 @@ from cmri_lib.cohort.slices import Slices
 from cmri_lib.config.study import open_study
 from cmri_lib.experiments import banks, instruments, learning_curves, toy
 from cmri_lib.experiments.parallel import train_all
-from cmri_lib.experiments.plan import runs_over_patients
 from cmri_lib.experiments.training import cost_rows, train_or_load, training_log
 from cmri_lib.generators.gan import GAN, GANSettings
 from cmri_lib.networks.conditioning.base import Conditioning
@@ -253,7 +252,7 @@ figures.publish(study, "03/clouds", toy.as_table(first_points, "variant"), draw_
 names = ("U2 DCGAN", "U3 WGAN-GP", "U4 progressive GAN", "U5 StyleGAN2-ADA")
 runs = {name: Run(UNCONDITIONAL[name]) for name in names}
 curves = learning_curves.LearningCurves(study, slices)
-patient_runs = runs_over_patients(study, slices, UNCONDITIONAL["U5 StyleGAN2-ADA"])
+patient_runs = learning_curves.runs_over_patients(study, slices, UNCONDITIONAL["U5 StyleGAN2-ADA"])
 
 train_all(study, [*runs.values(), *patient_runs], slices)
 gans = {name: train_or_load(study, run, slices) for name, run in runs.items()}

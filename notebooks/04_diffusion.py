@@ -108,7 +108,6 @@ from cmri_lib.cohort.slices import Slices
 from cmri_lib.config.study import open_study
 from cmri_lib.experiments import banks, instruments, learning_curves, toy
 from cmri_lib.experiments.parallel import train_all
-from cmri_lib.experiments.plan import runs_over_patients
 from cmri_lib.experiments.training import cost_rows, train_or_load, training_log
 
 # %%
@@ -367,7 +366,7 @@ print(f"used here: {params.diffusion.objective.schedule}, "
 names = ("U6 DDPM", "U7 LDM-KL", "U7 LDM-VQ", "U8 DiT", "U9 MaskGIT")
 runs = {name: Run(UNCONDITIONAL[name]) for name in names}
 curves = learning_curves.LearningCurves(study, slices)
-patient_runs = runs_over_patients(study, slices, UNCONDITIONAL["U6 DDPM"])
+patient_runs = learning_curves.runs_over_patients(study, slices, UNCONDITIONAL["U6 DDPM"])
 
 train_all(study, [*runs.values(), *patient_runs], slices)
 generators = {name: train_or_load(study, run, slices) for name, run in runs.items()}

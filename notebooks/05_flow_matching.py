@@ -84,7 +84,6 @@ import torch
 from cmri_lib.config.study import open_study
 from cmri_lib.experiments import banks, instruments, learning_curves, toy
 from cmri_lib.experiments.parallel import train_all
-from cmri_lib.experiments.plan import runs_over_patients
 from cmri_lib.experiments.training import cost_rows, train_or_load, training_log
 from cmri_lib.generators.base import draw
 from cmri_lib.generators.flow import EVALUATIONS, FlowMatching, FlowSettings
@@ -207,7 +206,7 @@ for coupling, flow in toys.items():
 names = ("U10 OT-FM", "U10 FM", "U10 OT-FM + mask")
 runs = {name: Run(UNCONDITIONAL[name]) for name in names}
 curves = learning_curves.LearningCurves(study, slices)
-patient_runs = runs_over_patients(study, slices, UNCONDITIONAL["U10 OT-FM"])
+patient_runs = learning_curves.runs_over_patients(study, slices, UNCONDITIONAL["U10 OT-FM"])
 
 train_all(study, [*runs.values(), *patient_runs], slices)
 flows = {name: train_or_load(study, run, slices) for name, run in runs.items()}

@@ -137,8 +137,8 @@ from cmri_lib.measures.conditioning import condition_accuracy, fixed_mask, paire
 from cmri_lib.experiments.banks import draw_bank, sampling_conditions
 from cmri_lib.experiments.evaluator import Evaluator
 from cmri_lib.experiments.instruments import load_slices
+from cmri_lib.experiments.label_quality import fewer_label_runs, noisy_label_runs
 from cmri_lib.experiments.parallel import train_all
-from cmri_lib.experiments.plan import fewer_label_runs, noisy_label_runs
 from cmri_lib.experiments.training import (
     cost_rows, of_pairs, train_or_load, training_patients, training_slices)
 from cmri_lib.measures.utility import downstream
@@ -663,7 +663,8 @@ pd.DataFrame(doses).round(3)
 
 # %%
 few_runs = fewer_label_runs(study, slices)
-print(len(training_patients(study, slices)), "training patients in all;", ", ".join(run.id for run in few_runs))
+print(len(training_patients(study, slices)), "training patients in all;",
+      ", ".join(run.id for run in few_runs))
 
 # %%
 label_runs = [*noisy_runs, *few_runs]

@@ -14,7 +14,6 @@ import pandas as pd
 from cmri_lib.cohort.slices import Slices
 from cmri_lib.config.study import Study
 from cmri_lib.experiments.evaluator import Evaluator
-from cmri_lib.experiments.plan import runs_over_patients
 from cmri_lib.experiments.training import (first_stage_seconds, train_or_load, training_folder, training_log,
                                            training_patients, training_slices)
 from cmri_lib.generators.base import Generator
@@ -26,6 +25,13 @@ from cmri_lib.training.loop import snapshot_file
 #: Columns of a curve's table. `x` is images seen, patients or NFE, as `curve` says; `seconds` is training time.
 COLUMNS = ("system", "family", "curve", "x", "sampler", "seconds", "metric", "value", "low", "high", "n", "floor")
 KEPT = ("kid_study", "nearest_share_study")
+
+
+def runs_over_patients(study: Study, slices: Slices, system: System) -> list[Run]:
+    """One run for each number of training patients of ``curves.patients``, the last on all of them."""
+    every = training_patients(study, slices)
+    numbers = sorted({*(n for n in study.params.curves.patients if n < len(every)), len(every)})
+    return [Run(system, None if n == len(every) else every[:n]) for n in numbers]
 
 
 class LearningCurves:

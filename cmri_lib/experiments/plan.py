@@ -4,25 +4,23 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from dataclasses import asdict
-from functools import partial
 
 import pandas as pd
 
-from cmri_lib.cohort.label_noise import with_label_noise
 from cmri_lib.cohort.slices import Slices
 from cmri_lib.cohort.vocabulary import Vocabulary
 from cmri_lib.config.study import Study
 from cmri_lib.errors import CheckpointError
-from cmri_lib.experiments.training import training_folder, training_patients
-from cmri_lib.systems.ablation import CONDITION_SETS, ablation_system, ablation_systems, condition_set_system
+from cmri_lib.experiments.label_quality import fewer_label_runs, noisy_label_runs
+from cmri_lib.experiments.learning_curves import runs_over_patients
+from cmri_lib.experiments.training import training_folder
+from cmri_lib.systems.ablation import CONDITION_SETS, ablation_systems, condition_set_system
 from cmri_lib.systems.register import SYSTEMS
-from cmri_lib.systems.system import Run, System, Variant, runs
+from cmri_lib.systems.system import Run, runs
 from cmri_lib.training.checkpoint import read_note
 
 #: One system of each family, trained on other numbers of patients by notebooks 02 to 05.
 CURVES_OVER_PATIENTS = ("U1 VAE", "U5 StyleGAN2-ADA", "U6 DDPM", "U10 OT-FM")
-#: The system whose labels notebook 07 makes worse, or fewer (claim M6).
-LABEL_QUALITY = ablation_system("flow", "labels", "concat")
 
 
 def all_runs(study: Study, slices: Slices) -> list[Run]:
@@ -34,27 +32,6 @@ def all_runs(study: Study, slices: Slices) -> list[Run]:
              *runs([condition_set_system("flow", name) for name in CONDITION_SETS]),
              *noisy_label_runs(study), *fewer_label_runs(study, slices)]
     return list({(run.stage, run.folder): run for one in found for run in _with_starts(one)}.values())
-
-
-def runs_over_patients(study: Study, slices: Slices, system: System) -> list[Run]:
-    """One run for each number of training patients of ``curves.patients``, the last on all of them."""
-    every = training_patients(study, slices)
-    numbers = sorted({*(n for n in study.params.curves.patients if n < len(every)), len(every)})
-    return [Run(system, None if n == len(every) else every[:n]) for n in numbers]
-
-
-def noisy_label_runs(study: Study) -> list[Run]:
-    """`LABEL_QUALITY` on masks with errors of each of ``conditional.label_noise`` mm."""
-    return [Run(LABEL_QUALITY, variant=Variant(f"labels ± {mm:g} mm", partial(with_label_noise, amount=mm, seed=study.seed)))
-            for mm in study.params.conditional.label_noise]
-
-
-def fewer_label_runs(study: Study, slices: Slices) -> list[Run]:
-    """`LABEL_QUALITY` on each of ``conditional.patients`` shares of the patients, most first; all start from the network
-    that has seen the images of all patients."""
-    patients, unlabelled = training_patients(study, slices), Run(LABEL_QUALITY.pretrained)
-    counts = {max(1, round(share * len(patients))) for share in study.params.conditional.patients}
-    return [Run(LABEL_QUALITY, patients=patients[:count], pretrained=unlabelled) for count in sorted(counts, reverse=True)]
 
 
 def progress(study: Study, wanted: Iterable[Run]) -> pd.DataFrame:

@@ -11,7 +11,9 @@ from systems.test_conditional import quick
 
 from cmri_lib.cohort.slices import concatenate
 from cmri_lib.config.study import open_study
-from cmri_lib.experiments.plan import all_runs, fewer_label_runs, noisy_label_runs, progress, runs_over_patients
+from cmri_lib.experiments.label_quality import fewer_label_runs, noisy_label_runs
+from cmri_lib.experiments.learning_curves import runs_over_patients
+from cmri_lib.experiments.plan import all_runs, progress
 from cmri_lib.experiments.training import train_or_load, training_folder
 from cmri_lib.systems.register import SYSTEMS
 from cmri_lib.systems.system import Run
