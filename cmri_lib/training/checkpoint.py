@@ -54,6 +54,13 @@ def load_weights(model: nn.Module, file: Path) -> nn.Module:
     return model
 
 
+def halved(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Tensors of 32 bits in 16, except where one holds a number beyond them: weights are published in half the space."""
+    limit = torch.finfo(torch.float16).max
+    return {name: value.half() if value.dtype == torch.float32 and not (value.abs() > limit).any() else value
+            for name, value in tensors.items()}
+
+
 def optimiser_tensors(name: str, optimiser: torch.optim.Optimizer) -> dict[str, Tensor]:
     """Optimiser state as flat named tensors ``optimiser.<name>.<parameter index>.<key>``."""
     state = optimiser.state_dict()["state"]

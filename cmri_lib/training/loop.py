@@ -25,7 +25,7 @@ from torch import Tensor, nn
 from tqdm import tqdm
 
 from cmri_lib.errors import DataError, ParameterError
-from cmri_lib.training.checkpoint import (load_weights, optimiser_tensors, read_note, read_tensors, restore_optimiser,
+from cmri_lib.training.checkpoint import (halved, load_weights, optimiser_tensors, read_note, read_tensors, restore_optimiser,
                                           write_tensors)
 from cmri_lib.training.fingerprint import training_fingerprint
 from cmri_lib.training.muon import Muon
@@ -184,7 +184,7 @@ class _Training:
                 self._save("checkpoint.safetensors")
                 saved = time.perf_counter()
             if self.step in snapshots and self.accelerator.is_main_process:
-                write_tensors(snapshot_file(self.folder, self.step), self.average, {"identity": self.identity})
+                write_tensors(snapshot_file(self.folder, self.step), halved(self.average), {"identity": self.identity})
         bar.close()
         return self._finish()
 
@@ -306,13 +306,14 @@ class _Training:
             note[name] for name in ("step", "seconds", "rows", "first_steps"))
 
     def _finish(self) -> pd.DataFrame:
-        self.model.load_state_dict(self.average)
+        kept = halved(self.average)
+        self.model.load_state_dict(kept)  # what is sampled now is what will be loaded later
         self.model.eval()
         log = pd.DataFrame(self.rows)
         if self.accelerator.is_main_process:
             self.folder.mkdir(parents=True, exist_ok=True)
             log.to_csv(self.folder / "log.csv", index=False, quoting=csv.QUOTE_MINIMAL)
-            write_tensors(self.folder / "weights.safetensors", self.model.state_dict(), self._note())
+            write_tensors(self.folder / "weights.safetensors", kept, self._note())
             (self.folder / "checkpoint.safetensors").unlink(missing_ok=True)
         self.accelerator.wait_for_everyone()
         return log

@@ -21,7 +21,7 @@ from torch import nn
 
 from cmri_lib.errors import CheckpointError, DataError, ParameterError
 from cmri_lib.training import Augment, TrainSettings, Trainable, train
-from cmri_lib.training.checkpoint import load_weights, read_note, read_tensors
+from cmri_lib.training.checkpoint import halved, load_weights, read_note, read_tensors
 from cmri_lib.training.fingerprint import _syntax, training_fingerprint
 from cmri_lib.training.loop import mixed_seed
 from cmri_lib.training.muon import orthogonal
@@ -108,6 +108,17 @@ def test_a_launch_that_would_change_the_training_is_refused(tmp_path: Path, monk
     accelerator.mixed_precision = "bf16"
     with pytest.raises(ParameterError, match="(?s)launch sets bf16.*precision.*params.yaml"):
         train(Line(), line_data(), TrainSettings(steps=1, batch=6), tmp_path)
+
+
+def test_what_is_sampled_is_what_is_kept_in_half_the_space(tmp_path: Path) -> None:
+    model = Line()
+    train(model, line_data(), TrainSettings(steps=60, batch=4), tmp_path)
+    kept = read_tensors(tmp_path / "weights.safetensors")
+    assert all(value.dtype == torch.float16 for value in kept.values())
+    assert all(torch.equal(value.float(), model.state_dict()[name]) for name, value in kept.items())
+    far = {"far": torch.tensor([1.0, 1.0e5]), "count": torch.tensor(70_000), "near": torch.tensor([0.1])}
+    assert {name: value.dtype for name, value in halved(far).items()} == {
+        "far": torch.float32, "count": torch.int64, "near": torch.float16}
 
 
 def test_prose_does_not_change_a_fingerprint_and_code_does(tmp_path: Path) -> None:
