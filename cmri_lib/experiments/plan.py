@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from dataclasses import asdict
+from pathlib import Path
 
 import pandas as pd
 
@@ -13,7 +14,7 @@ from cmri_lib.config.study import Study
 from cmri_lib.errors import CheckpointError
 from cmri_lib.experiments.label_quality import fewer_label_runs, noisy_label_runs
 from cmri_lib.experiments.learning_curves import runs_over_patients
-from cmri_lib.experiments.training import training_folder
+from cmri_lib.experiments.training import first_stage_folder, training_folder
 from cmri_lib.systems.ablation import CONDITION_SETS, ablation_systems, condition_set_system
 from cmri_lib.systems.register import SYSTEMS
 from cmri_lib.systems.system import Run, runs
@@ -32,6 +33,12 @@ def all_runs(study: Study, slices: Slices) -> list[Run]:
              *runs([condition_set_system("flow", name) for name in CONDITION_SETS]),
              *noisy_label_runs(study), *fewer_label_runs(study, slices)]
     return list({(run.stage, run.folder): run for one in found for run in _with_starts(one)}.values())
+
+
+def all_folders(study: Study, wanted: Iterable[Run]) -> list[Path]:
+    """Where the trainings of runs lie, those of their first stages included, each once."""
+    return list(dict.fromkeys(folder for run in wanted for folder in (
+        *((first_stage_folder(study, run),) if run.system.first_stage else ()), training_folder(study, run))))
 
 
 def progress(study: Study, wanted: Iterable[Run]) -> pd.DataFrame:

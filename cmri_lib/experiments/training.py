@@ -12,6 +12,7 @@ from cmri_lib.cohort.slices import Slices
 from cmri_lib.cohort.vocabulary import Vocabulary
 from cmri_lib.config.study import Study
 from cmri_lib.errors import DataError
+from cmri_lib.experiments.published import restore
 from cmri_lib.generators.base import Generator, batch_of, training_batch
 from cmri_lib.measures.cost import cost
 from cmri_lib.networks.conditioning.base import Conditioning
@@ -32,6 +33,7 @@ def train_or_load(study: Study, run: Run, slices: Slices) -> Generator:
     # Before weights are loaded: those of a first stage that is shared would make its training look like another one.
     if generator.first_stage is not None:
         conditioning = getattr(generator.first_stage, "conditioning", Conditioning())
+        restore(study, first_stage_folder(study, run))
         train(generator.first_stage, training_batch(seen, conditioning), run.first_stage_settings(study.params, study.seed),
               first_stage_folder(study, run), validation=training_batch(unseen, conditioning))
         # Accelerate marks what it has trained. Loaded, it bears no mark, and the generator's training would be repeated.
@@ -39,6 +41,7 @@ def train_or_load(study: Study, run: Run, slices: Slices) -> Generator:
     if run.start is not None:
         load_pretrained(generator, train_or_load(study, run.start, slices).state_dict())
     data, validation = (generator.prepare(training_batch(s, generator.conditioning)) for s in (seen, unseen))
+    restore(study, training_folder(study, run))
     train(generator, data, run.settings(study.params, study.seed), training_folder(study, run), validation=validation)
     return generator
 

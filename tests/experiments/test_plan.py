@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 import pandas as pd
 import pytest
+import torch
 from conftest import discs
 from systems.test_conditional import quick
 
 from cmri_lib.cohort.slices import concatenate
 from cmri_lib.config.study import open_study
+from cmri_lib.errors import DataError
 from cmri_lib.experiments.label_quality import fewer_label_runs, noisy_label_runs
 from cmri_lib.experiments.learning_curves import runs_over_patients
-from cmri_lib.experiments.plan import all_runs, progress
+from cmri_lib.experiments.plan import all_folders, all_runs, progress
+from cmri_lib.experiments.published import publish
 from cmri_lib.experiments.training import train_or_load, training_folder
 from cmri_lib.systems.register import SYSTEMS
 from cmri_lib.systems.system import Run
@@ -56,3 +60,23 @@ def test_progress_is_read_from_the_files(tmp_path: Path) -> None:
     log = pd.read_csv(training_folder(study, done) / "log.csv")
     assert table.loc["U1 VAE", "hours"] * 3600 == pytest.approx(log["seconds"].iloc[-1], abs=0.01)
     assert "1 done, 1 damaged, 1 to do" in status(table.reset_index()) and "2 of unknown length" in status(table.reset_index())
+
+
+def test_published_trainings_are_loaded_in_a_clone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    study = quick(open_study("smoke", "phantom"), tmp_path / "first")
+    run = Run(SYSTEMS["U8 DiT"])  # with a first stage
+    weights = train_or_load(study, run, SLICES).state_dict()
+    assert len(publish(study, all_folders(study, [run, Run(SYSTEMS["U1 VAE"])]))) == 2 and publish(study, all_folders(study, [run])) == []
+    clone = quick(open_study("smoke", "phantom"), tmp_path / "clone")
+    shutil.copytree(study.root / "trainings", clone.root / "trainings")
+    monkeypatch.setattr("cmri_lib.training.loop._Training.go", lambda self: pytest.fail("trained again"))
+    loaded = train_or_load(clone, run, SLICES).state_dict()
+    assert all(torch.equal(weights[name], value) for name, value in loaded.items())
+
+
+def test_weights_of_real_patients_are_not_published(tmp_path: Path) -> None:
+    study = quick(open_study("smoke", "acdc"), tmp_path)
+    train_or_load(study, Run(SYSTEMS["U1 VAE"]), SLICES)
+    with pytest.raises(DataError, match="acdc holds real patients"):
+        publish(study, all_folders(study, [Run(SYSTEMS["U1 VAE"])]))
+    assert not (tmp_path / "trainings").exists()

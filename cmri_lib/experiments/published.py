@@ -1,0 +1,51 @@
+"""Finished trainings that the repository ships: DVC's folder ``trainings``, laid out as ``work``.
+
+`train_or_load` looks there before it trains, so a clone has them in minutes and trains only what its reader changes.
+"""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterable
+from pathlib import Path
+
+from cmri_lib.config.study import Study
+from cmri_lib.errors import DataError
+
+#: The cohorts whose weights may be given away: a network remembers those it has learnt from.
+SYNTHETIC = ("phantom",)
+
+
+def restore(study: Study, folder: Path) -> None:
+    """Copy the published files of a training to `folder`, a place below ``work``, unless something is there already.
+    Whether they fit is for `training.train` to say."""
+    source = _published(study, folder)
+    if source.is_dir() and not folder.exists():
+        shutil.copytree(source, folder)
+
+
+def publish(study: Study, folders: Iterable[Path]) -> list[Path]:
+    """Copy finished trainings to ``trainings``, the snapshots kept on the way included; returns what is new there.
+
+    Raises:
+        DataError: if they have learnt from real patients.
+    """
+    if study.dataset not in SYNTHETIC:
+        raise DataError(f"{study.dataset} holds real patients", field="dataset",
+                        remedy=f"publish weights trained on {' or '.join(SYNTHETIC)} alone")
+    new = []
+    for folder in folders:
+        target = _published(study, folder)
+        if (folder / "weights.safetensors").exists() and not _same(folder / "weights.safetensors", target / "weights.safetensors"):
+            shutil.rmtree(target, ignore_errors=True)
+            shutil.copytree(folder, target, ignore=shutil.ignore_patterns("checkpoint.*", "*.partial"))
+            new.append(target)
+    return new
+
+
+def _published(study: Study, folder: Path) -> Path:
+    return study.root / "trainings" / folder.relative_to(study.root / "work")
+
+
+def _same(one: Path, other: Path) -> bool:
+    return other.exists() and one.read_bytes() == other.read_bytes()
