@@ -23,6 +23,8 @@ env: .venv/ready
 	$(PYTHON) -m venv .venv
 	python -m pip install --quiet --quiet --disable-pip-version-check --requirement requirements.lock
 	python -m pip install --quiet --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
+	@# A downloaded archive is no git repository, and DVC must be told so.
+	git rev-parse --git-dir > /dev/null 2>&1 || dvc config --local core.no_scm true
 	touch $@
 
 notebooks: env  ## after editing notebooks/*.py: bring the paired .ipynb in step

@@ -26,6 +26,7 @@ import jupytext
 import nbformat
 import papermill
 import yaml
+from jupyter_client.kernelspec import KernelSpec
 from jupyter_client.manager import AsyncKernelManager
 from papermill.clientwrap import PapermillNotebookClient
 from papermill.engines import NBClientEngine, NotebookExecutionManager, papermill_engines
@@ -34,6 +35,7 @@ from papermill.exceptions import PapermillExecutionError
 from cmri_lib.config.places import project_root
 from cmri_lib.errors import ParameterError, StudyError
 from cmri_lib.reporting.progress import Progress
+
 
 class KernelDied(StudyError):
     """The process that executes a notebook ended before the notebook did."""
@@ -118,9 +120,16 @@ def keep_last_states(notebook: nbformat.NotebookNode) -> None:
             cell.outputs = outputs
 
 
-class CalmKernelManager(AsyncKernelManager):
-    """Asks a kernel to end without interrupting it first: on a slow machine it may still be at work on its
-    last message, and prints that it was interrupted. One that does not end within seconds is killed."""
+class OwnKernelManager(AsyncKernelManager):
+    """Kernels of the Python that runs this, whatever Jupyter calls "python3" elsewhere (JUPYTER_PATH, the user's folder).
+
+    It asks a kernel to end without interrupting it first: on a slow machine it may still be at work on its last message,
+    and prints that it was interrupted. One that does not end within seconds is killed.
+    """
+
+    @property
+    def kernel_spec(self) -> KernelSpec:
+        return KernelSpec(argv=[sys.executable, "-m", "ipykernel_launcher", "-f", "{connection_file}"], language="python")
 
     async def _async_interrupt_kernel(self) -> None:
         pass
@@ -152,7 +161,7 @@ class ReportingEngine(NBClientEngine):
         # A kernel warns at each start that it talks to this process unencrypted, though both are on one
         # machine, and may warn that a debugger will miss breakpoints. Its errors are still printed.
         client = ReportingClient(nb_man, progress, kernel_name=kernel_name, startup_timeout=start_timeout,
-                                 kernel_manager_class=CalmKernelManager, log=logging.getLogger("papermill"),
+                                 kernel_manager_class=OwnKernelManager, log=logging.getLogger("papermill"),
                                  extra_arguments=["--log-level=ERROR"])
         # A kernel's bars would be as wide as the terminal it was started from, and in a narrow one cut short. tqdm warns
         # where notebook widgets are not installed, though its bars are text here.

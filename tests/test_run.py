@@ -269,6 +269,17 @@ def test_the_command_names_what_was_made_and_nothing_foreign(project: Path, monk
     assert re.fullmatch(said, printed.out)
 
 
+def test_the_kernel_is_of_this_python_whatever_jupyter_finds(project: Path, tmp_path_factory: pytest.TempPathFactory,
+                                                             monkeypatch: pytest.MonkeyPatch) -> None:
+    foreign = tmp_path_factory.mktemp("jupyter") / "kernels" / "python3"
+    foreign.mkdir(parents=True)
+    (foreign / "kernel.json").write_text('{"argv": ["/bin/false"], "display_name": "foreign", "language": "python"}')
+    monkeypatch.setenv("JUPYTER_PATH", str(foreign.parents[1]))
+    (project / "notebooks" / "01_topic.py").write_text(SOURCE + "\n# %%\nimport sys; print(sys.executable)\n")
+    executed = nbformat.read(run.run("01", {}, project), nbformat.NO_CONVERT)
+    assert executed.cells[-1].outputs[0].text == f"{sys.executable}\n"
+
+
 def test_a_kernel_that_dies_gives_a_remedy(project: Path, monkeypatch: pytest.MonkeyPatch,
                                            capfd: pytest.CaptureFixture,
                                            caplog: pytest.LogCaptureFixture) -> None:

@@ -20,6 +20,7 @@ from cmri_lib.networks.pretrained import load_pretrained
 from cmri_lib.reporting.results import with_system_columns
 from cmri_lib.systems.system import Run
 from cmri_lib.training import train
+from cmri_lib.training.loop import read_log
 
 
 def train_or_load(study: Study, run: Run, slices: Slices) -> Generator:
@@ -86,14 +87,14 @@ def first_stage_folder(study: Study, run: Run) -> Path:
 
 def training_log(study: Study, run: Run) -> pd.DataFrame:
     """The log of a finished training: see `training.train`."""
-    return pd.read_csv(training_folder(study, run) / "log.csv")
+    return read_log(training_folder(study, run))
 
 
 def first_stage_seconds(study: Study, run: Run) -> float:
     """Training time of the run's first stage; 0 without one. It counts in full for each system that uses it."""
     if run.system.first_stage is None:
         return 0.0
-    return float(pd.read_csv(first_stage_folder(study, run) / "log.csv")["seconds"].iloc[-1])
+    return float(read_log(first_stage_folder(study, run))["seconds"].iloc[-1])
 
 
 @torch.no_grad()

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import resource
-import sys
 import time
 from collections.abc import Callable
 
 import numpy as np
+import psutil
 import torch
 from torch import nn
 
@@ -21,8 +20,12 @@ def peak_memory() -> float:
     """
     if torch.cuda.is_available():
         return torch.cuda.max_memory_allocated() / 2**30
+    if psutil.WINDOWS:
+        return psutil.Process().memory_info().peak_wset / 2**30
+    import resource  # which Windows lacks
+
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return peak / (2**30 if sys.platform == "darwin" else 2**20)  # macOS counts bytes, Linux KiB
+    return peak / (2**30 if psutil.MACOS else 2**20)  # macOS counts bytes, Linux KiB
 
 
 def seconds_per_image(sample: Callable[[int], object], images: int, repeats: int = 3) -> Score:

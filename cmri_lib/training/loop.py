@@ -24,7 +24,7 @@ from accelerate import Accelerator
 from torch import Tensor, nn
 from tqdm import tqdm
 
-from cmri_lib.errors import DataError, ParameterError
+from cmri_lib.errors import CheckpointError, DataError, ParameterError
 from cmri_lib.training.checkpoint import (halved, load_weights, optimiser_tensors, read_note, read_tensors, restore_optimiser,
                                           write_tensors)
 from cmri_lib.training.fingerprint import training_fingerprint
@@ -94,7 +94,7 @@ def train(model: Trainable, data: Mapping[str, Tensor], settings: TrainSettings,
     if _is_finished(folder / "weights.safetensors", identity, lambda: training(deepcopy(model)).replay()):
         load_weights(model, folder / "weights.safetensors")
         model.to(Accelerator().device).eval()
-        return pd.read_csv(folder / "log.csv")
+        return read_log(folder)
     return training(model).go()
 
 
@@ -133,6 +133,18 @@ def mixed_seed(*parts: int) -> int:
         value = ((value ^ (part + 0x632BE59BD9B4E019)) * 0xBF58476D1CE4E5B9) % 2**64
         value ^= value >> 31
     return value >> 2
+
+
+def read_log(folder: str | Path) -> pd.DataFrame:
+    """The log of a finished training. Raises CheckpointError if it is missing or damaged."""
+    file = Path(folder) / "log.csv"
+    try:
+        log = pd.read_csv(file)
+        log[["step", "images", "seconds"]].astype(float)
+        return log
+    except (OSError, ValueError, KeyError) as cause:
+        raise CheckpointError(f"not the log of a training ({cause})", file=file,
+                              remedy="delete the training's folder and train again") from cause
 
 
 def snapshot_file(folder: str | Path, step: int) -> Path:

@@ -258,6 +258,17 @@ def test_bad_input_is_refused(tmp_path: Path) -> None:
         load_weights(Line(), tmp_path / "weights.safetensors")
 
 
+@pytest.mark.parametrize("damage", [lambda file: file.unlink(), lambda file: file.write_bytes(b"\0" * 64),
+                                    lambda file: file.write_text("step\n1\n"), lambda file: file.write_text("")])
+def test_a_damaged_log_is_named(tmp_path: Path, damage) -> None:
+    torch.manual_seed(1)
+    model = Line()
+    train(deepcopy(model), line_data(), TrainSettings(steps=2), tmp_path)
+    damage(tmp_path / "log.csv")
+    with pytest.raises(CheckpointError, match="(?s)log.csv: not the log of a training.*Remedy: delete"):
+        train(model, line_data(), TrainSettings(steps=2), tmp_path)
+
+
 def test_neighbouring_seeds_share_nothing() -> None:
     seeds = {mixed_seed(s, k, r) for s in range(20) for k in range(-2, 50) for r in range(4)}
     assert len(seeds) == 20 * 52 * 4 and all(0 <= s < 2**62 for s in seeds)
