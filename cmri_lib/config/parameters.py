@@ -256,10 +256,12 @@ class MaskParameters:
 
 @dataclass(frozen=True)
 class FidelitySettings:
-    """Bootstrap draws of patients, and random groups of patients behind each floor."""
+    """Bootstrap draws of patients, random groups of patients behind each floor, and how many of these are corrupted to see
+    which metric answers."""
 
     resamples: Count
     repeats: Count
+    corrupted: Count
 
 
 @dataclass(frozen=True)
