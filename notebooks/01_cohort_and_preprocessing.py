@@ -317,7 +317,7 @@ figures.publish(study, "01/crops", crops[columns], draw_crops,
 
 # %%
 everything = replace(settings, bias_field=True, standardise=True)
-a_few = training_cases[::6]
+a_few = training_cases[::6 * params.cohort.compare_every]
 landmarks = fit_landmarks(a_few, everything, detector)
 pictures = {}
 for vendor, case in by_vendor.items():
@@ -353,8 +353,9 @@ pd.DataFrame(ranges).pivot(index="vendor", columns="step", values="range")[order
 #   of patients, except that chance alone gives (vendors − 1) / (patients − 1).
 #
 # Only training patients are used here, because such a comparison guides the choice of settings. One
-# half gives the landmarks of the standard scale, the other half is measured. This is the slowest
-# cell of the notebook, because N4 takes about a second per scan.
+# half gives the landmarks of the standard scale, the other half is measured (in the profile `smoke`
+# only some of it). This is the slowest cell of the notebook, because N4 takes about a second per
+# scan.
 
 # %%
 variants = {"clip only": {"normalise": "none"}, "min–max": {"normalise": "minmax"},
@@ -362,10 +363,11 @@ variants = {"clip only": {"normalise": "none"}, "min–max": {"normalise": "minm
             "N4, min–max": {"bias_field": True, "normalise": "minmax"},
             "Nyúl, min–max": {"standardise": True, "normalise": "minmax"}}
 standard_scale = fit_landmarks(training_cases[::2], settings, detector)
+compared = training_cases[1::2 * params.cohort.compare_every]
 
 def myocardium(name):
     chosen = replace(settings, bias_field=False, standardise=False)
-    made = preprocess(training_cases[1::2], replace(chosen, **variants[name]), split=split_of,
+    made = preprocess(compared, replace(chosen, **variants[name]), split=split_of,
                       detector=detector, landmarks=standard_scale)
     means = [image[0][mask == 2].mean() if (mask == 2).any() else np.nan
              for image, mask in zip(made.images, made.masks)]

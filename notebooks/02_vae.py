@@ -101,7 +101,7 @@ from cmri_lib.networks.conditioning.base import Conditioning
 from cmri_lib.reporting import figures, plots, results
 from cmri_lib.systems.unconditional import UNCONDITIONAL
 from cmri_lib.systems.system import Run
-from cmri_lib.training import TrainSettings, train
+from cmri_lib.training import TrainSettings
 from cmri_lib.training.checkpoint import load_weights
 from cmri_lib.training.loop import snapshot_file
 
@@ -132,17 +132,20 @@ print(study.dataset, study.profile, f"· {slices.size} × {slices.size} pixels �
 # *posterior collapse*.
 #
 # The next cell trains the VAE on 2,000 points and makes three clouds: true points, their
-# reconstructions, and samples.
+# reconstructions, and samples. The number of steps is `toy.steps` in `params.yaml`; with that of
+# the profile `smoke` the toy is not learnt to the end.
 
 # %%
 generator = torch.Generator().manual_seed(study.seed)
 points = toy.eight_gaussians(2000, generator)
-torch.manual_seed(study.seed)
-encoder, decoder = toy.PerceptronEncoder(), toy.Perceptron(width=64)
-plane = VAE(encoder, decoder, 2, Conditioning())
-settings = TrainSettings(steps=1500, batch=128, learning_rate=3e-3, ema=0.99, log_every=500)
-train(plane, {"image": points}, settings, study.work("vae") / "toy")
-plane.cpu()
+settings = TrainSettings(steps=params.toy.steps, batch=128, learning_rate=3e-3, ema=0.99,
+                         log_every=500)
+
+def plane_vae():
+    encoder, decoder = toy.PerceptronEncoder(), toy.Perceptron(width=64)
+    return VAE(encoder, decoder, 2, Conditioning())
+
+plane = toy.trained(plane_vae, points, settings, study.work("vae") / "toy", study.seed)
 shown = points[:1000]
 clouds = {"true points": shown, "reconstructions": plane.reconstruct(shown, {}),
           "samples": plane.sample(torch.randn(1000, 2, generator=generator), {})}
@@ -468,10 +471,12 @@ costs.pivot(index="metric", columns="system", values="value").round(4)
 # ## Check
 #
 # The next cell stops the notebook if the toy lost a mode, if the networks learnt nothing that holds
-# for patients they have not seen, or if a sample depends on the others in its batch.
+# for patients they have not seen, or if a sample depends on the others in its batch. The toy is not
+# checked in the profile `smoke`, which does not train it to the end.
 
 # %%
-assert gaps.loc["samples", "rarest"] > 0.02, "the toy has lost a mode"
+if study.profile != "smoke":
+    assert gaps.loc["samples", "rarest"] > 0.02, "the toy has lost a mode"
 on_mode = gaps["on a mode"]
 assert on_mode["samples"] < on_mode["true points"], "no path between modes: look at the toy"
 held = kept["validation_loss"].dropna()

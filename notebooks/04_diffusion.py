@@ -96,6 +96,7 @@ dataset = None
 # First the imports: general libraries, then the library of this study.
 
 # %%
+from functools import partial
 from itertools import combinations
 
 import matplotlib.pyplot as plt
@@ -115,10 +116,10 @@ from cmri_lib.generators.base import draw
 from cmri_lib.generators.diffusion import SAMPLERS, Diffusion, DiffusionSettings, cumulative_alpha
 from cmri_lib.networks.autoencoder import perplexity
 from cmri_lib.networks.conditioning.base import Conditioning
-from cmri_lib.reporting import figures, metrics, plots, results
+from cmri_lib.reporting import figures, metrics, plots, results, training_plots
 from cmri_lib.systems.system import Run
 from cmri_lib.systems.unconditional import UNCONDITIONAL
-from cmri_lib.training import TrainSettings, train
+from cmri_lib.training import TrainSettings
 
 # %% [markdown]
 # The next cell opens the study and loads the preprocessed slices of notebook 01. The table counts
@@ -147,16 +148,17 @@ splits
 rng = torch.Generator().manual_seed(study.seed)
 points = toy.eight_gaussians(2000, rng)
 noise = torch.randn(1000, 2, generator=rng)
-toy_training = TrainSettings(steps=1500, batch=256, learning_rate=1e-2, ema=0.99, log_every=500)
+toy_training = TrainSettings(steps=params.toy.steps, batch=256, learning_rate=1e-2, ema=0.99,
+                             log_every=500)
 
-toys = {}
-for prediction in ("epsilon", "v", "sample"):
-    torch.manual_seed(study.seed)
-    objective = DiffusionSettings(prediction=prediction, clip=False)
-    toys[prediction] = Diffusion(toy.Perceptron(timed=True, hidden=3), Conditioning(), objective)
+def toy_diffusion(prediction):
+    def make():
+        objective = DiffusionSettings(prediction=prediction, clip=False)
+        return Diffusion(toy.Perceptron(timed=True, hidden=3), Conditioning(), objective)
     folder = study.work("diffusion") / f"toy-{prediction}"
-    train(toys[prediction], {"image": points}, toy_training, folder)
-    toys[prediction].cpu()
+    return toy.trained(make, points, toy_training, folder, study.seed)
+
+toys = {prediction: toy_diffusion(prediction) for prediction in ("epsilon", "v", "sample")}
 print(f"{toy_training.steps} training steps for each prediction: {', '.join(toys)}")
 
 # %% [markdown]
@@ -284,20 +286,8 @@ toy_table.pivot(index="steps", columns="sampler", values="distance")[list(SAMPLE
 # lines are what real points score.
 
 # %%
-def draw_toy(numbers):
-    figure, axes = plt.subplots(1, 2, figsize=(9, 3.2))
-    labels = {"distance": "median distance to the nearest centre",
-              "rarest": "share of samples at the rarest mode"}
-    truth = {"distance": toy.TRUE_DISTANCE, "rarest": 1 / toy.MODES}
-    for axis, column in zip(axes, labels):
-        sns.lineplot(numbers, x="steps", y=column, hue="sampler", marker="o", ax=axis)
-        axis.axhline(truth[column], ls="--", color=figures.REAL_COLOUR, lw=1)
-        axis.set_xscale("log")
-        axis.set_xticks(toy_steps, toy_steps, minor=False)
-        axis.minorticks_off()
-        axis.set(xlabel="network evaluations", ylabel=labels[column], ylim=(0, None))
-    return figure
-
+draw_toy = partial(training_plots.toy_samples, by="sampler", truth=toy.TRUTH,
+                   xlabel="network evaluations")
 figures.publish(study, "04/toy", toy_table, draw_toy,
                 title="Toy: three samplers with few and many steps (dashed: real points)");
 
@@ -393,20 +383,7 @@ errors = pd.concat({
 errors.round(4)
 
 # %%
-def draw_losses(numbers):
-    figure, axes = plt.subplots(1, len(names), figsize=(11, 2.8))
-    for axis, (name, part) in zip(axes, numbers.groupby("system", sort=False)):
-        axis.plot(part["images"], part["loss_model"], lw=1, alpha=0.6, label="training")
-        validated = part.dropna(subset="validation_loss")
-        axis.plot(validated["images"], validated["validation_loss"], "o-", ms=4,
-                  label="validation")
-        top = max(part["loss_model"].quantile(0.95), validated["validation_loss"].median())
-        axis.set(title=name, xlabel="training images seen", ylim=(None, 1.05 * top))
-        axis.tick_params(axis="x", rotation=30)
-    axes[0].set_ylabel("loss (of each system's own kind)")
-    figure.legend(*axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=2)
-    return figure
-
+draw_losses = partial(training_plots.losses, ylabel="loss (of each system's own kind)")
 figures.publish(study, "04/training", losses, draw_losses,
                 title="Loss during training, for training and for validation patients");
 
@@ -744,13 +721,15 @@ shown_costs.pivot(index="what", columns="system", values="number").rename_axis(i
 #
 # The assertions fail if the toy is not solved, if its score is wrong, or if U6 has learnt nothing
 # that holds for unseen patients. They also fail if an autoencoder returns another slice, if
-# inpainting changes known pixels, or if two fillings are equal.
+# inpainting changes known pixels, or if two fillings are equal. The toy is not checked in the
+# profile `smoke`, which does not train it to the end.
 
 # %%
 best = toy_table.query("sampler == 'dpm-solver' and steps == 32").iloc[0]
-assert best["distance"] < 0.5 and best["rarest"] > 0.04, "the toy has not been solved"
 middle = error[(error["prediction"] == "v") & error["level"].between(300, 900)]
-assert middle["error"].max() < 0.3, "the learnt score is not the true one"
+if study.profile != "smoke":
+    assert best["distance"] < 0.5 and best["rarest"] > 0.04, "the toy has not been solved"
+    assert middle["error"].max() < 0.3, "the learnt score is not the true one"
 validation = errors.loc["U6 DDPM", "validation"]
 assert validation["last"] < validation["first"], "nothing was learnt for unseen patients"
 for name, part in restored.items():

@@ -74,10 +74,10 @@ dataset = None
 # First the imports: general libraries, then the library of this study.
 
 # %%
-import matplotlib.pyplot as plt
+from functools import partial
+
 import numpy as np
 import pandas as pd
-import seaborn as sns
 import torch
 
 # %%
@@ -88,10 +88,10 @@ from cmri_lib.experiments.training import cost_rows, train_or_load, training_log
 from cmri_lib.generators.base import draw
 from cmri_lib.generators.flow import EVALUATIONS, FlowMatching, FlowSettings
 from cmri_lib.networks.conditioning.base import Conditioning
-from cmri_lib.reporting import figures, metrics, plots, results
+from cmri_lib.reporting import figures, metrics, plots, results, training_plots
 from cmri_lib.systems.system import Run
 from cmri_lib.systems.unconditional import UNCONDITIONAL
-from cmri_lib.training import TrainSettings, train
+from cmri_lib.training import TrainSettings
 
 # %% [markdown]
 # The next cell opens the study and loads the preprocessed slices of notebook 01. The table counts
@@ -120,14 +120,16 @@ splits
 rng = torch.Generator().manual_seed(study.seed)
 points = toy.eight_gaussians(2000, rng)
 noise = torch.randn(1000, 2, generator=rng)
-toy_training = TrainSettings(steps=1500, batch=256, learning_rate=1e-2, ema=0.99, log_every=500)
+toy_training = TrainSettings(steps=params.toy.steps, batch=256, learning_rate=1e-2, ema=0.99,
+                             log_every=500)
 
-toys = {}
-for name, coupling in {"independent": "independent", "optimal transport": "ot"}.items():
-    torch.manual_seed(study.seed)
-    objective = FlowSettings(coupling=coupling)
-    toys[name] = FlowMatching(toy.Perceptron(timed=True), Conditioning(), objective)
-    train(toys[name], {"image": points}, toy_training, study.work("flow") / f"toy-{coupling}")
+def toy_flow(coupling):
+    def make():
+        return FlowMatching(toy.Perceptron(timed=True), Conditioning(), FlowSettings(coupling))
+    folder = study.work("flow") / f"toy-{coupling}"
+    return toy.trained(make, points, toy_training, folder, study.seed)
+
+toys = {"independent": toy_flow("independent"), "optimal transport": toy_flow("ot")}
 print(f"{toy_training.steps} training steps for each coupling: {', '.join(toys)}")
 
 # %% [markdown]
@@ -141,7 +143,7 @@ euler_steps = [1, 2, 4, 8, 16, 32]
 rows = []
 for coupling, flow in toys.items():
     for count in euler_steps:
-        end = flow.integrate(noise.to(flow.device), {}, "euler", count)
+        end = flow.integrate(noise, {}, "euler", count)
         rows.append({"coupling": coupling, "steps": count, **toy.mode_statistics(end)})
 
 toy_table = pd.DataFrame(rows)
@@ -153,19 +155,8 @@ toy_table.pivot(index="steps", columns="coupling", values="distance").round(3)
 # lines are what real points score.
 
 # %%
-def draw_toy(numbers):
-    figure, axes = plt.subplots(1, 2, figsize=(9, 3.2))
-    labels = {"distance": "median distance to the nearest centre",
-              "rarest": "share of samples at the rarest mode"}
-    truth = {"distance": toy.TRUE_DISTANCE, "rarest": 1 / toy.MODES}
-    for axis, column in zip(axes, labels):
-        sns.lineplot(numbers, x="steps", y=column, hue="coupling", marker="o", ax=axis)
-        axis.axhline(truth[column], ls="--", color=figures.REAL_COLOUR, lw=1)
-        axis.set_xscale("log", base=2)
-        axis.set_xticks(euler_steps, euler_steps)
-        axis.set(xlabel="Euler steps", ylabel=labels[column], ylim=(0, None))
-    return figure
-
+draw_toy = partial(training_plots.toy_samples, by="coupling", truth=toy.TRUTH,
+                   xlabel="Euler steps")
 figures.publish(study, "05/toy", toy_table, draw_toy,
                 title="Toy: samples after few Euler steps (dashed: real points)");
 
@@ -192,7 +183,7 @@ def path_ratio(flow, x, steps):
     return (length / (x - start).flatten(1).norm(dim=1)).mean().item()
 
 for coupling, flow in toys.items():
-    ratio = path_ratio(flow, noise.to(flow.device), max(euler_steps))
+    ratio = path_ratio(flow, noise, max(euler_steps))
     print(f"{coupling}: path length / distance of the ends = {ratio:.4f}")
 
 # %% [markdown]
@@ -232,19 +223,8 @@ errors = pd.concat({
 errors.round(4)
 
 # %%
-def draw_losses(numbers):
-    figure, axis = plt.subplots(figsize=(9, 3.2))
-    sns.lineplot(numbers, x="images", y="loss_model", hue="system", alpha=0.4, ax=axis)
-    validated = numbers.dropna(subset="validation_loss")
-    sns.lineplot(validated, x="images", y="validation_loss", hue="system", marker="o",
-                 legend=False, ax=axis)
-    top = max(numbers["loss_model"].quantile(0.95), validated["validation_loss"].quantile(0.9))
-    axis.set(xlabel="training images seen", ylim=(0, 1.05 * top),
-             ylabel="mean squared error of the velocity")
-    axis.legend(title="lines: training; dots: validation", loc="upper left",
-                bbox_to_anchor=(1, 1))
-    return figure
-
+draw_losses = partial(training_plots.losses, ylabel="mean squared error\nof the velocity",
+                      one_scale=True)
 figures.publish(study, "05/training", losses, draw_losses,
                 title="Error of the predicted velocity during training");
 
@@ -424,7 +404,8 @@ shown_costs.pivot(index="what", columns="system", values="number").rename_axis(i
 #
 # The assertions fail if another mask leads to the same image, if the toy is not solved, if optimal
 # transport is no better with one step of the toy, or if the validation error has not become
-# smaller during training.
+# smaller during training. The profile `smoke` does not train the toy to the end, so there it need
+# not be solved.
 
 # %%
 some = curves.evaluator.conditions
@@ -433,7 +414,8 @@ pair = [draw(masked, c.take(range(4)), "check", seed=0).images for c in (some, s
 assert np.abs(pair[0] - pair[1]).mean() > 0.01, "another mask, the same image: condition ignored"
 toy_scores = toy_table.set_index(["coupling", "steps"])
 best = toy_scores.loc[("optimal transport", 32)]
-assert best["distance"] < 0.5 and best["rarest"] > 0.04, "the toy has not been solved"
+if study.profile != "smoke":
+    assert best["distance"] < 0.5 and best["rarest"] > 0.04, "the toy has not been solved"
 one_step = toy_scores["distance"].xs(1, level="steps")
 assert one_step["optimal transport"] < one_step["independent"], "transport does not save steps"
 validation = errors["validation"]

@@ -457,7 +457,7 @@ unseen = slices.where(split=["validation", "test"])
 half = len(unseen) // 2
 responses = sensitivity(unseen, values, better, corruptions(evaluator.training),
                         sizes=(half, half), seed=study.seed,
-                        partitions=params.fidelity.repeats)
+                        repeats=params.fidelity.corrupted, partitions=params.fidelity.repeats)
 figures.publish(study, "06/corruptions", responses, plots.heat_map,
                 title="Which metric detects which fault?");
 

@@ -17,8 +17,10 @@ from cmri_lib.training.fingerprint import _closure
 
 ROOT = Path(__file__).parents[1]
 #: Folders that a stage depends on as a whole, because what lies in them belongs together.
-FOLDERS = ("cohort", "config", "training", "measures/statistics", "measures/instruments", "measures/fidelity",
-           "measures/anatomy", "measures/conditioning", "measures/utility")
+FOLDERS = ("cohort", "config", "training", "reporting", "networks/conditioning", "measures/statistics", "measures/instruments",
+           "measures/fidelity", "measures/anatomy", "measures/conditioning", "measures/utility")
+#: Further folders of stages that use nearly all that lies in them.
+NEARLY_ALL = {"conditional": ("generators", "measures", "networks", "systems"), "masks": ("generators", "networks", "systems")}
 #: Networks and generators are dependencies of the stages whose systems are made of them, not of all that can name them.
 MODELS = ("networks", "generators")
 #: A vocabulary with every kind of condition.
@@ -89,7 +91,8 @@ def expected(stage: str, notebook: Path) -> set[str]:
         path = file.relative_to(ROOT / "cmri_lib")
         if path.parts[0] in MODELS and file not in models:
             continue
-        folder = next((f for f in FOLDERS if path.as_posix().startswith(f + "/")), None)
+        folders = (*NEARLY_ALL.get(stage, ()), *FOLDERS)
+        folder = next((f for f in folders if path.as_posix().startswith(f + "/")), None)
         if path.name != "__init__.py" and path.parts[0] != "errors.py":
             declared.add(f"cmri_lib/{folder or path.as_posix()}")
     return declared

@@ -31,9 +31,11 @@ Counts = tuple[Count, ...]
 
 @dataclass(frozen=True)
 class CohortSettings:
-    """What to do with a bad scan: "stop", or "skip" and list it in the report."""
+    """What to do with a bad scan: "stop", or "skip" and list it in the report. Ways of preprocessing are compared on
+    every `compare_every`-th scan."""
 
     on_bad_case: Literal["stop", "skip"]
+    compare_every: Count
 
 
 @dataclass(frozen=True)
@@ -43,6 +45,13 @@ class InstrumentSettings:
     detector: TrainSettings
     segmenter: TrainSettings
     features: TrainSettings
+
+
+@dataclass(frozen=True)
+class ToySettings:
+    """Training steps of the toys in the plane."""
+
+    steps: Count
 
 
 @dataclass(frozen=True)
@@ -247,10 +256,12 @@ class MaskParameters:
 
 @dataclass(frozen=True)
 class FidelitySettings:
-    """Bootstrap draws of patients, and random groups of patients behind each floor."""
+    """Bootstrap draws of patients, random groups of patients behind each floor, and how many of these are corrupted to see
+    which metric answers."""
 
     resamples: Count
     repeats: Count
+    corrupted: Count
 
 
 @dataclass(frozen=True)
@@ -279,6 +290,7 @@ class Parameters:
     cohort: CohortSettings
     preprocess: PreprocessSettings
     instruments: InstrumentSettings
+    toy: ToySettings
     samples: Count
     vae: VAEParameters
     gan: GANParameters

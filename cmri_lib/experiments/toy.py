@@ -7,18 +7,23 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from math import log, sqrt
+from pathlib import Path
 
 import pandas as pd
 import torch
 from torch import Tensor, nn
 
+from cmri_lib.generators.base import Generator
 from cmri_lib.networks.conditioning.base import Batch
+from cmri_lib.training import TrainSettings, train
 
 MODES, RADIUS, SIGMA = 8, 3.0, 0.2
 #: Median distance of a true sample to its centre: the median of a Rayleigh distribution.
 TRUE_DISTANCE = SIGMA * sqrt(2 * log(2))
 #: A sample belongs to a mode within so many standard deviations of its centre.
 NEAR = 3.0
+#: What true samples score, see `mode_statistics`.
+TRUTH = {"distance": TRUE_DISTANCE, "rarest": 1 / MODES}
 
 
 def centres() -> Tensor:
@@ -31,6 +36,14 @@ def eight_gaussians(count: int, generator: torch.Generator) -> Tensor:
     """(count, 2) points of the mixture."""
     mode = torch.randint(MODES, (count,), generator=generator)
     return centres()[mode] + SIGMA * torch.randn(count, 2, generator=generator)
+
+
+def trained(make: Callable[[], Generator], points: Tensor, settings: TrainSettings, folder: Path, seed: int) -> Generator:
+    """What `make` makes after `seed`, trained on `points` (N, 2), or loaded from `folder` if that was done before; on the CPU."""
+    torch.manual_seed(seed)
+    generator = make()
+    train(generator, {"image": points}, settings, folder)
+    return generator.cpu()
 
 
 def as_table(clouds: dict[str, Tensor], column: str) -> pd.DataFrame:
