@@ -6,7 +6,9 @@ itself on construction, so whatever holds one can rely on finite images, known l
 
 from __future__ import annotations
 
+import hashlib
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -19,13 +21,15 @@ LABELS = {"LV": 1, "Myo": 2, "RV": 3}
 #: A complete tissue map, where the cohort has one (the phantom does): `LABELS` plus the surroundings.
 TISSUES = {**LABELS, "blood": 4, "fat": 5, "lung": 6, "muscle": 7, "liver": 8, "stomach": 9, "bone": 10}
 PHASES = ("ED", "ES")
+#: Largest magnitude of an intensity. Squares and sums of larger ones overflow single precision.
+LARGEST_INTENSITY = 1e9
 
 
 @dataclass(frozen=True)
 class Volume:
     """One phase of a scan: image (Z, H, W) float32 in scanner units; mask (Z, H, W) uint8 of `LABELS`, 0 elsewhere;
-    tissues (Z, H, W) uint8 of `TISSUES`, or None where the cohort does not know them. Axis Z runs base → apex or
-    apex → base as stored; rows and columns are those of the stored image, transposed so that H is its second axis."""
+    tissues (Z, H, W) uint8 of `TISSUES`, or None where the cohort does not know them. The axes are those of
+    `cmri_lib.cohort.readers.geometry`: slices from base to apex, rows downwards, columns to the patient's left."""
 
     image: np.ndarray
     mask: np.ndarray
@@ -41,14 +45,15 @@ class Case:
         scan: the scan's own id; differs from `patient` only where one person was scanned more than once.
         volumes: phase ("ED", "ES") → `Volume`, all of one shape.
         spacing: (slice distance, row, column) in mm.
-        affine: (4, 4) voxel-to-world matrix of the stored file.
+        affine: (4, 4) matrix from (column, row, slice) to NIfTI's world in mm.
         vendor, centre, disease, dataset: as the cohort's table says; "unknown" where it is silent.
         covariates: further columns of the table (age, BMI, …).
         file: where the scan was read from, for messages.
+        findings: what `cmri_lib.cohort.plausibility` found and the cohort's table accepts.
 
     Raises:
-        DataError: on a missing phase, non-finite image, mask of another shape, unknown label, empty mask,
-            or a spacing that is not positive.
+        DataError: on a missing phase, an image that is not finite or too large, mask of another shape, unknown
+            label, empty mask, or a spacing that is not positive.
     """
 
     patient: str
@@ -62,6 +67,12 @@ class Case:
     dataset: str = "unknown"
     covariates: dict[str, Any] = field(default_factory=dict)
     file: Path | None = None
+    findings: tuple[str, ...] = ()
+
+    @cached_property
+    def digests(self) -> dict[str, str]:
+        """Phase → SHA-256 of its image: equal voxels are the same recording, whatever their files are called."""
+        return {phase: digest(self.volumes[phase].image) for phase in PHASES}
 
     def __post_init__(self) -> None:
         for phase in PHASES:
@@ -82,6 +93,9 @@ class Case:
         if not np.isfinite(image).all():
             self._refuse(f"{int((~np.isfinite(image)).sum())} voxels are NaN or infinite", f"{phase} image",
                          "export the image again, or replace the voxels before adding the cohort")
+        if np.abs(image).max() > LARGEST_INTENSITY:
+            self._refuse(f"intensities reach {np.abs(image).max():.3g}, more than {LARGEST_INTENSITY:.0e}",
+                         f"{phase} image", "divide the image (or scl_slope) by a power of ten")
         if mask.shape != image.shape:
             self._refuse(f"mask has shape {mask.shape}, its image {image.shape}", f"{phase} mask",
                          "resample the mask to its image")
@@ -95,3 +109,9 @@ class Case:
 
     def _refuse(self, problem: str, where: str, remedy: str) -> None:
         raise DataError(f"scan {self.scan}: {problem}", file=self.file, field=where, remedy=remedy)
+
+
+def digest(voxels: np.ndarray) -> str:
+    """SHA-256 of an array's shape, type and values."""
+    told = f"{voxels.shape} {voxels.dtype.str}".encode()
+    return hashlib.sha256(told + np.ascontiguousarray(voxels).tobytes()).hexdigest()

@@ -7,8 +7,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
@@ -17,8 +17,10 @@ import pandas as pd
 import yaml
 
 from cmri_lib.cohort.case import PHASES, TISSUES, Case, Volume
+from cmri_lib.cohort.plausibility import require_plausible
+from cmri_lib.cohort.readers.geometry import Arrangement, Grid, arrange, disagreement
 from cmri_lib.cohort.readers.layouts import LAYOUTS, Entries, ScanFiles
-from cmri_lib.cohort.readers.nifti import NiftiHeader, read_frames, read_header
+from cmri_lib.cohort.readers.nifti import read_frames, read_header
 from cmri_lib.errors import DataError, ParameterError, StudyError
 
 #: Names a data set's layout, beside its files.
@@ -33,7 +35,8 @@ class Cohort:
 
     Attributes:
         cases: those that could be read.
-        report: one row per scan found: scan, patient, status ("read", "bad", "unlabelled"), problem.
+        report: one row per scan found: scan, patient, status ("read", "bad", "unlabelled"), problem, and findings:
+            what looks unlike a heart and was accepted in the table.
     """
 
     cases: list[Case]
@@ -49,9 +52,10 @@ class Cohort:
 
 @dataclass(frozen=True)
 class _Content:
-    """One phase of one file: its header and its (Z, H, W) voxels."""
+    """One phase of one file, brought to the library's axes: how, its grid then, and its (Z, H, W) voxels."""
 
-    header: NiftiHeader
+    arrangement: Arrangement
+    grid: Grid
     voxels: np.ndarray
 
 
@@ -68,28 +72,35 @@ def find_scans(folder: str | Path, layout: str) -> list[ScanFiles]:
 def read_scan(files: ScanFiles, dataset: str = "unknown") -> Case:
     """Read one scan; `dataset` is the name the case will carry.
 
-    Images are (Z, H, W) float32 with the header's scaling, where H and W are the second and first axis of the stored
-    file; masks are mapped to the library's labels; spacing is (dz, dy, dx) mm. Of a cine only ED and ES are kept.
+    Images are (Z, H, W) float32 with the header's scaling; masks are mapped to the library's labels; spacing is
+    (dz, dy, dx) mm. Axes are exchanged and reversed as the affine says (`cmri_lib.cohort.readers.geometry`). Of a cine
+    only ED and ES are kept.
 
     Raises:
-        DataError: naming the file and the field that cannot be used.
+        DataError: naming the file and the field that cannot be used, that contradicts another of the scan's files, or
+            that cannot be a heart (`cmri_lib.cohort.plausibility`).
     """
     if not files.labelled:
         raise DataError(f"scan {files.scan} has no ground truth", file=files.table, field="mask",
                         remedy="segment it, or leave it out of the table")
     images = _read_kind(files, "image")
+    _check_same_grid(files, "ES", "image", images["ES"].grid, images["ED"].grid, "ED image")
     masks = {phase: _mapped(files.phases[phase].mask, content, files.labels)
              for phase, content in _read_kind(files, "mask", images).items()}
     tissues = {phase: _mapped(files.phases[phase].tissues, content, _TISSUE_LABELS)
                for phase, content in _read_kind(files, "tissues", images).items()}
-    _check_phases(files, images, masks)
+    for phase, mask in masks.items():
+        if not mask.any():
+            raise DataError(f"scan {files.scan}: mask of {phase} is empty", file=files.phases[phase].mask,
+                            field=f"{phase} mask", remedy="segment the frame, or leave the scan out of the table")
     volumes = {phase: Volume(images[phase].voxels.astype(np.float32), masks[phase], tissues.get(phase))
                for phase in PHASES}
-    return Case(patient=files.patient, scan=files.scan, volumes=volumes,
-                spacing=images["ED"].header.spacing, affine=images["ED"].header.affine, vendor=files.vendor,
-                centre=files.centre, disease=files.disease, dataset=dataset,
+    grid = images["ED"].grid
+    case = Case(patient=files.patient, scan=files.scan, volumes=volumes, spacing=grid.spacing[::-1],
+                affine=grid.affine, vendor=files.vendor, centre=files.centre, disease=files.disease, dataset=dataset,
                 covariates={**files.covariates, **({"official": files.official} if files.official else {})},
                 file=files.phases["ED"].image)
+    return replace(case, findings=require_plausible(case, files.accept, files.table))
 
 
 def read_cohort(folder: str | Path, layout: str, *, dataset: str | None = None, on_bad_case: OnBadCase = "stop",
@@ -98,7 +109,8 @@ def read_cohort(folder: str | Path, layout: str, *, dataset: str | None = None, 
 
     A bad case stops the reading, or with ``on_bad_case="skip"`` is listed in the report with its problem. Scans that a
     challenge published without ground truth are listed as "unlabelled". The name of the data set is that of the
-    layout unless `dataset` says otherwise.
+    layout unless `dataset` says otherwise. Scans of several patients with the same voxels are all bad: which of them
+    is whose cannot be known, and one person's images must not come to lie in several splits.
 
     Raises:
         DataError: on a bad case ("stop"), an unusable table, or a folder without any readable scan.
@@ -108,12 +120,13 @@ def read_cohort(folder: str | Path, layout: str, *, dataset: str | None = None, 
         raise ParameterError(f"{on_bad_case!r} is unknown", field="on_bad_case", remedy="use stop or skip")
     folder, cases, rows = Path(folder), [], []
     for scan, find in list(_entries(folder, layout).items())[:limit]:
-        row = {"scan": scan, "patient": scan, "status": "read", "problem": ""}
+        row = {"scan": scan, "patient": scan, "status": "read", "problem": "", "findings": ""}
         try:
             files = find()
             row["patient"] = files.patient
             if files.labelled:
                 cases.append(read_scan(files, dataset or layout))
+                row["findings"] = "; ".join(cases[-1].findings)
             else:
                 row |= {"status": "unlabelled", "problem": "published without ground truth"}
         except StudyError as error:
@@ -121,6 +134,12 @@ def read_cohort(folder: str | Path, layout: str, *, dataset: str | None = None, 
                 raise
             row |= {"status": "bad", "problem": str(error)}
         rows.append(row)
+    shared = _shared_voxels(cases)
+    if shared and on_bad_case == "stop":
+        raise next(iter(shared.values()))
+    for row in rows:
+        row |= {"status": "bad", "problem": str(shared[row["scan"]])} if row["scan"] in shared else {}
+    cases = [case for case in cases if case.scan not in shared]
     if not cases:
         raise DataError(f"none of {len(rows)} scans can be read" + (f"; {rows[0]['problem']}" if rows else ""),
                         file=folder, field="scans", remedy=f"correct the scans, or the layout (now {layout!r})")
@@ -182,7 +201,7 @@ def _entries(folder: Path, layout: str) -> Entries:
 def _read_kind(files: ScanFiles, kind: str, images: dict[str, _Content] | None = None) -> dict[str, _Content]:
     """Phase → content of its `kind` file ("image", "mask", "tissues"); a cine is read once for both phases.
 
-    `images` are the contents whose shape these must have. Phases without such a file are left out.
+    `images` are the contents whose grid these must have. Phases without such a file are left out.
     """
     phases_of: dict[Path, list[str]] = {}
     for phase in PHASES:
@@ -192,29 +211,48 @@ def _read_kind(files: ScanFiles, kind: str, images: dict[str, _Content] | None =
     for path, phases in phases_of.items():
         frames = {phase: files.phases[phase].frame for phase in phases}
         header = read_header(path, ndim=3 if frames[phases[0]] is None else 4)
+        if "orientation" in files.accept:
+            arrangement = Arrangement()
+        elif images and not header.oriented:
+            arrangement = images[phases[0]].arrangement
+        else:
+            arrangement = arrange(header.grid, path, nominal=files.nominal)
+        grid = arrangement.grid(header.grid)
         for phase, frame in frames.items():
-            if images and header.shape != images[phase].header.shape:
-                raise DataError(f"{kind} has shape {header.shape}, its image {images[phase].header.shape}", file=path,
-                                field="dim", remedy="resample it to its image, frame by frame")
+            if images:
+                _check_same_grid(files, phase, kind, grid, images[phase].grid, "its image")
             if frame is not None and frame >= header.frames:
                 raise DataError(f"scan {files.scan}: {phase} is frame {frame}, but {path.name} has frames 0 to "
                                 f"{header.frames - 1}", file=files.table, field=phase, remedy="correct it (from 0)")
         voxels = read_frames(path, header, [frame or 0 for frame in frames.values()])
-        contents |= {phase: _Content(header, voxels[frame or 0]) for phase, frame in frames.items()}
+        contents |= {phase: _Content(arrangement, grid, arrangement.voxels(voxels[frame or 0]))
+                     for phase, frame in frames.items()}
     return contents
 
 
-def _check_phases(files: ScanFiles, images: dict[str, _Content], masks: dict[str, np.ndarray]) -> None:
-    """Both phases are segmented, on one grid."""
-    for phase, mask in masks.items():
-        if not mask.any():
-            raise DataError(f"scan {files.scan}: mask of {phase} is empty", file=files.phases[phase].mask,
-                            field=f"{phase} mask", remedy="segment the frame, or leave the scan out of the table")
-    ed, es = images["ED"].header, images["ES"].header
-    if ed.shape != es.shape or not np.allclose(ed.spacing, es.spacing, rtol=1e-3):
-        raise DataError(f"ED has shape {ed.shape} and spacing {ed.spacing}, ES {es.shape} and {es.spacing}",
-                        file=files.phases["ES"].image, field="dim, pixdim",
-                        remedy="give ED and ES of the same acquisition")
+def _check_same_grid(files: ScanFiles, phase: str, kind: str, grid: Grid, other: Grid, name: str) -> None:
+    if found := disagreement(grid, other):
+        field, first, second = found
+        raise DataError(f"{phase} {kind} has {first}, {name} {second}", file=getattr(files.phases[phase], kind),
+                        field=field, remedy="give files of one acquisition, resampled to one grid, with its header")
+
+
+def _shared_voxels(cases: Iterable[Case]) -> dict[str, DataError]:
+    """Scan → the error that it holds the voxels of another patient's scan."""
+    owners: dict[str, list[Case]] = {}
+    for case in cases:
+        for digest in set(case.digests.values()):
+            owners.setdefault(digest, []).append(case)
+    errors = {}
+    for group in owners.values():
+        for case in group if len({case.patient for case in group}) > 1 else ():
+            twin = next(other for other in group if other.patient != case.patient)
+            errors[case.scan] = DataError(
+                f"scan {case.scan} of patient {case.patient} has the same voxels as scan {twin.scan} of patient "
+                f"{twin.patient}", file=case.file, field="voxels",
+                remedy="remove one of the scans; if they are one person's, give both the same patient, so that one "
+                       "split holds them")
+    return errors
 
 
 def _mapped(file: Path, content: _Content, labels: dict[int, int]) -> np.ndarray:

@@ -3,7 +3,9 @@
 A layout is one function: folder → {scan id: function that finds the scan's files}. It reads the tables and lists the
 scans; only when an entry is called is that scan's own row judged, so one bad row does not hide the good ones. What
 makes the table as a whole unusable (a missing column, a scan listed twice) is raised at once. To add a layout, write
-such a function and enter it in `LAYOUTS`.
+such a function and enter it in `LAYOUTS`. In every layout a volume may be packed (.nii.gz) or not (.nii), hidden files
+are passed over, and two entries beyond the publication's may be stated per scan: `Patient`, where one person has
+several scans, and `accept`, the checks of `cmri_lib.cohort.plausibility` whose finding was looked at and is right.
 """
 
 from __future__ import annotations
@@ -12,10 +14,13 @@ import os
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from functools import partial
+from itertools import combinations
 from pathlib import Path
 from typing import Any
 
 from cmri_lib.cohort.case import LABELS, PHASES
+from cmri_lib.cohort.plausibility import accepted_checks
+from cmri_lib.cohort.readers.files import ENDINGS, visible_files, volume
 from cmri_lib.cohort.readers.tables import covariates_of, find_table, frame_number, read_info, read_table, refuse_repeats
 from cmri_lib.errors import DataError
 
@@ -24,10 +29,13 @@ SAME_LABELS = {value: value for value in LABELS.values()}
 ACDC_LABELS = {1: LABELS["RV"], 2: LABELS["Myo"], 3: LABELS["LV"]}
 #: In the order of the training set 001–100, 20 patients each.
 ACDC_GROUPS = ("DCM", "HCM", "MINF", "NOR", "RV")
+#: ACDC publishes one examination under two numbers: equal images, contoured twice. Number → the person's number.
+ACDC_SAME_PERSON = {"patient076": "patient074"}
 #: M&Ms codes its vendors A Siemens, B Philips, C General Electric, D Canon.
 MNMS_VENDORS = ("A", "B", "C", "D")
 MNMS2_VENDORS = {"siemens": "Siemens", "philips": "Philips", "ge": "GE", "general electric": "GE"}
 _MNMS_COLUMNS = ("External code", "VendorName", "Vendor", "Centre", "ED", "ES", "Pathology")
+_OF_EVERY_LAYOUT = ("Patient", "accept")
 #: The subjects of M&Ms-2 are numbered in the order of the challenge: training up to 160, validation up to 200.
 MNMS2_TRAINING, MNMS2_VALIDATION = 160, 200
 
@@ -51,6 +59,8 @@ class ScanFiles:
     table: the file that describes the scan, for messages.
     official: the challenge's own part ("training", "validation", "testing"), or "".
     labelled: False for scans that a challenge published without ground truth.
+    accept: names of the checks whose finding the table accepts.
+    nominal: the cohort's affines do not say how its scans lie, see `arrange`.
     """
 
     patient: str
@@ -64,6 +74,8 @@ class ScanFiles:
     covariates: dict[str, Any] = field(default_factory=dict)
     official: str = ""
     labelled: bool = True
+    accept: frozenset[str] = frozenset()
+    nominal: bool = False
 
 
 Entries = dict[str, Callable[[], ScanFiles]]
@@ -71,7 +83,8 @@ Entries = dict[str, Callable[[], ScanFiles]]
 
 def acdc(folder: Path) -> Entries:
     """ACDC: ``[training|testing]/patientNNN/{Info.cfg, patientNNN_frameFF.nii.gz, …_gt.nii.gz}``; frames from 1;
-    labels 1 RV, 2 Myo, 3 LV; all scanned by Siemens (Bernard et al., IEEE TMI 2018)."""
+    labels 1 RV, 2 Myo, 3 LV; all scanned by Siemens (Bernard et al., IEEE TMI 2018). Its affines are nominal: they
+    state x to the right and y to anterior, but in every scan the RV lies at small x, so x runs to the left."""
     patients = sorted(p for parent in (folder, folder / "training", folder / "testing")
                       for p in parent.glob("patient*") if p.is_dir())
     refuse_repeats([p.name for p in patients], folder, "patient folder")
@@ -87,45 +100,57 @@ def _acdc_scan(folder: Path) -> ScanFiles:
     frames = _two_frames(info, info_file, first=1)
     phases = {}
     for phase, frame in frames.items():
-        stem = folder / f"{patient}_frame{frame:02d}"
-        phases[phase] = _files(PhaseFiles(Path(f"{stem}.nii.gz"), Path(f"{stem}_gt.nii.gz")), info_file, phase)
+        stem = f"{patient}_frame{frame:02d}"
+        phases[phase] = _files(PhaseFiles(volume(folder / stem), volume(folder / f"{stem}_gt")), info_file, phase)
     official = folder.parent.name if folder.parent.name in ("training", "testing") else ""
-    return ScanFiles(patient, patient, phases, ACDC_LABELS, info_file, vendor="Siemens", disease=info["Group"],
-                     covariates=covariates_of(info, leave_out=("ED", "ES", "Group")), official=official)
+    person = info.get("Patient") or ACDC_SAME_PERSON.get(patient, patient)
+    return ScanFiles(person, patient, phases, ACDC_LABELS, info_file, vendor="Siemens",
+                     disease=info["Group"], covariates=covariates_of(info, ("ED", "ES", "Group", *_OF_EVERY_LAYOUT)),
+                     official=official, accept=_accepted(info, info_file), nominal=True)
 
 
 def mnms(folder: Path) -> Entries:
     """M&Ms: cines ``<code>_sa.nii.gz`` and ``<code>_sa_gt.nii.gz`` anywhere below the folder, one CSV at its top with
-    frames from 0; labels as in the library (Campello et al., IEEE TMI 2021). Optional beyond the challenge: a column
-    Patient, where one person was scanned more than once, and a file ``<code>_sa_tissues.nii.gz``."""
+    frames from 0; labels as in the library (Campello et al., IEEE TMI 2021). Optional beyond the challenge: a file
+    ``<code>_sa_tissues.nii.gz``. A copy that holds files of ED and ES instead of cines needs the layout "folder"."""
     table = find_table(folder, _MNMS_COLUMNS[0])
     rows = read_table(table, _MNMS_COLUMNS)
-    images = {p.name.removesuffix("_sa.nii.gz"): p for p in sorted(folder.rglob("*_sa.nii.gz"))}
+    images: dict[str, list[Path]] = {}
+    for path in visible_files(folder):
+        if ending := next((e for e in ENDINGS if path.name.endswith(f"_sa{e}")), None):
+            images.setdefault(path.name.removesuffix(f"_sa{ending}"), []).append(path)
     codes = [row["External code"] for row in rows]
     refuse_repeats(codes, table, "External code")
     entries: Entries = {row["External code"]: partial(_mnms_scan, row, table, images) for row in rows}
     return entries | _unlisted((c for c in images if c not in entries), table, "External code")
 
 
-def _mnms_scan(row: dict[str, str], table: Path, images: dict[str, Path]) -> ScanFiles:
+def _mnms_scan(row: dict[str, str], table: Path, images: dict[str, list[Path]]) -> ScanFiles:
     code = row["External code"]
     if code not in images:
-        raise DataError(f"no {code}_sa.nii.gz below {table.parent}", file=table, field="External code",
-                        remedy="complete the download, or take the row out of the table")
+        single = any(p.name.startswith(f"{code}_") and "ED" in p.name for p in visible_files(table.parent))
+        raise DataError(f"no {code}_sa.nii.gz below {table.parent}" + (", but single frames" if single else ""),
+                        file=table, field="External code", remedy="list the files of ED and ES in a table of the "
+                        "layout 'folder'" if single else "complete the download, or take the row out of the table")
+    if len(images[code]) > 1:
+        raise DataError(f"{len(images[code])} files are the cine of {code}: "
+                        f"{', '.join(str(p.relative_to(table.parent)) for p in images[code])}", file=table,
+                        field="External code", remedy="keep the right one; which that is cannot be known from here")
     if row["Vendor"] not in MNMS_VENDORS:
         raise DataError(f"scan {code}: vendor {row['Vendor']!r} is unknown", file=table, field="Vendor",
                         remedy=f"use one of {', '.join(MNMS_VENDORS)}")
-    image = images[code]
+    image, = images[code]
     parts = {part.lower() for part in image.relative_to(table.parent).parts[:-1]}
     labelled = "unlabeled" not in parts  # the challenge's own spelling
     return ScanFiles(row.get("Patient") or code, code, _mnms_phases(row, table, image) if labelled else {}, SAME_LABELS,
                      table, vendor=_stated(row, "VendorName", table), centre=row["Centre"] or "unknown",
-                     disease=row["Pathology"] or "unknown", covariates=covariates_of(row, (*_MNMS_COLUMNS, "Patient")),
-                     official=next(iter(parts & {"training", "validation", "testing"}), ""), labelled=labelled)
+                     disease=row["Pathology"] or "unknown", covariates=covariates_of(row, (*_MNMS_COLUMNS, *_OF_EVERY_LAYOUT)),
+                     official=next(iter(parts & {"training", "validation", "testing"}), ""), labelled=labelled,
+                     accept=_accepted(row, table))
 
 
 def _mnms_phases(row: dict[str, str], table: Path, image: Path) -> dict[str, PhaseFiles]:
-    mask, tissues = (image.with_name(f"{row['External code']}_sa_{kind}.nii.gz") for kind in ("gt", "tissues"))
+    mask, tissues = (volume(image.with_name(f"{row['External code']}_sa_{kind}")) for kind in ("gt", "tissues"))
     return {phase: _files(PhaseFiles(image, mask, tissues if os.path.isfile(tissues) else None, frame), table, phase)
             for phase, frame in _two_frames(row, table, first=0).items()}
 
@@ -141,7 +166,7 @@ def mnms2(folder: Path) -> Entries:
     refuse_repeats([row["SUBJECT_CODE"] for row in rows], table, "SUBJECT_CODE")
     images = folder / "dataset" if (folder / "dataset").is_dir() else folder
     entries: Entries = {row["SUBJECT_CODE"]: partial(_mnms2_scan, row, table, images) for row in rows}
-    present = sorted(p.name for p in images.iterdir() if p.is_dir() and p.name.isdigit())
+    present = sorted(p.name for p in images.iterdir() if p.is_dir() and p.name.isdecimal())
     return entries | _unlisted((c for c in present if c not in entries), table, "SUBJECT_CODE")
 
 
@@ -156,18 +181,20 @@ def _mnms2_scan(row: dict[str, str], table: Path, images: Path) -> ScanFiles:
                         remedy=f"use one of {', '.join(sorted(set(MNMS2_VENDORS.values())))}")
     phases = {}
     for phase in PHASES:
-        stem = images / code / f"{code}_SA_{phase}"
-        phases[phase] = _files(PhaseFiles(Path(f"{stem}.nii.gz"), Path(f"{stem}_gt.nii.gz")), table, phase)
+        stem = f"{code}_SA_{phase}"
+        files = PhaseFiles(volume(images / code / stem), volume(images / code / f"{stem}_gt"))
+        phases[phase] = _files(files, table, phase)
     number = int(code)
     official = ("training" if number <= MNMS2_TRAINING else
                 "validation" if number <= MNMS2_VALIDATION else "testing")
-    return ScanFiles(code, code, phases, SAME_LABELS, table, vendor=vendor, disease=row["DISEASE"] or "unknown",
-                     covariates=covariates_of(row, ("SUBJECT_CODE", "DISEASE", "VENDOR")), official=official)
+    return ScanFiles(row.get("Patient") or code, code, phases, SAME_LABELS, table, vendor=vendor,
+                     disease=row["DISEASE"] or "unknown", official=official, accept=_accepted(row, table),
+                     covariates=covariates_of(row, ("SUBJECT_CODE", "DISEASE", "VENDOR", *_OF_EVERY_LAYOUT)))
 
 
 def nifti_folder(folder: Path) -> Entries:
-    """A plain folder: one CSV with a row per scan and phase and the columns patient, phase, image, mask (paths from
-    the CSV's folder); optional scan, vendor, centre, disease, tissues; every further column is a covariate."""
+    """A plain folder: one CSV with a row per scan and phase and the columns patient, phase, image, mask (paths below
+    the CSV's folder); optional scan, vendor, centre, disease, tissues, accept; every further column is a covariate."""
     columns = ("patient", "phase", "image", "mask")
     table = find_table(folder, *columns)
     rows = read_table(table, columns)
@@ -188,7 +215,7 @@ def _folder_scan(scan: str, rows: list[dict[str, str]], table: Path) -> ScanFile
         if row["phase"] not in PHASES:
             raise DataError(f"scan {scan!r}: phase {row['phase']!r} is unknown", file=table, field="phase",
                             remedy="use ED or ES")
-        image, mask, tissues = (table.parent / row[c] if row.get(c) else None for c in ("image", "mask", "tissues"))
+        image, mask, tissues = (_inside(row[c], c, table) if row.get(c) else None for c in ("image", "mask", "tissues"))
         if image is None or mask is None:
             raise DataError(f"scan {scan!r}: {row['phase']} has no file", file=table,
                             field="mask" if image else "image", remedy="give both paths")
@@ -196,13 +223,17 @@ def _folder_scan(scan: str, rows: list[dict[str, str]], table: Path) -> ScanFile
     if missing := [phase for phase in PHASES if phase not in phases]:
         raise DataError(f"scan {scan!r}: phase {missing[0]} is missing", file=table, field="phase",
                         remedy="add a row for each of ED and ES")
-    if phases["ED"].image == phases["ES"].image:
-        raise DataError(f"scan {scan!r}: ED and ES are the same file", file=table, field="image",
-                        remedy="give one 3D file per phase")
-    identity = ("patient", "scan", "phase", "image", "mask", "tissues", "vendor", "centre", "disease")
+    roles = [(f"{phase} {kind}", path) for phase in PHASES for kind in ("image", "mask", "tissues")
+             if (path := getattr(phases[phase], kind))]
+    for (first, path), (second, other) in combinations(roles, 2):
+        if path.resolve() == other.resolve():
+            raise DataError(f"scan {scan!r}: {first} and {second} are the same file, {path.name}", file=table,
+                            field=second.split()[1], remedy="give every phase its image and its mask, a file each")
+    identity = ("patient", "scan", "phase", "image", "mask", "tissues", "vendor", "centre", "disease", "accept")
     stated = {c: _stated(first, c, table) for c in ("vendor", "centre", "disease") if c in first}
     return ScanFiles(_stated(first, "patient", table), scan, phases, SAME_LABELS, table, **stated,
-                     covariates=covariates_of(first, identity))
+                     covariates=covariates_of(first, identity),
+                     accept=frozenset().union(*(_accepted(row, table) for row in rows)))
 
 
 #: Name of a layout → the function that lists its scans.
@@ -223,9 +254,23 @@ def _files(files: PhaseFiles, table: Path, phase: str) -> PhaseFiles:
     for kind in ("image", "mask", "tissues"):
         path = getattr(files, kind)
         if path is not None and not os.path.isfile(path):
-            raise DataError(f"no such file ({phase} {kind} of {table})", file=path, field=f"{phase} {kind}",
-                            remedy="copy the file there, or correct the table")
+            stem = path.name.removesuffix(".gz").removesuffix(".nii")
+            beside = [name for e in ENDINGS if os.path.isfile(path.with_name(name := f"{stem}{e}"))]
+            raise DataError(f"no such file ({phase} {kind} of {table})" + (f", but {beside[0]}" if beside else ""),
+                            file=path, field=f"{phase} {kind}", remedy="copy the file there, or correct the table")
     return files
+
+
+def _inside(text: str, column: str, table: Path) -> Path:
+    """The file that a table names by its path from the table's folder."""
+    if os.path.isabs(text) or os.path.normpath(text).split(os.sep)[0] == os.pardir:
+        raise DataError(f"{text!r} leads out of the cohort's folder", file=table, field=column,
+                        remedy="move the file (or a link to it) into the folder and give its path from there")
+    return table.parent / text
+
+
+def _accepted(fields: dict[str, str], table: Path) -> frozenset[str]:
+    return accepted_checks(fields.get("accept", ""), table)
 
 
 def _stated(row: dict[str, str], column: str, table: Path) -> str:

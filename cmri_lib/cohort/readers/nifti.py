@@ -18,6 +18,7 @@ from typing import BinaryIO
 import nibabel as nib
 import numpy as np
 
+from cmri_lib.cohort.readers.geometry import Grid, disagreement, voxel_sizes
 from cmri_lib.errors import DataError
 
 HEADER_BYTES = 348
@@ -40,7 +41,8 @@ class NiftiHeader:
     Attributes:
         shape: (X, Y, Z) or (X, Y, Z, T), trailing axes of length one beyond the third dropped.
         spacing: (dz, dy, dx) in mm, in the order of the library's (Z, H, W).
-        affine: (4, 4) voxel (x, y, z) to world, mm.
+        affine: (4, 4) voxel (x, y, z) to world, mm: the sform, else the qform, else the spacing alone.
+        oriented: whether there is an sform or a qform.
         dtype: of the stored numbers, with their byte order.
         offset: byte at which the voxels begin.
         slope, intercept: stored number → value; (1, 0) where the header asks for no scaling.
@@ -49,10 +51,16 @@ class NiftiHeader:
     shape: tuple[int, ...]
     spacing: tuple[float, float, float]
     affine: np.ndarray
+    oriented: bool
     dtype: np.dtype
     offset: int
     slope: float
     intercept: float
+
+    @property
+    def grid(self) -> Grid:
+        """How the stored voxels lie."""
+        return Grid(self.shape[:3], self.spacing[::-1], self.affine, self.oriented)
 
     @property
     def frames(self) -> int:
@@ -70,7 +78,7 @@ def read_header(path: Path, ndim: int) -> NiftiHeader:
 
     Raises:
         DataError: if the file is absent, not NIfTI-1, of another dimension, of complex or colour type, or if its
-            spacing, affine, scaling or declared size cannot be right.
+            spacing, affine, scaling or declared size cannot be right, or its pixdim, qform and sform disagree.
     """
     if not path.is_file():
         raise DataError("no such file", file=path, field="path", remedy="copy the file there, or correct the table")
@@ -83,7 +91,8 @@ def read_header(path: Path, ndim: int) -> NiftiHeader:
     if raw["sizeof_hdr"] != HEADER_BYTES or not bytes(raw["magic"]).startswith(SINGLE_FILE_MAGIC):
         raise DataError("not a single-file NIfTI-1 header", file=path, field="magic",
                         remedy="save the image as .nii or .nii.gz (NIfTI-1)")
-    header = NiftiHeader(_shape(raw, path, ndim), _spacing(raw, path), _affine(raw, path), _dtype(raw, path),
+    shape, spacing = _shape(raw, path, ndim), _spacing(raw, path)
+    header = NiftiHeader(shape, spacing, *_affine(raw, path, shape[:3], spacing[::-1]), _dtype(raw, path),
                          _offset(raw, path), *_scaling(raw, path))
     _check_declared_size(header, path)
     return header
@@ -166,8 +175,9 @@ def _shape(raw: nib.Nifti1Header, path: Path, ndim: int) -> tuple[int, ...]:
         shape.pop()
     if len(shape) != ndim:
         raise DataError(f"image has shape {tuple(shape)}, {ndim}D is due", file=path, field="dim",
-                        remedy="store (x, y, slice)" + (" and the time frames as fourth axis" if ndim == 4 else
-                                                        ", one file per phase"))
+                        remedy="store (x, y, slice)" + (" and the time frames as fourth axis; where only ED and ES are "
+                                                        "there, list their files in the layout 'folder'" if ndim == 4
+                                                        else ", one file per phase"))
     if min(shape) < 1:
         raise DataError(f"shape {tuple(shape)} has an empty axis", file=path, field="dim", remedy=_EXPORT_AGAIN)
     return tuple(shape)
@@ -184,18 +194,32 @@ def _spacing(raw: nib.Nifti1Header, path: Path) -> tuple[float, float, float]:
     return dz, dy, dx
 
 
-def _affine(raw: nib.Nifti1Header, path: Path) -> np.ndarray:
+def _affine(raw: nib.Nifti1Header, path: Path, shape: tuple[int, ...], pixdim: tuple[float, ...]
+            ) -> tuple[np.ndarray, bool]:
+    """The affine that counts, and whether a form states it; every form that is stated must agree with the others."""
+    forms: dict[str, np.ndarray] = {}
     try:
         with np.errstate(all="ignore"):
-            affine = raw.get_best_affine()
-            usable = np.isfinite(affine).all() and abs(np.linalg.det(affine[:3, :3])) > 0
+            for name, decode in (("sform", raw.get_sform), ("qform", raw.get_qform)):
+                if int(raw[f"{name}_code"]) > 0:
+                    forms[name] = np.asarray(decode(), np.float64)
+            affine = np.asarray(next(iter(forms.values())) if forms else raw.get_base_affine(), np.float64)
+            usable = all(np.isfinite(form).all() and abs(np.linalg.det(form[:3, :3])) > 0
+                         for form in (affine, *forms.values()))
     except (ValueError, nib.spatialimages.HeaderDataError) as error:
         raise DataError(f"orientation cannot be decoded ({error})", file=path, field="sform/qform",
                         remedy=_EXPORT_AGAIN) from error
     if not usable:
         raise DataError("voxel-to-world matrix is singular or not finite", file=path, field="sform/qform",
                         remedy="write a valid sform or qform")
-    return np.asarray(affine, np.float64)
+    grids = {name: Grid(shape, voxel_sizes(form), form) for name, form in forms.items()}
+    grids["pixdim"] = Grid(shape, pixdim, affine, oriented=False)
+    (name, first), *others = grids.items()
+    for other, second in others:
+        if found := disagreement(first, second):
+            raise DataError(f"{name} and {other} contradict each other: {found[1]} against {found[2]}", file=path,
+                            field=f"{other}, {name}", remedy="find out which is right, and write it to both")
+    return affine, bool(forms)
 
 
 def _dtype(raw: nib.Nifti1Header, path: Path) -> np.dtype:

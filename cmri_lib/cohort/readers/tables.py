@@ -5,13 +5,17 @@ from __future__ import annotations
 import csv
 import io
 import math
+import re
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from cmri_lib.cohort.readers.files import hidden
 from cmri_lib.errors import DataError
 
+_SEPARATORS = (",", ";", "\t")  # the first where there is none
+_DECIMAL_COMMA = re.compile(r"[+-]?\d+,\d+")
 _STATES_NOTHING = ("", "n/a", "na", "nan", "none")
 
 
@@ -22,7 +26,8 @@ def find_table(folder: Path, *columns: str) -> Path:
     Raises:
         DataError: if there is none, or more than one.
     """
-    tables = [p for p in sorted(folder.glob("*.csv")) if p.is_file() and _header(p)[:2] != ["patient", "split"]]
+    tables = [p for p in sorted(folder.glob("*.csv")) if p.is_file() and not hidden(p.name)
+              and _header(p)[:2] != ["patient", "split"]]
     found = tables if len(tables) == 1 else [p for p in tables if set(columns) <= set(_header(p))]
     if len(found) == 1:
         return found[0]
@@ -33,6 +38,7 @@ def find_table(folder: Path, *columns: str) -> Path:
 
 def read_table(file: Path, required: Sequence[str]) -> list[dict[str, str]]:
     """The rows of a CSV as {column: text without surrounding blanks}; wholly empty rows and nameless columns dropped.
+    Values may be separated by commas, semicolons or tabs.
 
     Raises:
         DataError: if the file is not a CSV in UTF-8, lacks a required column, has a column twice, no row, a row of
@@ -122,12 +128,19 @@ def _header(file: Path) -> list[str]:
 
 
 def _records(file: Path) -> list[list[str]]:
+    """The records of a table, separated by whichever of `_SEPARATORS` its first line has most of."""
+    text = _text(file)
+    separator = max(_SEPARATORS, key=text.partition("\n")[0].count)
     try:
-        rows = csv.reader(io.StringIO(_text(file), newline=""), strict=True)
-        return [[value.strip() for value in row] for row in rows]
+        rows = csv.reader(io.StringIO(text, newline=""), strict=True, delimiter=separator)
+        records = [[value.strip() for value in row] for row in rows]
     except csv.Error as error:
         raise DataError(f"not a CSV ({error})", file=file, field="content",
                         remedy="save the table as comma-separated text, quotes closed") from error
+    if separator == ",":
+        return records
+    # Where commas do not separate, spreadsheets write them into numbers.
+    return [[value.replace(",", ".") if _DECIMAL_COMMA.fullmatch(value) else value for value in row] for row in records]
 
 
 def _text(file: Path) -> str:
