@@ -50,6 +50,6 @@ class _LastPair:
 
     def __call__(self, real: Slices, synthetic: Slices) -> dict[str, float]:
         if self.pair is None or self.pair[0] is not real or self.pair[1] is not synthetic:
-            self.values = self.measure.values(self.measure.of(real), self.measure.of(synthetic))
+            self.values = self.measure.values(*self.measure.of(real=real, synthetic=synthetic))
             self.pair = real, synthetic
         return self.values

@@ -12,6 +12,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from cmri_lib.cohort.slices import Slices
+from cmri_lib.errors import DataError
 from cmri_lib.measures.anatomy.mask_overlap import nearest_dice
 from cmri_lib.measures.statistics.comparison import Embedding, Measure, Metric, Statistic
 
@@ -30,7 +31,13 @@ def mask_memory(training: Slices) -> Measure:
     Args:
         training: exactly the slices the generator learnt from. The real slices it is compared with must be of other
             patients; `compare` refuses them otherwise if it is given `training` too.
+
+    Raises:
+        DataError: if `training` has no masks.
     """
+    if not training.masks.any():
+        raise DataError("no mask to have copied", field="training", remedy="give the labelled slices it learnt from")
+
     def embed(slices: Slices) -> np.ndarray:
         return nearest_dice(slices.masks, training.masks)[0][:, None]
 

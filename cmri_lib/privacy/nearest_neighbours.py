@@ -22,8 +22,10 @@ import numpy as np
 import pandas as pd
 
 from cmri_lib.cohort.slices import Slices, refuse_overlap
+from cmri_lib.errors import DataError
 from cmri_lib.measures.instruments.learned_features import Features
 from cmri_lib.measures.statistics.bootstrap import Score, bootstrap
+from cmri_lib.measures.statistics.comparison import refuse_unlike
 
 #: A sample is a suspected copy if it lies nearer to training than this share of real test slices do.
 SUSPECT = 0.05
@@ -102,7 +104,12 @@ def audit_neighbours(test: Slices, synthetic: Slices, training: Slices, holdout:
 
     Raises:
         SplitError: if two of the real sets share a patient.
+        DataError: if a set is empty or of other size or intensities, or real images are all of one value.
     """
+    refuse_unlike(training=training, holdout=holdout, test=test, synthetic=synthetic)
+    for name, slices in (("training", training), ("holdout", holdout), ("test", test)):
+        if slices.images.min() == slices.images.max():
+            raise DataError("real images that show nothing", field=name, remedy="give slices with images")
     for first, second, names in ((training, holdout, ("training", "holdout")), (training, test, ("training", "test")),
                                  (holdout, test, ("holdout", "test"))):
         refuse_overlap(first, second, names)

@@ -7,6 +7,7 @@ averaged over volumes, so that a patient with many slices does not count more.
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Iterator
 
 import numpy as np
@@ -14,9 +15,10 @@ import pandas as pd
 from scipy.ndimage import binary_erosion, distance_transform_edt, find_objects
 
 from cmri_lib.cohort.case import LABELS
-from cmri_lib.cohort.slices import Slices
+from cmri_lib.cohort.slices import Slices, known
 from cmri_lib.errors import DataError
 from cmri_lib.measures.statistics.bootstrap import Score, mean_score, paired_difference
+from cmri_lib.measures.statistics.comparison import refuse_unlike
 
 Segment = Callable[[np.ndarray], np.ndarray]
 
@@ -54,11 +56,15 @@ def agreement(predicted: np.ndarray, wanted: np.ndarray, table: pd.DataFrame) ->
     Returns:
         patient, scan, phase, then ``dice_<structure>``, ``dice_mean`` (over structures), ``hd95_<structure>``; where a
         structure is in neither map NaN, where it is in one only 0 and the penalty of `hausdorff95`.
+
+    Raises:
+        DataError: if there is no slice, or a spacing is unknown.
     """
-    rows = []
+    if not len(table):
+        raise DataError("no slices to compare", field="masks", remedy="check the splits, or draw samples")
+    rows, apart, side = [], known(table, "slice_mm"), known(table, "spacing")
     for keys, index in _volumes(table):
-        first = table.iloc[index[0]]
-        spacing = (float(first["slice_mm"]), float(first["spacing"]), float(first["spacing"]))
+        spacing = (apart[index[0]], side[index[0]], side[index[0]])
         row = dict(zip(("patient", "scan", "phase"), keys))
         for name, label in LABELS.items():
             a, b = predicted[index] == label, wanted[index] == label
@@ -90,8 +96,15 @@ def adherence(real: Slices, synthetic: Slices, segmenter: Segment, *, resamples:
         Rows ``dice_<structure>``, ``dice_mean``, ``hd95_<structure>_mm``. n is the number of patients. **Ceiling**: the
         segmenter's own agreement on the real images, above which adherence measures nothing. **Floor**: real images
         against the mask of another patient, of the same phase and height, that is, an image of some heart but not of
-        the one asked for.
+        the one asked for; NaN with a warning if there is no other patient.
+
+    Raises:
+        DataError: if a set is empty or without masks, or the sets differ in size or intensities.
     """
+    refuse_unlike(real=real, synthetic=synthetic)
+    for name, slices in (("real", real), ("synthetic", synthetic)):
+        if not slices.masks.any():
+            raise DataError("every mask is empty", field=name, remedy="score samples that follow masks, on labelled patients")
     obtained = agreement(segmenter(synthetic.images), synthetic.masks, synthetic.table)
     floor, ceiling = adherence_bounds(real, segmenter, seed) if bounds is None else bounds
     rows = []
@@ -106,7 +119,12 @@ def adherence(real: Slices, synthetic: Slices, segmenter: Segment, *, resamples:
 def adherence_bounds(real: Slices, segmenter: Segment, seed: int = 0) -> tuple[pd.DataFrame, pd.DataFrame]:
     """Floor and ceiling of `adherence`, each a table of `agreement`."""
     seen = segmenter(real.images)
-    return agreement(seen, masks_of_others(real, seed), real.table), agreement(seen, real.masks, real.table)
+    ceiling = agreement(seen, real.masks, real.table)
+    try:
+        return agreement(seen, masks_of_others(real, seed), real.table), ceiling
+    except DataError as error:
+        warnings.warn(f"no floor of adherence: {error.problem}", stacklevel=2)
+        return ceiling.assign(**{c: np.nan for c in ceiling if c.startswith(("dice_", "hd95_"))}), ceiling
 
 
 def adherence_difference(first: Slices, second: Slices, segmenter: Segment, column: str = "dice_mean", *, resamples: int = 1000,
@@ -166,7 +184,7 @@ def proportions(masks: np.ndarray, table: pd.DataFrame) -> pd.DataFrame:
         the columns patient, phase, level, height of `table`, and: ``<structure>_mm2`` areas, ``lv_myo`` and ``rv_lv``
         ratios of areas (NaN where the divisor is absent), ``wall_mm`` (see `wall_thickness`).
     """
-    spacing = table["spacing"].to_numpy(float)
+    spacing = known(table, "spacing")
     areas = {name: (masks == label).sum((1, 2)) * spacing**2 for name, label in LABELS.items()}
 
     def ratio(above: str, below: str) -> np.ndarray:

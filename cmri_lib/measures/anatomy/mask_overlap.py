@@ -8,7 +8,7 @@ import numpy as np
 
 from cmri_lib.cohort.case import LABELS
 from cmri_lib.measures.fidelity.diversity import PAIRS, random_pairs
-from cmri_lib.measures.statistics.comparison import Embedding, Measure, Metric, Statistic
+from cmri_lib.measures.statistics.comparison import Embedding, Measure, Metric, Statistic, refuse_one_patient
 
 #: Masks compared at once with all others.
 CHUNK = 128
@@ -39,6 +39,7 @@ def mask_diversity(pairs: int = PAIRS) -> Measure:
     """The measure ``mask_dice_pairs``: mean Dice (as in `nearest_dice`) of at most `pairs` random pairs of different patients.
     Lower is more diverse; the floor is that of real masks, and less than it is no merit. n is the number of masks."""
     def statistics(real: Embedding, synthetic: Embedding) -> Sequence[Statistic]:
+        refuse_one_patient(synthetic)
         first, second = random_pairs(synthetic.patients, pairs)
         likeness = np.array([nearest_dice(a[None], b[None])[0][0] for a, b in
                              zip(synthetic.values[first], synthetic.values[second])])

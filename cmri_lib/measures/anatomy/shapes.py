@@ -59,7 +59,7 @@ def anatomy_of_samples(segment: Segment) -> Measure:
     """The measure that gives
 
     - ``anatomy_w1_<shape>`` for each of `SHAPES`: 1-Wasserstein distance to real hearts, in standard deviations of the
-      real ones (areas in cm², wall in mm before that), where the structure is seen;
+      real ones (areas in cm², wall in mm before that), where the structure is seen; NaN if one side shows it nowhere;
     - ``anatomy_lv_missing``: share of samples in which the segmenter sees no LV cavity. A real stack misses it at the
       apex at times, which is the floor.
     """

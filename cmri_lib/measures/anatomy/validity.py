@@ -43,8 +43,10 @@ class Ranges:
         """The extremes of real training masks, widened by `margin` of themselves.
 
         Raises:
-            DataError: if a slice is not a real one of the training split.
+            DataError: if a slice is not a real one of the training split, or no mask shows a structure.
         """
+        if not training.masks.any():
+            raise DataError("no label to learn sizes from", field="training", remedy="give labelled training patients")
         if (training.table["split"] != "train").any() or (training.table["source"] != "real").any():
             raise DataError("ranges are of real training masks", field="training", remedy='use slices.where(split="train")')
         seen = _sizes(training.masks, training.table)

@@ -20,6 +20,7 @@ from cmri_lib.errors import DataError, SplitError
 from cmri_lib.measures.instruments.frozen import refuse_all_but_training
 from cmri_lib.measures.instruments.learned_features import Features
 from cmri_lib.measures.statistics.bootstrap import Score, bootstrap
+from cmri_lib.measures.statistics.comparison import refuse_unlike
 
 #: Inverse strength of the ridge. Learned features have seen the very slices the classifier is fitted on, so a
 #: cross-validation on them would choose too large a one.
@@ -88,8 +89,9 @@ def condition_accuracy(real: Slices, synthetic: Slices, classifier: ConditionCla
 
     Raises:
         SplitError: if `real` holds a patient of the classifier's training.
-        DataError: if fewer than two classes are left, or fewer than three patients.
+        DataError: if fewer than two classes are left, or the sets differ in size or intensities.
     """
+    refuse_unlike(real=real, synthetic=synthetic)
     if seen := sorted(classifier.patients & set(real.patients)):
         raise SplitError(f"the classifier has learnt from {len(seen)} of the real patients, e.g. {seen[:3]}",
                          field="patient", remedy='score real slices of split "test"')
@@ -108,8 +110,9 @@ def condition_accuracy_difference(first: Slices, second: Slices, classifier: Con
     Paired: each draw of patients is the same for both. n is the number of samples of each set that count. Floor and ceiling are not given.
 
     Raises:
-        DataError: if the conditions of the two sets differ, or fewer than two classes or three patients are left.
+        DataError: if the conditions of the two sets differ, or fewer than two classes are left.
     """
+    refuse_unlike(first=first, second=second)
     for field in ("patient", classifier.column):
         if not np.array_equal(first.table[field].to_numpy(), second.table[field].to_numpy()):
             raise DataError("the two sets follow different conditions", field=field,

@@ -55,9 +55,9 @@ def fixed_mask_diversity(samples: Slices, draws: int, *, floor: Mapping[str, flo
           a standard deviation is biased with few draws (by 0.92 for 4, 0.97 for 8): compare at one number of draws.
 
     Raises:
-        DataError: if the samples are not `draws` rounds of the same masks, or the patients are fewer than three.
+        DataError: if the samples are not `draws` rounds of the same masks, or there is none.
     """
-    if draws < 2 or len(samples) % draws:
+    if draws < 2 or len(samples) % draws or not len(samples):
         raise DataError(f"{len(samples)} samples are not {draws} rounds of draws", field="draws",
                         remedy="draw under repeated(conditions, draws), at least 2 draws")
     masks = samples.masks.reshape(draws, -1, *samples.masks.shape[1:])

@@ -16,6 +16,7 @@ from cmri_lib.cohort.slices import Slices
 from cmri_lib.measures.conditioning.regions import heart_region, mean_inside
 from cmri_lib.measures.fidelity.diversity import RANGE
 from cmri_lib.measures.statistics.bootstrap import mean_score
+from cmri_lib.measures.statistics.comparison import refuse_unlike
 
 __all__ = ["Truths", "against_truth", "likeness", "tissue_intensities", "truths"]
 
@@ -44,8 +45,9 @@ def against_truth(truths: Truths, samples: Slices, *, seed: int = 0, resamples: 
           as another image of that style, is matched in 87 % on the phantom.
 
     Raises:
-        DataError: if a sample follows no mask of the true scans, or there are fewer than three patients.
+        DataError: if a sample follows no mask of the true scans, or is unlike them in size or intensities.
     """
+    refuse_unlike(truth=truths.scans[truths.vendors[0]], samples=samples)
     place, frame, asked = truths.locate(samples)
     region, vendors = heart_region(samples), len(truths.vendors)
     own = np.arange(vendors) == asked[:, None]  # (N, V)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from scipy.ndimage import distance_transform_edt
 
-from cmri_lib.cohort.slices import Slices
+from cmri_lib.cohort.slices import Slices, known
 
 #: mm around the labelled heart that still count as its region.
 MARGIN = 10.0
@@ -14,7 +14,7 @@ MARGIN = 10.0
 def heart_region(slices: Slices, margin: float = MARGIN) -> np.ndarray:
     """(N, H, W) bool: pixels of a label, or whose centre lies within `margin` mm of one; none where there is no label."""
     region = slices.masks > 0
-    for grown, spacing in zip(region, slices.table["spacing"].to_numpy(float)):
+    for grown, spacing in zip(region, known(slices.table, "spacing")):
         if grown.any():
             grown[:] = distance_transform_edt(~grown, spacing) <= margin
     return region

@@ -17,7 +17,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from cmri_lib.measures.instruments.learned_features import Features
-from cmri_lib.measures.statistics.comparison import (Embedding, Measure, Metric, Statistic, refuse_too_few)
+from cmri_lib.measures.statistics.comparison import (Embedding, Measure, Metric, Statistic, refuse_one_patient, refuse_too_few)
 
 Moments = tuple[np.ndarray, np.ndarray]
 
@@ -108,6 +108,7 @@ def kernel_distance(first: np.ndarray, second: np.ndarray, first_groups: np.ndar
 
 def distance_statistics(real: Embedding, synthetic: Embedding) -> Sequence[Statistic]:
     """Fréchet distance and KID as functions of the counts of real slices and of samples."""
+    refuse_one_patient(real, synthetic)
     x, y = real.values, synthetic.values
     # With few slices the covariance is singular and the distance biased; a measure's row stands beside its floor, which is too.
     return (lambda u, v: frechet_from_moments(moments(x, u), moments(y, v)),

@@ -17,7 +17,7 @@ import torch
 from torchmetrics.functional.image import (multiscale_structural_similarity_index_measure)
 
 from cmri_lib.errors import DataError
-from cmri_lib.measures.statistics.comparison import Embedding, Measure, Metric, Statistic
+from cmri_lib.measures.statistics.comparison import Embedding, Measure, Metric, Statistic, refuse_one_patient
 
 #: Weights of the scales, finest first (Wang et al., Asilomar 2003, section 3.2).
 WANG = (0.0448, 0.2856, 0.3001, 0.2363, 0.1333)
@@ -65,8 +65,9 @@ def random_pairs(patients: np.ndarray, pairs: int, seed: int = 0) -> tuple[np.nd
 
 def similarity_statistics(real: Embedding, synthetic: Embedding, pairs: int = PAIRS) -> Sequence[Statistic]:
     """Mean MS-SSIM of pairs of samples, as a function of counts: a pair counts as often as both its members are drawn."""
+    refuse_one_patient(synthetic)
     first, second = random_pairs(synthetic.patients, pairs)
-    likeness = ms_ssim(synthetic.values[first], synthetic.values[second]) if len(first) else np.empty(0)
+    likeness = ms_ssim(synthetic.values[first], synthetic.values[second])
 
     def mean(u: np.ndarray, v: np.ndarray) -> float:
         weights = v[first] * v[second]

@@ -47,7 +47,7 @@ def radii(values: np.ndarray, patients: np.ndarray, k: int = K) -> np.ndarray:
     codes = np.unique(patients, return_inverse=True)[1]
     fewest = len(values) - np.bincount(codes).max()
     if fewest < k:
-        raise DataError(f"{fewest} slices of other patients, not {k}", field="patient", remedy="score more patients")
+        raise DataError(f"{fewest} slices of other patients for the {k} nearest", field="patient", remedy="score more patients")
     between = distances(values, values)
     between[codes[:, None] == codes[None]] = np.inf
     return np.partition(between, k - 1, axis=1)[:, k - 1]

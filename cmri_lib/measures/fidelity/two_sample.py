@@ -24,7 +24,7 @@ from cmri_lib.errors import DataError
 from cmri_lib.measures.fidelity.spectrum import embed_spectrum
 from cmri_lib.measures.instruments.frozen import refuse_all_but_training
 from cmri_lib.measures.instruments.learned_features import Features
-from cmri_lib.measures.statistics.comparison import Embedding, Measure, Metric, Statistic
+from cmri_lib.measures.statistics.comparison import Embedding, Measure, Metric, Statistic, refuse_one_patient
 
 FOLDS = 5
 #: Inverse strength of the ridge: some hundred slices of far fewer patients for 64 features.
@@ -65,6 +65,7 @@ def _splits(truth: np.ndarray, patients: np.ndarray, folds: int) -> list[tuple[n
 
 def two_sample_statistics(real: Embedding, synthetic: Embedding) -> Sequence[Statistic]:
     """Balanced accuracy as a function of counts; the classifiers of the folds are not fitted anew."""
+    refuse_one_patient(real, synthetic)
     x, y = classified_right(real, synthetic)
     return (lambda u, v: float((np.average(x, weights=u) + np.average(y, weights=v)) / 2),)
 
@@ -95,9 +96,13 @@ def inception_score(features: Features, training: Slices) -> Measure:
 
     Raises:
         SplitError: if `training` holds any but real training slices.
+        DataError: if they are all of one level and phase.
     """
     refuse_all_but_training(training, "classifier of the inception score")
     labels = training.table["level"].astype(str) + " " + training.table["phase"].astype(str)
+    if labels.nunique() < 2:
+        raise DataError(f"all training slices are {labels.iloc[0]}", field="level",
+                        remedy="leave the inception score out, or give slices of several levels or phases")
     judge = make_pipeline(StandardScaler(), LogisticRegression(tol=1e-3, max_iter=300))
     judge.fit(features(training.images), labels)
 

@@ -10,6 +10,7 @@ The interval speaks of the patients, not of the generator's training: another se
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
 
@@ -26,7 +27,7 @@ class Score:
     """A number that can be read: with its interval, its size, and what nothing and everything would score.
 
     Attributes:
-        value, low, high: the statistic and its 95 % interval.
+        value, low, high: the statistic and its 95 % interval; NaN and NaN where there is none.
         n: what was counted; every measure says in its docstring whether that is slices, patients or repeats.
         floor: the score of real data against real data of the same size.
         ceiling: the score of copied training images, or the bound of the metric.
@@ -84,13 +85,19 @@ def bootstrap(statistic: Callable[..., float], *patients: np.ndarray, n: int | N
             Gaussians (15–30 patients of 10 correlated slices, 16 and 64 dimensions, distances from 0 to 10): it covers
             in 92–100 % of trials, the plain percentile interval in 0–69 %, the basic bootstrap in 0–68 %.
 
+    Returns:
+        the value with its interval; of fewer than `MINIMUM` patients in a set the value alone, with a warning that says so.
+
     Raises:
-        DataError: with fewer than three patients in a set.
+        DataError: if a set is empty.
     """
     fewest = min(len(np.unique(p)) for p in patients)
-    if fewest < MINIMUM:
-        raise DataError(f"{fewest} patients give no interval", field="patient", remedy=f"score at least {MINIMUM}")
+    if not fewest:
+        raise DataError("a set without patients has no score", field="patient", remedy="check the splits")
     value = float(statistic(*(np.ones(len(p), int) for p in patients)))
+    if fewest < MINIMUM:
+        warnings.warn(f"no interval: {fewest} patient{'s' * (fewest > 1)}, and it takes {MINIMUM}", stacklevel=2)
+        return Score(value, float("nan"), float("nan"), fewest if n is None else n)
     draws = np.array([statistic(*counts) for counts in patient_draws(patients, resamples, seed)], float)
     draws = draws[np.isfinite(draws)]
     if not len(draws):

@@ -6,12 +6,14 @@ for the two sets (`statistics`: functions of how often each slice is drawn). Eve
 - the interval, by the bootstrap over patients;
 - the **floor**, what groups of real patients score against other real patients, at the same numbers of slices;
 - the **ceiling**, what a generator scores that hands out training images;
-- the **difference** of two systems, in which both meet the same draw of real patients.
+- the **difference** of two systems, in which both meet the same draw of real patients;
+- what cannot be compared is **refused**: sets of other sizes or intensities, and sets too small to have a value.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+import warnings
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -22,6 +24,8 @@ from cmri_lib.measures.statistics.bootstrap import Score, bootstrap
 
 #: (N,) counts of the real slices, (M,) counts of the samples → value.
 Statistic = Callable[[np.ndarray, np.ndarray], float]
+#: How far beyond [−1, 1] an image may reach by rounding.
+TOLERANCE = 1.0e-3
 
 
 @dataclass(frozen=True)
@@ -71,12 +75,15 @@ class Measure:
     axis: str = "fidelity"
     most_repeats: int = 1000
 
-    def of(self, slices: Slices) -> Embedding:
-        """The slices as this measure sees them."""
-        return Embedding(self.embed(slices), slices.patients)
+    def of(self, **sets: Slices) -> list[Embedding]:
+        """The sets as this measure sees them, in order; raises DataError as `refuse_unlike`."""
+        refuse_unlike(**sets)
+        return [Embedding(self.embed(slices), slices.patients) for slices in sets.values()]
 
     def values(self, real: Embedding, synthetic: Embedding) -> dict[str, float]:
-        """Metric → value, without an interval."""
+        """Metric → value, without an interval. Raises DataError if a set is too small for it."""
+        if not (len(real.values) and len(synthetic.values)):
+            raise DataError("0 images on one side", field="images", remedy="score more slices")
         every = np.ones(len(real.values), int), np.ones(len(synthetic.values), int)
         return {m.name: s(*every) for m, s in zip(self.metrics, self.statistics(real, synthetic))}
 
@@ -104,10 +111,11 @@ def compare(real: Slices, synthetic: Slices, measure: Measure, *, reference_real
 
     Raises:
         SplitError: if a patient of `real` is also in `reference_real` or `training`.
-        DataError: with fewer than two slices or three patients in a set.
+        DataError: if the sets are unlike in size or intensities, or hold too few slices or patients for a value. Where
+            they are too few for a floor, a ceiling or an interval only, that is NaN, and a warning says so.
     """
     refuse_too_few(min(len(real), len(synthetic)))
-    x, y = measure.of(real), measure.of(synthetic)
+    x, y = measure.of(real=real, synthetic=synthetic)
     if floor is None:
         floor = floors(real, len(synthetic), measure, reference_real=reference_real, seed=seed, repeats=repeats)
     if ceiling is None and training is None:
@@ -133,6 +141,9 @@ def floors(real: Slices, size: int, measure: Measure, *, reference_real: Slices 
     hang on one lucky pair of groups. Where there are fewer slices than are asked for, both groups shrink in
     proportion; n, the slices of the smaller group, says so. The interval is that of the partitions.
 
+    Returns:
+        metric → mean over the partitions, NaN where there are too few patients to part them, with a warning.
+
     Raises:
         SplitError: if `real` and `reference_real` share a patient.
     """
@@ -140,13 +151,12 @@ def floors(real: Slices, size: int, measure: Measure, *, reference_real: Slices 
     if reference_real is not None:
         refuse_overlap(real, reference_real, ("real", "reference_real"))
         pool = concatenate([real, reference_real])
-    described, generator = measure.of(pool), np.random.default_rng(seed)
-    drawn, sizes = [], []
-    for _ in range(min(repeats, measure.most_repeats)):
-        first, second = patient_partition(pool.patients, (len(real), size), generator)
-        drawn.append(measure.values(described.take(first), described.take(second)))
-        sizes.append(min(len(first), len(second)))
-    return {m.name: Score(float(np.mean(values)), *np.quantile(values, [0.025, 0.975]).tolist(), n=min(sizes))
+    (described,), generator = measure.of(real=pool), np.random.default_rng(seed)
+    parts = [patient_partition(pool.patients, (len(real), size), generator)
+             for _ in range(min(repeats, measure.most_repeats))]
+    n = min(len(part) for pair in parts for part in pair)
+    drawn = _drawn(measure, ((described.take(first), described.take(second)) for first, second in parts), "floor")
+    return {m.name: Score(float(np.mean(values)), *np.quantile(values, [0.025, 0.975]).tolist(), n=n)
             for m in measure.metrics for values in [[d[m.name] for d in drawn]]}
 
 
@@ -158,12 +168,20 @@ def ceilings(real: Slices, training: Slices, size: int, measure: Measure, *, see
         SplitError: if `real` and `training` share a patient.
     """
     refuse_overlap(real, training, ("real", "training"))
-    x, copied, generator = measure.of(real), measure.of(training), np.random.default_rng(seed)
-    drawn = []
-    for _ in range(min(repeats, measure.most_repeats)):
-        chosen, _ = patient_partition(training.patients, (size, 0), generator)
-        drawn.append(measure.values(x, copied.take(chosen)))
+    (x, copied), generator = measure.of(real=real, training=training), np.random.default_rng(seed)
+    parts = [patient_partition(training.patients, (size, 0), generator)[0]
+             for _ in range(min(repeats, measure.most_repeats))]
+    drawn = _drawn(measure, ((x, copied.take(part)) for part in parts), "ceiling")
     return {m.name: float(np.mean([d[m.name] for d in drawn])) for m in measure.metrics}
+
+
+def _drawn(measure: Measure, pairs: Iterable[tuple[Embedding, Embedding]], bound: str) -> list[dict[str, float]]:
+    """The values of `measure` for each pair; where a pair is too small for a value, one draw of NaN, and a warning."""
+    try:
+        return [measure.values(*pair) for pair in pairs]
+    except DataError as error:
+        warnings.warn(f"no {bound} of {measure.metrics[0].name}: {error.problem}", stacklevel=3)
+        return [{metric.name: float("nan") for metric in measure.metrics}]
 
 
 def differences(real: Slices, first: Slices, second: Slices, measure: Measure, *, seed: int = 0, resamples: int = 500
@@ -174,9 +192,10 @@ def differences(real: Slices, first: Slices, second: Slices, measure: Measure, *
     them cancels. n is the number of slices of the smallest set.
 
     Raises:
-        DataError: with fewer than three patients in a set.
+        DataError: as `compare`.
     """
-    x, *ys = (measure.of(s) for s in (real, first, second))
+    refuse_too_few(min(map(len, (real, first, second))))
+    x, *ys = measure.of(real=real, first=first, second=second)
     smallest = min(len(real), len(first), len(second))
     pairs = zip(measure.metrics, *(measure.statistics(x, y) for y in ys))
     return {metric.name: bootstrap(lambda u, v, w, one=one, other=other: one(u, v) - other(u, w), x.patients,
@@ -198,8 +217,36 @@ def patient_partition(patients: np.ndarray, sizes: tuple[int, int], generator: n
     ends = np.cumsum([len(s) for s in slices])
     cut = int(np.searchsorted(ends, wanted)) + 1
     cut = min(cut, len(slices) - 1) if sizes[1] else cut
-    rest = slices[cut:] or [np.array([], int)]
-    return np.concatenate(slices[:cut])[:wanted], np.concatenate(rest)[:int(sizes[1] * shrink)]
+    first, second = (np.concatenate([np.array([], int), *part]) for part in (slices[:cut], slices[cut:]))
+    return first[:wanted], second[:int(sizes[1] * shrink)]
+
+
+def refuse_unlike(**sets: Slices) -> None:
+    """Raise DataError if a set is empty, or sets of images differ in size or intensities: in pixels, in not lying within
+    [−1, 1], or in that some begin at exactly 0, as images in [0, 1] do, and others at −1. Images that are all of one
+    value, as where there are only masks, have no range."""
+    first, begins = next(iter(sets)), {}
+    for name, slices in sets.items():
+        if not len(slices):
+            raise DataError("0 images to measure", field=name, remedy="check the splits, or draw samples")
+        if slices.size != sets[first].size:
+            raise DataError(f"images of {slices.size} px, those of {first} of {sets[first].size}", field=name,
+                            remedy="preprocess both alike, or resample one")
+        low, high = float(slices.images.min()), float(slices.images.max())
+        if low < high:
+            begins[name] = low
+        if low < -1 - TOLERANCE or high > 1 + TOLERANCE:
+            raise DataError(f"images reach from {low:.6g} to {high:.6g}, not within [-1, 1]", field=name, remedy="scale them: "
+                            "preprocess.normalise, or Slices.from_arrays(..., value_range=(low, high))")
+    if (nought := [name for name, low in begins.items() if low == 0]) and min(begins.values()) < -0.5:
+        raise DataError(f"images begin at 0, as in [0, 1], those of {min(begins, key=begins.get)} at -1", field=nought[0],
+                        remedy="scale them: Slices.from_arrays(..., value_range=(0, 1))")
+
+
+def refuse_one_patient(*sets: Embedding) -> None:
+    """Raise DataError if a set has one patient, for measures that compare slices of different patients."""
+    if any(len(np.unique(known.patients)) < 2 for known in sets):
+        raise DataError("all slices of one set are of one patient", field="patient", remedy="score at least two, better 10")
 
 
 def refuse_too_few(images: int) -> None:

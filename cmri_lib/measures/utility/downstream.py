@@ -56,7 +56,12 @@ def tstr(real: Slices, learnt: Segment, reference: Segment, *, seed: int = 0, re
 
     Returns:
         n is the number of patients, the interval is over them.
+
+    Raises:
+        DataError: if `real` is empty or without masks.
     """
+    if not real.masks.any():
+        raise DataError("no mask to test a segmenter on", field="real", remedy="score it on labelled test patients")
     found, best = (agreement(s(real.images), real.masks, real.table) for s in (learnt, reference))
     patients = found["patient"].to_numpy()
     scores = [(name, better, floor, *(_mean_of(t, stem) for t in (found, best)))
