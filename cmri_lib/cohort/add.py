@@ -4,14 +4,13 @@
 
 Every scan below PATH is read and checked first. Only then are the files copied (or linked) to ``data/NAME``, beside a
 ``cohort.yaml`` that names the layout and, unless the library ships one, a list of patients per split. What is already
-there is never overwritten; a failed add leaves nothing half-done. A scan that looks unlike a heart is refused, unless the
-cohort's table names the check that found it under `accept` (`cmri_lib.cohort.plausibility`).
+there is never overwritten; a failed add leaves nothing half-done. A scan that looks unlike a heart is refused, unless
+the cohort's table names the check that found it under `accept` (`cmri_lib.cohort.plausibility`).
 """
 
 from __future__ import annotations
 
 import argparse
-import os
 import re
 import shutil
 import sys
@@ -117,8 +116,7 @@ def _settled_split(name: str, cohort: Cohort, source: Path) -> pd.DataFrame | No
         why = "" if listed else ": they are the challenge's testing part, or all were scanned more than once"
         raise SplitError(f"none of {len(part_of)} patients is in train, so nothing can be trained{why}",
                          file=listed or own, field="split",
-                         remedy=f"write {SPLIT_FILE} beside the scans, with columns patient and split, and put patients "
-                                "into train")
+                         remedy=f"write {SPLIT_FILE} (columns patient and split) beside the scans, with patients in train")
     return None if listed else split
 
 

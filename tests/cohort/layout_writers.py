@@ -9,7 +9,7 @@ from pathlib import Path
 import nibabel as nib
 import numpy as np
 
-from cmri_lib.cohort.case import PHASES, Case, Volume
+from cmri_lib.cohort.case import Case, Volume
 
 ACDC_STORED = np.array([0, 3, 2, 1], np.uint8)  # library label → stored label
 FRAMES = {"acdc": {"ED": 1, "ES": 9}, "mnms": {"ED": 2, "ES": 0}}

@@ -31,6 +31,7 @@ from cmri_lib.errors import StudyError
 SHAPE = (16, 16, 15)  # enough voxels that shuffled ones show no contrast by chance
 SECONDS = 20  # for one scan; more is a hang
 MEMORY_BYTES = 128 << 20
+CHUNK = 99
 
 
 @dataclass(frozen=True)
@@ -293,18 +294,25 @@ def main() -> int:
     """Run many; returns 1 if one went wrong."""
     parser = argparse.ArgumentParser(description="Mutate the geometry and content of valid scans and read them.")
     parser.add_argument("--count", type=int, default=10_000)
+    parser.add_argument("--seconds", type=float, default=float("inf"), help="stop after this time, whatever the count")
     parser.add_argument("--seed", type=int, default=0)
     given = parser.parse_args()
-    begun, total = time.time(), Counter()
+    begun, total, before = time.time(), Counter(), 0
     with tempfile.TemporaryDirectory() as folder:
-        total += outcomes(Path(folder), min(given.count, 200), given.seed)  # what the libraries allocate once
-        before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-        total += outcomes(Path(folder), max(0, given.count - 200), given.seed + 1)
-    grown = (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) * 1024
+        while total.total() < given.count and time.time() - begun < given.seconds:
+            part = min(CHUNK, given.count - total.total())
+            total += outcomes(Path(folder), part, given.seed + total.total())
+            before = before or _memory()  # after the first part: what the libraries allocate once is no growth
     for (name, outcome), number in sorted(total.items()):
         print(f"{number:6}  {name}: {outcome}")
-    print(f"{given.count} scans in {time.time() - begun:.0f} s, memory grew by {grown / 2**20:.1f} MiB")
+    grown = _memory() - before
+    print(f"{total.total()} scans in {time.time() - begun:.0f} s, memory grew by {grown / 2**20:.1f} MiB")
     return int(grown > MEMORY_BYTES or any(outcome != "as it must be" for _, outcome in total))
+
+
+def _memory() -> int:
+    """Largest resident size of this process so far, in bytes."""
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
 
 
 if __name__ == "__main__":

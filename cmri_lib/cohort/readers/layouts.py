@@ -144,7 +144,8 @@ def _mnms_scan(row: dict[str, str], table: Path, images: dict[str, list[Path]]) 
     labelled = "unlabeled" not in parts  # the challenge's own spelling
     return ScanFiles(row.get("Patient") or code, code, _mnms_phases(row, table, image) if labelled else {}, SAME_LABELS,
                      table, vendor=_stated(row, "VendorName", table), centre=row["Centre"] or "unknown",
-                     disease=row["Pathology"] or "unknown", covariates=covariates_of(row, (*_MNMS_COLUMNS, *_OF_EVERY_LAYOUT)),
+                     disease=row["Pathology"] or "unknown",
+                     covariates=covariates_of(row, (*_MNMS_COLUMNS, *_OF_EVERY_LAYOUT)),
                      official=next(iter(parts & {"training", "validation", "testing"}), ""), labelled=labelled,
                      accept=_accepted(row, table))
 
