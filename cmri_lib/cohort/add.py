@@ -4,13 +4,13 @@
 
 Every scan below PATH is read and checked first. Only then are the files copied (or linked) to ``data/NAME``, beside a
 ``cohort.yaml`` that names the layout and, unless the library ships one, a list of patients per split. What is already
-there is never overwritten; a failed add leaves nothing half-done.
+there is never overwritten; a failed add leaves nothing half-done. A scan that looks unlike a heart is refused, unless
+the cohort's table names the check that found it under `accept` (`cmri_lib.cohort.plausibility`).
 """
 
 from __future__ import annotations
 
 import argparse
-import os
 import re
 import shutil
 import sys
@@ -21,9 +21,10 @@ import pandas as pd
 import yaml
 
 from cmri_lib.cohort.readers.cases import COHORT_FILE, Cohort, OnBadCase, layout_of, read_cohort
+from cmri_lib.cohort.readers.files import visible_files
 from cmri_lib.cohort.readers.layouts import LAYOUTS
 from cmri_lib.cohort.splits import PROJECT, SHIPPED, SPLIT_FILE, apply_split, read_split, split_cohort
-from cmri_lib.errors import DataError, ParameterError, StudyError
+from cmri_lib.errors import DataError, ParameterError, SplitError, StudyError
 
 
 def add_dataset(name: str, source: str | Path, layout: str | None = None, *, link: bool = False,
@@ -38,7 +39,7 @@ def add_dataset(name: str, source: str | Path, layout: str | None = None, *, lin
     Raises:
         ParameterError: if the name is not a plain folder name or is taken.
         DataError: as `read_cohort`, or if `source` and ``data/name`` lie within each other or the disk refuses.
-        SplitError: if the list of patients that belongs to the data set does not fit it.
+        SplitError: if the list of patients that belongs to the data set does not fit it, or leaves nobody in train.
     """
     source, target = Path(source).resolve(), data.resolve() / name
     _check_target(name, source, target)
@@ -46,20 +47,24 @@ def add_dataset(name: str, source: str | Path, layout: str | None = None, *, lin
     cohort = read_cohort(source, layout, dataset=name, on_bad_case="skip")
     if on_bad_case == "stop":
         _refuse_bad(cohort, source)
-    data.mkdir(parents=True, exist_ok=True)
+    split = _settled_split(name, cohort, source)
     # Everything is prepared beside the target and renamed at the end: the folder appears complete or not at all.
-    prepared = Path(tempfile.mkdtemp(prefix=f".{name}-", dir=data))
+    prepared = None
     try:
+        data.mkdir(parents=True, exist_ok=True)
+        prepared = Path(tempfile.mkdtemp(prefix=f".{name}-", dir=data))
         _place(source, prepared, link)
         _write(prepared / COHORT_FILE, yaml.safe_dump({"layout": layout}))
-        _settle_split(name, cohort, prepared)
+        if split is not None:
+            _write(prepared / SPLIT_FILE, split.to_csv(index=False))
         prepared.chmod(0o755)
         prepared.rename(target)
     except OSError as error:
-        raise DataError(f"cannot be written ({error})", file=target, field="path",
+        raise DataError(f"cannot be copied ({error})", file=target, field="path",
                         remedy="check free space and permissions, or use --link") from error
     finally:
-        shutil.rmtree(prepared, ignore_errors=True)
+        if prepared is not None:
+            shutil.rmtree(prepared, ignore_errors=True)
     return cohort
 
 
@@ -84,24 +89,35 @@ def _refuse_bad(cohort: Cohort, source: Path) -> None:
 
 
 def _place(source: Path, prepared: Path, link: bool) -> None:
-    """Copy or link every file of `source`, hidden ones and an earlier ``cohort.yaml`` aside."""
-    put = os.symlink if link else shutil.copy2
-    for entry in sorted(source.iterdir()):
-        if entry.name.startswith(".") or entry.name == COHORT_FILE:
+    """Copy or link every file below `source`, hidden ones and an earlier ``cohort.yaml`` aside. Linked folders are
+    entered, and what is made is writable, whatever the source is: it must be possible to take it away again."""
+    for file in visible_files(source):
+        place = prepared / file.relative_to(source)
+        if place == prepared / COHORT_FILE:
             continue
-        if entry.is_dir():
-            shutil.copytree(entry, prepared / entry.name, copy_function=put)
+        place.parent.mkdir(parents=True, exist_ok=True)
+        if link:
+            place.symlink_to(file)
         else:
-            put(entry, prepared / entry.name)
+            shutil.copyfile(file, place)
 
 
-def _settle_split(name: str, cohort: Cohort, prepared: Path) -> None:
-    """Keep the list of patients that came with the data or is shipped, if it names them all; else write one."""
-    own, shipped = prepared / SPLIT_FILE, SHIPPED / f"{name}.csv"
-    if own.exists() or shipped.exists():
-        apply_split(cohort.table["patient"], read_split(own if own.exists() else shipped))
-    else:
-        _write(own, split_cohort(cohort.table).to_csv(index=False))
+def _settled_split(name: str, cohort: Cohort, source: Path) -> pd.DataFrame | None:
+    """A new list of patients per split, or None if the list that came with the data or is shipped serves.
+
+    Raises:
+        SplitError: if that list leaves a patient out, or nobody is left to learn from.
+    """
+    own, shipped = source / SPLIT_FILE, SHIPPED / f"{name}.csv"
+    listed = next((file for file in (own, shipped) if file.is_file()), None)
+    split = read_split(listed) if listed else split_cohort(cohort.table)
+    part_of = apply_split(cohort.table["patient"], split)
+    if "train" not in part_of.values():
+        why = "" if listed else ": they are the challenge's testing part, or all were scanned more than once"
+        raise SplitError(f"none of {len(part_of)} patients is in train, so nothing can be trained{why}",
+                         file=listed or own, field="split",
+                         remedy=f"write {SPLIT_FILE} (columns patient and split) beside the scans, with patients in train")
+    return None if listed else split
 
 
 def _write(file: Path, text: str) -> None:
@@ -113,7 +129,9 @@ def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m cmri_lib.cohort.add", description="Add a data set to the study.")
     parser.add_argument("name", help="name of the new folder in data/")
     parser.add_argument("path", type=Path, help="folder that holds the scans")
-    parser.add_argument("--layout", choices=LAYOUTS, help="how its files are laid out; recognised from the files by default")
+    parser.add_argument("--layout", choices=LAYOUTS, 
+                        help="how its files are laid out; recognised from the files by default. mnms needs the cines: "
+                             "for copies with single frames of ED and ES write a table for folder")
     parser.add_argument("--link", action="store_true", help="link to the files instead of copying them")
     parser.add_argument("--on-bad-case", choices=("stop", "skip"), default="stop",
                         help="skip: add the cohort although some scans cannot be read")
@@ -132,8 +150,10 @@ def main(arguments: list[str] | None = None) -> int:
 def _summary(cohort: Cohort) -> str:
     status = ", ".join(f"{n} {status}" for status, n in cohort.report["status"].value_counts().items())
     problems = cohort.report.loc[cohort.report["status"] != "read", ["scan", "problem"]]
+    accepted = cohort.report.loc[cohort.report["findings"] != "", ["scan", "findings"]]
     groups = pd.crosstab(cohort.table["vendor"], cohort.table["disease"])
     return "\n\n".join([f"Scans: {status}", *(f"{r.scan}: {r.problem}" for r in problems.itertuples()),
+                        *(f"{r.scan}: accepted: {r.findings}" for r in accepted.itertuples()),
                         groups.to_string()])
 
 

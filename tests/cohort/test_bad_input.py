@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from layout_writers import SCANS, nifti_bytes, random_case, write_nifti, write_two
+from layout_writers import SCANS, SHAPE, SPACING, nifti_bytes, random_case, write_nifti, write_two
 
 from cmri_lib.cohort.case import Case, Volume
 from cmri_lib.cohort.readers.cases import layout_of, read_cohort, read_dataset
@@ -23,7 +23,6 @@ ACDC_INFO = "training/patient001/Info.cfg"
 CINE = "Training/Labeled/A0S9V9/A0S9V9_sa.nii.gz"
 CINE_MASK = "Training/Labeled/A0S9V9/A0S9V9_sa_gt.nii.gz"
 TABLE = "information.csv"
-SHAPE = (3, 6, 5)
 ONES = np.ones(SHAPE)
 
 
@@ -61,7 +60,7 @@ def in_header(offset: int, form: str, *values: float) -> Callable[[Path], None]:
 
 
 def voxels(array: np.ndarray, dtype: str = "<f4", **header: object) -> Callable[[Path], None]:
-    return lambda file: write_nifti(file, array, dtype=dtype, **header)
+    return lambda file: write_nifti(file, array, dtype=dtype, turned="patient" in file.name, **header)  # as ACDC does
 
 
 def cut(file: Path) -> None:
@@ -98,7 +97,7 @@ FAULTS = [
     Fault("absent image", "acdc", ACDC_IMAGE, "ED image", Path.unlink),
     Fault("absent mask", "mnms", CINE_MASK, "ED mask", Path.unlink),
     Fault("file goes on after the last voxel", "acdc", ACDC_IMAGE, "dim",
-          lambda f: f.write_bytes(gzip.compress(nifti_bytes(ONES, (8, 1, 1)) + bytes(30)))),
+          lambda f: f.write_bytes(gzip.compress(nifti_bytes(ONES, SPACING) + bytes(30)))),
     # the header
     Fault("header cut short", "acdc", ACDC_IMAGE, "header", lambda f: f.write_bytes(gzip.compress(bytes(100)))),
     Fault("bad magic", "acdc", ACDC_IMAGE, "magic", in_header(344, "4s", b"abcd")),
@@ -108,8 +107,8 @@ FAULTS = [
     Fault("3D where 4D is due", "mnms", CINE, "dim", voxels(ONES)),
     Fault("4D where 3D is due", "acdc", ACDC_IMAGE, "dim", voxels(np.ones((2, *SHAPE)))),
     Fault("30000³ voxels declared", "acdc", ACDC_IMAGE, "dim", in_header(40, "<4h", 3, 30000, 30000, 30000)),
-    Fault("more slices declared than stored", "acdc", ACDC_IMAGE, "content", in_header(40, "<4h", 3, 5, 6, 4)),
-    Fault("negative side", "acdc", ACDC_IMAGE, "dim", in_header(40, "<4h", 3, 5, -6, 3)),
+    Fault("more slices declared than stored", "acdc", ACDC_IMAGE, "content", in_header(40, "<4h", 3, 15, 16, 5)),
+    Fault("negative side", "acdc", ACDC_IMAGE, "dim", in_header(40, "<4h", 3, 15, -16, 4)),
     Fault("complex voxels", "acdc", ACDC_IMAGE, "datatype", in_header(70, "<2h", 32, 64)),
     Fault("RGB voxels", "acdc", ACDC_IMAGE, "datatype", in_header(70, "<2h", 128, 24)),
     Fault("bits that do not fit the type", "acdc", ACDC_IMAGE, "bitpix", in_header(70, "<2h", 4, 8)),
@@ -129,13 +128,13 @@ FAULTS = [
     Fault("labels 0–7", "acdc", ACDC_MASK, "labels", voxels(LABELS_0_TO_7, "u1")),
     Fault("label 1.5", "acdc", ACDC_MASK, "labels", voxels(one_value(1.5))),
     Fault("negative label", "acdc", ACDC_MASK, "labels", voxels(one_value(-1))),
-    Fault("mask of other shape", "acdc", ACDC_MASK, "dim", voxels(np.ones((3, 5, 5)), "u1")),
+    Fault("mask of other shape", "acdc", ACDC_MASK, "dim", voxels(np.ones((4, 15, 15)), "u1")),
     Fault("mask of fewer frames", "mnms", CINE_MASK, "dim", voxels(np.ones((2, *SHAPE)), "u1")),
     Fault("empty mask", "acdc", ACDC_MASK, "ED mask", voxels(0 * ONES, "u1")),
     Fault("empty ES frame of a mask", "mnms", CINE_MASK, "ES mask",
           voxels(np.stack([0 * ONES, ONES, ONES]), "u1")),
-    Fault("ED and ES of different spacing", "acdc", "training/patient001/patient001_frame09.nii.gz", "dim, pixdim",
-          in_header(80, "<3f", 2.5, 2.5, 8)),
+    Fault("ED and ES of different spacing", "acdc", "training/patient001/patient001_frame09.nii.gz", "pixdim",
+          voxels(ONES, spacing=(10.0, 2.5, 2.5))),
     # Info.cfg
     Fault("Info.cfg absent", "acdc", ACDC_INFO, "path", Path.unlink),
     Fault("Info.cfg lacks ES", "acdc", ACDC_INFO, "ES", edit(("ES: 9\n", ""))),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import os
 import resource
 import signal
 import tempfile
@@ -13,7 +14,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from layout_writers import SCANS, WRITERS, nifti_bytes, random_case, write_mnms, write_nifti, write_two
+from layout_writers import SCANS, SHAPE, WRITERS, nifti_bytes, random_case, write_mnms, write_nifti, write_two
 
 from cmri_lib.cohort.case import PHASES, Case
 from cmri_lib.cohort.readers.cases import COHORT_FILE, find_scans, layout_of, read_cohort, read_dataset, read_scan
@@ -21,8 +22,8 @@ from cmri_lib.cohort.readers.layouts import LAYOUTS
 from cmri_lib.cohort.readers.nifti import read_frames, read_header
 from cmri_lib.errors import DataError, StudyError
 
-SIDES = st.tuples(st.integers(1, 4), st.integers(2, 7), st.integers(2, 7))
-SPACINGS = st.tuples(*[st.floats(0.5, 20, width=32)] * 3)
+SIDES = st.tuples(st.integers(1, 4), st.integers(12, 17), st.integers(14, 17))
+SPACINGS = st.tuples(st.floats(6, 20, width=32), *[st.floats(0.5, 3.5, width=32)] * 2)
 STATED = {"acdc": {"covariates": {"Height": 180.0, "Weight": 75.5}},
           "mnms": {"vendor": "Philips", "centre": "3", "covariates": {"Age": 61.0, "Sex": "F", "Height": 160.0}},
           "mnms2": {"vendor": "Philips", "covariates": {"SCANNER": "Achieva", "FIELD": 1.5}},
@@ -34,7 +35,8 @@ def assert_same(read: Case, written: Case, value=lambda stored: stored) -> None:
     for name in ("patient", "scan", "vendor", "centre", "disease"):
         assert getattr(read, name) == getattr(written, name)
     assert read.spacing == pytest.approx(written.spacing, rel=1e-6)
-    np.testing.assert_allclose(read.affine, written.affine, rtol=1e-6)
+    turn = np.diag([-1, -1, 1, 1]) if written.dataset == "acdc" else np.eye(4)  # as ACDC states it
+    np.testing.assert_allclose(read.affine, turn @ written.affine, rtol=1e-6)
     for phase in PHASES:
         ours, theirs = read.volumes[phase], written.volumes[phase]
         assert ours.image.dtype == np.float32 and ours.mask.dtype == np.uint8
@@ -50,14 +52,17 @@ def assert_same(read: Case, written: Case, value=lambda stored: stored) -> None:
        scaling=st.sampled_from([{}, {"slope": 0.25, "intercept": -3.0}, {"slope": 0.0, "intercept": 5.0}]))
 def test_what_is_written_is_read_back(layout, shape, spacing, seed, dtype, scaling):
     tissues = layout in ("mnms", "folder")
-    case = random_case(seed, scan=SCANS[layout][0], shape=shape, spacing=spacing, tissues=tissues, **STATED[layout])
+    # A heart of these few pixels may be smaller than any human one.
+    stated = {**STATED[layout], "covariates": {**STATED[layout]["covariates"], "accept": "volumes"}}
+    case = random_case(seed, scan=SCANS[layout][0], shape=shape, spacing=spacing, tissues=tissues,
+                       dataset=layout, **stated)
     with tempfile.TemporaryDirectory() as folder:
         WRITERS[layout](Path(folder), [case], dtype, **scaling)
         cohort = read_cohort(folder, layout, dataset="mine")
     slope, intercept = scaling.get("slope") or 1.0, scaling["intercept"] if scaling.get("slope") else 0.0
     assert_same(cohort.cases[0], case, lambda stored: stored * slope + intercept)
     official = {"official": OFFICIAL[layout]} if layout in OFFICIAL else {}
-    assert cohort.cases[0].covariates == case.covariates | official
+    assert cohort.cases[0].covariates == STATED[layout]["covariates"] | official
     assert cohort.cases[0].dataset == "mine"
 
 
@@ -77,11 +82,12 @@ def test_axes_and_scaling_agree_with_nibabel(shape, seed):
 
 
 @settings(max_examples=30, deadline=None, derandomize=True)
-@given(label=st.integers(1, 3), voxel=st.integers(0, 3 * 6 * 5 - 1))
+@given(label=st.integers(1, 3), voxel=st.integers(0, int(np.prod(SHAPE)) - 1))
 def test_acdc_labels_are_mapped_to_the_same_structures(label, voxel):
     case = random_case(0)
     case.volumes["ED"].mask.flat[:] = 0
     case.volumes["ED"].mask.flat[voxel] = label
+    case.covariates["accept"] = "labels phases volumes contrast"  # one voxel is no heart
     with tempfile.TemporaryDirectory() as folder:
         WRITERS["acdc"](Path(folder), [case])
         stored = nib.load(Path(folder) / "training/patient001/patient001_frame01_gt.nii.gz").get_fdata()
@@ -137,7 +143,7 @@ def test_the_layout_is_told_from_the_files_or_stated(tmp_path, layout):
 
 # --- damaged files -------------------------------------------------------------------------------------------------
 
-MUTANTS = 560  # per layout
+MUTANTS = int(os.environ.get("MUTANTS", 560))  # per layout; 2500 is the nightly size
 MEMORY_BYTES = 256 << 20
 SECONDS = 20
 NASTY = (b"", b"-1", b"0", b"1e999", b"nan", b"\x00", b'"', b",", b":", b"\n", b"\xff\xfe", b"9" * 400, b"../..")

@@ -163,7 +163,7 @@ def test_an_interrupted_copy_leaves_nothing(tmp_path, monkeypatch):
     def interrupted(*_, **__):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(add, "_settle_split", interrupted)
+    monkeypatch.setattr(add, "_write", interrupted)
     with pytest.raises(KeyboardInterrupt):
         add.add_dataset("mine", tmp_path / "source", "acdc", data=tmp_path / "data")
     assert not list((tmp_path / "data").iterdir())

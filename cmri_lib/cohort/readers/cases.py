@@ -52,10 +52,12 @@ class Cohort:
 
 @dataclass(frozen=True)
 class _Content:
-    """One phase of one file, brought to the library's axes: how, its grid then, and its (Z, H, W) voxels."""
+    """One phase of one file, brought to the library's axes: how, its grid then, the number of frames in the file, and
+    the (Z, H, W) voxels."""
 
     arrangement: Arrangement
     grid: Grid
+    frames: int
     voxels: np.ndarray
 
 
@@ -221,11 +223,14 @@ def _read_kind(files: ScanFiles, kind: str, images: dict[str, _Content] | None =
         for phase, frame in frames.items():
             if images:
                 _check_same_grid(files, phase, kind, grid, images[phase].grid, "its image")
+                if header.frames != images[phase].frames:
+                    raise DataError(f"{kind} has {header.frames} frames, its image {images[phase].frames}", file=path,
+                                    field="dim", remedy="give both all frames of the cine")
             if frame is not None and frame >= header.frames:
                 raise DataError(f"scan {files.scan}: {phase} is frame {frame}, but {path.name} has frames 0 to "
                                 f"{header.frames - 1}", file=files.table, field=phase, remedy="correct it (from 0)")
         voxels = read_frames(path, header, [frame or 0 for frame in frames.values()])
-        contents |= {phase: _Content(arrangement, grid, arrangement.voxels(voxels[frame or 0]))
+        contents |= {phase: _Content(arrangement, grid, header.frames, arrangement.voxels(voxels[frame or 0]))
                      for phase, frame in frames.items()}
     return contents
 

@@ -20,7 +20,7 @@ from typing import Any
 
 from cmri_lib.cohort.case import LABELS, PHASES
 from cmri_lib.cohort.plausibility import accepted_checks
-from cmri_lib.cohort.readers.files import ENDINGS, visible_files, volume
+from cmri_lib.cohort.readers.files import ENDINGS, hidden, visible_files, volume
 from cmri_lib.cohort.readers.tables import covariates_of, find_table, frame_number, read_info, read_table, refuse_repeats
 from cmri_lib.errors import DataError
 
@@ -144,7 +144,8 @@ def _mnms_scan(row: dict[str, str], table: Path, images: dict[str, list[Path]]) 
     labelled = "unlabeled" not in parts  # the challenge's own spelling
     return ScanFiles(row.get("Patient") or code, code, _mnms_phases(row, table, image) if labelled else {}, SAME_LABELS,
                      table, vendor=_stated(row, "VendorName", table), centre=row["Centre"] or "unknown",
-                     disease=row["Pathology"] or "unknown", covariates=covariates_of(row, (*_MNMS_COLUMNS, *_OF_EVERY_LAYOUT)),
+                     disease=row["Pathology"] or "unknown",
+                     covariates=covariates_of(row, (*_MNMS_COLUMNS, *_OF_EVERY_LAYOUT)),
                      official=next(iter(parts & {"training", "validation", "testing"}), ""), labelled=labelled,
                      accept=_accepted(row, table))
 
@@ -225,10 +226,10 @@ def _folder_scan(scan: str, rows: list[dict[str, str]], table: Path) -> ScanFile
                         remedy="add a row for each of ED and ES")
     roles = [(f"{phase} {kind}", path) for phase in PHASES for kind in ("image", "mask", "tissues")
              if (path := getattr(phases[phase], kind))]
-    for (first, path), (second, other) in combinations(roles, 2):
+    for (role, path), (other_role, other) in combinations(roles, 2):
         if path.resolve() == other.resolve():
-            raise DataError(f"scan {scan!r}: {first} and {second} are the same file, {path.name}", file=table,
-                            field=second.split()[1], remedy="give every phase its image and its mask, a file each")
+            raise DataError(f"scan {scan!r}: {role} and {other_role} are the same file, {path.name}", file=table,
+                            field=other_role.split()[1], remedy="give every phase its image and its mask, a file each")
     identity = ("patient", "scan", "phase", "image", "mask", "tissues", "vendor", "centre", "disease", "accept")
     stated = {c: _stated(first, c, table) for c in ("vendor", "centre", "disease") if c in first}
     return ScanFiles(_stated(first, "patient", table), scan, phases, SAME_LABELS, table, **stated,
@@ -263,9 +264,13 @@ def _files(files: PhaseFiles, table: Path, phase: str) -> PhaseFiles:
 
 def _inside(text: str, column: str, table: Path) -> Path:
     """The file that a table names by its path from the table's folder."""
-    if os.path.isabs(text) or os.path.normpath(text).split(os.sep)[0] == os.pardir:
+    parts = Path(os.path.normpath(text)).parts
+    if os.path.isabs(text) or os.pardir in parts:
         raise DataError(f"{text!r} leads out of the cohort's folder", file=table, field=column,
                         remedy="move the file (or a link to it) into the folder and give its path from there")
+    if any(hidden(part) for part in parts):
+        raise DataError(f"{text!r} is a hidden file", file=table, field=column,
+                        remedy="give files and folders names that do not begin with a dot")
     return table.parent / text
 
 
