@@ -8,8 +8,9 @@ import numpy as np
 import pytest
 
 from cmri_lib.cohort.case import Case, Volume
-from cmri_lib.cohort.preprocessing.heart_detector import train_detector
-from cmri_lib.cohort.preprocessing.pipeline import PreprocessSettings, crop_report, preprocess
+from cmri_lib.cohort.preprocessing.heart_detector import SURE, VIEW_SIZE, Detector, HeartNet, train_detector
+from cmri_lib.cohort.preprocessing.pipeline import PreprocessSettings, crop_report, crop_window, preprocess
+from cmri_lib.cohort.preprocessing.resample import middle
 from cmri_lib.errors import DataError, SplitError
 from cmri_lib.training import TrainSettings
 
@@ -97,3 +98,56 @@ def test_a_detector_that_saw_a_test_patient_is_refused(detector):
 def test_no_scan_is_an_error(tmp_path):
     with pytest.raises(DataError, match="no scan"):
         train_detector([], tmp_path, TRAINING)
+
+
+class Seeing(Detector):
+    """A detector with a given map."""
+
+    def __init__(self, share: np.ndarray):
+        super().__init__(HeartNet(), ())
+        self.share = share
+
+    def heart_map(self, case: Case) -> np.ndarray:
+        return self.share
+
+
+def blobs(*places: tuple[int, int, float]) -> np.ndarray:
+    """A map of squares of 4 × 4 pixels: row, column, probability."""
+    share = np.zeros((VIEW_SIZE, VIEW_SIZE))
+    for row, column, value in places:
+        share[row:row + 4, column:column + 4] = value
+    return share
+
+
+@pytest.mark.parametrize(("places", "confidence"), [
+    ([(10, 40, 0.9)], 0.9), ([(10, 40, 0.2)], 0.2), ([(10, 40, 0.9), (40, 10, 0.3)], 0.9 * 0.75),
+    ([(10, 40, 0.8), (40, 10, 0.6), (40, 40, 0.6)], 0.8 * 0.4)])
+def test_confidence_is_the_peak_times_the_share_of_the_map_that_is_the_answer(places, confidence):
+    case, detector = scan(1), Seeing(blobs(*places))
+    found = detector.find(case)
+    assert found.confidence == pytest.approx(confidence)
+    # The middle of the block lies at view pixel (11.5, 41.5), of 6 mm, about the middle of the stored image.
+    expected = [m + (p - 31.5) * 6 / s for m, p, s in zip(middle((110, 130)), (11.5, 41.5), (2.4, 2.2), strict=True)]
+    assert found.centre == pytest.approx(expected, abs=0.5)
+    assert detector.centre(case) == (found.centre if confidence >= SURE else middle((110, 130)))
+
+
+def test_a_detector_that_is_not_sure_leaves_the_crop_in_the_middle_and_the_report_says_so():
+    case, sure, lost = scan(1), Seeing(blobs((30, 30, 0.9))), Seeing(np.full((VIEW_SIZE, VIEW_SIZE), 0.2) + blobs((2, 2, 0.5)))
+    settings = PreprocessSettings(field_of_view=120.0)
+    rows = [crop_report([case], settings, detector).iloc[0] for detector in (sure, lost)]
+    assert [row["placed_by"] for row in rows] == ["detector", "centre"]
+    assert rows[0]["confidence"] == pytest.approx(0.9) and rows[1]["confidence"] < SURE
+    assert crop_window(case, settings, lost) == crop_window(case, dataclasses.replace(settings, crop="centre"))
+    plain = crop_report([case], dataclasses.replace(settings, crop="centre")).iloc[0]
+    assert plain["placed_by"] == "centre" and np.isnan(plain["confidence"])
+
+
+def test_a_trained_detector_is_surer_of_a_heart_than_of_none(detector):
+    hearts = [detector.find(scan(seed)).confidence for seed in range(110, 114)]
+    empty = []
+    for seed in range(114, 118):
+        case, noise = scan(seed), np.random.default_rng(seed).normal(100, 15, (2, 5, 110, 130)).astype(np.float32)
+        volumes = {phase: Volume(noise[i], case.volumes[phase].mask) for i, phase in enumerate(("ED", "ES"))}
+        empty.append(detector.find(dataclasses.replace(case, volumes=volumes)).confidence)
+    assert min(hearts) > SURE > max(empty)

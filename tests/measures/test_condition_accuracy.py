@@ -10,12 +10,12 @@ from cmri_lib.measures.conditioning.condition_accuracy import condition_accuracy
 
 
 class Pixels:
-    """The first two pixels of an image as its features."""
+    """The first two pixels of an image, in units of 1/20, as its features."""
 
     name, dimension = "pixels", 2
 
     def __call__(self, images: np.ndarray) -> np.ndarray:
-        return images[:, 0, 0, :2].astype(float)
+        return 20 * images[:, 0, 0, :2].astype(float)
 
 
 PLACES = {"Phantom A": (0.0, 0.0), "Phantom B": (2.0, 0.0), "Phantom C": (1.0, 9.0)}
@@ -26,7 +26,7 @@ def coloured(words: np.ndarray, shown: np.ndarray, seed: int, split: str = "test
     n = len(words)
     base = discs(-(-n // per_patient), per_patient, size=8, seed=seed, split=split).take(np.arange(n))
     images = np.zeros((n, 1, 8, 8), np.float32)
-    images[:, 0, 0, :2] = np.random.default_rng(seed).standard_normal((n, 2)) + [PLACES[w] for w in shown]
+    images[:, 0, 0, :2] = (np.random.default_rng(seed).standard_normal((n, 2)) + [PLACES[w] for w in shown]) / 20
     return Slices(images, base.masks, base.table.assign(vendor=words))
 
 

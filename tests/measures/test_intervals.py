@@ -3,7 +3,6 @@
 import numpy as np
 import pytest
 
-from cmri_lib.errors import DataError
 from cmri_lib.measures.fidelity.distances import frechet_from_moments, moments
 from cmri_lib.measures.statistics.bootstrap import bootstrap, mean_score, paired_difference, patient_draws
 
@@ -79,8 +78,3 @@ def test_same_seed_same_interval_and_nan_is_left_out():
     values = np.array([1.0, 2.0, np.nan, 4.0, 3.0])
     first, again = (mean_score(values, np.arange(5), seed=4) for _ in range(2))
     assert first == again and first.value == 2.5 and first.n == 5
-
-
-def test_two_patients_give_no_interval():
-    with pytest.raises(DataError, match="2 patients"):
-        mean_score(np.ones(6), np.repeat([0, 1], 3))

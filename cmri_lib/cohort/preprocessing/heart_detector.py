@@ -7,6 +7,7 @@ test scan cannot depend on its label.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -27,6 +28,9 @@ VIEW_SIZE, VIEW_MM = 64, 384.0
 #: Wider than a segmenter's: other vendors differ in contrast, and technicians in where they place the heart.
 DETECTOR_AUGMENT = Augment(rotation=30.0, scale=0.25, shift=0.2, gamma=0.7, contrast=0.3, noise=0.15)
 
+#: Below this `Found.confidence` the middle of the image is the better guess.
+SURE = 0.35
+
 
 class HeartNet(Trainable):
     """Logit of heart (LV, Myo or RV) per pixel: (B, 1, 64, 64) → (B, 1, 64, 64). 0.1 million weights."""
@@ -42,6 +46,16 @@ class HeartNet(Trainable):
         share = torch.sigmoid(logits)
         dice = (2 * (share * heart).sum() + 1) / (share.sum() + heart.sum() + 1)
         return F.binary_cross_entropy_with_logits(logits, heart) + 1 - dice
+
+
+@dataclass(frozen=True)
+class Found:
+    """A detector's answer: `centre` (row, column) in pixels of the stored image; `confidence` in [0, 1], the peak of
+    `heart_map` times the share of its probability that lies in the region of the answer. Low where slices disagree, where
+    nothing looks like a heart, or where several places do: on scans unlike those that the detector has learnt from."""
+
+    centre: tuple[float, float]
+    confidence: float
 
 
 class Detector:
@@ -62,8 +76,8 @@ class Detector:
         device = next(self.network.parameters()).device
         return torch.sigmoid(self.network.unet(images.to(device))).mean(dim=(0, 1)).cpu().numpy()
 
-    def centre(self, case: Case) -> tuple[float, float]:
-        """Centre (row, column) of the heart in pixels of the stored image. Reads no mask.
+    def find(self, case: Case) -> Found:
+        """Where the heart is, and how sure the detector is of it. Reads no mask.
 
         The centre of mass of the heaviest connected region of `heart_map` above half its maximum. Rounded to a whole
         pixel, so that the last bits of the network's arithmetic (device, threads) cannot reach the cropped images.
@@ -71,11 +85,17 @@ class Detector:
         share = self.heart_map(case)
         regions, n = ndimage.label(share > 0.5 * share.max())
         heaviest = 1 + int(np.argmax(ndimage.sum_labels(share, regions, range(1, n + 1))))
-        place = ndimage.center_of_mass(np.where(regions == heaviest, share, 0.0))
+        region = np.where(regions == heaviest, share, 0.0)
         view, spacing = _view(case), case.spacing[1:]
         row, column = (c + (p - (VIEW_SIZE - 1) / 2) * view.spacing / s
-                       for c, p, s in zip(view.centre, place, spacing, strict=True))
-        return float(round(row)), float(round(column))
+                       for c, p, s in zip(view.centre, ndimage.center_of_mass(region), spacing, strict=True))
+        return Found((float(round(row)), float(round(column))), float(share.max() * region.sum() / share.sum()))
+
+    def centre(self, case: Case) -> tuple[float, float]:
+        """Centre (row, column) of the heart in pixels of the stored image, where the detector is sure of it: else the
+        middle of the image, where the technician aims."""
+        found = self.find(case)
+        return found.centre if found.confidence >= SURE else middle(case.volumes[PHASES[0]].image.shape[1:])
 
 
 def train_detector(cases: Sequence[Case], folder: str | Path, settings: TrainSettings) -> Detector:
@@ -85,7 +105,8 @@ def train_detector(cases: Sequence[Case], folder: str | Path, settings: TrainSet
         DataError: if there is no case.
     """
     if not cases:
-        raise DataError("no scan to train the detector on", field="split", remedy="put patients into the train split")
+        raise DataError("no scan to train the detector on", field="split",
+                        remedy="put patients into the train split, or set preprocess.crop to centre")
     torch.manual_seed(settings.seed)
     network = HeartNet()
     data = {"image": torch.from_numpy(np.concatenate([_view_images(case) for case in cases])),

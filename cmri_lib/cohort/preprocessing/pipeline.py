@@ -17,7 +17,7 @@ import numpy as np
 import pandas as pd
 
 from cmri_lib.cohort.case import LABELS, PHASES, TISSUES, Case
-from cmri_lib.cohort.preprocessing.heart_detector import Detector
+from cmri_lib.cohort.preprocessing.heart_detector import SURE, Detector
 from cmri_lib.cohort.preprocessing.intensity import (Landmarks, clip_percentiles, correct_bias_field, minmax, standard_scale,
                                        standardise, zscore)
 from cmri_lib.cohort.preprocessing.resample import Window, label_shares, middle, resample_image, resample_labels
@@ -41,8 +41,8 @@ class PreprocessSettings:
         clip: percentiles of the crop's foreground outside which intensities are cut, or None.
         standardise: map intensities to the standard scale of the training patients (Nyúl).
         normalise: "minmax" or "zscore" to [−1, 1]; "none" leaves scanner units, or the standard scale.
-        crop: "detector" around the heart that the detector finds; "centre" around the centre of the image; "none" the
-            whole field of view padded to a square (pixels then differ in mm between scans).
+        crop: "detector" around the heart that the detector finds, or as "centre" where it is not sure; "centre" around the
+            centre of the image; "none" the whole field of view padded to a square (pixels then differ in mm between scans).
         phases, levels: which slices to keep.
         jobs: scans in work at once; results do not depend on it.
 
@@ -174,9 +174,19 @@ def crop_report(cases: Sequence[Case], settings: PreprocessSettings, detector: D
     Columns: patient, scan, vendor; `slices` in both phases and how many are `labelled` (the others are left out);
     `lost`, the fraction of heart-label pixels outside the crop; `margin_mm`, from the outermost heart pixel to the
     border of the crop (negative where the heart is cut); `error_mm`, from the centre of the crop to the centre of mass
-    of the heart labels; `padding`, the fraction of the crop that lies outside the stored image.
+    of the heart labels; `padding`, the fraction of the crop that lies outside the stored image; `confidence` of the
+    detector (NaN without one), and `placed_by`: "detector", or "centre" where it was not sure enough to be followed.
     """
-    return pd.DataFrame([_crop_row(case, crop_window(case, settings, detector)) for case in cases])
+    return pd.DataFrame([_crop_row(case, crop_window(case, settings, detector)) | _placed(case, settings, detector)
+                         for case in cases])
+
+
+def _placed(case: Case, settings: PreprocessSettings, detector: Detector | None) -> dict[str, object]:
+    """The columns of `crop_report` about who placed the crop."""
+    if settings.crop != "detector":
+        return {"confidence": math.nan, "placed_by": settings.crop}
+    confidence = _needed(detector, "crop", "train_detector").find(case).confidence
+    return {"confidence": confidence, "placed_by": "detector" if confidence >= SURE else "centre"}
 
 
 def _crop_row(case: Case, window: Window) -> dict[str, object]:
