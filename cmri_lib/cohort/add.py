@@ -22,7 +22,8 @@ import yaml
 
 from cmri_lib.cohort.readers.cases import COHORT_FILE, Cohort, OnBadCase, layout_of, read_cohort
 from cmri_lib.cohort.readers.layouts import LAYOUTS
-from cmri_lib.cohort.splits import PROJECT, SHIPPED, SPLIT_FILE, apply_split, read_split, split_cohort
+from cmri_lib.cohort.requirements import Contents, outlook
+from cmri_lib.cohort.splits import PROJECT, SHIPPED, SPLIT_FILE, apply_split, load_split, read_split, split_cohort
 from cmri_lib.errors import DataError, ParameterError, StudyError
 
 
@@ -125,7 +126,8 @@ def main(arguments: list[str] | None = None) -> int:
     except StudyError as error:
         print(f"{given.name} was not added.\n{error}", file=sys.stderr)
         return 1
-    print(_summary(cohort), f"Now set `dataset: {given.name}` in params.yaml and run: dvc repro", sep="\n\n")
+    split = apply_split(cohort.table["patient"], load_split(given.name, given.data / given.name))
+    print(_summary(cohort), outlook(Contents.of_cases(cohort.cases, split)), f"Now set `dataset: {given.name}` in params.yaml and run: dvc repro", sep="\n\n")
     return 0
 
 
