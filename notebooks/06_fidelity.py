@@ -655,7 +655,8 @@ first = np.arange(min(len(evaluator.training), params.samples))
 copies = evaluator.training.take(first).with_columns(source="copies")
 copied = distance_rows(copies)["kid_study"]
 copies_audit = evaluator.audit(copies).rows[:1] if audits else []
-pd.DataFrame([copied, *copies_audit]).set_index("metric")[["value", "low", "high", "floor"]].round(3)
+shown = pd.DataFrame([copied, *copies_audit]).set_index("metric")
+shown[["value", "low", "high", "floor"]].round(3)
 
 # %%
 effect = {name: copied[column] - copied["floor"]

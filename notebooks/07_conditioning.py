@@ -131,10 +131,6 @@ from cmri_lib.cohort.label_noise import with_label_noise
 from cmri_lib.cohort.slices import concatenate
 from cmri_lib.cohort.vocabulary import Vocabulary
 from cmri_lib.config.study import open_study
-from cmri_lib.generators.base import draw
-from cmri_lib.generators.guidance import guided
-from cmri_lib.measures.anatomy.adherence import agreement
-from cmri_lib.measures.conditioning import condition_accuracy, fixed_mask, paired_truth
 
 # %%
 from cmri_lib.experiments.banks import draw_bank, sampling_conditions
@@ -143,6 +139,12 @@ from cmri_lib.experiments.instruments import load_slices
 from cmri_lib.experiments.parallel import train_all
 from cmri_lib.experiments.training import (
     cost_rows, of_pairs, train_or_load, training_patients, training_slices)
+from cmri_lib.generators.base import draw
+from cmri_lib.generators.guidance import guided
+from cmri_lib.measures.anatomy.adherence import agreement
+from cmri_lib.measures.conditioning import condition_accuracy, fixed_mask, paired_truth
+
+# %%
 from cmri_lib.measures.utility import downstream
 from cmri_lib.reporting import claims, figures, metrics, plots, results, review
 from cmri_lib.systems.ablation import (

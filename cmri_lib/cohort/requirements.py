@@ -221,7 +221,7 @@ def _conditioning(has: Contents) -> Iterator[tuple[str, str, dict[str, str]]]:
     yield "07", "true scans of one heart", {
         "by several vendors": "" if seen.sum() >= FEWEST else f"{seen.sum()} test patients were scanned by several vendors"}
     yield "07", "pairs of disease and vendor withheld (C15)", {
-        "pairs": _fewer_than(2, withheld_pairs(has.scans), "withheld pairs in this cohort")}
+        "pairs": _fewer_than(2, withheld_pairs(has.scans), "pairs that are withheld elsewhere")}
     yield "07", "better labels or more data (M6)", {"worse labels": "", "fewer patients": _few(has, "train", least=2)}
     yield "07", "train on synthetic, test on real (TSTR)", {"students": _few(has, "test")}
 
@@ -269,4 +269,7 @@ def _common(has: Contents, column: str) -> list[str]:
 
 
 def _fewer_than(least: int, found: Sequence[object], what: str) -> str:
-    return "" if len(found) >= least else f"{len(found)} {what}, at least {least} needed"
+    """`what` is a plural whose first word ends in s."""
+    noun, *rest = what.split(" ", 1)
+    counted = " ".join([noun.removesuffix("s") if len(found) == 1 else noun, *rest])
+    return "" if len(found) >= least else f"{len(found)} {counted}, at least {least} needed"

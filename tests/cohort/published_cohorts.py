@@ -4,6 +4,9 @@ Each has what made published cohorts fail: groups of one or two patients, words 
 one vendor, no vendor, few patients, no validation split, one labelled structure.
 
     python tests/cohort/published_cohorts.py FOLDER      # writes all five, a folder each
+
+For tests, one heart per group is drawn with few pixels (`COARSE`) and serves all patients of the group, each with noise
+of their own.
 """
 
 from __future__ import annotations
@@ -11,6 +14,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Iterator
 from dataclasses import replace
+from functools import lru_cache
 from itertools import cycle
 from pathlib import Path
 
@@ -28,6 +32,8 @@ from cmri_lib.phantom.scanner import scan
 HEARTS = {"LVNC": "DCM", "AHS": "HCM", "Other": "NOR", "LV": "DCM", "ARR": "RV", "FALL": "RV", "CIA": "RV", "TRI": "RV"}
 #: Published vendor → the virtual one that stands for it.
 SCANNERS = {"Siemens": "A", "Philips": "B", "GE": "C", "Canon": "D", "unknown": "A"}
+#: Resolution at which a group shares a heart.
+COARSE = 0.3
 
 
 def virtual_cases(diseases: str, ids: list[str], vendors: list[str], resolution: float = 0.6, seed: int = 7,
@@ -39,10 +45,18 @@ def virtual_cases(diseases: str, ids: list[str], vendors: list[str], resolution:
 def _cases(words: list[str], ids: list[str], vendors: list[str], resolution: float, seed: int, kept: list[int]
            ) -> Iterator[Case]:
     for number, (word, name, vendor) in enumerate(zip(words, ids, cycle(vendors)), start=1):
-        found = scan(virtual_patient(seed, number, HEARTS.get(word, word)), SCANNERS[vendor], seed, resolution=resolution)
-        volumes = {phase: Volume(v.image, np.where(np.isin(v.mask, kept), v.mask, 0).astype(np.uint8))
+        whose = (7, 1, "A") if resolution <= COARSE else (seed, number, SCANNERS[vendor])
+        found = _heart(HEARTS.get(word, word), *whose, resolution)
+        noise = np.random.default_rng([seed, number])
+        volumes = {phase: Volume(v.image + noise.integers(0, 5, v.image.shape).astype(np.float32),
+                                 np.where(np.isin(v.mask, kept), v.mask, 0).astype(np.uint8))
                    for phase, v in found.volumes.items()}
         yield replace(found, patient=name, scan=name, volumes=volumes, vendor=vendor, disease=word, centre="1")
+
+
+@lru_cache(maxsize=8)
+def _heart(group: str, seed: int, number: int, scanner: str, resolution: float) -> Case:
+    return scan(virtual_patient(seed, number, group), scanner, seed, resolution=resolution)
 
 
 def mnms_like(folder: Path, resolution: float = 0.6) -> None:
