@@ -377,8 +377,8 @@ standard_scale = fit_landmarks(training_cases[::2], settings, detector)
 
 def myocardium(name):
     chosen = replace(settings, bias_field=False, standardise=False)
-    made = preprocess(training_cases[1::2], replace(chosen, **variants[name]), split=split_of,
-                      detector=detector, landmarks=standard_scale)
+    made = preprocess(training_cases[1::2] or training_cases, replace(chosen, **variants[name]),
+                      split=split_of, detector=detector, landmarks=standard_scale)
     means = [image[0][mask == 2].mean() if (mask == 2).any() else np.nan
              for image, mask in zip(made.images, made.masks)]
     found = made.table.assign(variant=name, myocardium=means)

@@ -143,10 +143,10 @@ class Outlook(Mapping[str, Experiment]):
                             columns=["notebooks", "experiment", "possible", "why"])
 
     def __str__(self) -> str:
-        lines = ["What the notebooks can do with this cohort:", f"{'notebook':9} {'possible':9} experiment"]
+        lines = ["What the notebooks can do with this cohort:", f"{'notebooks':11} {'possible':9} experiment"]
         for e in self.values():
-            lines.append(f"{e.notebooks:9} {e.possible:9} {e.name}")
-            lines += textwrap.wrap(e.why, 96, initial_indent=" " * 20, subsequent_indent=" " * 20)
+            lines.append(f"{e.notebooks:11} {e.possible:9} {e.name}")
+            lines += textwrap.wrap(e.why, 96, initial_indent=" " * 22, subsequent_indent=" " * 22)
         return "\n".join(lines)
 
     def left_out(self, notebook: str) -> str:
