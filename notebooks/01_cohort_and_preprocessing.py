@@ -572,7 +572,7 @@ worst.round(4)  # a negative margin means that somebody's heart is cut; most_los
 
 # %%
 kept = crops[crops["split"] == "test"]
-for column in [column for column in ("LV EF (%)", "RV EF (%)") if column in measured]:
+for column in [column for column in ("LV EF (%)", "RV EF (%)") if column in measured][:1]:
     means = group_means[column].sort_values()
     print(f"1. {column[:2]} ejection fraction, mean: {means.index[0]} {means.iloc[0]:.0f} %, "
           f"{means.index[-1]} {means.iloc[-1]:.0f} %")

@@ -206,7 +206,8 @@ real_scores.rename(index=metrics.title)[["value", "low", "high", "ceiling"]].rou
 def score_table(rows, systems, names):
     """Values of the metrics `names`, one row per system."""
     wide = pd.DataFrame(rows).pivot(index="system", columns="metric", values="value")
-    return wide.loc[list(systems), list(names)].rename(columns=metrics.short).round(3)
+    chosen = wide.loc[list(systems)].reindex(columns=list(names))
+    return chosen.rename(columns=metrics.short).round(3)
 
 
 def claim_table(rows, *names):

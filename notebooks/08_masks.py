@@ -509,7 +509,8 @@ figures.publish_slices(study, "08/images", rows,
 scores = [row for name, chain in chains.items() for row in evaluator.rows(chain, banks[name])]
 found = pd.DataFrame(scores)
 dice = ["dice_LV", "dice_Myo", "dice_RV"]
-headline = [*metrics.headline(found["metric"]), *dice]
+measured = set(found["metric"])
+headline = [name for name in (*metrics.headline(measured), *dice) if name in measured]
 board = found[found["metric"].isin(headline)].set_index(["metric", "system"])
 board = board[["value", "low", "high", "floor", "ceiling"]].round(3).loc[headline]
 board.rename(index=metrics.label, level="metric")

@@ -64,7 +64,10 @@ def _splits(truth: np.ndarray, patients: np.ndarray, folds: int) -> list[tuple[n
 
 
 def two_sample_statistics(real: Embedding, synthetic: Embedding) -> Sequence[Statistic]:
-    """Balanced accuracy as a function of counts; the classifiers of the folds are not fitted anew."""
+    """Balanced accuracy as a function of counts; the classifiers of the folds are not fitted anew. NaN where a side has one
+    patient, of whom nothing can be held out."""
+    if min(len(np.unique(side.patients)) for side in (real, synthetic)) < 2:
+        return (lambda u, v: float("nan"),)
     x, y = classified_right(real, synthetic)
     return (lambda u, v: float((np.average(x, weights=u) + np.average(y, weights=v)) / 2),)
 
