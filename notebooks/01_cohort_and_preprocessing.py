@@ -68,6 +68,7 @@ import pandas as pd
 import seaborn as sns
 from scipy.stats import f_oneway
 
+from cmri_lib.cohort import requirements
 from cmri_lib.cohort.cardiac_function import indices_table
 from cmri_lib.cohort.preprocessing.pipeline import crop_report, fit_landmarks, preprocess, trace
 from cmri_lib.cohort.readers.cases import read_dataset
@@ -104,6 +105,16 @@ split_of = apply_split(cohort.table["patient"], load_split(study.dataset, study.
 training_cases = [case for case in cohort.cases if split_of[case.patient] == "train"]
 print("cohort", study.dataset, "· profile", study.profile)
 print("scans:", cohort.report["status"].value_counts().to_dict())
+
+# %% [markdown]
+# Not every cohort has what every experiment needs: some have one vendor, a handful of patients, or
+# labels of one structure. The `outlook` says what this cohort allows, in all notebooks. The next
+# cell prints what is left out here. A notebook that cannot run at all says so before it trains.
+
+# %%
+outlook = requirements.outlook(requirements.Contents.of_cases(cohort.cases, split_of))
+outlook.need("networks trained on this cohort")
+print(outlook.left_out("01"))
 
 # %% [markdown]
 # **What a split is for.** A network can memorise its training images. Whether it has learnt
@@ -212,7 +223,8 @@ figures.publish_images(study, "01/vendors", {"as stored": stored},
 # %%
 indices = indices_table(cohort.cases)
 about = ["scan", "patient", "vendor", "disease"]
-measured = [c for c in indices.columns if c not in about and indices[c].notna().any()]
+known = indices.notna() & (indices != 0)  # what nobody has labelled measures 0 everywhere
+measured = [c for c in indices.columns if c not in about and known[c].any()]
 group_means = indices.groupby("disease")[measured].mean()
 group_means.round(1)
 
@@ -367,7 +379,7 @@ compared = training_cases[1::2 * params.cohort.compare_every]
 
 def myocardium(name):
     chosen = replace(settings, bias_field=False, standardise=False)
-    made = preprocess(compared, replace(chosen, **variants[name]), split=split_of,
+    made = preprocess(compared or training_cases, replace(chosen, **variants[name]), split=split_of,
                       detector=detector, landmarks=standard_scale)
     means = [image[0][mask == 2].mean() if (mask == 2).any() else np.nan
              for image, mask in zip(made.images, made.masks)]
@@ -512,7 +524,8 @@ by_level.round(3)
 # some heart, but not this one.
 
 # %%
-rows = adherence(test, test, segmenter, seed=study.seed)
+scored = bool(outlook["segmenter on real test patients"])
+rows = adherence(test, test, segmenter, seed=study.seed) if scored else []
 perfect = [row | {"ceiling": 1.0 if "dice" in row["metric"] else 0.0} for row in rows]
 scores = results.write_scores(study, "01_cohort", perfect, system="real", family="real",
                               conditioning="none", seeds=1)
@@ -532,11 +545,13 @@ scores[["metric", "value", "low", "high", "n", "floor"]].round(3)
 # images leave their range, or the segmenter cannot tell one heart from another.
 
 # %%
-assert set(split_of.values()) == {"train", "validation", "test", "holdout"}
+assert set(split_of.values()) <= set(SPLITS) and training_cases
 assert crops["lost"].max() < 0.02, "the crop cuts more than 2 % of somebody's heart"
 assert slices.images.min() >= -1 and slices.images.max() <= 1
-dice = scores.set_index("metric").loc["dice_mean"]
-assert dice["low"] > dice["floor"], "the segmenter does not tell one heart from another"
+if scored:
+    dice = scores.set_index("metric").loc["dice_mean"]
+    sure = dice["low"] if dice["n"] >= 10 else dice["value"]  # few patients: a wide interval
+    assert sure > dice["floor"], "the segmenter does not tell one heart from another"
 
 # %% [markdown]
 # ## Exercise
@@ -559,16 +574,18 @@ worst.round(4)  # a negative margin means that somebody's heart is cut; most_los
 
 # %%
 kept = crops[crops["split"] == "test"]
-weakest, strongest = group_means["LV EF (%)"].idxmin(), group_means["LV EF (%)"].idxmax()
-print(f"1. LV ejection fraction, mean: {weakest} {group_means['LV EF (%)'].min():.0f} %, "
-      f"{strongest} {group_means['LV EF (%)'].max():.0f} %")
-print(f"2. Crop of test scans: centre off by {kept['error_mm'].mean():.1f} mm on average; "
-      f"the worst one loses {kept['lost'].max():.2%} of the heart")
+for column in [column for column in ("LV EF (%)", "RV EF (%)") if column in measured][:1]:
+    means = group_means[column].sort_values()
+    print(f"1. {column[:2]} ejection fraction, mean: {means.index[0]} {means.iloc[0]:.0f} %, "
+          f"{means.index[-1]} {means.iloc[-1]:.0f} %")
+print(f"2. Crop of {len(kept)} test scans: centre off by {kept['error_mm'].mean():.1f} mm on "
+      f"average; the worst one loses {kept['lost'].max():.2%} of the heart")
 explained = effects["explained by vendor"].dropna()
 print("3. Share of the myocardium's grey explained by the vendor:",
       "; ".join(f"{name}: {share:.0%}" for name, share in explained.items()) or "one vendor only")
-print(f"4. Segmenter, Dice on test patients: {dice['value']:.2f} [{dice['low']:.2f}, "
-      f"{dice['high']:.2f}]; with another patient's mask {dice['floor']:.2f}")
+if scored:
+    print(f"4. Segmenter, Dice on test patients: {dice['value']:.2f} [{dice['low']:.2f}, "
+          f"{dice['high']:.2f}]; with another patient's mask {dice['floor']:.2f}")
 print("5. Dice by level:",
       ", ".join(f"{level} {value:.2f}" for level, value in by_level.iloc[:, -1].items()))
 

@@ -97,6 +97,7 @@ import torch
 from torch import nn
 
 # %%
+from cmri_lib.cohort import requirements
 from cmri_lib.cohort.slices import Slices
 from cmri_lib.config.study import open_study
 from cmri_lib.experiments import banks, instruments, learning_curves, toy
@@ -123,6 +124,14 @@ slices = instruments.load_slices(study)
 print(f"cohort {study.dataset}, profile {study.profile}, images of {slices.size}² pixels")
 splits = slices.table.groupby("split")["patient"].agg(patients="nunique", slices="size")
 splits
+
+# %% [markdown]
+# What this cohort does not have, the notebook leaves out. The next cell says it in words.
+
+# %%
+outlook = requirements.outlook(slices)
+outlook.need("networks trained on this cohort", "distance to real patients")
+print(outlook.left_out("03"))
 
 # %% [markdown]
 # ## A toy with a known answer

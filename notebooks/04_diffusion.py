@@ -105,6 +105,7 @@ import pandas as pd
 import seaborn as sns
 import torch
 
+from cmri_lib.cohort import requirements
 from cmri_lib.cohort.slices import Slices
 from cmri_lib.config.study import open_study
 from cmri_lib.experiments import banks, instruments, learning_curves, toy
@@ -133,6 +134,14 @@ slices = instruments.load_slices(study)
 print(f"cohort {study.dataset}, profile {study.profile}, images of {slices.size}² pixels")
 splits = slices.table.groupby("split")["patient"].agg(patients="nunique", slices="size")
 splits
+
+# %% [markdown]
+# What this cohort does not have, the notebook leaves out. The next cell says it in words.
+
+# %%
+outlook = requirements.outlook(slices)
+outlook.need("networks trained on this cohort", "distance to real patients")
+print(outlook.left_out("04"))
 
 # %% [markdown]
 # ## A toy whose score is known
@@ -731,7 +740,8 @@ if study.profile != "smoke":
     assert best["distance"] < 0.5 and best["rarest"] > 0.04, "the toy has not been solved"
     assert middle["error"].max() < 0.3, "the learnt score is not the true one"
 validation = errors.loc["U6 DDPM", "validation"]
-assert validation["last"] < validation["first"], "nothing was learnt for unseen patients"
+if outlook["checks on unseen patients"]:
+    assert validation["last"] < validation["first"], "nothing was learnt for unseen patients"
 for name, part in restored.items():
     to_others = np.abs(part.images - unseen.images[::-1]).mean()
     assert lost[name] < to_others, f"the {name} autoencoder returns another slice"

@@ -81,6 +81,7 @@ import pandas as pd
 import torch
 
 # %%
+from cmri_lib.cohort import requirements
 from cmri_lib.config.study import open_study
 from cmri_lib.experiments import banks, instruments, learning_curves, toy
 from cmri_lib.experiments.parallel import train_all
@@ -105,6 +106,14 @@ slices = instruments.load_slices(study)
 print(f"cohort {study.dataset}, profile {study.profile}, images of {slices.size}² pixels")
 splits = slices.table.groupby("split")["patient"].agg(patients="nunique", slices="size")
 splits
+
+# %% [markdown]
+# What this cohort does not have, the notebook leaves out. The next cell says it in words.
+
+# %%
+outlook = requirements.outlook(slices)
+outlook.need("networks trained on this cohort", "distance to real patients")
+print(outlook.left_out("05"))
 
 # %% [markdown]
 # ## A toy with a known answer
@@ -419,7 +428,8 @@ if study.profile != "smoke":
 one_step = toy_scores["distance"].xs(1, level="steps")
 assert one_step["optimal transport"] < one_step["independent"], "transport does not save steps"
 validation = errors["validation"]
-assert (validation["last"] < validation["first"]).all(), "nothing learnt for unseen patients"
+if outlook["checks on unseen patients"]:
+    assert (validation["last"] < validation["first"]).all(), "nothing learnt for unseen patients"
 print("all checks passed")
 
 # %% [markdown]

@@ -123,15 +123,12 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 
+from cmri_lib.cohort import requirements
 from cmri_lib.cohort.cardiac_function import with_phenotypes
 from cmri_lib.cohort.case import LABELS
 from cmri_lib.cohort.slices import concatenate
 from cmri_lib.cohort.vocabulary import Vocabulary
 from cmri_lib.config.study import open_study
-from cmri_lib.generators.base import draw
-from cmri_lib.generators.guidance import guided
-from cmri_lib.measures.anatomy.adherence import agreement
-from cmri_lib.measures.conditioning import condition_accuracy, fixed_mask, paired_truth
 
 # %%
 from cmri_lib.experiments.banks import draw_bank, sampling_conditions
@@ -141,6 +138,12 @@ from cmri_lib.experiments.label_quality import fewer_label_runs, noisy_label_run
 from cmri_lib.experiments.parallel import train_all
 from cmri_lib.experiments.training import (
     cost_rows, of_pairs, train_or_load, training_patients, training_slices)
+from cmri_lib.generators.base import draw
+from cmri_lib.generators.guidance import guided
+from cmri_lib.measures.anatomy.adherence import agreement
+from cmri_lib.measures.conditioning import condition_accuracy, fixed_mask, paired_truth
+
+# %%
 from cmri_lib.measures.utility import downstream
 from cmri_lib.reporting import claims, figures, metrics, plots, results, review
 from cmri_lib.systems.ablation import (
@@ -169,6 +172,14 @@ pd.DataFrame([(column, ", ".join(names)) for column, names in vocabulary.categor
              columns=["condition", "categories in this cohort"])
 
 # %% [markdown]
+# What this cohort does not have, the notebook leaves out. The next cell says it in words.
+
+# %%
+outlook = requirements.outlook(slices)
+outlook.need("networks trained on this cohort", "distance to real patients")
+print(outlook.left_out("07"))
+
+# %% [markdown]
 # ### The evaluator
 #
 # The **evaluator** is the part of this study that scores samples. It holds one set of conditions
@@ -194,7 +205,8 @@ real_scores.rename(index=metrics.title)[["value", "low", "high", "ceiling"]].rou
 def score_table(rows, systems, names):
     """Values of the metrics `names`, one row per system."""
     wide = pd.DataFrame(rows).pivot(index="system", columns="metric", values="value")
-    return wide.loc[list(systems), list(names)].rename(columns=metrics.short).round(3)
+    chosen = wide.loc[list(systems)].reindex(columns=list(names))
+    return chosen.rename(columns=metrics.short).round(3)
 
 
 def claim_table(rows, *names):
@@ -302,7 +314,7 @@ for family, part in design[is_shown].groupby("family", sort=False):
 # here. A cohort without such patients uses samples of different masks as the floor.
 
 # %%
-paired = test.table.groupby("patient")["vendor"].nunique().max() > 1
+paired = bool(outlook["true scans of one heart"])
 truth = paired_truth.truths(test) if paired else None
 reference = None
 if paired:
@@ -311,8 +323,15 @@ if paired:
 print("true scans of one heart by different vendors:", reference or "none in this cohort")
 
 # %%
+def over_patients(bank, count):
+    """Positions of `count` slices of as many patients as there are, from the middle of each."""
+    off_middle = (bank.table["height"] - 0.5).abs()
+    turn = off_middle.groupby(bank.table["patient"]).rank(method="first")
+    return np.sort(np.argsort(turn.to_numpy(), kind="stable")[:count])
+
+
 draws = params.conditional.draws
-masks = evaluator.conditions.take(evenly(evaluator.conditions, params.conditional.masks))
+masks = evaluator.conditions.take(over_patients(evaluator.conditions, params.conditional.masks))
 conditions = fixed_mask.repeated(masks, draws)
 followers = design.query("content == 'labels'")["system"]
 varied = {}
@@ -402,24 +421,31 @@ figures.publish_slices(study, "07/one_mask", rows,
 # is used only for conditions that differ between training patients and between test patients.
 
 # %%
-known = [Vocabulary.of(part).categories for part in (training, test)]
-testable = [c for c in ("vendor", "phase", "disease")
-            if len(set(known[0][c]) & set(known[1][c])) > 1]
 classifiers = {}
-for column in testable:
+for column in outlook["condition accuracy"].kept:
     classifiers[column] = condition_accuracy.train_condition_classifier(
         training, evaluator.spaces[0], column)
-print("classifiers:", ", ".join(classifiers))
+print("classifiers:", ", ".join(classifiers) or "none")
 
 # %% [markdown]
 # Each classifier now looks at the samples. A system is scored only on the conditions it is given.
+# Where all of its samples were asked for one and the same category, or for those of fewer than
+# three patients, there is nothing to score; the cell says so.
+
+# %%
+def accuracies(bank, columns):
+    """Condition accuracy of a bank, one row for each of the `columns` that can be scored."""
+    lacks = {c: condition_accuracy.lacking(classifiers[c], test, bank) for c in columns}
+    for column in [column for column in columns if lacks[column]]:
+        print(f"{bank.table['source'].iloc[0]}, {column}: left out, {lacks[column]}")
+    return [condition_accuracy.condition_accuracy(test, bank, classifiers[c], **options)
+            for c in columns if not lacks[c]]
 
 # %%
 for run in review_runs:
-    for column in [c for c in classifiers if c in generators[run.id].conditioning.fields]:
-        row = condition_accuracy.condition_accuracy(
-            test, review_banks[run.id], classifiers[column], **options)
-        review_scores += results.with_system_columns(run, [row])
+    given = [c for c in classifiers if c in generators[run.id].conditioning.fields]
+    rows = accuracies(review_banks[run.id], given)
+    review_scores += results.with_system_columns(run, rows)
 reviewed = pd.DataFrame(review_scores)
 recognised = reviewed[reviewed["metric"].isin([f"accuracy_{c}" for c in classifiers])]
 figures.publish(study, "07/condition_accuracy", recognised, plots.score_plot,
@@ -461,14 +487,8 @@ score_table(scores, [run.id for run in compared], ["dice_mean", "kid_study", "he
 # *above* the mask alone is due to the added condition.
 
 # %%
-def accuracies(bank):
-    """Condition accuracy of a bank, one row per classifier."""
-    return [condition_accuracy.condition_accuracy(test, bank, classifier, **options)
-            for classifier in classifiers.values()]
-
-
 for run in compared:
-    scores += results.with_system_columns(run, accuracies(banks[run.id]))
+    scores += results.with_system_columns(run, accuracies(banks[run.id], list(classifiers)))
 followed = ["dice_mean", "kid_study", "heart_valid", *(f"accuracy_{c}" for c in classifiers)]
 sets = pd.DataFrame(scores)
 sets = sets[sets["system"].isin([run.id for run in compared]) & sets["metric"].isin(followed)]
@@ -493,7 +513,7 @@ guidance = []
 for scale in params.conditional.guidance:
     with guided(generators[rich_run.id], scale) as flow:
         bank = evaluator.bank(rich_run, flow)
-    for row in evaluator.rows(rich_run, bank) + accuracies(bank):
+    for row in evaluator.rows(rich_run, bank) + accuracies(bank, list(classifiers)):
         guidance.append({"system": rich_run.id, "scale": scale, **row})
 guidance = pd.DataFrame(guidance)
 guidance = guidance.loc[guidance["metric"].isin(followed), [
@@ -576,7 +596,7 @@ figures.publish(study, "07/truth", true_table, plots.score_plot,
 # the first row.
 
 # %%
-vendors = truth.vendors if paired else list(vocabulary.categories["vendor"])
+vendors = truth.vendors if paired else list(vocabulary.categories["vendor"]) or ["unknown"]
 if paired:
     middle = [len(truth.anatomies) // 2]
     heart = truth.scans[vendors[0]].take(middle)
@@ -604,11 +624,9 @@ figures.publish_slices(study, "07/vendors", rows, titles=vendors,
 
 # %%
 c15 = next(run for run in review_runs if run.system.withheld)
-withheld = [(disease, vendor) for disease, vendor in c15.system.withheld
-            if disease in vocabulary.categories["disease"]
-            and vendor in vocabulary.categories["vendor"]]
+withheld = requirements.withheld_pairs(slices.table)
 pair_banks = {}
-if len(withheld) > 1:
+if outlook["pairs of disease and vendor withheld (C15)"]:
     requests = concatenate([evaluator.conditions.with_columns(disease=disease, vendor=vendor)
                             for disease, vendor in withheld])
     bank = review_banks[c15.id]
@@ -619,9 +637,7 @@ print("withheld pairs in this cohort:", withheld or "none")
 # %%
 pair_rows = []
 for name, bank in pair_banks.items():
-    for column in [c for c in ("vendor", "disease") if c in classifiers]:
-        row = condition_accuracy.condition_accuracy(
-            test, bank, classifiers[column], **options)
+    for row in accuracies(bank, [c for c in ("vendor", "disease") if c in classifiers]):
         pair_rows.append({"system": name, "family": name, **row})
 pair_table = pd.DataFrame(pair_rows, columns=list(recognised.columns))
 figures.publish(study, "07/withheld", pair_table, plots.score_plot,
@@ -706,7 +722,10 @@ for run in tstr_runs:
     samples = draw(generators[run.id], tstr_conditions, run.id, seed=study.seed)
     if not samples.masks.any():
         samples = downstream.pseudo_label(evaluator.segmenter, samples)
-    training_sets[run.id] = samples
+    if samples.masks.any():
+        training_sets[run.id] = samples
+    else:
+        print(f"{run.id}: left out, the segmenter sees no heart in its samples")
 print({name: len(samples) for name, samples in training_sets.items()})
 
 # %%
@@ -715,7 +734,7 @@ students = {}
 for name, samples in training_sets.items():
     folder = study.work("conditional") / f"student-{file_name(name)}"
     students[name] = downstream.train_student(samples, settings, folder)
-for run in tstr_runs:
+for run in [run for run in tstr_runs if run.id in students]:
     measured = downstream.tstr(test, students[run.id], students["real"], **options)
     scores += results.with_system_columns(run, measured)
 useful = pd.DataFrame(scores).query("axis == 'utility'")
@@ -744,9 +763,11 @@ for family in FAMILIES:
     effect = evaluator.difference(banks[with_mask], banks[without], "heart_valid")
     test_name = f"valid hearts, {with_mask} − unconditional"
     ledger.append(claims.decide("M1", test_name, effect, "share", claimed="above"))
-    effect = downstream.tstr_difference(test, students[with_mask], students[without], **options)
-    test_name = f"Dice of a student (TSTR), {with_mask} − unconditional"
-    ledger.append(claims.decide("M1", test_name, effect, "Dice", claimed="above"))
+    if without in students:
+        effect = downstream.tstr_difference(
+            test, students[with_mask], students[without], **options)
+        test_name = f"Dice of a student (TSTR), {with_mask} − unconditional"
+        ledger.append(claims.decide("M1", test_name, effect, "Dice", claimed="above"))
 claim_table(ledger, "M1")
 
 # %% [markdown]
@@ -757,9 +778,10 @@ claim_table(ledger, "M1")
 for family in FAMILIES:
     cavity, heart_labels, tissues = (
         f"{family} {content} concat" for content in ("cavity", "labels", "tissues"))
-    effect = evaluator.difference(banks[heart_labels], banks[cavity], "dice_mean")
-    test_name = f"Dice, {heart_labels} − cavity"
-    ledger.append(claims.decide("M2", test_name, effect, "Dice", claimed="above"))
+    if cavity in banks:
+        effect = evaluator.difference(banks[heart_labels], banks[cavity], "dice_mean")
+        test_name = f"Dice, {heart_labels} − cavity"
+        ledger.append(claims.decide("M2", test_name, effect, "Dice", claimed="above"))
     if tissues in banks:
         effect = evaluator.difference(banks[tissues], banks[heart_labels], "kid_study")
         test_name = f"KID, {tissues} − labels"
@@ -806,6 +828,8 @@ claim_table(ledger, "M4")
 # %%
 rich, plain = banks[rich_run.id], banks[mask_run.id]
 for column, classifier in classifiers.items():
+    if condition_accuracy.lacking(classifier, rich, plain):
+        continue
     effect = condition_accuracy.condition_accuracy_difference(
         rich, plain, classifier, **options)
     test_name = f"condition accuracy, {column}, all conditions − mask alone"

@@ -23,7 +23,8 @@ import yaml
 from cmri_lib.cohort.readers.cases import COHORT_FILE, Cohort, OnBadCase, layout_of, read_cohort
 from cmri_lib.cohort.readers.files import visible_files
 from cmri_lib.cohort.readers.layouts import LAYOUTS
-from cmri_lib.cohort.splits import PROJECT, SHIPPED, SPLIT_FILE, apply_split, read_split, split_cohort
+from cmri_lib.cohort.requirements import Contents, outlook
+from cmri_lib.cohort.splits import PROJECT, SHIPPED, SPLIT_FILE, apply_split, load_split, read_split, split_cohort
 from cmri_lib.errors import DataError, ParameterError, SplitError, StudyError
 
 
@@ -129,7 +130,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m cmri_lib.cohort.add", description="Add a data set to the study.")
     parser.add_argument("name", help="name of the new folder in data/")
     parser.add_argument("path", type=Path, help="folder that holds the scans")
-    parser.add_argument("--layout", choices=LAYOUTS, 
+    parser.add_argument("--layout", choices=LAYOUTS,
                         help="how its files are laid out; recognised from the files by default. mnms needs the cines: "
                              "for copies with single frames of ED and ES write a table for folder")
     parser.add_argument("--link", action="store_true", help="link to the files instead of copying them")
@@ -143,7 +144,9 @@ def main(arguments: list[str] | None = None) -> int:
     except StudyError as error:
         print(f"{given.name} was not added.\n{error}", file=sys.stderr)
         return 1
-    print(_summary(cohort), f"Now set `dataset: {given.name}` in params.yaml and run: dvc repro", sep="\n\n")
+    split = apply_split(cohort.table["patient"], load_split(given.name, given.data / given.name))
+    print(_summary(cohort), outlook(Contents.of_cases(cohort.cases, split)),
+          f"Now set `dataset: {given.name}` in params.yaml and run: dvc repro", sep="\n\n")
     return 0
 
 

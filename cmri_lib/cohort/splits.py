@@ -12,7 +12,7 @@ from __future__ import annotations
 import argparse
 import hashlib
 from collections import defaultdict
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -28,6 +28,10 @@ PROJECT = Path(__file__).resolve().parents[2]
 SHIPPED = Path(__file__).with_name("split_lists")
 SPLIT_FILE = "split.csv"
 FRACTIONS = {"train": 0.6, "validation": 0.1, "test": 0.1, "holdout": 0.2}
+#: Patients that splits have at least, the first row that a cohort can fill: three behind each interval (test, and
+#: validation with hold-out), three on each side of the audit of near copies; then as much of it as there are patients for.
+LEAST = ({"train": 3, "validation": 1, "test": 3, "holdout": 3}, {"train": 1, "validation": 1, "test": 3, "holdout": 2},
+         {"train": 1, "test": 1})
 STRATA = ("vendor", "disease")
 #: A challenge's own parts → the splits its patients may go to. The audits' hold-out is taken from its training part.
 OFFICIAL = {"training": ("train", "holdout"), "validation": ("validation",), "testing": ("test",)}
@@ -69,12 +73,33 @@ def make_split(table: pd.DataFrame, fractions: Mapping[str, float] = FRACTIONS, 
     return split.sort_values("patient", ignore_index=True)
 
 
+def _filled(fractions: Mapping[str, float], patients: int) -> dict[str, float]:
+    """`fractions`, or for a cohort of few patients shares that leave each split what intervals need (`LEAST`): the splits
+    that would fall short take from those that have most to spare."""
+    least = next((sizes for sizes in LEAST if sum(sizes.values()) <= patients), {})
+    sizes = _totals(patients, list(fractions.values()))
+    spare = np.array([size - least.get(name, 0) for name, size in zip(fractions, sizes)])
+    if (spare >= 0).all() or set(fractions) != set(FRACTIONS):
+        return dict(fractions)
+    while (spare < 0).any():
+        sizes[spare.argmin()] += 1
+        sizes[spare.argmax()] -= 1
+        spare[[spare.argmin(), spare.argmax()]] += 1, -1
+    return {name: size / patients for name, size in zip(fractions, sizes)}
+
+
+def _totals(patients: int, shares: Sequence[float]) -> np.ndarray:
+    """Whole numbers that sum to `patients`, in proportion to `shares`, by largest remainder."""
+    exact = patients * np.asarray(shares, float)
+    totals = np.floor(exact + 1e-9).astype(int)
+    totals[np.argsort(totals - exact, kind="stable")[:patients - totals.sum()]] += 1
+    return totals
+
+
 def _deal(values: list[tuple[str, ...]], fractions: Mapping[str, float]) -> list[str]:
     """A split for each patient, given as the tuple of its strata, by minimisation with exact totals."""
     names, shares = list(fractions), np.array(list(fractions.values()))
-    totals = np.floor(len(values) * shares + 1e-9).astype(int)
-    remainders = len(values) * shares - totals
-    totals[np.argsort(-remainders, kind="stable")[:len(values) - totals.sum()]] += 1
+    totals = _totals(len(values), shares)
     dealt: dict[tuple, np.ndarray] = defaultdict(lambda: np.zeros(len(names), int))  # group → patients per split
     sequence = []
     for strata in values:
@@ -95,7 +120,8 @@ def split_cohort(table: pd.DataFrame, seed: int = SEED) -> pd.DataFrame:
     """The split of a cohort (`Cohort.table`) under the study's two rules.
 
     A person scanned more than once goes to test: such pairs are the ground truth of vendor transfer. Where the
-    challenge published a testing part, its parts are kept (`OFFICIAL`); other patients are split by `FRACTIONS`.
+    challenge published a testing part, its parts are kept (`OFFICIAL`); other patients are split by `FRACTIONS`, few
+    of them so that no split that the measures need stays empty (`LEAST`).
 
     Returns:
         Columns patient, split and, where known, official.
@@ -110,7 +136,8 @@ def split_cohort(table: pd.DataFrame, seed: int = SEED) -> pd.DataFrame:
         if part == "training" and not (official == "validation").any():
             splits = (*splits, "validation")
         share = sum(FRACTIONS[name] for name in splits)
-        parts.append(make_split(rows, {name: FRACTIONS[name] / share for name in splits}, seed))
+        fractions = {name: FRACTIONS[name] / share for name in splits}
+        parts.append(make_split(rows, _filled(fractions, rows["patient"].nunique()), seed))
     split = pd.concat(parts).sort_values("patient", ignore_index=True)
     if published:
         split["official"] = split["patient"].map(dict(zip(table["patient"], official)))

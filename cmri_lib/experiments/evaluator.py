@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from functools import cached_property
 from typing import Literal
 
+import numpy as np
 import pandas as pd
 
 from cmri_lib.cohort.slices import Slices
@@ -98,7 +99,8 @@ class Evaluator:
     def rows(self, of: Named | str, bank: Slices) -> list[dict[str, object]]:
         """Tidy rows of every measure, and of adherence where the samples follow masks."""
         scores = [row for measure, bound in self.bounds.items()
-                  for row in compare(self.others, bank, measure, **bound, **self.options)]
+                  for row in compare(self.others, bank, measure, **bound, **self.options)
+                  if np.isfinite(row["floor"])]  # not so for structures that nobody has labelled
         return with_system_columns(of, scores + self.adherence(bank))
 
     def adherence(self, bank: Slices) -> list[dict[str, object]]:
@@ -118,7 +120,7 @@ class Evaluator:
         for measure, bound in self.bounds.items():
             better = {m.name: "lower" if m.better == "zero" else m.better for m in measure.metrics}
             rows += [score.against(score.value, bound["ceiling"][name]).row(name, measure.axis, better[name])
-                     for name, score in bound["floor"].items()]
+                     for name, score in bound["floor"].items() if np.isfinite(score.value)]
         return [{"system": "real", "family": "real", "conditioning": "none", **row} for row in rows]
 
     def floor(self, metric: str) -> Score:

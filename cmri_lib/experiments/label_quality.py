@@ -26,4 +26,5 @@ def fewer_label_runs(study: Study, slices: Slices) -> list[Run]:
     that has seen the images of all patients."""
     patients, unlabelled = training_patients(study, slices), Run(LABEL_QUALITY.pretrained)
     counts = {max(1, round(share * len(patients))) for share in study.params.conditional.patients}
-    return [Run(LABEL_QUALITY, patients=patients[:count], pretrained=unlabelled) for count in sorted(counts, reverse=True)]
+    return [Run(LABEL_QUALITY, patients=patients[:count], pretrained=unlabelled) for count in sorted(counts, reverse=True)
+            if count < len(patients)]

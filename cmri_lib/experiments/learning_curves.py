@@ -2,7 +2,7 @@
 other numbers of network evaluations.
 
 A point is the KID to real patients in the study's features, and the share of samples that lie nearer to training than to
-hold-out patients. Every point draws `params.curves.images` samples under the same conditions.
+hold-out patients, where the cohort has enough of both. Every point draws `params.curves.images` samples under the same conditions.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ from collections.abc import Iterable, Mapping
 
 import pandas as pd
 
+from cmri_lib.cohort.requirements import outlook
 from cmri_lib.cohort.slices import Slices
 from cmri_lib.config.study import Study
 from cmri_lib.experiments.evaluator import Evaluator
@@ -44,6 +45,7 @@ class LearningCurves:
     def __init__(self, study: Study, slices: Slices):
         self.study, self.slices = study, slices
         self.evaluator = Evaluator(study, slices, study.params.curves.images, "distance")
+        self.audits = bool(outlook(slices)["near-copy audit"])
 
     def over_compute(self, run: Run) -> list[dict[str, object]]:
         """Quality on the way: the snapshots kept during training, and its end. x: images seen."""
@@ -76,7 +78,8 @@ class LearningCurves:
     def _point(self, run: Run, generator: Generator, **choices: object) -> list[dict[str, object]]:
         bank = self.evaluator.bank(run, generator, **choices)
         rows = self.evaluator.rows(run, bank)
-        rows += with_system_columns(run, self.evaluator.audit(bank, training_slices(run, self.slices)[0]).rows)
+        if self.audits:
+            rows += with_system_columns(run, self.evaluator.audit(bank, training_slices(run, self.slices)[0]).rows)
         return [row for row in rows if row["metric"] in KEPT]
 
 

@@ -36,12 +36,13 @@ def train_or_load(study: Study, run: Run, slices: Slices) -> Generator:
         conditioning = getattr(generator.first_stage, "conditioning", Conditioning())
         restore(study, first_stage_folder(study, run))
         train(generator.first_stage, training_batch(seen, conditioning), run.first_stage_settings(study.params, study.seed),
-              first_stage_folder(study, run), validation=training_batch(unseen, conditioning))
+              first_stage_folder(study, run), validation=training_batch(unseen, conditioning) if len(unseen) else None)
         # Accelerate marks what it has trained. Loaded, it bears no mark, and the generator's training would be repeated.
         vars(generator.first_stage).pop("_is_accelerate_prepared", None)
     if run.start is not None:
         load_pretrained(generator, train_or_load(study, run.start, slices).state_dict())
-    data, validation = (generator.prepare(training_batch(s, generator.conditioning)) for s in (seen, unseen))
+    # A cohort without validation patients has no validation loss.
+    data, validation = (generator.prepare(training_batch(s, generator.conditioning)) if len(s) else None for s in (seen, unseen))
     restore(study, training_folder(study, run))
     train(generator, data, run.settings(study.params, study.seed), training_folder(study, run), validation=validation)
     return generator

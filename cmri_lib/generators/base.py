@@ -15,6 +15,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from cmri_lib.cohort.slices import CATEGORIES, UNKNOWN, Slices
+from cmri_lib.cohort.vocabulary import names_nothing
 from cmri_lib.errors import DataError, SplitError
 from cmri_lib.networks.conditioning.base import Batch, Conditioning
 from cmri_lib.training.loop import Trainable, mixed_seed
@@ -98,7 +99,7 @@ def _field(slices: Slices, name: str, conditioning: Conditioning) -> np.ndarray:
 
 def _codes(column: pd.Series, categories: tuple[str, ...]) -> np.ndarray:
     """(N,) int64: the place of each category from 1, 0 for what is unknown."""
-    codes = {UNKNOWN: 0, "other": 0, **{name: k for k, name in enumerate(categories, 1)}}
+    codes = {**dict.fromkeys(filter(names_nothing, set(column)), 0), **{name: k for k, name in enumerate(categories, 1)}}
     if strange := sorted(set(column) - set(codes)):
         raise DataError(f"{strange[:3]} are no categories of this network", field=str(column.name),
                         remedy=f"choose among {list(categories)}, or train on a cohort that has them")

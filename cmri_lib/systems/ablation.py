@@ -66,8 +66,9 @@ def condition_set_system(family: str, conditions: str) -> System:
 
 def ablation_systems(vocabulary: Vocabulary) -> Iterator[tuple[str, str, str, System]]:
     """(family, content, method, system) of the whole design, the unconditional system of every family first. Every tissue of
-    the slice is a content where the cohort has them."""
-    contents = [content for content in CONTENTS if content != "tissues" or vocabulary.tissues]
+    the slice is a content where the cohort has them, the LV cavity alone where something else is labelled as well."""
+    possible = {"cavity": "LV" in vocabulary.structures and len(vocabulary.structures) > 1, "tissues": vocabulary.tissues}
+    contents = [content for content in CONTENTS if possible.get(content, True)]
     for family in FAMILIES:
         for content, method in (NO_CONDITION, *((c, m) for c in contents for m in METHODS)):
             yield family, content, method, ablation_system(family, content, method)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from cmri_lib.cohort.requirements import WITHHELD_PAIRS
 from cmri_lib.config.parameters import Parameters
 from cmri_lib.networks.adapter import ControlledGenerator
 from cmri_lib.networks.mask_to_image import ConditionalGenerator, PatchCritic, TranslationUNet
@@ -61,8 +62,6 @@ def _latent_fine_tuned(p: Parameters) -> TrainSettings:
 #: Categories in the place of the sentences of Skorupko et al. ("Fairness-Aware Data Augmentation for Cardiac MRI using
 #: Text-Conditioned Diffusion Models", 2025, arXiv 2403.19508), which held sex, age, BMI and health.
 _PROMPT = together(prompt("vendor", "phase", "disease", "level"), dropout=CONDITION_DROPOUT)
-#: (disease, vendor) that C15 never sees, neither its autoencoder nor its prior: no other system's weights may serve it.
-WITHHELD_PAIRS = (("DCM", "Phantom B"), ("HCM", "Phantom C"), ("RV", "Phantom D"))
 
 PROMPT_LDM = System("C9 prompt LDM", "latent diffusion", "prompt", "conditional", _latent_fine_tuned, _ldm(_PROMPT), KL,
                     UNCONDITIONAL["U7 LDM-KL"])

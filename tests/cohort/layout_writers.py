@@ -77,9 +77,9 @@ def write_csv(path: Path, rows: list[list]) -> None:
         csv.writer(file).writerows(rows)
 
 
-def write_acdc(folder: Path, cases: list[Case], dtype="<i2", **scaling) -> None:
+def write_acdc(folder: Path, cases: list[Case], dtype="<i2", part: str = "training", **scaling) -> None:
     for case in cases:
-        home = folder / "training" / case.scan
+        home = folder / part / case.scan
         for phase, volume in case.volumes.items():
             stem = f"{case.scan}_frame{FRAMES['acdc'][phase]:02d}"
             write_nifti(home / f"{stem}.nii.gz", volume.image, case.spacing, dtype, turned=True, **scaling)

@@ -142,6 +142,10 @@ def test_floor_never_puts_a_patient_on_both_sides():
         assert not set(patients[first]) & set(patients[second])
     first, second = patient_partition(patients, (100, 100), np.random.default_rng(0))
     assert min(len(first), len(second)) > 15, "too few slices shrink both sides"
+    few = np.repeat(list("abcd"), [10, 20, 15, 27])
+    for seed in range(20):
+        groups = patient_partition(few, (36, 36), np.random.default_rng(seed))
+        assert [len(set(few[group])) for group in groups] == [2, 2], "of one patient nothing can be held out"
 
 
 def test_overlap_of_real_sets_is_refused():

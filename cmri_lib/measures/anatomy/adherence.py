@@ -72,7 +72,8 @@ def agreement(predicted: np.ndarray, wanted: np.ndarray, table: pd.DataFrame) ->
         scores = np.array([row[f"dice_{name}"] for name in LABELS])
         row["dice_mean"] = float(np.nanmean(scores)) if np.isfinite(scores).any() else float("nan")
         rows.append(row)
-    return pd.DataFrame(rows)
+    scores = [f"{kind}_{name}" for name in LABELS for kind in ("dice", "hd95")]
+    return pd.DataFrame(rows, columns=["patient", "scan", "phase", *scores, "dice_mean"])
 
 
 def _volumes(table: pd.DataFrame) -> Iterator[tuple[tuple[str, str, str], np.ndarray]]:
@@ -108,7 +109,8 @@ def adherence(real: Slices, synthetic: Slices, segmenter: Segment, *, resamples:
     obtained = agreement(segmenter(synthetic.images), synthetic.masks, synthetic.table)
     floor, ceiling = adherence_bounds(real, segmenter, seed) if bounds is None else bounds
     rows = []
-    for column in [c for c in obtained if c.startswith(("dice_", "hd95_"))]:
+    known = [c for c in obtained if obtained[c].notna().any()]  # a structure that nobody has labelled has no row
+    for column in [c for c in known if c.startswith(("dice_", "hd95_"))]:
         score = mean_score(obtained[column].to_numpy(), obtained["patient"].to_numpy(), resamples=resamples, seed=seed)
         score = score.against(floor[column].mean(), ceiling[column].mean())
         distance = column.startswith("hd95_")

@@ -61,6 +61,8 @@ def validity(masks: np.ndarray, table: pd.DataFrame, ranges: Ranges) -> pd.DataF
     """
     rows = pd.DataFrame([_topology(mask, level) for mask, level in zip(masks, table["level"])], columns=RULES[:-1])
     sizes = _sizes(masks, table.reset_index(drop=True))
+    if np.isnan(ranges.high["Myo_mm2"]):  # nobody has labelled the wall, so none can be asked for
+        rows["closed wall"] = True
     inside = (sizes.isna() | ((sizes >= ranges.low) & (sizes <= ranges.high))).all(axis=1)
     rows["sizes"] = inside.to_numpy()
     return rows.assign(valid=rows.all(axis=1))

@@ -6,7 +6,7 @@ the image. The classification accuracy score (Ravuri & Vinyals, NeurIPS 2019) as
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -15,11 +15,11 @@ from sklearn.pipeline import Pipeline, make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 from cmri_lib.cohort.slices import CATEGORIES, Slices
-from cmri_lib.cohort.vocabulary import NAMELESS
+from cmri_lib.cohort.vocabulary import names_nothing
 from cmri_lib.errors import DataError, SplitError
 from cmri_lib.measures.instruments.frozen import refuse_all_but_training
 from cmri_lib.measures.instruments.learned_features import Features
-from cmri_lib.measures.statistics.bootstrap import Score, bootstrap
+from cmri_lib.measures.statistics.bootstrap import MINIMUM, Score, bootstrap
 from cmri_lib.measures.statistics.comparison import refuse_unlike
 
 #: Inverse strength of the ridge. Learned features have seen the very slices the classifier is fitted on, so a
@@ -59,7 +59,7 @@ def train_condition_classifier(training: Slices, space: Features, column: str) -
     refuse_all_but_training(training, f"classifier of the {column}")
     if column not in CATEGORIES:
         raise DataError("not a column of words", field=column, remedy=f"choose among {sorted(CATEGORIES)}")
-    known = training.take(~training.table[column].isin(NAMELESS).to_numpy())
+    known = training.take(~training.table[column].map(names_nothing).to_numpy(bool))
     if known.table[column].nunique() < 2:
         raise DataError(f"all training slices are of {sorted(set(known.table[column]))}", field=column,
                         remedy="recognise a column in which training patients differ")
@@ -123,8 +123,22 @@ def condition_accuracy_difference(first: Slices, second: Slices, classifier: Con
                      seed=seed)
 
 
+def lacking(classifier: ConditionClassifier, *sets: Slices) -> str:
+    """Why `classifier` cannot score these sets of slices together, in words; empty if it can."""
+    classes = _common(classifier, sets)
+    if len(classes) < 2:
+        return f"all of them have {' and '.join(classes) or 'nothing'} in common, two categories are needed"
+    fewest = min(s.where(**{classifier.column: classes}).table["patient"].nunique() for s in sets)
+    return "" if fewest >= MINIMUM else f"{fewest} patients, {MINIMUM} are needed"
+
+
+def _common(classifier: ConditionClassifier, sets: Sequence[Slices]) -> list[str]:
+    """The words of the classifier that occur in all sets."""
+    return [w for w in classifier.words if all((s.table[classifier.column] == w).any() for s in sets)]
+
+
 def _classes(classifier: ConditionClassifier, *sets: Slices) -> tuple[str, ...]:
-    classes = [w for w in classifier.words if all((s.table[classifier.column] == w).any() for s in sets)]
+    classes = _common(classifier, sets)
     if len(classes) < 2:
         raise DataError(f"classes {classes} are common to all sets that are compared", field=classifier.column,
                         remedy="give real slices and samples of at least two words of this column")

@@ -65,7 +65,7 @@ def _splits(truth: np.ndarray, patients: np.ndarray, folds: int) -> list[tuple[n
 
 def two_sample_statistics(real: Embedding, synthetic: Embedding) -> Sequence[Statistic]:
     """Balanced accuracy as a function of counts; the classifiers of the folds are not fitted anew."""
-    refuse_one_patient(real, synthetic)
+    refuse_one_patient(real, synthetic)  # of whom nothing can be held out
     x, y = classified_right(real, synthetic)
     return (lambda u, v: float((np.average(x, weights=u) + np.average(y, weights=v)) / 2),)
 

@@ -208,7 +208,8 @@ def patient_partition(patients: np.ndarray, sizes: tuple[int, int], generator: n
                       ) -> tuple[np.ndarray, np.ndarray]:
     """Indices of two groups of slices without a common patient, of `sizes`, or in proportion if there are too few.
 
-    Whole patients are taken in random order; the last of each group gives only as many slices as are still wanted.
+    Whole patients are taken in random order; the last of each group gives only as many slices as are still wanted. The
+    second group has at least two patients where there are four.
     """
     shrink = min(1.0, len(patients) / sum(sizes))
     order = generator.permutation(np.unique(patients))
@@ -216,7 +217,7 @@ def patient_partition(patients: np.ndarray, sizes: tuple[int, int], generator: n
     wanted = int(sizes[0] * shrink)
     ends = np.cumsum([len(s) for s in slices])
     cut = int(np.searchsorted(ends, wanted)) + 1
-    cut = min(cut, len(slices) - 1) if sizes[1] else cut
+    cut = min(cut, len(slices) - min(2, len(slices) // 2)) if sizes[1] else cut  # of one patient nothing can be held out
     first, second = (np.concatenate([np.array([], int), *part]) for part in (slices[:cut], slices[cut:]))
     return first[:wanted], second[:int(sizes[1] * shrink)]
 
