@@ -10,7 +10,6 @@ import jupytext
 
 from cmri_lib.cohort.vocabulary import Vocabulary
 from cmri_lib.config.study import open_study
-from cmri_lib.systems.ablation import PRETRAINED, ablation_systems
 from cmri_lib.systems.register import SYSTEMS
 from cmri_lib.systems.system import System
 from cmri_lib.training.fingerprint import _closure
@@ -23,6 +22,8 @@ FOLDERS = ("cohort", "config", "training", "reporting", "networks/conditioning",
 NEARLY_ALL = {"conditional": ("generators", "measures", "networks", "systems"), "masks": ("generators", "networks", "systems")}
 #: Networks and generators are dependencies of the stages whose systems are made of them, not of all that can name them.
 MODELS = ("networks", "generators")
+#: Where the stages of dvc.yaml keep what they train.
+WORK = "work/${dataset}/${profile}/"
 #: A vocabulary with every kind of condition.
 EVERYTHING = Vocabulary({c: ("a", "b") for c in ("vendor", "disease", "phase", "level")}, tissues=True)
 
@@ -69,29 +70,23 @@ def files_of_systems(systems: list[System]) -> set[Path]:
     return set(_closure(modules).values())
 
 
-def trained_by(stage: str) -> list[System]:
-    """The systems that a DVC stage trains or draws from."""
-    stages = {"vae": ["vae"], "gan": ["gan"], "diffusion": ["diffusion", "latent"], "flow": ["flow"], "fidelity": ["flow"],
-              "conditional": ["conditional"], "masks": ["masks"]}.get(stage, [])
-    chosen = [s for s in SYSTEMS.values() if s.stage in stages]
-    if stage == "conditional":
-        chosen += [*PRETRAINED.values(), *(s for *_, s in ablation_systems(EVERYTHING))]
-    if stage == "masks":
-        chosen += [SYSTEMS["C4 SPADE cGAN"], SYSTEMS["C10 SPADE LDM"]]
-    return chosen
+def folders_of_weights(stage: dict) -> set[str]:
+    """The folders below work/ that a DVC stage writes or reads: each holds the weights of the systems of that name."""
+    paths = [next(iter(entry)) if isinstance(entry, dict) else entry for entry in [*stage["deps"], *stage["outs"]]]
+    return {path.removeprefix(WORK) for path in paths if path.startswith(WORK)}
 
 
-def expected(stage: str, notebook: Path) -> set[str]:
-    """The paths below cmri_lib that the stage must declare as deps."""
+def expected(name: str, stage: dict, notebook: Path) -> set[str]:
+    """The paths below cmri_lib that the stage `name` of ``dvc.yaml`` must declare as deps."""
     code = "\n".join(c.source for c in jupytext.read(notebook).cells if c.cell_type == "code")
+    systems = [s for s in SYSTEMS.values() if s.stage in folders_of_weights(stage)]
     # What a notebook imports of networks and generators itself is used by it, whatever it trains.
-    models = files_of_systems(trained_by(stage)) | ({file_of(name) for name in modules_of(code)} - {None})
-    declared = set()
+    models = files_of_systems(systems) | ({file_of(module) for module in modules_of(code)} - {None})
+    folders, declared = (*NEARLY_ALL.get(name, ()), *FOLDERS), set()
     for file in import_closure(modules_of(code)) | models:
         path = file.relative_to(ROOT / "cmri_lib")
         if path.parts[0] in MODELS and file not in models:
             continue
-        folders = (*NEARLY_ALL.get(stage, ()), *FOLDERS)
         folder = next((f for f in folders if path.as_posix().startswith(f + "/")), None)
         if path.name != "__init__.py" and path.parts[0] != "errors.py":
             declared.add(f"cmri_lib/{folder or path.as_posix()}")

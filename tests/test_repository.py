@@ -102,7 +102,7 @@ def test_stages_and_parameters_exist() -> None:
 def test_a_stage_depends_on_the_code_that_it_uses(name: str) -> None:
     stage = stages()[name]
     listed = {dep for dep in stage["deps"] if dep.startswith("cmri_lib/")}
-    needed = expected(name, notebook_of(stage))
+    needed = expected(name, stage, notebook_of(stage))
     assert listed == needed, f"stage {name}: add {sorted(needed - listed)}, remove {sorted(listed - needed)}"
 
 
