@@ -140,7 +140,8 @@ class Slices:
         images = _rescaled(images, value_range)
         n, shape = len(images), images.shape[2:]
         if len(shape) != 2 or shape[0] != shape[1]:
-            raise DataError(f"images of shape {images.shape}", field="images", remedy="give square ones, (N, S, S) or (N, 1, S, S)")
+            raise DataError(f"images of shape {images.shape}", field="images",
+                            remedy="give square ones, (N, S, S) or (N, 1, S, S)")
         masks = np.zeros((n, *shape), np.uint8) if masks is None else _whole_labels(np.asarray(masks))
         if patient is None:
             own = hashlib.sha256(images.tobytes()).hexdigest()[:8]
@@ -256,13 +257,15 @@ def _rescaled(images: np.ndarray, value_range: tuple[float, float] | None) -> np
         # Of [0, 1] and [−1, 1] only the one is meant, and taking it for the other gives wrong numbers without a word.
         if np.issubdtype(images.dtype, np.integer) or least >= 0 or not (-1 <= least and most <= 1):
             raise DataError(f"{found}: it cannot be known what is −1 and what 1", field="images",
-                            remedy="say what becomes −1 and 1, e.g. value_range=(0, 1), or (-1, 1) if they are scaled already")
+                            remedy="say what becomes −1 and 1: value_range=(0, 1), or (-1, 1) if they are scaled already")
         return images.astype(np.float32)
     low, high = map(float, value_range)
     if not (low < high and low <= least and most <= high):
         raise DataError(f"{found}, outside ({low:g}, {high:g})", field="value_range",
                         remedy="give a range that holds every value, or clip the images first")
-    return images.astype(np.float32) if (low, high) == (-1, 1) else (2 * (images - low) / (high - low) - 1).astype(np.float32)
+    if (low, high) == (-1, 1):
+        return images.astype(np.float32)
+    return (2 * (images - low) / (high - low) - 1).astype(np.float32)
 
 
 def _whole_labels(masks: np.ndarray) -> np.ndarray:

@@ -133,7 +133,7 @@ def test_confidence_is_the_peak_times_the_share_of_the_map_that_is_the_answer(pl
 
 
 def test_a_detector_that_is_not_sure_leaves_the_crop_in_the_middle_and_the_report_says_so():
-    case, sure, lost = scan(1), Seeing(blobs((30, 30, 0.9))), Seeing(np.full((VIEW_SIZE, VIEW_SIZE), 0.2) + blobs((2, 2, 0.5)))
+    case, sure, lost = scan(1), Seeing(blobs((30, 30, 0.9))), Seeing(0.2 + blobs((2, 2, 0.5)))
     settings = PreprocessSettings(field_of_view=120.0)
     rows = [crop_report([case], settings, detector).iloc[0] for detector in (sure, lost)]
     assert [row["placed_by"] for row in rows] == ["detector", "centre"]

@@ -11,10 +11,6 @@ from cmri_lib.cohort.slices import COLUMNS, KEY, Slices, concatenate, known
 from cmri_lib.errors import DataError, SplitError
 from cmri_lib.generators.base import draw
 from cmri_lib.measures.anatomy.shapes import anatomy_of_masks
-from cmri_lib.measures.fidelity.diversity import diversity
-from cmri_lib.measures.fidelity.distances import distances
-from cmri_lib.measures.fidelity.spectrum import spectrum
-from cmri_lib.measures.fidelity.support import support
 from cmri_lib.measures.fidelity.two_sample import two_sample
 from cmri_lib.measures.instruments.classical_features import ClassicalFeatures
 from cmri_lib.measures.panel import measures
@@ -199,12 +195,13 @@ def test_every_measure_that_needs_no_metadata_works_on_arrays() -> None:
     space = ClassicalFeatures()
     for measure in (*measures([space]), two_sample(space, with_spectrum=True)):
         assert compare(*plain, measure, resamples=5, repeats=2) == compare(real, made, measure, resamples=5, repeats=2)
-    panel = {type(m.embed).__name__ and m.metrics[0].name for m in measures([space])}
-    assert panel == {m.metrics[0].name for m in (distances(space), support(space), two_sample(space), spectrum(), diversity())}
+    assert [measure.metrics[0].name for measure in measures([space])] == [
+        "frechet_classical", "precision_classical", "c2st_classical", "spectrum_db", "ms_ssim_pairs"]
 
 
 def test_measures_of_size_want_a_spacing() -> None:
-    real, made = (Slices.from_arrays(s.images, s.masks, s.patients) for s in (discs(4, 3, split="test"), discs(4, 3, seed=1)))
+    sets = discs(4, 3, split="test"), discs(4, 3, seed=1)
+    real, made = (Slices.from_arrays(s.images, s.masks, s.patients) for s in sets)
     with pytest.raises(DataError, match=r"\[spacing\].*unknown in 12 slices") as refused:
         compare(real, made, anatomy_of_masks(), resamples=5, repeats=2)
     assert "spacing=" in refused.value.remedy

@@ -42,8 +42,10 @@ def segment(images: np.ndarray) -> np.ndarray:
 
 
 SPACE = Cached(ClassicalFeatures())
-TRAINING, HOLDOUT, OTHERS = discs(8, 4, seed=2), discs(6, 4, seed=7, split="holdout"), discs(6, 4, seed=8, split="other")
-REAL, MADE = discs(8, 4, seed=1, split="test"), discs(8, 4, seed=4, split="made")
+#: Slices of a patient.
+EACH = 3
+TRAINING, HOLDOUT, OTHERS, REAL, MADE = (discs(6, EACH, 24, seed, split) for seed, split in
+                                         enumerate(("train", "holdout", "other", "test", "made")))
 VENDOR = train_condition_classifier(TRAINING, Pixels(), "vendor")
 RANGES = Ranges.of(TRAINING)
 MEASURES = [*measures([SPACE], training=TRAINING, segment=segment), two_sample(SPACE, with_spectrum=True), anatomy_of_masks(),
@@ -76,14 +78,14 @@ def first(slices: Slices, count: int) -> Slices:
     return slices.take(np.arange(count))
 
 
-LARGER = Slices(np.pad(MADE.images, [(0, 0), (0, 0), (4, 4), (4, 4)]), np.pad(MADE.masks, [(0, 0), (4, 4), (4, 4)]), MADE.table)
+LARGER = discs(6, EACH, 32, 4, "made")
 CASES = {
     "no samples": (REAL, first(MADE, 0)), "no real slices": (first(REAL, 0), MADE),
     "one sample": (REAL, first(MADE, 1)), "one real slice": (first(REAL, 1), MADE),
-    "samples of one patient": (REAL, first(MADE, 4)), "one real patient": (first(REAL, 4), MADE),
-    "samples of two patients": (REAL, first(MADE, 8)), "two real patients": (first(REAL, 8), MADE),
-    "two slices of two patients": (REAL.take([0, 4]), MADE.take([0, 4])),
-    "fewer than k": (first(REAL, 6), first(MADE, 6)),
+    "samples of one patient": (REAL, first(MADE, EACH)), "one real patient": (first(REAL, EACH), MADE),
+    "samples of two patients": (REAL, first(MADE, 2 * EACH)), "two real patients": (first(REAL, 2 * EACH), MADE),
+    "two slices of two patients": (REAL.take([0, EACH]), MADE.take([0, EACH])),
+    "fewer than k": (first(REAL, 5), first(MADE, 5)),
     "constant samples": (REAL, constant(MADE)), "dark samples": (REAL, constant(MADE, -1)),
     "constant everything": (constant(REAL), constant(MADE)), "dark and constant": (constant(REAL, -1), constant(MADE)),
     "one image": (REAL, with_images(MADE, np.repeat(MADE.images[:1], len(MADE), 0))),
@@ -112,12 +114,9 @@ def test_a_value_or_a_remedy(judge: str, case: str) -> None:
 
 @pytest.mark.parametrize("judge", [name for name in JUDGES if name not in ("fixed mask", "downstream")])
 @pytest.mark.parametrize(("made", "problem"), [
-    (LARGER, "images of 40 px, those of .* of 32"), (with_images(MADE, (MADE.images + 1) / 2), r"begin at 0, as in \[0, 1\]"),
-    (with_images(MADE, 127.5 * (MADE.images + 1)), r"not within \[-1, 1\]")])
+    (LARGER, "images of 32 px, those of .* of 24"), (with_images(MADE, 127.5 * (MADE.images + 1)), r"not within \[-1, 1\]"),
+    (with_images(MADE, np.interp(MADE.images, (MADE.images.min(), MADE.images.max()), (0, 1))), "begin at 0, as in")])
 def test_sets_of_other_size_or_intensities_are_refused(judge: str, made: Slices, problem: str) -> None:
-    if "begin" in problem:
-        images = made.images - made.images.min()
-        made = with_images(made, images / images.max())
     with pytest.raises(DataError, match=problem):
         JUDGES[judge](REAL, made)
 
@@ -163,7 +162,7 @@ def test_few_patients_have_a_value_without_an_interval_in_words() -> None:
 
 
 def test_few_patients_have_a_value_without_floor_or_ceiling_in_words() -> None:
-    two, lone = first(REAL, 8), first(TRAINING, 4)
+    two, lone = first(REAL, 2 * EACH), first(TRAINING, EACH)
     with pytest.warns(UserWarning) as said:
         rows = compare(two, MADE, distances(SPACE), training=lone, repeats=2, **FEW)
     assert [str(w.message).split(":")[0] for w in said][:3] == ["no floor of frechet_classical",
@@ -171,5 +170,5 @@ def test_few_patients_have_a_value_without_floor_or_ceiling_in_words() -> None:
     for row in rows:
         assert np.isfinite(row["value"]) and np.isnan([row[k] for k in ("low", "high", "floor", "ceiling")]).all()
     with pytest.warns(UserWarning, match="no floor of adherence: phase E[DS] has one patient"):
-        found = {row["metric"]: row for row in adherence(first(REAL, 4), MADE, segment, **FEW)}
+        found = {row["metric"]: row for row in adherence(first(REAL, EACH), MADE, segment, **FEW)}
     assert found["dice_LV"]["value"] > 0.5 and np.isnan(found["dice_LV"]["floor"]) and found["dice_LV"]["ceiling"] > 0.5

@@ -29,7 +29,7 @@ VIEW_SIZE, VIEW_MM = 64, 384.0
 DETECTOR_AUGMENT = Augment(rotation=30.0, scale=0.25, shift=0.2, gamma=0.7, contrast=0.3, noise=0.15)
 
 #: Below this `Found.confidence` the middle of the image is the better guess.
-SURE = 0.35
+SURE = 0.4
 
 
 class HeartNet(Trainable):

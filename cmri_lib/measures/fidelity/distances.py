@@ -17,7 +17,8 @@ from collections.abc import Sequence
 import numpy as np
 
 from cmri_lib.measures.instruments.learned_features import Features
-from cmri_lib.measures.statistics.comparison import (Embedding, Measure, Metric, Statistic, refuse_one_patient, refuse_too_few)
+from cmri_lib.measures.statistics.comparison import (Embedding, Measure, Metric, Statistic, refuse_one_patient,
+                                                     refuse_too_few)
 
 Moments = tuple[np.ndarray, np.ndarray]
 

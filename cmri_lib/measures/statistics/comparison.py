@@ -237,8 +237,8 @@ def refuse_unlike(**sets: Slices) -> None:
         if low < high:
             begins[name] = low
         if low < -1 - TOLERANCE or high > 1 + TOLERANCE:
-            raise DataError(f"images reach from {low:.6g} to {high:.6g}, not within [-1, 1]", field=name, remedy="scale them: "
-                            "preprocess.normalise, or Slices.from_arrays(..., value_range=(low, high))")
+            raise DataError(f"images reach from {low:.6g} to {high:.6g}, not within [-1, 1]", field=name,
+                            remedy="scale them: preprocess.normalise, or Slices.from_arrays(..., value_range=(low, high))")
     if (nought := [name for name, low in begins.items() if low == 0]) and min(begins.values()) < -0.5:
         raise DataError(f"images begin at 0, as in [0, 1], those of {min(begins, key=begins.get)} at -1", field=nought[0],
                         remedy="scale them: Slices.from_arrays(..., value_range=(0, 1))")
