@@ -194,7 +194,7 @@ def _experiments(has: Contents) -> Iterator[tuple[str, str, dict[str, str]]]:
     yield "02–08", "distance to real patients", {"distance": interval[0] or interval[1]}
     yield "02–06", "near-copy audit", {"audit": _few(has, "train") or _few(has, "holdout") or interval[0]}
     yield "02–06", "learning curve over patients", {"curve": _few(has, "train", least=5)}
-    yield "06–08", "anatomy of samples", {name: _unlabelled(has, name) for name in LABELS}
+    yield "06–08", "anatomy of samples", {name: _unlabelled(has, name) and "not labelled" for name in LABELS}
     yield "06", "levels of the heart (P3)", {"levels": _fewer_than(3, has.levels, "levels")}
     yield from _conditioning(has)
     yield from _masks(has)

@@ -13,8 +13,10 @@ from cmri_lib.config.study import open_study
 from cmri_lib.errors import DataError, ParameterError
 from cmri_lib.experiments.banks import bank_folder, draw_bank, load_bank, sampling_conditions
 from cmri_lib.experiments.evaluator import Evaluator
+from cmri_lib.experiments.learning_curves import LearningCurves
 from cmri_lib.experiments.training import of_pairs
 from cmri_lib.measures.anatomy.adherence import adherence, adherence_bounds, adherence_difference
+from cmri_lib.measures.anatomy.shapes import anatomy_of_samples
 from cmri_lib.measures.anatomy.validity import Ranges, validity_of_samples
 from cmri_lib.measures.fidelity.distances import distances
 from cmri_lib.measures.instruments.classical_features import ClassicalFeatures
@@ -39,6 +41,28 @@ def test_the_design_is_factorial_and_every_family_has_its_unconditional_system(t
     assert ("tissues" in set(design["content"])) == tissues
     assert len({s[3].id for s in systems}) == len(systems)
     assert len({s[3].pretrained.id for s in systems if s[0] == "flow"}) == 1, "one pretrained network for a family"
+
+
+def test_a_structure_that_nobody_has_labelled_has_no_row(cohort: Slices) -> None:
+    lv = Slices(cohort.images, (cohort.masks == 1).astype(np.uint8), cohort.table)
+    segment = lambda images: (SEGMENT(images) == 1).astype(np.uint8)  # noqa: E731
+    made = Evaluator(open_study("smoke", "phantom"), lv, 20, [anatomy_of_samples(segment)])
+    made.__dict__["segmenter"] = segment
+    bank = made.conditions.with_columns(source="x")
+    assert {row["metric"] for row in made.adherence(bank)} == {"dice_LV", "dice_mean", "hd95_LV_mm"}
+    kept = {"anatomy_w1_lv_cm2", "anatomy_lv_missing"}
+    assert {row["metric"] for row in made.real_rows()} == kept
+    assert {row["metric"] for row in made.rows("x", Slices(bank.images, 0 * bank.masks, bank.table))} == kept
+
+
+def test_curves_leave_out_what_few_patients_do_not_allow(cohort: Slices) -> None:
+    study, system = open_study("smoke", "phantom"), SYSTEMS["U1 VAE"]
+    assert [run.patients and len(run.patients) for run in LearningCurves(study, cohort).runs_over_patients(system)] == [4, None]
+    few = cohort.take(~np.isin(cohort.patients, np.unique(cohort.where(split="train").patients)[4:]))
+    assert [run.patients for run in LearningCurves(study, few).runs_over_patients(system)] == [None]
+    two = np.unique(cohort.where(split="holdout").patients)[2:]
+    assert LearningCurves(study, cohort).audits
+    assert not LearningCurves(study, cohort.take(~np.isin(cohort.patients, two))).audits
 
 
 @pytest.fixture(scope="module")

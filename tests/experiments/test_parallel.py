@@ -13,7 +13,7 @@ from cmri_lib.config.study import Study, open_study
 from cmri_lib.errors import DataError
 from cmri_lib.experiments import training as trainings
 from cmri_lib.experiments.parallel import dependency_levels, train_all
-from cmri_lib.experiments.training import train_or_load, training_folder
+from cmri_lib.experiments.training import train_or_load, training_folder, training_log
 from cmri_lib.systems.ablation import ablation_systems
 from cmri_lib.systems.register import SYSTEMS
 from cmri_lib.systems.system import Run, Variant, runs
@@ -59,6 +59,12 @@ def test_the_same_weights_whoever_trains(cohort: Slices, tmp_path) -> None:
         train_or_load(alone, run, cohort)
         one, other = (read_tensors(training_folder(study, run) / "weights.safetensors") for study in (alone, together))
         assert one.keys() == other.keys() and all(torch.equal(v, other[k]) for k, v in one.items())
+
+
+def test_without_validation_patients_there_is_no_validation_loss(cohort: Slices, tmp_path) -> None:
+    study, run = quick(open_study("smoke", "phantom"), tmp_path), Run(SYSTEMS["U7 LDM-KL"])
+    train_or_load(study, run, cohort.where(split="train"))
+    assert training_log(study, run)["validation_loss"].isna().all()
 
 
 def test_what_is_wrong_is_said_where_it_is_needed(cohort: Slices, tmp_path) -> None:

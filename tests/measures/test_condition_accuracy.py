@@ -6,7 +6,8 @@ from conftest import discs
 
 from cmri_lib.cohort.slices import Slices
 from cmri_lib.errors import DataError, SplitError
-from cmri_lib.measures.conditioning.condition_accuracy import condition_accuracy, condition_accuracy_difference, train_condition_classifier
+from cmri_lib.measures.conditioning.condition_accuracy import (condition_accuracy, condition_accuracy_difference, lacking,
+                                                                train_condition_classifier)
 
 
 class Pixels:
@@ -115,3 +116,17 @@ def test_what_cannot_be_judged_is_refused(judge, real):
     seen = train_condition_classifier(training, Pixels(), "vendor")
     with pytest.raises(SplitError, match="patient.*learnt from"):
         condition_accuracy(training.with_columns(split="test"), real, seen)
+
+
+@pytest.mark.parametrize("words, reason", [
+    (vendors("A", 20), "all of them have Phantom A in common, two categories are needed"),
+    (vendors("ABABA", 10), "2 patients, 3 are needed"),
+    (vendors("ABABA", 15), "")])
+def test_what_cannot_be_scored_is_said_and_is_what_would_be_refused(judge, real, words, reason):
+    samples = coloured(words, words, 3, "made")
+    assert lacking(judge, real, samples) == reason
+    if reason:
+        with pytest.raises(DataError):
+            condition_accuracy(real, samples, judge, resamples=5)
+    else:
+        assert condition_accuracy(real, samples, judge, resamples=5)["n"] == len(words)

@@ -87,3 +87,11 @@ def test_screen_and_measure_agree(ranges: Ranges) -> None:
         screened(maps(faulty("one RV")), ranges)
     with pytest.raises(DataError, match="training"):
         Ranges.of(maps(heart(), heart()))
+
+
+def test_no_wall_is_asked_for_where_nobody_has_labelled_it() -> None:
+    training = discs(4, 6)
+    only = Slices(training.images, np.where(training.masks == LABELS["LV"], LABELS["LV"], 0).astype(np.uint8), training.table)
+    rows = validity(only.masks, only.table, Ranges.of(only))
+    assert rows["valid"].all()
+    assert not validity(only.masks, only.table, Ranges.of(training))["closed wall"].any(), "where walls are known, one is missed"
