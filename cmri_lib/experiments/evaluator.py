@@ -37,7 +37,8 @@ class Evaluator:
     Args:
         slices: the preprocessed cohort.
         samples: how many are drawn from every system; `conditions` are so many slices of test patients.
-        measures: "distance" (in the study's own features), "brief" (and valid hearts), "all" (the whole panel), or a list.
+        measures: "distance" (of anatomy, of appearance, and in the study's own features), "brief" (and valid hearts), "all"
+            (the whole panel), or a list.
         real: splits that samples are compared with. By default other patients than those of the conditions, because a
             sample that follows a patient's mask shares that patient's peculiarities.
 
@@ -63,6 +64,12 @@ class Evaluator:
         return instruments.feature_spaces(self.study, self.slices)
 
     @cached_property
+    def headline(self) -> list[Features]:
+        """The spaces of the headline distances, anatomy and appearance, and the one that knows no labels."""
+        anatomy, components = instruments.principal_spaces(self.segmenter, self.slices)
+        return [anatomy, self.spaces[1], components]
+
+    @cached_property
     def segmenter(self) -> Features:
         """The frozen segmenter."""
         return instruments.segmenter(self.study, self.slices)
@@ -72,12 +79,14 @@ class Evaluator:
         """What is computed of every bank."""
         if not isinstance(self._chosen, str):
             return list(self._chosen)
+        headline = panel.headline(self.headline, self.training)
+        brief = [*headline[:2], distances(self.spaces[0])]
         if self._chosen == "distance":
-            return [distances(self.spaces[0])]
+            return brief
         valid = validity_of_samples(Ranges.of(self.training), self.segmenter)
         if self._chosen == "brief":
-            return [distances(self.spaces[0]), valid]
-        return [*panel.measures(self.spaces, training=self.training, segment=self.segmenter), valid]
+            return [*brief, valid]
+        return [*headline, *panel.measures(self.spaces, training=self.training, segment=self.segmenter), valid]
 
     @cached_property
     def bounds(self) -> dict[Measure, dict[str, dict]]:
