@@ -20,9 +20,10 @@ from cmri_lib.experiments.banks import sampling_conditions
 from cmri_lib.generators.base import Generator, draw
 from cmri_lib.measures import panel
 from cmri_lib.measures.anatomy.adherence import adherence, adherence_bounds, adherence_difference
-from cmri_lib.measures.anatomy.validity import Ranges, validity_of_samples
+from cmri_lib.measures.anatomy.validity import Certainty, Ranges, validity_of_samples
 from cmri_lib.measures.fidelity.distances import distances
-from cmri_lib.measures.instruments.learned_features import Features
+from cmri_lib.measures.instruments.certainty import HeartCertainty
+from cmri_lib.measures.instruments.learned_features import Cached, Features
 from cmri_lib.measures.statistics.bootstrap import Score
 from cmri_lib.measures.statistics.comparison import Measure, ceilings, compare, differences, floors
 from cmri_lib.privacy.nearest_neighbours import Audit, audit_neighbours
@@ -70,7 +71,7 @@ class Evaluator:
         return [anatomy, self.spaces[1], components]
 
     @cached_property
-    def segmenter(self) -> Features:
+    def segmenter(self) -> Cached:
         """The frozen segmenter."""
         return instruments.segmenter(self.study, self.slices)
 
@@ -83,7 +84,8 @@ class Evaluator:
         brief = [*headline[:2], distances(self.spaces[0])]
         if self._chosen == "distance":
             return brief
-        valid = validity_of_samples(Ranges.of(self.training), self.segmenter)
+        ranges, sure = Ranges.of(self.training), Cached(HeartCertainty(self.segmenter.function))
+        valid = validity_of_samples(ranges, self.segmenter, Certainty.learnt(sure, self.segmenter, self.training, ranges))
         if self._chosen == "brief":
             return [*brief, valid]
         return [*headline, *panel.measures(self.spaces, training=self.training, segment=self.segmenter), valid]

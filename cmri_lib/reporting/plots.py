@@ -37,7 +37,7 @@ def score_plot(table: pd.DataFrame, *, y: str = "system", metric: str | None = N
     Metrics that few systems have stand in rows of their own, with these systems alone. A value far outside is
     an arrow at the edge with its number. An empty table gives a notice.
     """
-    table = table if metric is None else table[table["metric"] == metric]
+    table = table[table["value"].notna() & (metric is None or table["metric"] == metric)]
     if table.empty:
         return notice("nothing in this cohort to measure it on")
     blocks, colours = metrics.blocks(table, y), _colours(table)

@@ -74,13 +74,14 @@ def cubic_kernel(first: np.ndarray, second: np.ndarray) -> np.ndarray:
 
 
 def radial_kernel(first: np.ndarray, second: np.ndarray, scale: float) -> np.ndarray:
-    """Mean of three Gaussian kernels exp(−d² / 2σ²), σ = scale/2, scale, 2·scale: (N, D), (M, D) → (N, M) in (0, 1].
+    """Mean of three Gaussian kernels exp(−d² / 2σ²), σ = scale, 2·scale, 4·scale: (N, D), (M, D) → (N, M) in (0, 1].
 
-    Three scales, because one alone sees either the shape of the cloud or its details.
+    Three scales, because one alone sees either the shape of the cloud or its details. None below the usual distance of two
+    slices: with σ = scale/2, one patient repeated is further from the others than images without hearts are.
     """
     squares = (first**2).sum(1)[:, None] + (second**2).sum(1)[None] - 2 * first @ second.T
-    wide = np.exp(np.maximum(squares, 0, out=squares) / (-8 * scale**2))
-    middle = wide**4  # exp(−d² / 2s²) = exp(−d² / 8s²)⁴: one exponential serves all three
+    wide = np.exp(np.maximum(squares, 0, out=squares) / (-32 * scale**2))
+    middle = wide**4  # exp(−d² / 8s²) = exp(−d² / 32s²)⁴: one exponential serves all three
     return (wide + middle + middle**4) / 3
 
 
@@ -94,7 +95,7 @@ def median_distance(values: np.ndarray, patients: np.ndarray) -> float:
     first, second = np.nonzero(codes[:, None] < codes[None])
     squares = (values**2).sum(1)
     apart = squares[first] + squares[second] - 2 * (values @ values.T)[first, second]
-    median = float(np.sqrt(max(np.median(apart), 0.0))) if len(apart) else 0.0
+    median = float(np.median(np.sqrt(np.maximum(apart, 0)))) if len(apart) else 0.0
     if not median > 0:
         raise DataError("real slices of different patients do not differ", field="features",
                         remedy="give at least two patients, and features that vary")
