@@ -21,9 +21,10 @@ from cmri_lib.experiments.banks import sampling_conditions
 from cmri_lib.generators.base import Generator, draw
 from cmri_lib.measures import panel
 from cmri_lib.measures.anatomy.adherence import adherence, adherence_bounds, adherence_difference
-from cmri_lib.measures.anatomy.validity import Ranges, validity_of_samples
+from cmri_lib.measures.anatomy.validity import Certainty, Ranges, validity_of_samples
 from cmri_lib.measures.fidelity.distances import distances
-from cmri_lib.measures.instruments.learned_features import Features
+from cmri_lib.measures.instruments.certainty import HeartCertainty
+from cmri_lib.measures.instruments.learned_features import Cached, Features
 from cmri_lib.measures.statistics.bootstrap import Score
 from cmri_lib.measures.statistics.comparison import Measure, ceilings, compare, differences, floors
 from cmri_lib.privacy.nearest_neighbours import Audit, audit_neighbours
@@ -38,7 +39,8 @@ class Evaluator:
     Args:
         slices: the preprocessed cohort.
         samples: how many are drawn from every system; `conditions` are so many slices of test patients.
-        measures: "distance" (in the study's own features), "brief" (and valid hearts), "all" (the whole panel), or a list.
+        measures: "distance" (of anatomy, of appearance, and in the study's own features), "brief" (and valid hearts), "all"
+            (the whole panel), or a list.
         real: splits that samples are compared with. By default other patients than those of the conditions, because a
             sample that follows a patient's mask shares that patient's peculiarities.
 
@@ -64,7 +66,13 @@ class Evaluator:
         return instruments.feature_spaces(self.study, self.slices)
 
     @cached_property
-    def segmenter(self) -> Features:
+    def headline(self) -> list[Features]:
+        """The spaces of the headline distances, anatomy and appearance, and the one that knows no labels."""
+        anatomy, components = instruments.principal_spaces(self.segmenter, self.slices)
+        return [anatomy, self.spaces[1], components]
+
+    @cached_property
+    def segmenter(self) -> Cached:
         """The frozen segmenter."""
         return instruments.segmenter(self.study, self.slices)
 
@@ -73,12 +81,15 @@ class Evaluator:
         """What is computed of every bank."""
         if not isinstance(self._chosen, str):
             return list(self._chosen)
+        headline = panel.headline(self.headline, self.training)
+        brief = [*headline[:2], distances(self.spaces[0])]
         if self._chosen == "distance":
-            return [distances(self.spaces[0])]
-        valid = validity_of_samples(Ranges.of(self.training), self.segmenter)
+            return brief
+        ranges, sure = Ranges.of(self.training), Cached(HeartCertainty(self.segmenter.function))
+        valid = validity_of_samples(ranges, self.segmenter, Certainty.learnt(sure, self.segmenter, self.training, ranges))
         if self._chosen == "brief":
-            return [distances(self.spaces[0]), valid]
-        return [*panel.measures(self.spaces, training=self.training, segment=self.segmenter), valid]
+            return [*brief, valid]
+        return [*headline, *panel.measures(self.spaces, training=self.training, segment=self.segmenter), valid]
 
     @cached_property
     def bounds(self) -> dict[Measure, dict[str, dict]]:

@@ -1,4 +1,4 @@
-"""The study's frozen instruments, the same for every system: one detector, one segmenter, two feature spaces.
+"""The study's frozen instruments, the same for every system: one detector, one segmenter, and the feature spaces.
 
 Each is trained by notebook 01, on real training patients, and loaded by the same call wherever it is needed again.
 """
@@ -14,6 +14,7 @@ from cmri_lib.cohort.slices import Slices
 from cmri_lib.config.study import Study
 from cmri_lib.measures.instruments.classical_features import ClassicalFeatures
 from cmri_lib.measures.instruments.learned_features import Cached, train_features
+from cmri_lib.measures.instruments.principal_features import anatomy_features, component_features
 from cmri_lib.measures.instruments.segmenter import train_segmenter
 
 
@@ -40,3 +41,9 @@ def feature_spaces(study: Study, slices: Slices) -> list[Cached]:
     settings = replace(study.params.instruments.features, seed=study.seed)
     real = slices.where(split="train", source="real")
     return [Cached(train_features(real, settings, study.work("instruments") / "features")), Cached(ClassicalFeatures())]
+
+
+def principal_spaces(segmenter: Cached, slices: Slices) -> list[Cached]:
+    """Principal components of the training slices: of the segmenter's deepest map, and of the pixels."""
+    real = slices.where(split="train", source="real")
+    return [Cached(anatomy_features(segmenter.function, real)), Cached(component_features(real))]

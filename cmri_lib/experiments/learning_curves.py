@@ -1,8 +1,9 @@
 """Learning curves: the same evaluation of a system after other amounts of training, on other numbers of patients, or with
 other numbers of network evaluations.
 
-A point is the KID to real patients in the study's features, and the share of samples that lie nearer to training than to
-hold-out patients, where the cohort has enough of both. Every point draws `params.curves.images` samples under the same conditions.
+A point is the distance of anatomy and of appearance and the KID to real patients, and the share of samples that lie nearer
+to training than to hold-out patients, where the cohort has enough of both. Every point draws `params.curves.images` samples
+under the same conditions.
 """
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ from cmri_lib.training.loop import snapshot_file
 
 #: Columns of a curve's table. `x` is images seen, patients or NFE, as `curve` says; `seconds` is training time.
 COLUMNS = ("system", "family", "curve", "x", "sampler", "seconds", "metric", "value", "low", "high", "n", "floor")
-KEPT = ("kid_study", "nearest_share_study")
+KEPT = ("mmd_anatomy", "mmd_classical", "kid_study", "nearest_share_study")
 
 
 def runs_over_patients(study: Study, slices: Slices, system: System) -> list[Run]:

@@ -1,4 +1,8 @@
-"""The whole panel: every measure of fidelity, diversity, support and anatomy for one system, in one call."""
+"""The whole panel: every measure of fidelity, diversity, support and anatomy for one system, in one call.
+
+The headline is a pair: the distance of anatomy and the distance of appearance. Either alone is deceived, one by a blur, the
+other by texture without a heart.
+"""
 
 from __future__ import annotations
 
@@ -7,21 +11,27 @@ from collections.abc import Callable, Sequence
 from cmri_lib.cohort.slices import Slices
 from cmri_lib.measures.anatomy.adherence import Segment
 from cmri_lib.measures.anatomy.shapes import anatomy_of_samples
-from cmri_lib.measures.fidelity.distances import distances
+from cmri_lib.measures.fidelity.distances import bounded_distance, distances
 from cmri_lib.measures.fidelity.diversity import diversity
 from cmri_lib.measures.fidelity.spectrum import spectrum
 from cmri_lib.measures.fidelity.support import support
+from cmri_lib.measures.fidelity.textbook import textbook
 from cmri_lib.measures.fidelity.two_sample import inception_score, two_sample
 from cmri_lib.measures.instruments.learned_features import Features
 from cmri_lib.measures.statistics.comparison import Measure
 
 
+def headline(spaces: Sequence[Features], training: Slices) -> list[Measure]:
+    """The bounded kernel distance in each space, those of anatomy and appearance first; scales come from `training`."""
+    return [bounded_distance(space, training) for space in spaces]
+
+
 def measures(spaces: Sequence[Features], *, training: Slices | None = None, segment: Segment | None = None
              ) -> list[Measure]:
-    """All measures: per feature space distances, support and two-sample test; then spectrum and diversity; the
-    inception score (first space) if there is `training`, the anatomy of samples if there is a segmenter."""
+    """All measures: per feature space distances, support and two-sample test, in the first also in their textbook form;
+    then spectrum and diversity; the inception score (first space) if there is `training`, the anatomy of samples if there is a segmenter."""
     chosen = [build(space) for space in spaces for build in (distances, support, two_sample)]
-    chosen += [spectrum(), diversity()]
+    chosen += [textbook(spaces[0]), spectrum(), diversity()]
     chosen += [] if training is None else [inception_score(spaces[0], training)]
     return chosen + ([] if segment is None else [anatomy_of_samples(segment)])
 

@@ -10,25 +10,35 @@ The share is 0.5 without memory and 1 for copies, at any sizes of the two sides.
 of the hold-out instead, because a cut would discard the copies of the patients left out, and the share of a pure
 copying machine would fall towards 0.5.
 
+With few patients one half is not what chance gives: some patients lie in the middle of everything. The share is therefore
+read against that of real test slices, which no generator has made: their **excess** over it, with training and hold-out
+patients drawn alike for both, is 0 without memory. Samples that lie beside the data are nearest to whoever stands at
+its edge; that says nothing, and the share is left blank.
+
 A sample that follows the mask of a *training* patient resembles that patient for a reason other than memory. Audit
 samples that follow masks of test patients, or of none.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 
 import numpy as np
 import pandas as pd
 
 from cmri_lib.cohort.slices import Slices, refuse_overlap
 from cmri_lib.errors import DataError
+from cmri_lib.measures.fidelity import support
 from cmri_lib.measures.instruments.learned_features import Features
 from cmri_lib.measures.statistics.bootstrap import Score, bootstrap
 from cmri_lib.measures.statistics.comparison import refuse_unlike
 
 #: A sample is a suspected copy if it lies nearer to training than this share of real test slices do.
 SUSPECT = 0.05
+#: Samples in whose neighbourhood no more than this share of the real test slices lies are beside the data, unless there are
+#: near copies among them.
+REACHED = 0.02
 #: Samples compared at once with all slices of a side.
 CHUNK = 256
 
@@ -68,7 +78,8 @@ def nearest(samples: np.ndarray, side: np.ndarray, patients: np.ndarray) -> Neig
 
 @dataclass(frozen=True)
 class Audit:
-    """Result of `audit_neighbours`: tidy `rows`, and `suspects`, the suspected copies, nearest first.
+    """Result of `audit_neighbours`: tidy `rows`, and `suspects`, the suspected copies, nearest first. `blank` says why the
+    share has no value, "" if it has one.
 
     Suspects have columns: sample (index), train_index, train_patient, distance, percentile (share of real test slices
     that lie as near to training), holdout_distance.
@@ -76,6 +87,7 @@ class Audit:
 
     rows: list[dict[str, object]]
     suspects: pd.DataFrame
+    blank: str = ""
 
 
 def audit_neighbours(test: Slices, synthetic: Slices, training: Slices, holdout: Slices, features: Features, *,
@@ -90,10 +102,13 @@ def audit_neighbours(test: Slices, synthetic: Slices, training: Slices, holdout:
         features: feature space, or `Pixels()`.
 
     Returns:
-        Three rows, n is the number of samples:
+        Four rows, n is the number of samples:
 
         ``nearest_share_<space>``: the share above. Floor: the share of the test slices; ceiling: 1, copies. The
-        interval is over the patients of all three sets.
+        interval is over the patients of all three sets. NaN for samples beside the data (`REACHED`).
+
+        ``nearest_excess_<space>``: that share minus that of the test slices, training and hold-out patients drawn alike
+        for both. Floor: 0. Blank with the share.
 
         ``nearest_ratio_<space>``: median distance to training over median distance to hold-out, all slices of both.
         A larger side is nearer by its size alone, so it is read against the floor, the ratio of the test slices.
@@ -119,17 +134,26 @@ def audit_neighbours(test: Slices, synthetic: Slices, training: Slices, holdout:
     limit = np.quantile(test_near.distance, SUSPECT)
     options = {"n": len(synthetic), "resamples": resamples, "seed": seed}
 
-    share = nearest_share(near, far, synthetic.patients, training.patients, holdout.patients, **options)
-    test_share = nearest_share(test_near, test_far, test.patients, training.patients, holdout.patients, resamples=1)
+    sides_of = {"training": training.patients, "holdout": holdout.patients}
+    share = nearest_share(near, far, synthetic.patients, **sides_of, **options)
+    test_share = nearest_share(test_near, test_far, test.patients, **sides_of, resamples=1)
+    excess = share_excess((near, far, synthetic.patients), (test_near, test_far, test.patients), **sides_of, **options)
     ratio = bootstrap(lambda counts: _median_ratio(near, far, counts), synthetic.patients, **options)
     copies = bootstrap(lambda counts: float(np.average(near.distance < limit, weights=counts)), synthetic.patients,
                        **options)
+    reached = _reached(features(test.images), features(synthetic.images), synthetic.patients)
+    blank = "" if reached > REACHED or copies.value > SUSPECT else (
+        f"the samples lie beside the data: {reached:.0%} of the real test slices are in their neighbourhood, and "
+        f"{copies.value:.0%} of them are near copies")
+    if blank:
+        share, excess = (replace(s, value=np.nan, low=np.nan, high=np.nan) for s in (share, excess))
     every = np.ones(len(test), int)
     rows = [share.against(test_share.value, 1.0).row(f"nearest_share_{features.name}", "privacy", "lower"),
+            excess.against(0.0, 1.0 - test_share.value).row(f"nearest_excess_{features.name}", "privacy", "lower"),
             ratio.against(_median_ratio(test_near, test_far, every), 0.0)
             .row(f"nearest_ratio_{features.name}", "privacy", "higher"),
             copies.against(SUSPECT, 1.0).row(f"near_copies_{features.name}", "privacy", "lower")]
-    return Audit(rows, _suspects(near, far, test_near.distance, limit))
+    return Audit(rows, _suspects(near, far, test_near.distance, limit), blank)
 
 
 def nearest_share(near: Neighbours, far: Neighbours, samples: np.ndarray, training: np.ndarray, holdout: np.ndarray,
@@ -144,8 +168,25 @@ def nearest_share(near: Neighbours, far: Neighbours, samples: np.ndarray, traini
     A draw of the bootstrap draws sample patients, and training and hold-out patients **with the samples nearest to
     them**: neighbours are not sought anew, which would turn the copies of an absent patient into none.
     """
-    win = np.where(near.distance < far.distance, 1.0, np.where(near.distance > far.distance, 0.0, 0.5))
     sides = [np.unique(training), np.unique(holdout)]
+    return bootstrap(_share(near, far, sides), samples, *sides, **options)
+
+
+#: Neighbours in training and in hold-out of some slices, and the patient of every slice.
+Placed = tuple[Neighbours, Neighbours, np.ndarray]
+
+
+def share_excess(samples: Placed, test: Placed, *, training: np.ndarray, holdout: np.ndarray, **options: object) -> Score:
+    """`nearest_share` of samples minus that of real test slices; a draw has the same training and hold-out patients for
+    both. The arguments are those of `nearest_share`."""
+    sides = [np.unique(training), np.unique(holdout)]
+    ours, theirs = (_share(near, far, sides) for near, far, _ in (samples, test))
+    return bootstrap(lambda u, v, *drawn: ours(u, *drawn) - theirs(v, *drawn), samples[2], test[2], *sides, **options)
+
+
+def _share(near: Neighbours, far: Neighbours, sides: list[np.ndarray]) -> Callable[..., float]:
+    """The share as a function of counts of samples, training patients and hold-out patients; `sides` are their names."""
+    win = np.where(near.distance < far.distance, 1.0, np.where(near.distance > far.distance, 0.0, 0.5))
     places = [np.searchsorted(side, who.patient) for side, who in zip(sides, (near, far))]
 
     def statistic(sample_counts: np.ndarray, train_counts: np.ndarray, holdout_counts: np.ndarray) -> float:
@@ -154,7 +195,13 @@ def nearest_share(near: Neighbours, far: Neighbours, samples: np.ndarray, traini
         total = to_train + to_holdout
         return float(to_train / total) if total else float("nan")
 
-    return bootstrap(statistic, samples, *sides, **options)
+    return statistic
+
+
+def _reached(real: np.ndarray, samples: np.ndarray, patients: np.ndarray) -> float:
+    """Recall: the share of real rows within the neighbourhood of a sample, see `measures.fidelity.support`."""
+    within = support.distances(real, samples) <= support.radii(samples, patients)[None]
+    return float(within.any(1).mean())
 
 
 def _median_ratio(near: Neighbours, far: Neighbours, counts: np.ndarray) -> float:

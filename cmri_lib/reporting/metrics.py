@@ -20,11 +20,11 @@ AXES = ("fidelity", "anatomy", "conditioning", "utility", "privacy", "cost")
 
 #: The metrics that short tables show, in this order, where measured: notebook 06, the scoreboard, the results
 #: page.
-HEADLINE = ("kid_study", "kid_classical", "frechet_study", "precision_study", "recall_study",
+HEADLINE = ("mmd_anatomy", "mmd_classical", "kid_study", "frechet_study", "precision_study", "recall_study",
             "coverage_study", "ms_ssim_pairs", "band_excess", "c2st_study",
-            "anatomy_w1_lv_cm2", "anatomy_lv_missing", "heart_valid", "dice_mean", "hd95_Myo_mm",
+            "heart_valid", "anatomy_lv_missing", "anatomy_w1_lv_cm2", "dice_mean", "hd95_Myo_mm",
             "accuracy_vendor", "accuracy_phase", "downstream_dice",
-            "nearest_share_study", "near_copies_pixel",
+            "nearest_share_study", "nearest_excess_study", "near_copies_pixel",
             "seconds_per_image", "nfe", "images_seen", "training_seconds")
 
 
@@ -46,6 +46,7 @@ FOLLOWED = Bounds("another patient's mask", "real images", "ceiling")
 RECOGNISED = Bounds("chance", "real images", "ceiling")
 LEARNT = Bounds("nothing found", "trained on real images", "ceiling")
 REMEMBERED = Bounds("real test images", "training images handed out")
+NULL = Bounds("real test images")
 COPIED = Bounds("real masks held out", "training masks handed out")
 REPEATED = Bounds("scans of one heart, or other masks", "one image per mask")
 
@@ -81,13 +82,17 @@ def _of(axis: str, bounds: Bounds, title: str, short: str = "", **more: object) 
 
 #: Feature spaces, the last part of a name: in titles, and in short ones where it is not the study's own.
 SPACES = {"study": ("study features", ""), "classical": ("Gabor features", "Gabor"),
-          "pixel": ("pixels", "pixels")}
+          "anatomy": ("segmenter's features", "segmenter"), "pixel": ("pixels", "pixels"),
+          "components": ("principal components of pixels", "pixels")}
+#: The two spaces of the headline distance have names of what they see.
+DISTANCES = {"anatomy": "anatomy", "classical": "appearance"}
 STRUCTURES = {"LV": "LV", "Myo": "myocardium", "RV": "RV", "mean": "mean of LV, myocardium and RV"}
 SHAPES = {"lv_cm2": "LV area", "myo_cm2": "myocardial area", "rv_cm2": "RV area",
           "lv_myo": "LV / myocardium ratio", "rv_lv": "RV / LV ratio", "wall_mm": "wall thickness"}
 
 #: Measures in a feature space: ``<measure>_<space>``.
 IN_SPACE = {
+    "mmd": _of("fidelity", SAMPLES, "Bounded kernel distance (MMD)", "MMD", format=".3f"),
     "kid": _of("fidelity", SAMPLES, "Kernel distance (KID)", "KID", wide=True),
     "frechet": _of("fidelity", SAMPLES, "Fréchet distance", "Fréchet", format=".1f"),
     "precision": _of("fidelity", SAMPLES, "Precision", "precision"),
@@ -98,11 +103,18 @@ IN_SPACE = {
     "inception": _of("fidelity", SAMPLES, "Inception score", "inception score"),
     "nearest_share": _of("privacy", REMEMBERED, "Share of samples nearest to training patients",
                          "nearest to training"),
+    "nearest_excess": _of("privacy", NULL, "Share nearest to training patients, above real test images",
+                          "nearest to training − real", format="+.2f"),
     "nearest_ratio": _of("privacy", REMEMBERED, "Distance to training / to hold-out patients",
                          "distance ratio"),
     "near_copies": _of("privacy", REMEMBERED, "Share of near copies of training images", "near copies",
                        format=".3f"),
 }
+
+#: The same as other papers compute them: ``<measure>_textbook_<space>``.
+IN_SPACE |= {f"{name}_textbook": replace(IN_SPACE[name], title=f"{IN_SPACE[name].title}, textbook form",
+                                         short=f"{IN_SPACE[name].short}, textbook")
+             for name in ("kid", "precision", "recall", "density", "coverage")}
 
 #: Metrics with a name of their own.
 SINGLE = {
@@ -178,6 +190,9 @@ def _in_space(metric: str) -> Description | None:
             if found[1] not in SPACES:
                 return None
             full, brief = SPACES[found[1]]
+            if measure == "mmd" and found[1] in DISTANCES:
+                seen = DISTANCES[found[1]]
+                return replace(parts, title=f"Distance of {seen} (MMD, {full})", short=f"{seen} (MMD)")
             extra = " and spectrum" if found[2] else ""
             return replace(parts, title=f"{parts.title}, {full}{extra}",
                            short=", ".join(filter(None, (parts.short, brief + extra))))

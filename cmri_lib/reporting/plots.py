@@ -37,7 +37,7 @@ def score_plot(table: pd.DataFrame, *, y: str = "system", metric: str | None = N
     Metrics that few systems have stand in rows of their own, with these systems alone. A value far outside is
     an arrow at the edge with its number. An empty table gives a notice.
     """
-    table = table if metric is None else table[table["metric"] == metric]
+    table = table[table["value"].notna() & (metric is None or table["metric"] == metric)]
     if table.empty:
         return notice("nothing in this cohort to measure it on")
     blocks, colours = metrics.blocks(table, y), _colours(table)
@@ -246,7 +246,8 @@ def scoreboard(table: pd.DataFrame) -> Figure:
     """Systems × headline metrics, in panels of at most ten columns under the headings of `metrics.AXES`.
 
     A cell shows the value with its 95 % interval; its colour says whether the interval reaches what real
-    images score. Systems stand in groups, the unconditional before the conditional, then by family, then by
+    images score. The cells of a system without hearts (`review.without_hearts`) are grey: it reaches nothing.
+    Systems stand in groups, the unconditional before the conditional, then by family, then by
     the first metric.
     """
     table = table[table["value"].notna()].drop_duplicates(["system", "metric"])
@@ -262,7 +263,7 @@ def scoreboard(table: pd.DataFrame) -> Figure:
         axis.axis("off")
         _board(axis, table, group, part)
     words = {REACHES: "95 % interval reaches what real images score", MISSES: "does not reach it",
-             PLAIN: "real images, or nothing to compare with", "white": "not measured, or does not apply"}
+             PLAIN: "real images, no hearts, or nothing to compare with", "white": "not measured, or does not apply"}
     legend_below(figure, {text: Patch(fc=colour, ec="#bbbbbb") for colour, text in words.items()})
     return figure
 
@@ -273,6 +274,7 @@ def _board(axis: plt.Axes, table: pd.DataFrame, group: Sequence[str], systems: p
     left = {name: FAMILY + SYSTEM + wide * place for place, name in enumerate(group)}
     middle, style = {"ha": "center", "fontsize": SMALL}, {"va": "center", "fontsize": SMALL, "linespacing": 1}
     cells = {(row.system, row.metric): row for row in table.itertuples()}
+    heartless = review.without_hearts(table)
     axes = [metrics.describe(name).axis for name in group]
     for heading in dict.fromkeys(axes):
         start, size = left[group[axes.index(heading)]], wide * axes.count(heading)
@@ -296,11 +298,13 @@ def _board(axis: plt.Axes, table: pd.DataFrame, group: Sequence[str], systems: p
             family = row.family
             axis.plot([0, left[group[-1]] + wide], [top, top], color="#888888", lw=0.8)
             axis.text(0.03, top + ROW / 2, wrapped(family, FAMILY), **style)
-        condition = "" if row.free else f"\n{review.system(row.conditioning)}"
-        axis.text(FAMILY, top + ROW / 2, review.system(row.system) + condition, **style)
+        remarks = ([] if row.free else [review.system(row.conditioning)]) + ["no hearts"] * (row.system in heartless)
+        text = review.system(row.system) + ("\n" + ", ".join(remarks) if remarks else "")
+        axis.text(FAMILY, top + ROW / 2, text, **style)
         for name in group:
             if found := cells.get((row.system, name)):
-                _cell(axis, left[name], top, wide, _cell_colour(name, found), _cell_text(name, found))
+                colour = PLAIN if row.system in heartless else _cell_colour(name, found)
+                _cell(axis, left[name], top, wide, colour, _cell_text(name, found))
         top += ROW
 
 

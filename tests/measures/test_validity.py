@@ -7,9 +7,10 @@ import pytest
 from conftest import discs
 
 from cmri_lib.cohort.case import LABELS
-from cmri_lib.cohort.slices import Slices
+from cmri_lib.cohort.slices import Slices, concatenate
 from cmri_lib.errors import DataError
-from cmri_lib.measures.anatomy.validity import RULES, Ranges, screened, validity, validity_of_masks
+from cmri_lib.measures.anatomy.validity import (READ, RULES, UNSURE, Certainty, Ranges, screened, validity,
+                                                 validity_of_masks, validity_of_samples)
 from cmri_lib.measures.statistics.comparison import compare
 
 SIZE = 48
@@ -33,6 +34,10 @@ def faulty(fault: str) -> np.ndarray:
     mask = heart()
     if fault == "something":
         mask[:] = 0
+    elif fault == "LV and wall":
+        mask[mask == LABELS["LV"]] = LABELS["Myo"]
+    elif fault == "RV where due":
+        mask[mask == LABELS["RV"]] = 0
     elif fault == "one LV":
         mask[disc(8, 8, 3)] = LABELS["LV"]
         mask[disc(8, 8, 5) & (mask == 0)] = LABELS["Myo"]  # a second, closed ring would be a second myocardium …
@@ -46,8 +51,11 @@ def faulty(fault: str) -> np.ndarray:
     elif fault == "RV at the wall":
         mask[mask == LABELS["RV"]] = 0
         mask[disc(24, 6, 4)] = LABELS["RV"]
+    elif fault == "in place":
+        mask = np.roll(mask, (-12, -2), (0, 1))
     elif fault == "sizes":
         mask[:] = 0
+        mask[18:31, :3] = LABELS["RV"]
         mask[disc(24, 24, 22)], mask[disc(24, 24, 20)] = LABELS["Myo"], LABELS["LV"]
     return mask
 
@@ -59,7 +67,9 @@ def maps(*masks: np.ndarray, level: str = "mid", split: str = "test") -> Slices:
 
 @pytest.fixture(scope="module")
 def ranges() -> Ranges:
-    return Ranges.of(maps(heart(), heart()[::-1], split="train"))
+    """As at mid-ventricle and base all slices show all structures; at the apex every second one has no RV."""
+    whole = [maps(heart(), heart()[::-1], level=level, split="train") for level in ("basal", "mid")]
+    return Ranges.of(concatenate([*whole, maps(heart(), faulty("RV where due"), level="apical", split="train")]))
 
 
 @pytest.mark.parametrize("fault", [None, *RULES])
@@ -68,8 +78,9 @@ def test_each_fault_breaks_its_own_rule(fault: str | None, ranges: Ranges) -> No
     found = validity(some.masks, some.table, ranges).iloc[0]
     broken = {rule for rule in RULES if not found[rule]}
     assert fault in broken if fault else not broken
-    # What has grown a second part has also grown; nothing else is blamed for another's fault.
-    assert broken - {"sizes"} <= {fault} and found["valid"] == (not broken)
+    # What has grown a second part has also grown and moved, and nothing at all lacks everything; nothing else is blamed.
+    entailed = {"sizes", "in place"} | ({"LV and wall", "RV where due"} if fault == "something" else set())
+    assert broken - entailed <= {fault} and found["valid"] == (not broken)
 
 
 def test_the_wall_may_open_at_the_base_only(ranges: Ranges) -> None:
@@ -95,3 +106,36 @@ def test_no_wall_is_asked_for_where_nobody_has_labelled_it() -> None:
     rows = validity(only.masks, only.table, Ranges.of(only))
     assert rows["valid"].all()
     assert not validity(only.masks, only.table, Ranges.of(training))["closed wall"].any(), "where walls are known, one is missed"
+
+
+def test_what_is_due_is_learnt_level_by_level(ranges: Ranges) -> None:
+    assert ranges.due == {"basal": {"LV", "Myo", "RV"}, "mid": {"LV", "Myo", "RV"}, "apical": {"LV", "Myo"}}
+    for level, valid in (("basal", False), ("mid", False), ("apical", True), ("unknown", True)):
+        some = maps(faulty("RV where due"), level=level)
+        assert validity(some.masks, some.table, ranges)["valid"].item() == valid, level
+    hollow = maps(faulty("LV and wall"), level="unknown")
+    assert not validity(hollow.masks, hollow.table, ranges)["valid"].item(), "no level goes without an LV"
+
+
+def test_a_segmenters_crumbs_are_forgiven_and_a_half_open_wall_is_not(ranges: Ranges) -> None:
+    crumb, half = heart(), heart()
+    crumb[3:5, 3:5] = LABELS["Myo"]
+    half[:24][half[:24] == LABELS["Myo"]] = 0
+    some = maps(crumb, half)
+    assert list(validity(some.masks, some.table, ranges)["valid"]) == [False, False]
+    assert list(validity(some.masks, some.table, ranges, READ)["valid"]) == [True, False]
+
+
+def test_samples_are_judged_at_the_level_that_suits_them(ranges: Ranges) -> None:
+    some = maps(heart(), faulty("RV where due"), faulty("LV and wall"), faulty("something"), level="mid")
+    measure = validity_of_samples(ranges, lambda images: some.masks)
+    assert list(measure.embed(some)[:, 0]) == [1, 1, 0, 0]
+
+
+def test_a_heart_of_which_the_segmenter_is_less_sure_than_of_real_ones_is_none(ranges: Ranges) -> None:
+    some, training = maps(heart(), heart(), faulty("something")), maps(*[heart()] * 51, split="train")
+    certainty = Certainty.learnt(lambda images: np.linspace(0, 1, len(images)), lambda images: training.masks, training, ranges)
+    assert certainty.least == pytest.approx(UNSURE)
+    doubtful = Certainty(lambda images: np.array([0.9, 0.5, 0.9]), 0.8)
+    measure = validity_of_samples(ranges, lambda images: some.masks, doubtful)
+    assert list(measure.embed(some)[:, 0]) == [1, 0, 0]

@@ -6,7 +6,7 @@ import pytest
 from cmri_lib.cohort.slices import Slices
 from cmri_lib.errors import SplitError
 from cmri_lib.measures.instruments.classical_features import ClassicalFeatures
-from cmri_lib.privacy.nearest_neighbours import Neighbours, Pixels, audit_neighbours, nearest, nearest_share
+from cmri_lib.privacy.nearest_neighbours import Neighbours, Pixels, audit_neighbours, nearest, nearest_share, share_excess
 from conftest import discs
 
 
@@ -68,6 +68,33 @@ def test_independent_samples_show_no_memory(sets):
     share = rows["nearest_share_pixel"]
     assert share["low"] < 0.5 < share["high"] and share["n"] == 64
     assert rows["near_copies_pixel"]["value"] < 0.25
+    excess = rows["nearest_excess_pixel"]
+    assert excess["value"] == pytest.approx(share["value"] - share["floor"]) and excess["low"] < 0 < excess["high"]
+
+
+def test_the_excess_has_no_offset_where_the_share_has_one():
+    # Few patients, one of training in the middle: real slices that no one has copied are nearest to him, share .8.
+    rng = np.random.default_rng(0)
+    sides = {"training": np.array(["t0", "t1", "t2"]), "holdout": np.array(["h0", "h1", "h2"])}
+    centres = np.array([[0.0, 0.0], [4.0, 0.0], [-4.0, 0.0]]), np.array([[0.0, 2.5], [4.0, 4.0], [-4.0, -4.0]])
+    clouds = [(x, np.array([f"{name}{i}" for i in range(len(x))])) for name, x in
+              (("s", rng.standard_normal((300, 2))), ("r", rng.standard_normal((300, 2))))]
+    placed = [(*(nearest(x, c, who) for c, who in zip(centres, sides.values())), names) for x, names in clouds]
+    share = nearest_share(*placed[0], **sides, resamples=1)
+    excess = share_excess(*placed, **sides, resamples=200)
+    assert share.value > 0.75 and abs(excess.value) < 0.07 and excess.low < 0 < excess.high
+
+
+def test_samples_beside_the_data_have_no_share_and_copies_of_few_have_one(sets):
+    some = sets["honest"]
+    far = Slices(np.full_like(some.images, 0.9) + 0.01 * some.images, some.masks, some.table)
+    result = audit_neighbours(sets["test"], far, sets["training"], sets["holdout"], Pixels(), resamples=20)
+    rows = {row["metric"]: row for row in result.rows}
+    assert np.isnan(rows["nearest_share_pixel"]["value"]) and np.isnan(rows["nearest_excess_pixel"]["low"])
+    assert np.isfinite(rows["near_copies_pixel"]["value"]) and "beside the data" in result.blank
+    few = sets["training"].take(np.arange(48) % 3).with_columns(patient=[f"s{i}" for i in range(48)])
+    rows, _ = audit(sets, few)  # they reach hardly any real slice, but they are copies
+    assert rows["nearest_share_pixel"]["value"] == 1 and rows["nearest_excess_pixel"]["low"] > 0
 
 
 def test_share_is_a_half_on_average_whatever_the_sizes_of_the_sides():

@@ -162,6 +162,24 @@ def test_cells_of_the_scoreboard_say_what_reaches_real_images() -> None:
     assert list(cells.values()) == [plots.REACHES, plots.MISSES, plots.MISSES, plots.REACHES, plots.PLAIN]
 
 
+def test_nothing_is_green_for_a_system_without_hearts() -> None:
+    row = {"family": "flow", "conditioning": "none", "low": 0.1, "high": 0.3, "value": 0.2, "floor": 0.15,
+           "ceiling": 0.25, "better": "lower", "metric": "kid_study"}
+    hearts = row | {"metric": "heart_valid", "better": "higher", "low": 0.3, "high": 0.9, "floor": 0.85}
+    table = pd.DataFrame([row | {"system": s} for s in ("U1", "U2")]
+                         + [hearts | {"system": "U1", "value": 0.4}, hearts | {"system": "U2", "value": 0.5}])
+    assert review.without_hearts(table) == {"U1"} and not review.without_hearts(table[table["metric"] != "heart_valid"])
+    shown = plots.scoreboard(table).axes[0]
+    colours = [matplotlib.colors.to_hex(p.get_facecolor()) for p in shown.patches]
+    assert colours.count(plots.REACHES) == 2, "both cells of U2 reach real images, none of U1 does"
+    assert [t.get_text() for t in shown.texts if "no hearts" in t.get_text()] == ["U1\nno hearts"]
+
+
+def test_a_missing_value_leaves_its_place_empty() -> None:
+    axis = plots.score_plot(table_of([0.1, np.nan, 0.3])).axes[0]
+    assert [t.get_text() for t in axis.get_yticklabels()] == ["S0", "S2"] and not axis.texts
+
+
 def table_of(values: list[float], metric: str = "recall_study", **columns: object) -> pd.DataFrame:
     rows = pd.DataFrame({"system": [f"S{i}" for i in range(len(values))], "metric": metric, "value": values,
                          "better": "higher", "floor": np.nan, "ceiling": np.nan})

@@ -25,6 +25,8 @@ Value = Callable[[Slices, Slices], float]
 
 #: Training images that a memorising, collapsed generator repeats.
 MEMORISED = 10
+#: A response beyond this says no more than "far"; also that of a metric without any spread between real groups.
+LARGEST = 99.0
 #: Patients that are left of any number at strength 1; fewer give neither neighbours nor folds.
 PATIENTS_LEFT = 4
 
@@ -71,6 +73,15 @@ def torn(slices: Slices, strength: float, generator: np.random.Generator, grid: 
         image[moved] = image[np.roll(moved, 1)]
     joined = patches.reshape(len(slices), grid, grid, side, side).swapaxes(2, 3)
     return with_images(slices, joined.reshape(slices.images.shape))
+
+
+def phase_randomised(slices: Slices, strength: float, generator: np.random.Generator) -> Slices:
+    """The phases of all frequencies turn by up to `strength` of random ones: the power spectrum stays (but for values
+    clipped to the range), and at strength 1 no heart does."""
+    noise = np.angle(np.fft.rfft2(generator.standard_normal(slices.images.shape)))
+    noise[..., 0, 0] = 0  # the mean keeps its sign
+    turned = np.fft.rfft2(slices.images) * np.exp(1j * strength * noise)
+    return with_images(slices, np.fft.irfft2(turned, s=slices.images.shape[2:]))
 
 
 def few_patients(slices: Slices, strength: float, generator: np.random.Generator) -> Slices:
@@ -158,8 +169,8 @@ def sensitivity(real: Slices, metrics: Mapping[str, Value], better: Mapping[str,
 
     Returns:
         One row per metric and corruption: metric, corruption, strength; ``clean`` and ``value``, means over the
-        repeats; ``response`` = (value − clean) / spread, turned so that + is worse, where `spread` is the standard
-        deviation of the floor; ``beyond``: is the mean value outside the floor's 97.5 % quantile, on the worse side?
+        repeats; ``response`` = (value − clean) / spread, turned so that + is worse and cut off at ±`LARGEST`, where `spread`
+        is the standard deviation of the floor; ``beyond``: is the mean value outside the floor's 97.5 % quantile, on the worse side?
 
     Raises:
         DataError: if a metric has no `better`, or `strength` or `partitions` are out of range.
@@ -190,6 +201,12 @@ def _response(values: np.ndarray, floor: np.ndarray, better: str) -> dict[str, o
     harm, usual = worse(values), worse(floor)
     spread = float(usual.std(ddof=1))
     change = float((harm - usual[:len(harm)]).mean())
-    response = change / spread if spread else 0.0 if change == 0 else float(np.copysign(np.inf, change))
-    return {"clean": float(floor[:len(values)].mean()), "value": float(values.mean()), "response": response,
+    return {"clean": float(floor[:len(values)].mean()), "value": float(values.mean()), "response": response(change, spread),
             "beyond": bool(harm.mean() > np.quantile(usual, 0.975))}
+
+
+def response(change: float, spread: float) -> float:
+    """`change` in units of `spread`, within ±`LARGEST`: any change is far where real groups do not differ at all."""
+    if not spread:
+        return float(np.sign(change)) * LARGEST
+    return float(np.clip(change / spread, -LARGEST, LARGEST))

@@ -1,26 +1,35 @@
 """Fidelity: how far the distribution of synthetic images lies from the real one, in a frozen feature space.
 
-Both distances compare two clouds of features, (N, D) and (M, D):
+All distances compare two clouds of features, (N, D) and (M, D):
 
-- the Fréchet distance between Gaussians fitted to them (Heusel et al., NeurIPS 2017), biased upwards by about D²/N;
-- KID, the squared maximum mean discrepancy with a cubic kernel (Bińkowski et al., ICLR 2018), unbiased.
+- the squared maximum mean discrepancy (MMD; Gretton et al., JMLR 13, 2012) with a **bounded** kernel, unbiased. No
+  sample, however odd, can weigh more than any other, so the value is a size of effect: 0 for equal distributions,
+  below 2 for any. The study's headline, in a space of anatomy and in a space of appearance;
+- KID, the same with a cubic kernel (Bińkowski et al., ICLR 2018): unbounded, so that a few outliers can be all of it;
+- the Fréchet distance between Gaussians fitted to them (Heusel et al., NeurIPS 2017), biased upwards by about D²/N.
 
-A single number says nothing. Each comes with a floor, what real patients score against other real patients at the
+KID and Fréchet stay for comparison with other studies. A single number says nothing. Each comes with a floor, what real patients score against other real patients at the
 same numbers of slices, and a ceiling, what a generator would score that hands out training images.
 """
 
 from __future__ import annotations
 
 import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 
 import numpy as np
 
+from cmri_lib.cohort.slices import Slices
+from cmri_lib.errors import DataError
+from cmri_lib.measures.instruments.frozen import refuse_all_but_training
 from cmri_lib.measures.instruments.learned_features import Features
 from cmri_lib.measures.statistics.comparison import (Embedding, Measure, Metric, Statistic, refuse_one_patient,
                                                      refuse_too_few)
 
 Moments = tuple[np.ndarray, np.ndarray]
+#: (N, D), (M, D) → (N, M).
+Kernel = Callable[[np.ndarray, np.ndarray], np.ndarray]
 
 
 def moments(features: np.ndarray, counts: np.ndarray | None = None) -> Moments:
@@ -65,8 +74,37 @@ def cubic_kernel(first: np.ndarray, second: np.ndarray) -> np.ndarray:
     return product * product * product  # many times faster than a power
 
 
+def radial_kernel(first: np.ndarray, second: np.ndarray, scale: float) -> np.ndarray:
+    """Mean of three Gaussian kernels exp(−d² / 2σ²), σ = scale, 2·scale, 4·scale: (N, D), (M, D) → (N, M) in (0, 1].
+
+    Three scales, because one alone sees either the shape of the cloud or its details. None below the usual distance of two
+    slices: with σ = scale/2, one patient repeated is further from the others than images without hearts are.
+    """
+    squares = (first**2).sum(1)[:, None] + (second**2).sum(1)[None] - 2 * first @ second.T
+    wide = np.exp(np.maximum(squares, 0, out=squares) / (-32 * scale**2))
+    middle = wide**4  # exp(−d² / 8s²) = exp(−d² / 32s²)⁴: one exponential serves all three
+    return (wide + middle + middle**4) / 3
+
+
+def median_distance(values: np.ndarray, patients: np.ndarray) -> float:
+    """Median Euclidean distance between rows (N, D) of different patients: the scale of `radial_kernel`.
+
+    Raises:
+        DataError: if there is one patient, or half of the rows coincide.
+    """
+    codes = np.unique(patients, return_inverse=True)[1]
+    first, second = np.nonzero(codes[:, None] < codes[None])
+    squares = (values**2).sum(1)
+    apart = squares[first] + squares[second] - 2 * (values @ values.T)[first, second]
+    median = float(np.median(np.sqrt(np.maximum(apart, 0)))) if len(apart) else 0.0
+    if not median > 0:
+        raise DataError("real slices of different patients do not differ", field="features",
+                        remedy="give at least two patients, and features that vary")
+    return median
+
+
 class KernelDistance:
-    """KID as a U-statistic over all pairs of slices of **different patients**.
+    """A squared MMD as a U-statistic over all pairs of slices of **different patients**.
 
     The textbook estimator (torchmetrics: means over random subsets) drops only the pairs of a slice with itself. Slices
     of one patient resemble each other, so with patients of many slices it is biased upwards; leaving out all pairs
@@ -75,13 +113,13 @@ class KernelDistance:
     """
 
     def __init__(self, first: np.ndarray, second: np.ndarray, first_groups: np.ndarray | None = None,
-                 second_groups: np.ndarray | None = None):
+                 second_groups: np.ndarray | None = None, kernel: Kernel = cubic_kernel):
         names = [np.array([f"{side} {i}" for i in range(len(x))]) if g is None else np.asarray(g).astype(str)
                  for side, x, g in (("first", first, first_groups), ("second", second, second_groups))]
         codes = np.unique(np.concatenate(names), return_inverse=True)[1]
         self.patients = int(codes.max()) + 1
         ours, theirs = codes[:len(first)], codes[len(first):]
-        self.terms = [(np.where(a[:, None] == b[None], 0.0, cubic_kernel(x, y)), a, b, sign)
+        self.terms = [(np.where(a[:, None] == b[None], 0.0, kernel(x, y)), a, b, sign)
                       for x, y, a, b, sign in ((first, first, ours, ours, 1), (second, second, theirs, theirs, 1),
                                                (first, second, ours, theirs, -2))]
 
@@ -124,3 +162,21 @@ def distances(features: Features) -> Measure:
     """
     metrics = (Metric(f"frechet_{features.name}", "lower", centred=True), Metric(f"kid_{features.name}", "lower"))
     return Measure(metrics, lambda slices: features(slices.images), distance_statistics)
+
+
+def bounded_distance(features: Features, training: Slices) -> Measure:
+    """The measure that gives ``mmd_<space>``, better lower: the squared MMD with `radial_kernel`.
+
+    The kernel's scale is the median distance between real training slices of different patients in this space: known
+    before any sample is, and the same for every system and every floor.
+
+    Raises:
+        SplitError: if `training` holds any but real training slices.
+    """
+    refuse_all_but_training(training, "scale of the kernel")
+    kernel = partial(radial_kernel, scale=median_distance(features(training.images), training.patients))
+
+    def statistics(real: Embedding, synthetic: Embedding) -> Sequence[Statistic]:
+        return (KernelDistance(real.values, synthetic.values, real.patients, synthetic.patients, kernel),)
+
+    return Measure((Metric(f"mmd_{features.name}", "lower"),), lambda slices: features(slices.images), statistics)
