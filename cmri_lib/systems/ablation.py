@@ -21,8 +21,10 @@ FAMILIES = ("GAN", "diffusion", "flow")
 METHODS = ("concat", "spade", "control")
 #: Content and method of the unconditional systems.
 NO_CONDITION = ("none", "none")
-#: What the several conditions of claim M5 add, one by one, to the mask.
+#: What the several conditions of claim M5 add, one by one, to the mask. Each is dropped as often in all of them, the mask
+#: alone included: dropout by itself changes what a network learns.
 CONDITION_SETS: dict[str, Condition] = {
+    "mask": together(mask(), dropout=CONDITION_DROPOUT),
     "mask + vendor": together(mask(), categories("vendor"), dropout=CONDITION_DROPOUT),
     "mask + vendor + phase + disease": together(mask(), categories("vendor", "phase", "disease"), dropout=CONDITION_DROPOUT),
     "mask + prompt": together(mask(), prompt("vendor", "phase", "disease", "level"), dropout=CONDITION_DROPOUT),
