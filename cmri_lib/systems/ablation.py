@@ -29,6 +29,11 @@ CONDITION_SETS: dict[str, Condition] = {
     "mask + vendor + phase + disease": together(mask(), categories("vendor", "phase", "disease"), dropout=CONDITION_DROPOUT),
     "mask + prompt": together(mask(), prompt("vendor", "phase", "disease", "level"), dropout=CONDITION_DROPOUT),
 }
+#: (family, content, method) that primary tests of claims compare, trained with several seeds as well.
+COMPARED = (("flow", *NO_CONDITION), ("flow", "cavity", "concat"), ("flow", "labels", "concat"), ("flow", "labels", "control"),
+            ("GAN", "labels", "concat"), ("GAN", "labels", "spade"))
+#: And the sets of conditions that they compare.
+COMPARED_SETS = ("mask", "mask + vendor + phase + disease")
 #: The pretrained unconditional network of every family.
 PRETRAINED = {
     "GAN": System("C0 GAN", "GAN", "none", "conditional", lambda p: p.conditional.gan.training,
