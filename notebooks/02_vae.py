@@ -88,7 +88,7 @@ from cmri_lib.cohort import requirements
 from cmri_lib.cohort.slices import Slices
 from cmri_lib.config.study import open_study
 from cmri_lib.experiments import learning_curves, toy, training
-from cmri_lib.experiments.banks import draw_bank
+from cmri_lib.experiments.banks import draw_bank, load_bank
 from cmri_lib.experiments.evaluator import Evaluator
 from cmri_lib.experiments.instruments import feature_spaces, load_slices
 from cmri_lib.experiments.parallel import train_all
@@ -193,13 +193,14 @@ gaps.round(3)
 #
 # Now images. Both networks are convolutional with residual blocks (`params.yaml`, `vae.network`).
 # The next cell trains **U1**, or loads it if that has been done before. It also trains the same
-# system on fewer patients, for a curve near the end. A `Run` names one training: a system, its
-# patients, its seed.
+# system on fewer patients, for a curve near the end, and with as many seeds as `params.yaml` asks
+# for. A `Run` names one training: a system, its patients, its seed.
 
 # %%
 curves = learning_curves.LearningCurves(study, slices)
 u1 = Run(UNCONDITIONAL["U1 VAE"])
-train_all(study, learning_curves.runs_over_patients(study, slices, u1.system), slices)
+seeds = training.runs_over_seeds(study, u1)
+train_all(study, [*seeds, *learning_curves.runs_over_patients(study, slices, u1.system)], slices)
 vae = training.train_or_load(study, u1, slices)
 log = training.training_log(study, u1)
 weights = sum(p.numel() for p in vae.parameters())
@@ -279,7 +280,9 @@ figure = figures.publish(study, "02/training", pd.concat([kept, parts]), draw_tr
 # %%
 measures = [*map(distances, feature_spaces(study, slices)), spectrum()]
 evaluator = Evaluator(study, slices, params.samples, measures)
-bank = draw_bank(study, u1, vae, evaluator.conditions)
+for run in seeds:
+    draw_bank(study, run, training.train_or_load(study, run, slices), evaluator.conditions)
+bank = load_bank(study, u1)
 standard = evaluator.bank(u1, vae, prior="standard")
 ten = np.linspace(0, len(bank) - 1, 10).astype(int)
 rows = {"real": evaluator.conditions.take(ten), "U1 VAE": bank.take(ten),

@@ -110,7 +110,8 @@ from cmri_lib.cohort.slices import Slices
 from cmri_lib.config.study import open_study
 from cmri_lib.experiments import banks, instruments, learning_curves, toy
 from cmri_lib.experiments.parallel import train_all
-from cmri_lib.experiments.training import cost_rows, train_or_load, training_log
+from cmri_lib.experiments.training import (
+    cost_rows, runs_over_seeds, train_or_load, training_log)
 
 # %%
 from cmri_lib.generators.base import draw
@@ -367,7 +368,8 @@ runs = {name: Run(UNCONDITIONAL[name]) for name in names}
 curves = learning_curves.LearningCurves(study, slices)
 patient_runs = learning_curves.runs_over_patients(study, slices, UNCONDITIONAL["U6 DDPM"])
 
-train_all(study, [*runs.values(), *patient_runs], slices)
+seeds = runs_over_seeds(study, runs["U6 DDPM"])
+train_all(study, [*runs.values(), *seeds, *patient_runs], slices)
 generators = {name: train_or_load(study, run, slices) for name, run in runs.items()}
 ddpm = generators["U6 DDPM"]
 pd.DataFrame({"parameters": {
@@ -411,6 +413,8 @@ figures.publish(study, "04/training", losses, draw_losses,
 conditions = banks.sampling_conditions(slices, params.samples, study.seed)
 samples = {name: banks.draw_bank(study, runs[name], generators[name], conditions)
            for name in names}
+for run in seeds[1:]:  # other trainings of U6, for the intervals of notebook 06
+    banks.draw_bank(study, run, train_or_load(study, run, slices), conditions)
 intensity = {"real": conditions, **samples}
 pd.DataFrame({name: {"images": len(some), "mean intensity": some.images.mean(),
                      "standard deviation": some.images.std()}

@@ -85,7 +85,8 @@ from cmri_lib.cohort import requirements
 from cmri_lib.config.study import open_study
 from cmri_lib.experiments import banks, instruments, learning_curves, toy
 from cmri_lib.experiments.parallel import train_all
-from cmri_lib.experiments.training import cost_rows, train_or_load, training_log
+from cmri_lib.experiments.training import (
+    cost_rows, runs_over_seeds, train_or_load, training_log)
 from cmri_lib.generators.base import draw
 from cmri_lib.generators.flow import EVALUATIONS, FlowMatching, FlowSettings
 from cmri_lib.networks.conditioning.base import Conditioning
@@ -208,7 +209,9 @@ runs = {name: Run(UNCONDITIONAL[name]) for name in names}
 curves = learning_curves.LearningCurves(study, slices)
 patient_runs = learning_curves.runs_over_patients(study, slices, UNCONDITIONAL["U10 OT-FM"])
 
-train_all(study, [*runs.values(), *patient_runs], slices)
+seeds = runs_over_seeds(study, runs["U10 OT-FM"])
+starts = runs_over_seeds(study, runs["U10 FM"])  # from which flows of notebook 07 start
+train_all(study, [*runs.values(), *seeds, *starts, *patient_runs], slices)
 flows = {name: train_or_load(study, run, slices) for name, run in runs.items()}
 masked = flows["U10 OT-FM + mask"]
 pd.DataFrame({
@@ -268,6 +271,8 @@ for name in ("U10 OT-FM", "U10 FM"):
 # %%
 conditions = banks.sampling_conditions(slices, params.samples, study.seed)
 samples = {name: banks.draw_bank(study, runs[name], flows[name], conditions) for name in runs}
+for run in seeds[1:]:  # other trainings of U10, for the intervals of notebook 06
+    banks.draw_bank(study, run, train_or_load(study, run, slices), conditions)
 shown = np.linspace(0, len(conditions) - 1, 10).astype(int)
 rows = {"real": conditions.take(shown)}
 rows |= {name: bank.take(shown) for name, bank in samples.items()}

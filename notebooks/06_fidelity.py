@@ -158,6 +158,7 @@ import json
 
 import numpy as np
 import pandas as pd
+import torch
 
 from cmri_lib.cohort import requirements
 from cmri_lib.cohort.slices import Slices
@@ -167,7 +168,8 @@ from cmri_lib.experiments.banks import load_bank
 from cmri_lib.experiments.evaluator import Evaluator
 from cmri_lib.experiments.examination import candidates, examine, misordered, unseen
 from cmri_lib.experiments.instruments import load_slices
-from cmri_lib.experiments.training import train_or_load, training_folder
+from cmri_lib.experiments.training import runs_over_seeds, train_or_load, training_folder
+from cmri_lib.generators.base import batch_of
 
 # %%
 from cmri_lib.measures import panel
@@ -175,10 +177,12 @@ from cmri_lib.measures.anatomy.adherence import agreement
 from cmri_lib.measures.anatomy.shapes import mean_dice
 from cmri_lib.measures.fidelity.corruptions import corruptions, sensitivity
 from cmri_lib.measures.fidelity.distances import distances
-from cmri_lib.measures.statistics.bootstrap import MINIMUM, mean_score
+from cmri_lib.measures.cost import log_time_ratio
+from cmri_lib.measures.statistics.bootstrap import MINIMUM, Score, mean_score, score_difference
 from cmri_lib.measures.statistics.comparison import compare
 from cmri_lib.privacy.nearest_neighbours import Pixels
-from cmri_lib.reporting import claims, figures, metrics, plots, results, review
+from cmri_lib.reporting import claims, figures, metrics, plots, primary_tests, results, review
+from cmri_lib.reporting.primary_tests import ANATOMY, APPEARANCE, HEARTS
 from cmri_lib.systems.system import Run
 from cmri_lib.systems.unconditional import UNCONDITIONAL
 from cmri_lib.training.checkpoint import load_weights
@@ -220,6 +224,10 @@ print(outlook.left_out("06"))
 
 # %%
 banks = {name: load_bank(study, Run(system)) for name, system in UNCONDITIONAL.items()}
+several = {name: [bank] for name, bank in banks.items()}
+for name in ("U1 VAE", "U5 StyleGAN2-ADA", "U6 DDPM", "U10 OT-FM"):  # trained with several seeds
+    several[name] = [load_bank(study, run)
+                     for run in runs_over_seeds(study, Run(UNCONDITIONAL[name]))]
 unconditional = [name for name, system in UNCONDITIONAL.items() if system.conditioning == "none"]
 pd.DataFrame([{"system": name, "family": system.family, "condition": system.conditioning,
                "samples": len(banks[name])} for name, system in UNCONDITIONAL.items()])
@@ -274,7 +282,7 @@ def score_table(rows, *axes):
 
 scores = []
 for name, system in UNCONDITIONAL.items():
-    scores += evaluator.rows(system, banks[name])
+    scores += evaluator.rows(system, several[name])
 score_table([*evaluator.real_rows(), *scores], "fidelity")
 
 # %% [markdown]
@@ -626,116 +634,190 @@ figures.publish(study, "06/curves_patients", by_kind["patients"], plots.learning
 #
 # ### Equal quality instead of equal compute
 #
-# The next table asks the opposite question: how much training did each system need until its KID
-# was as low as that of the median system at the end? A gap means that a system never got there.
-# Only a few points per training are known, so the numbers are upper bounds.
+# The next table asks the opposite question: how much training did each system need until its
+# distance of anatomy was as small as that of the median system at the end? A gap means that a
+# system never got there. Only a few points per training are known, so the numbers are upper bounds.
 
 # %%
-at_end = table[(table["metric"] == "kid_study") & table["system"].isin(unconditional)]
+at_end = table[(table["metric"] == ANATOMY) & table["system"].isin(unconditional)]
 target = float(at_end["value"].median())
 quality = claims.time_to_quality(by_kind["images"], target)
 quality.to_csv(study.results / "06_equal_quality.csv", index=False, float_format="%.5g")
-print(f"target: a KID of {target:.3f}")
-quality.rename(columns={"images": "images seen", "kid_study": "KID reached",
-                        "at the end": "KID at the end"}).round(3)
+print(f"target: a distance of anatomy of {target:.3f}")
+quality.rename(columns={"images": "images seen", ANATOMY: "distance reached",
+                        "at the end": "distance at the end"}).round(3)
 
 # %% [markdown]
 # ## The claims
 #
-# Each claim becomes a test of one difference. A claim is *supported* if the whole 95 % interval of
-# the difference lies on the claimed side. It is *not supported* if the interval lies wholly on the
-# other side. Otherwise it is *undecided*. Where a claim has several tests, each one counts.
-#
-# **F1: diffusion beats GANs and VAEs.** The test is the KID of U6 DDPM minus the KID of each rival.
-# Both systems meet the same random draws of real patients, so the difference is paired. Below 0,
-# the diffusion model is better.
+# Each claim has **one primary test**, stated before any result was looked at: what is compared, in
+# which metric, in which direction, by which margin. All notebooks share one register of them
+# (`cmri_lib/reporting/primary_tests.py`). The next table shows the part that this notebook tests.
+# A test of several rows needs all of them. Every other test of a claim is **exploratory**.
 
 # %%
-ledger = []
-
-
-def claim_table(*names):
-    """The tests of the claims `names` so far."""
-    columns = ["claim", "test", "effect", "low", "high", "unit", "verdict"]
-    rows = pd.DataFrame(ledger, columns=columns)
-    return rows.loc[rows["claim"].isin(names), columns].round(3)
-
-
-rivals = [name for name in unconditional if UNCONDITIONAL[name].family in ("VAE", "GAN")]
-for name in rivals:
-    gap = evaluator.difference(banks["U6 DDPM"], banks[name], "kid_study")
-    ledger.append(claims.decide("F1", f"KID, U6 DDPM − {name}", gap, "KID", claimed="below"))
-claim_table("F1")
+stated = primary_tests.register()
+stated[stated["claim"].isin(["F1", "F2", "F3", "F5", "F6", "P3", "E1"])].set_index("claim")
 
 # %% [markdown]
-# **F2: flow matching needs far fewer steps.** The flow model draws new samples with few network
-# evaluations: the second smallest number in `params.yaml`. The diffusion model keeps its own,
-# larger number. The test asks whether the KID of the flow is larger by less than a bound. The
-# bound is fixed beforehand: it is the largest KID (97.5 % quantile) that groups of real patients
-# reach against each other.
+# A claim is *supported* if the whole 95 % interval lies on the claimed side of the margin, *not
+# supported* if it lies wholly on the other side, and otherwise *undecided*. With several criteria,
+# all must agree.
+#
+# A difference to a system that shows no hearts, or that has not converged, says how short its
+# training was and nothing about its kind. Such tests are *not testable at this budget*. A system
+# has converged if the last doubling of its training moved both headline distances by less than 5 %,
+# or by less than their intervals. The next cell lists the systems that fail.
+
+# %%
+unfit = claims.unfit(table, curves)
+ledger = claims.Ledger(unfit)
+pd.Series(unfit, name="why claims about it are not testable", dtype=object).to_frame()
+
+# %% [markdown]
+# **F1: diffusion beats GANs and VAEs.** The primary test is U6 DDPM minus U5 StyleGAN2-ADA, the
+# strongest GAN of the review. Its distances of anatomy and of appearance must be smaller, and its
+# share of valid hearts larger. If they disagree, the claim is undecided. The other rivals are
+# exploratory.
+#
+# Both systems meet the same random draws of real patients. Where there are several trainings of
+# each (`fidelity.seeds` in `params.yaml`), the interval is over patients **and** trainings.
+
+# %%
+NEARER = ((ANATOMY, "below"), (APPEARANCE, "below"), (HEARTS, "above"))
+parties = ["U6 DDPM", "U5 StyleGAN2-ADA"]
+effects = [evaluator.difference(*(several[name] for name in parties), metric)
+           for metric, _ in NEARER]
+ledger.primary("F1", *effects, parties=parties)
+rivals = [name for name in unconditional if UNCONDITIONAL[name].family in ("VAE", "GAN")]
+for name in rivals:
+    for metric, side in NEARER:
+        gap = evaluator.difference(banks["U6 DDPM"], banks[name], metric)
+        ledger.explore("F1", f"U6 DDPM − {name}", gap, metric, side, parties=["U6 DDPM", name])
+ledger.table("F1")
+
+# %% [markdown]
+# **F2: flow matching needs far fewer steps.** The primary test gives both families the same few
+# network evaluations, and solvers of the same order: the midpoint rule for U10, DPM-Solver of
+# second order for U6. Below 0, the flow is nearer to real images in anatomy and in appearance. The
+# exploratory test asks whether the flow with few evaluations is as good as U6 with its own, larger
+# number. Its margin is what groups of real patients reach against each other.
 
 # %%
 few = sorted(params.flow.few_steps.evaluations)[1]
-many = params.diffusion.objective.steps
-quick = evaluator.bank(flow_run, flow, solver="midpoint", steps=few // 2)  # 2 evaluations a step
-bound = evaluator.floor("kid_study").high
-gap = evaluator.difference(quick, banks["U6 DDPM"], "kid_study")
-test = f"KID, U10 with {few} evaluations − U6 with {many}; bound {bound:.3f}"
-ledger.append(claims.decide("F2", test, gap, "KID", claimed="below", bound=bound))
-claim_table("F2")
-
-# %% [markdown]
-# **F2, second part: flow matching is more diverse than GANs.** The test is the recall of U10 OT-FM
-# minus the recall of each GAN. Above 0, the flow model covers more of the real images.
+choices = {"U10 OT-FM": {"solver": "midpoint", "steps": few // 2},  # 2 evaluations a step
+           "U6 DDPM": {"sampler": "dpm-solver", "steps": few}}
+quick = {name: [evaluator.bank(run, train_or_load(study, run, slices), **sampler)
+                for run in runs_over_seeds(study, Run(UNCONDITIONAL[name]))]
+         for name, sampler in choices.items()}
+effects = [evaluator.difference(*quick.values(), metric) for metric in (ANATOMY, APPEARANCE)]
+ledger.primary("F2", *effects, parties=choices)
 
 # %%
+many = params.diffusion.objective.steps
+for metric in (ANATOMY, APPEARANCE):
+    gap = evaluator.difference(quick["U10 OT-FM"], several["U6 DDPM"], metric)
+    ledger.explore("F2", f"U10 with {few} evaluations − U6 with {many}", gap, metric, "below",
+                   evaluator.floor(metric).high, parties=choices)
 for name in [name for name in unconditional if UNCONDITIONAL[name].family == "GAN"]:
     gap = evaluator.difference(banks["U10 OT-FM"], banks[name], "recall_study")
-    test = f"recall, U10 OT-FM − {name}"
-    ledger.append(claims.decide("F2", test, gap, "share", claimed="above"))
-claim_table("F2")
+    ledger.explore("F2", f"U10 OT-FM − {name}", gap, "recall_study", "above",
+                   parties=["U10 OT-FM", name])
+ledger.table("F2")
 
 # %% [markdown]
-# **F3: flow matching overfits small data sets.** The tests use the nearest share from the curves
-# over patients: U10 with few patients minus U10 with all, and U10 minus other families with as
-# few. Above 0, the flow model's samples crowd more around their training patients.
+# The rows with *recall* ask whether flow matching is more diverse than GANs. Noise is diverse too:
+# only GANs that show hearts count.
+#
+# **F3: flow matching overfits small data sets.** Samples of a blurred or noisy family may lie near
+# to whoever stands at the edge of the data. So each family is compared with its own null: the share
+# of its samples nearest to the patients it has learnt from, minus the share nearest to as many
+# patients it has never seen. The primary test is that difference for U10 with the fewest patients.
 
 # %%
-compared = {name: name for name in ("U1 VAE", "U5 StyleGAN2-ADA", "U6 DDPM")}
-if audits and outlook["learning curve over patients"]:
-    ledger += claims.overfitting(by_kind["patients"], "U10 OT-FM", compared)
-claim_table("F3")
+audited = audits and outlook["learning curve over patients"]
+by_patients = by_kind["patients"] if audited else by_kind["patients"].head(0)
+by_patients = by_patients[by_patients["metric"] == "nearest_gap_study"]
+fewest = by_patients["x"].min()
+gaps = {(row.system, row.x): claims.score_of(by_patients, row.metric, system=row.system, x=row.x)
+        for row in by_patients.itertuples()}
+if audited:
+    ledger.primary("F3", gaps["U10 OT-FM", fewest], parties=["U10 OT-FM"])
+
+# %%
+for (name, count), gap in gaps.items():
+    ledger.explore("F3", f"{name}, {count:.0f} patients", gap, "nearest_gap_study", "above")
+    if name != "U10 OT-FM" and count == fewest:
+        more = score_difference(gaps["U10 OT-FM", fewest], gap)
+        ledger.explore("F3", f"U10 OT-FM − {name}, {count:.0f} patients each", more,
+                       "nearest_gap_study", "above", parties=["U10 OT-FM", name])
+ledger.table("F3")
 
 # %% [markdown]
 # **F5: VAEs lose fine detail, GANs add artefacts.** The test is the excess power in the top octave,
-# relative to real slices. It should lie below 0 for the VAE and above 0 for GANs.
+# relative to real slices. It should lie below 0 for the VAE and above 0 for the GAN. A VAE's sample
+# is usually the mean of its decoder, without the noise that its likelihood assumes. The next cell
+# adds that noise: how much of the missing power is detail, and how much is noise?
 
 # %%
+vae = train_or_load(study, Run(UNCONDITIONAL["U1 VAE"]), slices)
+some = evaluator.training.take(range(min(256, len(evaluator.training))))
+batch = {key: value.to(vae.device) for key, value in batch_of(some, vae.conditioning).items()}
+sigma = float((vae.reconstruct(batch["image"], batch) - batch["image"]).square().mean().sqrt())
+bank = banks["U1 VAE"]
+drawn = bank.images + np.random.default_rng(study.seed).normal(0, sigma, bank.images.shape)
+noisy_vae = Slices(drawn.clip(-1, 1).astype(np.float32), bank.masks, bank.table)
+print(f"standard deviation of the decoder's noise: {sigma:.3f} (images range from -1 to 1)")
+
+# %%
+def scored(bank, *wanted):
+    """Rows of the measures that give the metrics `wanted`, with floor and ceiling."""
+    found = [m for m in evaluator.measures if {x.name for x in m.metrics} & set(wanted)]
+    return [row for m in found for row in compare(
+        evaluator.others, bank, m, **evaluator.bounds[m], **options)]
+
+
+found = pd.DataFrame(scored(noisy_vae, "band_excess"))
+excess = {name: claims.score_of(table, "band_excess", system=name) for name in rivals}
+parties = ["U1 VAE", "U5 StyleGAN2-ADA"]
+ledger.primary("F5", *(excess[name] for name in parties), parties=parties)
+ledger.explore("F5", "U1 VAE with decoder noise", claims.score_of(found, "band_excess"),
+               "band_excess", "below", parties=["U1 VAE"])
 for name in rivals:
-    excess = claims.score_of(table, "band_excess", system=name)
     side = "below" if UNCONDITIONAL[name].family == "VAE" else "above"
-    test = f"excess power in the top octave, {name}"
-    ledger.append(claims.decide("F5", test, excess, "log10 power", claimed=side))
-claim_table("F5")
+    ledger.explore("F5", name, excess[name], "band_excess", side, parties=[name])
+ledger.table("F5")
 
 # %% [markdown]
-# **E1: diffusion needs more time per image.** Notebooks 02 to 04 have measured the sampling times.
-# The test is the time of U6 divided by the time of a GAN and of the VAE. The review's own ratios
-# stand in the names of the tests.
+# **E1: diffusion needs more time per image.** U6 is timed with its own sampler, the ancestral one
+# of Ho et al., which visits every noise level. Its steps are all alike, so a part of them is timed
+# and multiplied. The two systems take turns, 20 times, so that what else the machine does falls on
+# both. The effect is the logarithm of the ratio of times: 0 is as fast, 1 is ten times slower. The
+# review's seconds give 1.3 for a GAN and 1.5 for a VAE.
 
 # %%
-REVIEW_SECONDS = {"U6 DDPM": 2.31, "U5 StyleGAN2-ADA": 0.12, "U1 VAE": 0.08}  # per 128² slice
-files = [study.results / f"{name}.csv" for name in ("02_vae", "03_gan", "04_diffusion")]
-costs = pd.concat([pd.read_csv(file) for file in files])
-ratios = {name: REVIEW_SECONDS["U6 DDPM"] / seconds for name, seconds in REVIEW_SECONDS.items()
-          if name != "U6 DDPM"}
-ledger += claims.slower(costs, "U6 DDPM", ratios)
-claim_table("E1")
+def sampler(name, **choices):
+    """Draws so many images of a system."""
+    generator = train_or_load(study, Run(UNCONDITIONAL[name]), slices)
+    noise = torch.randn(4, *generator.noise_shape(slices.size), device=generator.device)
+    return lambda images: generator.sample(noise[:images], {}, **choices)
+
+
+steps = sorted(params.diffusion.few_steps.ddpm)[1]
+ancestral = sampler("U6 DDPM", sampler="ddpm", steps=steps)
+slower = {name: log_time_ratio(ancestral, sampler(name), images=4,
+                               times=params.diffusion.objective.train_steps / steps)
+          for name in ("U5 StyleGAN2-ADA", "U1 VAE", "U10 OT-FM")}
+ledger.primary("E1", slower["U5 StyleGAN2-ADA"])
+for name, ratio in slower.items():
+    ledger.explore("E1", f"U6 DDPM by its own sampler / {name}", ratio, "log10_seconds_ratio",
+                   "above")
+ledger.table("E1")
 
 # %% [markdown]
-# **F6: a low distance can hide memorisation.** Training images are handed out as if they were
-# samples. The claim is supported if their KID reaches the floor while the audit finds nine in
-# ten of them nearer to training patients.
+# **F6: a low distance can hide memorisation.** Two machines know nothing but the training images.
+# The first hands them out as they are. The second is the worst that a generator with a perfect
+# memory could be: it shifts each image by at most a pixel and adds slight noise.
 
 # %%
 distance = next(m for m in evaluator.measures if "kid_study" in {x.name for x in m.metrics})
@@ -743,9 +825,7 @@ distance = next(m for m in evaluator.measures if "kid_study" in {x.name for x in
 
 def distance_rows(bank):
     """KID and Fréchet distance of a bank with floor and ceiling: metric → row."""
-    bounds = evaluator.bounds[distance]
-    found = compare(evaluator.others, bank, distance, **bounds, **options)
-    return {row["metric"]: row for row in found}
+    return {row["metric"]: row for row in scored(bank, "kid_study")}
 
 
 first = np.arange(min(len(evaluator.training), params.samples))
@@ -756,15 +836,35 @@ shown = pd.DataFrame([copied, *copies_audit]).set_index("metric")
 shown[["value", "low", "high", "floor"]].round(3)
 
 # %%
-effect = {name: copied[column] - copied["floor"]
-          for name, column in (("effect", "value"), ("low", "low"), ("high", "high"))}
-for audit in copies_audit:
-    hidden = copied["low"] <= copied["floor"] and audit["low"] > 0.9
-    test = ("KID of copied training images − floor; "
-            f"share nearest to training {audit['value']:.2f}")
-    ledger.append({"claim": "F6", "test": test, **effect, "unit": "KID",
-                   "verdict": "supported" if hidden else "not supported"})
-claim_table("F6")
+generator = np.random.default_rng(study.seed)
+moved = [np.roll(image, generator.integers(-1, 2, 2), axis=(1, 2)) for image in copies.images]
+spoilt = np.stack(moved) + generator.normal(0, 0.02, copies.images.shape)
+memorised = Slices(spoilt.clip(-1, 1).astype(np.float32), copies.masks, copies.table)
+rows = pd.DataFrame([*scored(memorised, "kid_study", "frechet_study", ANATOMY, APPEARANCE),
+                     *(evaluator.audit(memorised).rows[:1] if audits else [])])
+figures.slice_grid({"training": copies.take(range(8)), "memorised": memorised.take(range(8))});
+
+# %% [markdown]
+# The claim is supported if the Fréchet distance of the second machine lies within what groups of
+# real patients reach against each other (97.5 % of them), while the audit finds more than nine in
+# ten of its images nearest to training patients. Other distances are exploratory.
+
+# %%
+def beyond_floor(metric):
+    """How far a distance lies above its floor, and how far that of real groups reaches."""
+    score, floor = claims.score_of(rows, metric), evaluator.floor(metric)
+    ends = (value - floor.value for value in (score.value, score.low, score.high))
+    return Score(*ends, n=score.n), floor.high - floor.value
+
+
+if audits:
+    gap, reach = beyond_floor("frechet_study")
+    share = claims.score_of(rows, "nearest_share_study")
+    ledger.primary("F6", gap, share, frechet_study=reach)
+for metric in ("kid_study", ANATOMY, APPEARANCE):
+    gap, reach = beyond_floor(metric)
+    ledger.explore("F6", "training images, shifted and noisy − floor", gap, metric, "below", reach)
+ledger.table("F6")
 
 # %% [markdown]
 # **P3: apical and basal slices are harder.** For each patient the test takes the Dice of
@@ -784,18 +884,17 @@ def level_gap(some):
     return levels["mid"] - (levels["apical"] + levels["basal"]) / 2
 
 
-gaps = pd.DataFrame({"samples": level_gap(followers["U10 OT-FM + mask"]),
-                     "real": level_gap(evaluator.test)}).dropna()
-gaps.describe().loc[["count", "mean", "std"]].round(3)
+level_gaps = pd.DataFrame({"samples": level_gap(followers["U10 OT-FM + mask"]),
+                           "real": level_gap(evaluator.test)}).dropna()
+level_gaps.describe().loc[["count", "mean", "std"]].round(3)
 
 # %%
-if outlook["levels of the heart (P3)"] and len(gaps) >= MINIMUM:
-    gap = (gaps["samples"] - gaps["real"]).to_numpy()
-    excess = mean_score(gap, gaps.index.to_numpy(), **options)
-    test = "Dice gap mid − (apical, basal), samples − real"
-    ledger.append(claims.decide("P3", test, excess, "Dice", claimed="above"))
-verdicts = results.write_claims(study, "06_fidelity", ledger)
-claim_table("P3")
+if outlook["levels of the heart (P3)"] and len(level_gaps) >= MINIMUM:
+    harder = (level_gaps["samples"] - level_gaps["real"]).to_numpy()
+    excess = mean_score(harder, level_gaps.index.to_numpy(), **options)
+    ledger.primary("P3", excess, parties=["U10 OT-FM + mask"])
+verdicts = results.write_claims(study, "06_fidelity", ledger.rows)
+ledger.table("P3")
 
 # %% [markdown]
 # ## Check
@@ -893,8 +992,9 @@ counts
 # %% [markdown]
 # ## Limits
 #
-# - There is one training per system. A difference between two systems is a difference between two
-#   trainings. The intervals speak of patients, not of trainings.
+# - Where there is one training per system (column `seeds`), a difference between two systems is one
+#   between two trainings, and the interval speaks of patients alone. Three trainings are few, too:
+#   their interval is wide where they differ.
 # - The budget is small. An order of families at this budget need not hold after days on GPUs. The
 #   curves over compute show which systems still improve.
 # - Systems are not tuned equally well. Those whose distance still falls at the end, or rises again,

@@ -135,9 +135,10 @@ from cmri_lib.experiments.banks import draw_bank, sampling_conditions
 from cmri_lib.experiments.evaluator import Evaluator
 from cmri_lib.experiments.instruments import load_slices
 from cmri_lib.experiments.label_quality import fewer_label_runs, noisy_label_runs
+from cmri_lib.experiments.learning_curves import LearningCurves
 from cmri_lib.experiments.parallel import train_all
 from cmri_lib.experiments.training import (
-    cost_rows, of_pairs, train_or_load, training_patients, training_slices)
+    cost_rows, of_pairs, runs_over_seeds, train_or_load, training_patients, training_slices)
 from cmri_lib.generators.base import draw
 from cmri_lib.generators.guidance import guided
 from cmri_lib.measures.anatomy.adherence import agreement
@@ -145,10 +146,12 @@ from cmri_lib.measures.conditioning import condition_accuracy, fixed_mask, paire
 
 # %%
 from cmri_lib.measures.utility import downstream
-from cmri_lib.reporting import claims, figures, metrics, plots, results, review
+from cmri_lib.reporting import (
+    claims, figures, metrics, plots, primary_tests, results, review)
+from cmri_lib.reporting.primary_tests import ANATOMY, APPEARANCE, HEARTS
 from cmri_lib.systems.ablation import (
-    CONDITION_SETS, FAMILIES, NO_CONDITION, ablation_system, ablation_systems,
-    condition_set_system)
+    COMPARED, COMPARED_SETS, CONDITION_SETS, FAMILIES, NO_CONDITION, ablation_system,
+    ablation_systems, condition_set_system)
 from cmri_lib.systems.conditional import CONDITIONAL
 from cmri_lib.systems.system import Run, file_name, runs
 
@@ -193,13 +196,13 @@ print(outlook.left_out("07"))
 evaluator = Evaluator(study, slices, params.conditional.samples, "brief")
 options = evaluator.options
 print(len(evaluator.conditions), "conditions, from",
-      evaluator.conditions.table["patient"].nunique(), "test patients")
+      evaluator.conditions.table["patient"].nunique(), "of",
+      test.table["patient"].nunique(), "test patients")
 real_scores = pd.DataFrame(evaluator.real_rows()).set_index("metric")
 real_scores.rename(index=metrics.title)[["value", "low", "high", "ceiling"]].round(3)
 
 # %% [markdown]
-# Two small functions show results as tables. The first one shows chosen metrics, one row per
-# system. The second one is for the claims at the end.
+# A small function shows results as a table: chosen metrics, one row per system.
 
 # %%
 def score_table(rows, systems, names):
@@ -208,12 +211,6 @@ def score_table(rows, systems, names):
     chosen = wide.loc[list(systems)].reindex(columns=list(names))
     return chosen.rename(columns=metrics.short).round(3)
 
-
-def claim_table(rows, *names):
-    """The tests of the claims `names`, with effect, 95 % interval and verdict."""
-    table = pd.DataFrame(rows)
-    columns = ["claim", "test", "effect", "low", "high", "unit", "verdict"]
-    return table.loc[table["claim"].isin(names), columns].round(3)
 
 # %% [markdown]
 # ## The ablation
@@ -239,7 +236,7 @@ listed.unstack().loc[list(FAMILIES), list(design["content"].unique())]
 # %%
 train_all(study, ablation_runs, slices)
 AT_ONCE = 4  # images drawn together when sampling is timed
-kept = set(design.loc[design["content"].isin(["none", "labels"]), "system"])
+kept = set(design.loc[design["content"].isin(["none", "labels", "cavity"]), "system"])
 scores, banks, generators = [], {}, {}
 for run in ablation_runs:
     generator = train_or_load(study, run, slices)
@@ -461,8 +458,8 @@ figures.publish(study, "07/condition_accuracy", recognised, plots.score_plot,
 # ## Several conditions, one by one
 #
 # Claim M5 is about several conditions at once. Four flows are compared here. They start from the
-# same pretrained network and are trained for the same number of steps. The first one is given
-# the mask alone (`flow labels concat` of the ablation). The others are given more:
+# same pretrained network, are trained for the same number of steps, and drop each condition
+# equally often. The first one is given the mask alone. The others are given more:
 #
 # - the mask and the vendor;
 # - the mask, the vendor, the phase and the disease;
@@ -478,7 +475,7 @@ for run in set_runs.values():
     banks[run.id] = evaluator.bank(run, generator)
     scores += evaluator.rows(run, banks[run.id])
     scores += cost_rows(study, run, generator, evaluator.conditions, images=AT_ONCE)
-compared = [mask_run, *set_runs.values()]
+compared = list(set_runs.values())
 score_table(scores, [run.id for run in compared], ["dice_mean", "kid_study", "heart_valid"])
 
 # %% [markdown]
@@ -707,21 +704,25 @@ figures.publish(study, "07/labels", labels, plots.score_plot,
 # masks of *training* patients, because a student must not learn the hearts of test patients.
 #
 # - Samples of a mask-conditioned generator come with labels: the mask they were drawn for.
-# - Samples of an unconditional generator have no labels. The frozen segmenter labels them
-#   (**pseudo-labels**).
+# - Samples of an unconditional generator have no labels. A segmenter labels them
+#   (**pseudo-labels**). It has learnt from the same labelled patients as the generator with a mask,
+#   so that both arms know as many labels, and it is not the frozen one that judges.
 # - The reference student is trained on as many real slices, for as many steps. Its score is the
 #   ceiling.
 
 # %%
 tstr_conditions = sampling_conditions(
     slices, params.conditional.samples, study.seed, split="train")
+settings = replace(params.conditional.student, seed=study.seed)
+labeller = downstream.train_student(
+    training, settings, study.work("conditional") / "student-labeller")
 training_sets = {"real": tstr_conditions}
 tstr_runs = [Run(ablation_system(family, *factors)) for family in FAMILIES
              for factors in (NO_CONDITION, ("labels", "concat"))]
 for run in tstr_runs:
     samples = draw(generators[run.id], tstr_conditions, run.id, seed=study.seed)
     if not samples.masks.any():
-        samples = downstream.pseudo_label(evaluator.segmenter, samples)
+        samples = downstream.pseudo_label(labeller, samples)
     if samples.masks.any():
         training_sets[run.id] = samples
     else:
@@ -729,7 +730,6 @@ for run in tstr_runs:
 print({name: len(samples) for name, samples in training_sets.items()})
 
 # %%
-settings = replace(params.conditional.student, seed=study.seed)
 students = {}
 for name, samples in training_sets.items():
     folder = study.work("conditional") / f"student-{file_name(name)}"
@@ -743,121 +743,212 @@ figures.publish(study, "07/downstream", useful, plots.score_plot,
 
 # %% [markdown]
 # **How to read it.** The ceiling is the student of real images. A student of samples that reaches
-# it has lost nothing. Pseudo-labels have a hidden advantage: the segmenter that made them was
-# itself trained on real labels.
+# it has lost nothing.
+#
+# Claim M2 needs two more students. A generator that was given the LV cavity alone cannot teach the
+# myocardium or the RV. So both of its students, of the cavity arm and of the arm with LV + Myo +
+# RV, learn the LV alone.
+
+# %%
+cavity_students = {}
+for content in ("labels", "cavity"):
+    run = Run(ablation_system("flow", content, "concat"))
+    if run.id not in generators:  # the cohort has one structure: both contents are the same
+        continue
+    samples = draw(generators[run.id], tstr_conditions, run.id, seed=study.seed)
+    lv_alone = np.where(samples.masks == LABELS["LV"], LABELS["LV"], 0).astype(np.uint8)
+    folder = study.work("conditional") / f"student-lv-{file_name(run.id)}"
+    cavity_students[run.id] = downstream.train_student(
+        replace(samples, masks=lv_alone), settings, folder)
+lv_dice = {name: agreement(student(test.images), test.masks, test.table)["dice_LV"].mean()
+           for name, student in cavity_students.items()}
+pd.Series(lv_dice, name="Dice of the LV on real patients").round(3).to_frame()
 
 # %% [markdown]
 # ## The claims
 #
-# Each claim becomes one or more tests. A test is a difference of two systems with a 95 % interval
-# over patients. It is *supported* if the whole interval lies on the claimed side of zero. It is
-# *not supported* if the whole interval lies on the other side, and *undecided* otherwise.
+# Each claim has **one primary test**, stated before any result was looked at: what is compared, in
+# which metric, in which direction, by which margin. All notebooks share one register of them
+# (`cmri_lib/reporting/primary_tests.py`). The next table shows the part that this notebook tests.
+# A test of several rows needs all of them. Every other test of a claim is **exploratory**.
+
+# %%
+stated = primary_tests.register()
+stated[stated["claim"].str.startswith("M")].set_index("claim")
+
+# %% [markdown]
+# A test is a difference of two systems with a 95 % interval. It is *supported* if the whole
+# interval lies on the claimed side of the margin, *not supported* if it lies on the other side, and
+# *undecided* otherwise.
 #
-# **M1**: the flow, diffusion model or GAN with a mask minus the one without, in valid hearts and
-# in the Dice of a student.
+# The systems of the primary tests are trained with several seeds where `params.yaml` asks for it
+# (`fidelity.seeds`). Then the interval is over patients **and** trainings.
 
 # %%
-ledger = []
-for family in FAMILIES:
-    with_mask, without = f"{family} labels concat", f"{family} none"
-    effect = evaluator.difference(banks[with_mask], banks[without], "heart_valid")
-    test_name = f"valid hearts, {with_mask} − unconditional"
-    ledger.append(claims.decide("M1", test_name, effect, "share", claimed="above"))
-    if without in students:
-        effect = downstream.tstr_difference(
-            test, students[with_mask], students[without], **options)
-        test_name = f"Dice of a student (TSTR), {with_mask} − unconditional"
-        ledger.append(claims.decide("M1", test_name, effect, "Dice", claimed="above"))
-claim_table(ledger, "M1")
+def trained(run):
+    """A bank of every training of a run, each of another seed, the study's own first."""
+    more = runs_over_seeds(study, run)[1:]
+    train_all(study, more, slices)
+    others = [evaluator.bank(one, train_or_load(study, one, slices)) for one in more]
+    return [banks[run.id], *others]
+
+
+cells = [Run(ablation_system(*cell)) for cell in COMPARED]
+label_parties = [*few_runs[:1], *noisy_runs[:1]]
+compared_runs = [run for run in (*cells, *map(set_runs.get, COMPARED_SETS), *label_parties)
+                 if run.id in banks]
+several = {run.id: trained(run) for run in compared_runs}
+pd.Series({name: len(found) for name, found in several.items()}, name="trainings").to_frame()
 
 # %% [markdown]
-# **M2**: masks of LV + Myo + RV minus masks of the cavity alone, in Dice. Where the cohort has
-# labels for every tissue: every tissue minus LV + Myo + RV, in KID.
+# A difference to a system that shows no hearts, or that has not converged, says how short its
+# training was. Such tests are *not testable at this budget*. A system has converged if the last
+# doubling of its training moved the distances of anatomy and appearance by less than 5 %, or by
+# less than their intervals. Its weights were kept half-way for this purpose.
+
+# %%
+curves = LearningCurves(study, slices)
+halves = pd.DataFrame([row for run in compared_runs for row in curves.over_compute(run)])
+unfit = claims.unfit(pd.DataFrame(scores), halves)
+ledger = claims.Ledger(unfit)
+pd.Series(unfit, name="why claims about it are not testable", dtype=object).to_frame()
+
+# %% [markdown]
+# **M1**: the flow with a mask minus the flow without. Both must improve: the share of valid hearts,
+# and the Dice of a student. The other families are exploratory. The labels that the mask carries
+# are worth something by themselves, so the unconditional arm gets as many: its samples are labelled
+# by a segmenter that has learnt from the same labelled patients as the mask arm.
 
 # %%
 for family in FAMILIES:
-    cavity, heart_labels, tissues = (
-        f"{family} {content} concat" for content in ("cavity", "labels", "tissues"))
-    if cavity in banks:
-        effect = evaluator.difference(banks[heart_labels], banks[cavity], "dice_mean")
-        test_name = f"Dice, {heart_labels} − cavity"
-        ledger.append(claims.decide("M2", test_name, effect, "Dice", claimed="above"))
-    if tissues in banks:
-        effect = evaluator.difference(banks[tissues], banks[heart_labels], "kid_study")
-        test_name = f"KID, {tissues} − labels"
-        ledger.append(claims.decide("M2", test_name, effect, "KID", claimed="below"))
-claim_table(ledger, "M2")
+    pair = f"{family} labels concat", f"{family} none"
+    valid = evaluator.difference(*(several.get(name, [banks[name]]) for name in pair), HEARTS)
+    ledger.explore("M1", " − ".join(pair), valid, HEARTS, "above", parties=pair)
+    if not set(pair) <= set(students):
+        continue
+    dice = downstream.tstr_difference(test, *(students[name] for name in pair), **options)
+    if family == "flow":
+        ledger.primary("M1", valid, dice, parties=pair)
+    ledger.explore("M1", " − ".join(pair), dice, "downstream_dice", "above", parties=pair)
+ledger.table("M1")
 
 # %% [markdown]
-# **M3**: the SPADE cGAN (C2) minus both kinds of Pix2Pix (C1), in KID and in Dice. Then SPADE minus
-# the other conditioning methods of the ablation, in KID at equal steps.
+# **M2**: masks of LV + Myo + RV minus masks of the cavity alone. A mean over structures would ask
+# the cavity arm for what it was never told. So the test is the Dice of the LV, which both were
+# told, and the Dice of the LV of students that learn the cavity alone from samples of either arm.
+# Where the cohort has labels for every tissue, these are compared with LV + Myo + RV in the two
+# distances.
 
 # %%
-for metric, unit, side in (("kid_study", "KID", "below"), ("dice_mean", "Dice", "above")):
-    for rival in ("C1 Pix2Pix", "C1 Pix2PixHD"):
-        effect = full_evaluator.difference(
-            review_banks["C2 SPADE cGAN"], review_banks[rival], metric)
-        test_name = f"{unit}, C2 SPADE cGAN − {rival}"
-        ledger.append(claims.decide("M3", test_name, effect, unit, claimed=side))
+for family in FAMILIES:
+    pair = f"{family} labels concat", f"{family} cavity concat"
+    if pair[1] not in banks:
+        continue
+    followed = evaluator.difference(*(several.get(name, [banks[name]]) for name in pair), "dice_LV")
+    if family == "flow":
+        learnt = downstream.tstr_difference(
+            test, *(cavity_students[name] for name in pair), "dice_LV", **options)
+        ledger.primary("M2", followed, learnt, parties=pair)
+        ledger.explore("M2", " − ".join(pair), learnt, "downstream_dice_LV", "above", parties=pair)
+    ledger.explore("M2", " − ".join(pair), followed, "dice_LV", "above", parties=pair)
+    tissues = f"{family} tissues concat", pair[0]
+    for metric in (ANATOMY, APPEARANCE) if tissues[0] in banks else ():
+        effect = evaluator.difference(*(banks[name] for name in tissues), metric)
+        ledger.explore("M2", " − ".join(tissues), effect, metric, "below", parties=tissues)
+ledger.table("M2")
+
+# %% [markdown]
+# **M3**: SPADE minus concatenation in the GAN family. Both start from one pretrained network and
+# have the same loss and the same number of steps. The whole systems C2 and C1 differ in more than
+# the method: Pix2Pix has an L1 loss. They are exploratory.
+#
+# One thing is not equal. A network with SPADE layers has no place for the scale and shift of the
+# pretrained norms, so its output changes at step 0. Concatenation and ControlNet start exactly at
+# the pretrained network. SPADE therefore starts behind, and a short training counts against it.
+
+# %%
 for family in FAMILIES:
     for method in ("concat", "control"):
-        effect = evaluator.difference(
-            banks[f"{family} labels spade"], banks[f"{family} labels {method}"], "kid_study")
-        test_name = f"KID, {family}, spade − {method}"
-        ledger.append(claims.decide("M3", test_name, effect, "KID", claimed="below"))
-claim_table(ledger, "M3")
-
-# %% [markdown]
-# **M4** has no direction: the methods differ in Dice. A difference counts if it is larger than
-# 0.01 in one direction. *Not supported* means here that the methods differ by less than that.
+        pair = f"{family} labels spade", f"{family} labels {method}"
+        effects = [evaluator.difference(*(several.get(name, [banks[name]])[:1] for name in pair), m)
+                   for m in (ANATOMY, APPEARANCE)]
+        if pair[1] == "GAN labels concat":
+            both = [evaluator.difference(*(several[name] for name in pair), metric)
+                    for metric in (ANATOMY, APPEARANCE)]
+            ledger.primary("M3", *both, parties=pair)
+        for metric, effect in zip((ANATOMY, APPEARANCE), effects):
+            ledger.explore("M3", " − ".join(pair), effect, metric, "below", parties=pair)
 
 # %%
-LEAST_DIFFERENCE = 0.01  # of Dice, fixed beforehand
+for rival in ("C1 Pix2Pix", "C1 Pix2PixHD"):
+    for metric, side in ((ANATOMY, "below"), (APPEARANCE, "below"), ("dice_mean", "above")):
+        effect = full_evaluator.difference(
+            review_banks["C2 SPADE cGAN"], review_banks[rival], metric)
+        ledger.explore("M3", f"C2 SPADE cGAN − {rival}", effect, metric, side)
+ledger.table("M3")
+
+# %% [markdown]
+# **M4** has no direction: the methods differ in Dice, by more than 0.01 in one direction. *Not
+# supported* means here that they differ by less than that. The primary test is ControlNet minus
+# concatenation in the flow.
+
+# %%
 for family in FAMILIES:
     for method in ("spade", "control"):
-        effect = evaluator.difference(
-            banks[f"{family} labels {method}"], banks[f"{family} labels concat"], "dice_mean")
-        test_name = f"Dice, {family}, {method} − concat"
-        ledger.append(claims.differ("M4", test_name, effect, "Dice", bound=LEAST_DIFFERENCE))
-claim_table(ledger, "M4")
+        pair = f"{family} labels {method}", f"{family} labels concat"
+        effect = evaluator.difference(*(banks[name] for name in pair), "dice_mean")
+        if pair[0] == "flow labels control":
+            both = evaluator.difference(*(several[name] for name in pair), "dice_mean")
+            ledger.primary("M4", both, parties=pair)
+        ledger.explore("M4", " − ".join(pair), effect, "dice_mean", "beyond",
+                       primary_tests.LEAST_DICE, parties=pair)
+ledger.table("M4")
 
 # %% [markdown]
-# **M5**: the flow with mask, vendor, phase and disease minus the flow with the mask alone, in
-# condition accuracy, KID and Dice.
+# **M5**: the flow with mask, vendor, phase and disease minus the flow with the mask alone. Both
+# drop their conditions equally often in training: dropout by itself changes what a network learns.
+# The primary test is the Dice with the mask, the condition that both have. Exploratory are the
+# distances and the accuracy of each condition. The disease is read from a whole heart, see above.
 
 # %%
-rich, plain = banks[rich_run.id], banks[mask_run.id]
+pair = "flow mask + vendor + phase + disease", "flow mask"
+effect = evaluator.difference(*(several[name] for name in pair), "dice_mean")
+ledger.primary("M5", effect, parties=pair)
+rich, plain = (banks[name] for name in pair)
 for column, classifier in classifiers.items():
     if condition_accuracy.lacking(classifier, rich, plain):
         continue
     effect = condition_accuracy.condition_accuracy_difference(
         rich, plain, classifier, **options)
-    test_name = f"condition accuracy, {column}, all conditions − mask alone"
-    ledger.append(claims.decide("M5", test_name, effect, "share", claimed="above"))
-for metric, unit, side in (("kid_study", "KID", "below"), ("dice_mean", "Dice", "above")):
+    ledger.explore("M5", " − ".join(pair), effect, f"accuracy_{column}", "above", parties=pair)
+for metric in (ANATOMY, APPEARANCE):
     effect = evaluator.difference(rich, plain, metric)
-    test_name = f"{unit}, all conditions − mask alone"
-    ledger.append(claims.decide("M5", test_name, effect, unit, claimed=side))
-claim_table(ledger, "M5")
+    ledger.explore("M5", " − ".join(pair), effect, metric, "below", parties=pair)
+ledger.table("M5")
 
 # %% [markdown]
-# **M6**: correct labels of fewer patients minus worse labels of all patients, in Dice, for every
-# combination of the two.
+# **M6**: correct labels of fewer patients minus worse labels of all patients, in Dice. The primary
+# test takes the largest of the smaller sets of patients and the smallest error of labels. If the
+# network is not trained to the plateau, more data cannot show what it is worth: then the test is
+# not testable.
 
 # %%
+if len(label_parties) == 2:
+    both = evaluator.difference(*(several[run.id] for run in label_parties), "dice_mean")
+    ledger.primary("M6", both, parties=[run.id for run in label_parties])
 for few in few_runs:
     for noisy in noisy_runs:
         effect = evaluator.difference(banks[few.id], banks[noisy.id], "dice_mean")
-        test_name = (f"Dice, {len(few.patients)} patients with correct labels"
-                     f" − all patients with {noisy.variant.name}")
-        ledger.append(claims.decide("M6", test_name, effect, "Dice", claimed="above"))
-claim_table(ledger, "M6")
+        comparison = (f"{len(few.patients)} patients with correct labels"
+                      f" − all patients with {noisy.variant.name}")
+        ledger.explore("M6", comparison, effect, "dice_mean", "above", parties=[few.id, noisy.id])
+ledger.table("M6")
 
 # %% [markdown]
 # All rows are written to the results of the study. Notebook 13 reads them from there.
 
 # %%
-results.write_claims(study, "07_conditioning", ledger)
+results.write_claims(study, "07_conditioning", ledger.rows)
 table = results.write_scores(study, "07_conditioning", scores + review_scores, seeds=1)
 table.groupby("axis", sort=False)["metric"].agg(["size", "nunique"]).rename(
     columns={"size": "rows", "nunique": "metrics"})
@@ -969,7 +1060,7 @@ score_table(review_scores, order,
 # The last table counts the verdicts of all tests of each claim.
 
 # %%
-verdicts = pd.DataFrame(ledger).groupby(["claim", "verdict"]).size().unstack(fill_value=0)
+verdicts = pd.DataFrame(ledger.rows).groupby(["claim", "verdict"]).size().unstack(fill_value=0)
 verdicts.reindex(columns=[v for v in results.VERDICTS if v in verdicts])
 
 # %% [markdown]
@@ -992,8 +1083,9 @@ verdicts.reindex(columns=[v for v in results.VERDICTS if v in verdicts])
 #
 # - A system of the ablation is trained briefly on top of an unconditional network. Methods that
 #   learn slowly, ControlNet above all, would gain from longer training.
-# - There is one training per system. A difference between two systems is a difference between two
-#   trainings. The intervals are about patients and not about trainings.
+# - Only the systems of primary tests are trained with several seeds, and only where `params.yaml`
+#   asks for it. Any other difference between two systems is one between two trainings, and its
+#   interval is about patients alone.
 # - Equal steps are not equal seconds. A step of a ControlNet costs more than a step by
 #   concatenation. The training times in the tables say how much.
 # - Adherence depends on one frozen segmenter. A generator that draws what this segmenter likes

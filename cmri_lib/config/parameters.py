@@ -256,9 +256,10 @@ class MaskParameters:
 
 @dataclass(frozen=True)
 class FidelitySettings:
-    """Bootstrap draws of patients, random groups of patients behind each floor, and how many of these are corrupted to see
-    which metric answers."""
+    """Trainings of each party of a primary test, which differ by their seed; bootstrap draws of patients, random groups of
+    patients behind each floor, and how many of these are corrupted to see which metric answers."""
 
+    seeds: Count
     resamples: Count
     repeats: Count
     corrupted: Count

@@ -26,7 +26,7 @@ from cmri_lib.measures.fidelity.distances import distances
 from cmri_lib.measures.instruments.certainty import HeartCertainty
 from cmri_lib.measures.instruments.learned_features import Cached, Features
 from cmri_lib.measures.statistics.bootstrap import Score
-from cmri_lib.measures.statistics.comparison import Measure, ceilings, compare, differences, floors
+from cmri_lib.measures.statistics.comparison import Banks, Measure, ceilings, compare, differences, floors, trainings
 from cmri_lib.privacy.nearest_neighbours import Audit, audit_neighbours
 from cmri_lib.reporting.results import Named, with_system_columns
 
@@ -107,16 +107,17 @@ class Evaluator:
         """Samples under the evaluator's conditions, not saved; `choices` are for the sampler."""
         return draw(generator, self.conditions, of.id, seed=self.study.seed, **choices)
 
-    def rows(self, of: Named | str, bank: Slices) -> list[dict[str, object]]:
-        """Tidy rows of every measure, and of adherence where the samples follow masks."""
+    def rows(self, of: Named | str, bank: Banks) -> list[dict[str, object]]:
+        """Tidy rows of every measure, and of adherence where the samples follow masks. A list of banks, one of each
+        training of a system, is scored by its mean: the interval is then over patients and seeds."""
         scores = [row for measure, bound in self.bounds.items()
                   for row in compare(self.others, bank, measure, **bound, **self.options)
                   if np.isfinite(row["floor"])]  # not so for structures that nobody has labelled
         return with_system_columns(of, scores + self.adherence(bank))
 
-    def adherence(self, bank: Slices) -> list[dict[str, object]]:
+    def adherence(self, bank: Banks) -> list[dict[str, object]]:
         """Rows of agreement with the mask; none for samples without one, or masks without images."""
-        if not bank.masks.any() or not bank.images.any():
+        if not all(one.masks.any() and one.images.any() for one in trainings(bank)):
             return []
         return adherence(self.test, bank, self.segmenter, bounds=self.adherence_bounds, **self.options)
 
@@ -138,8 +139,8 @@ class Evaluator:
         """What real patients score against real patients."""
         return self.bounds[self._measure_of(metric)]["floor"][metric]
 
-    def difference(self, first: Slices, second: Slices, metric: str) -> Score:
-        """`metric` of the first bank minus that of the second, paired over patients: a metric of `measures`, or a column of
+    def difference(self, first: Banks, second: Banks, metric: str) -> Score:
+        """`metric` of the first bank minus that of the second, paired over patients (and trainings): a metric of `measures`, or a column of
         `measures.anatomy.agreement` such as "dice_mean"."""
         if metric.startswith(("dice_", "hd95_")):
             return adherence_difference(first, second, self.segmenter, metric, **self.options)

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 
+import numpy as np
 import pandas as pd
 
 from cmri_lib.cohort.requirements import outlook
@@ -19,6 +20,7 @@ from cmri_lib.experiments.evaluator import Evaluator
 from cmri_lib.experiments.training import (first_stage_seconds, train_or_load, training_folder, training_log,
                                            training_patients, training_slices)
 from cmri_lib.generators.base import Generator
+from cmri_lib.measures.statistics.bootstrap import Score, score_difference
 from cmri_lib.reporting.results import with_system_columns
 from cmri_lib.systems.system import Run, System
 from cmri_lib.training.checkpoint import load_weights
@@ -61,11 +63,12 @@ class LearningCurves:
         return rows
 
     def over_patients(self, system: System) -> list[dict[str, object]]:
-        """Quality against training patients, each number trained anew with the same number of steps. x: patients."""
+        """Quality and memory (``nearest_gap_study``) against training patients, each number trained anew with the same number of steps. x: patients."""
         rows = []
         for run in runs_over_patients(self.study, self.slices, system):
             patients = len(run.patients or training_patients(self.study, self.slices))
-            points = self._point(run, train_or_load(self.study, run, self.slices))
+            bank = self.evaluator.bank(run, train_or_load(self.study, run, self.slices))
+            points = [*self._scored(run, bank), *with_system_columns(run, [self._gap(run, bank)])]
             rows += [{"curve": "patients", "x": patients, **row, "system": system.id} for row in points]
         return rows
 
@@ -77,11 +80,23 @@ class LearningCurves:
                 for row in self._point(run, generator, **choices)]
 
     def _point(self, run: Run, generator: Generator, **choices: object) -> list[dict[str, object]]:
-        bank = self.evaluator.bank(run, generator, **choices)
+        return self._scored(run, self.evaluator.bank(run, generator, **choices))
+
+    def _scored(self, run: Run, bank: Slices) -> list[dict[str, object]]:
         rows = self.evaluator.rows(run, bank)
         if self.audits:
             rows += with_system_columns(run, self.evaluator.audit(bank, training_slices(run, self.slices)[0]).rows)
         return [row for row in rows if row["metric"] in KEPT]
+
+    def _gap(self, run: Run, bank: Slices) -> dict[str, object]:
+        """How much nearer samples are to the patients the run learnt from than to as many validation patients, whom it never
+        saw: the same samples, so that what a family's samples are like (blurred, noisy) is on both sides."""
+        seen = training_slices(run, self.slices)[0]
+        strangers = self.slices.where(split="validation")
+        names = np.unique(strangers.patients)[:len(np.unique(seen.patients))]
+        shares = (self.evaluator.audit(bank, side).rows[0] for side in (seen, strangers.where(patient=names)))
+        near, null = (Score(row["value"], row["low"], row["high"], row["n"]) for row in shares)
+        return score_difference(near, null).against(0.0, 1 - null.value).row("nearest_gap_study", "privacy", "lower")
 
 
 def write(study: Study, name: str, rows: Iterable[Mapping[str, object]]) -> pd.DataFrame:

@@ -14,13 +14,14 @@ from cmri_lib.config.study import Study
 from cmri_lib.errors import CheckpointError
 from cmri_lib.experiments.label_quality import fewer_label_runs, noisy_label_runs
 from cmri_lib.experiments.learning_curves import runs_over_patients
-from cmri_lib.experiments.training import first_stage_folder, training_folder
-from cmri_lib.systems.ablation import CONDITION_SETS, ablation_systems, condition_set_system
+from cmri_lib.experiments.training import first_stage_folder, runs_over_seeds, training_folder
+from cmri_lib.systems.ablation import (COMPARED, COMPARED_SETS, CONDITION_SETS, ablation_system, ablation_systems,
+                                       condition_set_system)
 from cmri_lib.systems.register import SYSTEMS
 from cmri_lib.systems.system import Run, runs
 from cmri_lib.training.checkpoint import read_note
 
-#: One system of each family, trained on other numbers of patients by notebooks 02 to 05.
+#: One system of each family, trained with other seeds and on other numbers of patients by notebooks 02 to 05.
 CURVES_OVER_PATIENTS = ("U1 VAE", "U5 StyleGAN2-ADA", "U6 DDPM", "U10 OT-FM")
 
 
@@ -32,6 +33,10 @@ def all_runs(study: Study, slices: Slices) -> list[Run]:
              *runs([system for *_, system in ablation_systems(vocabulary)]),
              *runs([condition_set_system("flow", name) for name in CONDITION_SETS]),
              *noisy_label_runs(study), *fewer_label_runs(study, slices)]
+    compared = [*(Run(SYSTEMS[name]) for name in CURVES_OVER_PATIENTS), *(Run(ablation_system(*cell)) for cell in COMPARED),
+                *(Run(condition_set_system("flow", name)) for name in COMPARED_SETS),
+                *noisy_label_runs(study)[:1], *fewer_label_runs(study, slices)[:1]]
+    found += [run for one in compared for run in runs_over_seeds(study, one)]
     return list({(run.stage, run.folder): run for one in found for run in _with_starts(one)}.values())
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -74,6 +75,15 @@ def training_patients(study: Study, slices: Slices) -> tuple[str, ...]:
     """The training patients in an order drawn from the study's seed: a smaller number is contained in a larger one."""
     names = np.unique(slices.where(split="train").patients)
     return tuple(names[np.random.default_rng(study.seed).permutation(len(names))].tolist())
+
+
+def runs_over_seeds(study: Study, run: Run) -> list[Run]:
+    """The run, and as many more with other seeds, of what it starts from as well, as ``fidelity.seeds`` asks for."""
+    return [run, *(_with_seed(run, study.seed + k) for k in range(1, study.params.fidelity.seeds))]
+
+
+def _with_seed(run: Run, seed: int) -> Run:
+    return replace(run, seed=seed, pretrained=run.pretrained and _with_seed(run.pretrained, seed))
 
 
 def training_folder(study: Study, run: Run) -> Path:

@@ -10,7 +10,7 @@ import psutil
 import torch
 from torch import nn
 
-from cmri_lib.measures.statistics.bootstrap import Score
+from cmri_lib.measures.statistics.bootstrap import Score, mean_score
 
 
 def peak_memory() -> float:
@@ -40,6 +40,28 @@ def seconds_per_image(sample: Callable[[int], object], images: int, repeats: int
             torch.cuda.synchronize()  # kernels run on after the call has returned
         seconds.append((time.perf_counter() - started) / images)
     return Score(float(np.median(seconds)), min(seconds), max(seconds), n=repeats)
+
+
+def log_time_ratio(first: Callable[[int], object], second: Callable[[int], object], images: int, repeats: int = 20, *,
+                   times: float = 1.0) -> Score:
+    """log10 of the seconds of ``first(images)``, `times` over, divided by those of ``second(images)``.
+
+    The two take turns, so that what else the machine does falls on both. The value is the mean over the rounds, n their
+    number, the interval that of their bootstrap. `times`: a sampler of 1000 equal steps need not be run in full.
+    """
+    for sample in (first, second):
+        sample(images)
+    ratios = []
+    for _ in range(repeats):
+        taken = []
+        for sample in (first, second):
+            started = time.perf_counter()
+            sample(images)
+            if torch.cuda.is_available():
+                torch.cuda.synchronize()
+            taken.append(time.perf_counter() - started)
+        ratios.append(np.log10(times * taken[0] / taken[1]))
+    return mean_score(np.array(ratios), np.arange(repeats))
 
 
 def cost(sample: Callable[[int], object], network: nn.Module, *, images: int, evaluations: int, images_seen: int,

@@ -1,43 +1,170 @@
-"""The review's claims as tests: each function turns scores into one row of the ledger, whichever way it falls.
+"""The review's claims as tests: a ledger whose rows say what was compared, what came out, and what that is worth.
 
-A claim about a difference is *supported* when its whole 95 % interval lies on the claimed side of a bound that was
-fixed beforehand, *not supported* when it lies wholly on the other, and *undecided* in between.
+A claim is *supported* when the whole 95 % interval of the effect lies on the claimed side of a margin that was fixed
+beforehand, *not supported* when it lies wholly on the other, and *undecided* in between. It is *not testable at this
+budget* when a party shows no hearts or has not converged: that its training was short is then all that a difference could
+show. One test per claim is primary (`primary_tests`), the others are exploratory; over the primary ones the chance that
+any verdict is wrong is kept at 5 % (`after_holm`).
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Literal
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 
+import numpy as np
 import pandas as pd
+from scipy import stats
 
-from cmri_lib.errors import DataError
+from cmri_lib.errors import DataError, ParameterError
 from cmri_lib.measures.statistics.bootstrap import Score, score_difference
+from cmri_lib.reporting import metrics, review
+from cmri_lib.reporting.primary_tests import ANATOMY, APPEARANCE, PRIMARY, Criterion, Direction
+from cmri_lib.reporting.results import VERDICTS
 
-Row = dict[str, object]
-
-
-def decide(claim: str, test: str, effect: Score, unit: str, *, claimed: Literal["above", "below"], bound: float = 0.0
-           ) -> Row:
-    """A ledger row: is `effect` on the `claimed` side of `bound`?"""
-    above, below = effect.low > bound, effect.high < bound
-    if claimed == "below":
-        above, below = below, above
-    verdict = "supported" if above else "not supported" if below else "undecided"
-    return _row(claim, test, effect, unit, verdict)
+SUPPORTED, REFUTED, UNDECIDED, UNTESTABLE = VERDICTS
+#: Chance of a wrong verdict on either side, and what rounding may take from it.
+LEVEL, ROUNDING = 0.05, 1e-9
+#: A training has converged if its last doubling moved the headlines by less than this share of their value, or by less
+#: than their interval.
+STILL_MOVING = 0.05
 
 
-def differ(claim: str, test: str, effect: Score, unit: str, *, bound: float) -> Row:
-    """A ledger row for a claim without a direction: *supported* if `effect` lies wholly beyond ± `bound`, on one side,
-    *not supported* if wholly between (the two are equivalent), else *undecided*."""
-    beyond, within = effect.low > bound or effect.high < -bound, -bound < effect.low and effect.high < bound
-    verdict = "supported" if beyond else "not supported" if within else "undecided"
-    return _row(claim, test, effect, unit, verdict)
+@dataclass
+class Ledger:
+    """The tests of one notebook.
+
+    Attributes:
+        unfit: system → why no difference to it counts, see `unfit`.
+        rows: claim, test, primary, effect, low, high, unit, p, verdict.
+    """
+
+    unfit: Mapping[str, str] = field(default_factory=dict)
+    rows: list[dict[str, object]] = field(default_factory=list)
+
+    def primary(self, claim: str, *effects: Score, parties: Iterable[str] = (), **margins: float) -> None:
+        """Add the primary test of `claim`.
+
+        Args:
+            effects: one per criterion of the register, in its order.
+            parties: systems that are compared.
+            margins: metric → margin, where the register states a rule in the place of a number.
+
+        Raises:
+            ParameterError: if the register knows no such claim, as many effects, or a margin is missing or not asked for.
+        """
+        if claim not in PRIMARY:
+            raise ParameterError("no primary test is stated", field=claim, remedy="add it to reporting/primary_tests.py")
+        test = PRIMARY[claim]
+        ruled = {criterion.metric for criterion in test.criteria if isinstance(criterion.margin, str)}
+        if len(effects) != len(test.criteria) or ruled != set(margins):
+            raise ParameterError(f"{len(effects)} effects and margins of {sorted(margins)}", field=claim,
+                                 remedy=f"the register asks for {len(test.criteria)} effects, margins of {sorted(ruled)}")
+        bounds = [float(margins.get(c.metric, c.margin) if c.metric in ruled else c.margin) for c in test.criteria]
+        self._add(claim, test.text, True, effects, test.criteria, bounds, parties)
+
+    def explore(self, claim: str, comparison: str, effect: Score, metric: str, direction: Direction, margin: float = 0.0, *,
+                parties: Iterable[str] = ()) -> None:
+        """Add an exploratory test: is `effect`, a difference in `metric`, `direction` the margin? See `Criterion`."""
+        criterion = Criterion(metric, direction, margin)
+        self._add(claim, f"{comparison}: {criterion.text}", False, [effect], [criterion], [margin], parties)
+
+    def table(self, *claims: str) -> pd.DataFrame:
+        """The tests of `claims`, or of all, without those that say whose they are."""
+        columns = ["claim", "test", "primary", "effect", "low", "high", "unit", "p", "verdict"]
+        rows = pd.DataFrame(self.rows, columns=columns)
+        return (rows[rows["claim"].isin(claims)] if claims else rows).round(3)
+
+    def _add(self, claim: str, test: str, primary: bool, effects: Sequence[Score], criteria: Sequence[Criterion],
+             bounds: Sequence[float], parties: Iterable[str]) -> None:
+        tails = [evidence(effect, c.direction, bound) for effect, c, bound in zip(effects, criteria, bounds)]
+        wholly = [max(side) if all(map(math.isfinite, side)) else math.nan for side in zip(*tails)]  # all criteria, or all against
+        p = min(1.0, 2 * min(wholly)) if all(map(math.isfinite, wholly)) else math.nan
+        held, failed = (side < LEVEL / 2 - ROUNDING for side in wholly)
+        verdict = SUPPORTED if held else REFUTED if failed else UNDECIDED
+        if set(parties) & set(self.unfit):
+            verdict, p = UNTESTABLE, math.nan
+        weakest = max(range(len(tails)), key=lambda k: -1 if math.isnan(tails[k][0]) else tails[k][0])
+        effect, shown = effects[weakest], metrics.describe(criteria[weakest].metric)
+        self.rows.append({"claim": claim, "test": test, "primary": primary, "effect": effect.value, "low": effect.low,
+                          "high": effect.high, "unit": shown.unit or metrics.short(criteria[weakest].metric), "p": p,
+                          "verdict": verdict})
 
 
-def _row(claim: str, test: str, effect: Score, unit: str, verdict: str) -> Row:
-    return {"claim": claim, "test": test, "effect": effect.value, "low": effect.low, "high": effect.high, "unit": unit,
-            "verdict": verdict}
+def evidence(effect: Score, direction: Direction, margin: float = 0.0) -> tuple[float, float]:
+    """One-sided p-values (against the claim being false, against it being true); NaN without an interval.
+
+    From the limit of the interval that faces the margin, taken as a quantile of a normal variable, or of Student's t where
+    trainings made the interval: p < 0.025 exactly where the interval does not hold the margin. Percentiles of some
+    hundred draws tell no smaller p apart; the tails beyond are those of the normal distribution.
+    """
+    above, below = _tails(effect, margin)
+    if direction in ("above", "below"):
+        return (above, below) if direction == "above" else (below, above)
+    over, under = _tails(effect, -margin)  # over: above −margin; under: below it
+    differ, alike = min(above, under), max(below, over)
+    return (differ, alike) if direction == "beyond" else (alike, differ)
+
+
+def _tails(effect: Score, margin: float) -> tuple[float, float]:
+    """p of "not above" and of "not below" the margin."""
+    gap = effect.value - margin
+    side = effect.value - effect.low if gap > 0 else effect.high - effect.value
+    if not math.isfinite(side):
+        return math.nan, math.nan
+    ratio = 0.0 if gap == 0 else gap / side if side > 0 else math.copysign(math.inf, gap)
+    z = ratio * stats.t.ppf(0.975, effect.df) if ratio else 0.0
+    return float(stats.t.sf(z, effect.df)), float(stats.t.cdf(z, effect.df))
+
+
+def holm(p: np.ndarray) -> np.ndarray:
+    """p-values (m,) adjusted for their number: reject where at most α, and any wrong rejection has a chance of α (Holm,
+    Scandinavian Journal of Statistics 6, 1979). NaN, of what was not tested, stays and does not count."""
+    values = np.asarray(p, float)
+    adjusted, tested = np.full(values.shape, np.nan), np.flatnonzero(np.isfinite(values))
+    order = tested[np.argsort(values[tested], kind="stable")]
+    adjusted[order] = np.minimum(1, np.maximum.accumulate(values[order] * np.arange(len(order), 0, -1)))
+    return adjusted
+
+
+def after_holm(table: pd.DataFrame) -> pd.DataFrame:
+    """The table of claims with the column `after Holm`: the verdicts of the primary tests of a cohort and profile that stand
+    together, "undecided" for those that do not; empty for exploratory tests."""
+    verdicts = pd.Series("", index=table.index)
+    primary = table["primary"].astype(bool)
+    for _, rows in table[primary].groupby(["dataset", "profile"], sort=False):
+        lost = ~(holm(rows["p"].to_numpy()) < LEVEL) & (rows["verdict"] != UNTESTABLE)
+        verdicts[rows.index] = rows["verdict"].mask(lost, UNDECIDED)
+    return table.assign(**{"after Holm": verdicts})
+
+
+def unfit(scores: pd.DataFrame, curves: pd.DataFrame) -> dict[str, str]:
+    """System → why claims about it are not testable: it shows no hearts, or has not converged.
+
+    Args:
+        scores: rows with ``heart_valid`` and its floor, see `review.without_hearts`.
+        curves: of `experiments.learning_curves`; systems without a curve over compute are not asked for convergence.
+    """
+    reasons = {name: "no hearts" for name in sorted(review.without_hearts(scores))}
+    points = curves[curves["curve"] == "images"] if len(curves) else curves
+    for (system, metric), line in points[points["metric"].isin([ANATOMY, APPEARANCE])].groupby(["system", "metric"]):
+        change = last_doubling(line)
+        if change is not None and abs(change[1]) >= STILL_MOVING and not change[0].low <= 0 <= change[0].high:
+            moved = f"the last doubling moved {metrics.short(metric)} by {change[1]:+.0%}"
+            reasons[system] = "; ".join(filter(None, (reasons.get(system), moved)))
+    return reasons
+
+
+def last_doubling(line: pd.DataFrame) -> tuple[Score, float] | None:
+    """What the second half of a training changed in one metric of one system: the difference, and its share of the value
+    at half of it; None where half of the way was not measured."""
+    half = line[np.isclose(line["x"], line["x"].max() / 2, rtol=0.02)]
+    if half.empty:
+        return None
+    end, before = (_score(rows.iloc[0]) for rows in (line[line["x"] == line["x"].max()], half))
+    change = score_difference(end, before)
+    return change, change.value / abs(before.value) if before.value else math.inf
 
 
 def score_of(table: pd.DataFrame, metric: str, **columns: object) -> Score:
@@ -51,40 +178,14 @@ def score_of(table: pd.DataFrame, metric: str, **columns: object) -> Score:
         found = found[found[column] == value]
     if len(found) != 1:
         raise DataError(f"{len(found)} rows", field=f"{metric} {columns}", remedy="run the notebook that writes the row")
-    row = found.iloc[0]
+    return _score(found.iloc[0])
+
+
+def _score(row: pd.Series) -> Score:
     return Score(float(row["value"]), float(row["low"]), float(row["high"]), int(row["n"]))
 
 
-def overfitting(curves: pd.DataFrame, system: str, rivals: Mapping[str, str], metric: str = "nearest_share_study"
-                ) -> list[Row]:
-    """F3: with few training patients, how much more do samples of `system` huddle around them than with all patients,
-    and than samples of the `rivals` (label → system) do with as few?"""
-    by_patients = curves[curves["curve"] == "patients"]
-    few, every = by_patients["x"].min(), by_patients["x"].max()
-    mine = score_of(by_patients, metric, system=system, x=few)
-    drop = score_difference(mine, score_of(by_patients, metric, system=system, x=every))
-    rows = [decide("F3", f"nearest share, {few:.0f} − {every:.0f} patients, {system}", drop, "share", claimed="above")]
-    for label, rival in rivals.items():
-        excess = score_difference(mine, score_of(by_patients, metric, system=rival, x=few))
-        rows.append(decide("F3", f"nearest share with {few:.0f} patients, {system} − {label}", excess, "share",
-                           claimed="above"))
-    return rows
-
-
-def slower(scores: pd.DataFrame, system: str, rivals: Mapping[str, float]) -> list[Row]:
-    """E1: how many times longer does one image of `system` take than one of each rival? `rivals`: system → the ratio
-    that the review reports; the claim holds if ours lies above 1 and is *undecided* where repeats overlap."""
-    mine = score_of(scores, "seconds_per_image", system=system)
-    rows = []
-    for rival, reported in rivals.items():
-        other = score_of(scores, "seconds_per_image", system=rival)
-        ratio = Score(mine.value / other.value, mine.low / other.high, mine.high / other.low, n=min(mine.n, other.n))
-        rows.append(decide("E1", f"seconds per image, {system} / {rival} (review: {reported:.0f})", ratio, "ratio",
-                           claimed="above", bound=1.0))
-    return rows
-
-
-def time_to_quality(curves: pd.DataFrame, target: float, metric: str = "kid_study") -> pd.DataFrame:
+def time_to_quality(curves: pd.DataFrame, target: float, metric: str = ANATOMY) -> pd.DataFrame:
     """Equal quality instead of equal compute: images and seconds of training until `metric` is at most `target`.
 
     The first measured point (snapshot or end) that is good enough; NaN where none is. The seconds contain the first stage.

@@ -19,8 +19,8 @@ from cmri_lib.errors import DataError
 AXES = ("fidelity", "anatomy", "conditioning", "utility", "privacy", "cost")
 SCORE_COLUMNS = ("dataset", "profile", "system", "family", "conditioning", "axis", "metric", "value", "low", "high", "n",
                  "seeds", "better", "floor", "ceiling")
-CLAIM_COLUMNS = ("claim", "dataset", "profile", "test", "effect", "low", "high", "unit", "verdict")
-VERDICTS = ("supported", "not supported", "undecided")
+CLAIM_COLUMNS = ("claim", "dataset", "profile", "test", "primary", "effect", "low", "high", "unit", "p", "verdict")
+VERDICTS = ("supported", "not supported", "undecided", "not testable at this budget")
 
 
 class Named(Protocol):
@@ -62,11 +62,18 @@ def _check(row: Mapping[str, Any]) -> None:
 
 
 def write_claims(study: Study, name: str, rows: Iterable[Mapping[str, Any]]) -> pd.DataFrame:
-    """Write the ledger rows a notebook contributes: claim, test, effect, low, high, unit, verdict."""
+    """Write the rows of a notebook's ledger (`claims.Ledger`).
+
+    Raises:
+        DataError: on an unknown verdict, or a claim without its one primary test.
+    """
     complete = [{"dataset": study.dataset, "profile": study.profile, **row} for row in rows]
     for row in complete:
         if row["verdict"] not in VERDICTS:
             raise DataError(f"verdict {row['verdict']!r}", field=row["claim"], remedy=f"choose among {VERDICTS}")
+    for claim in dict.fromkeys(row["claim"] for row in complete):
+        if (count := sum(row["primary"] for row in complete if row["claim"] == claim)) != 1:
+            raise DataError(f"{count} primary tests", field=claim, remedy="test what reporting/primary_tests.py states, once")
     return _write(study, f"{name}_claims", complete, CLAIM_COLUMNS)
 
 

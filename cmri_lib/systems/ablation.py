@@ -21,12 +21,19 @@ FAMILIES = ("GAN", "diffusion", "flow")
 METHODS = ("concat", "spade", "control")
 #: Content and method of the unconditional systems.
 NO_CONDITION = ("none", "none")
-#: What the several conditions of claim M5 add, one by one, to the mask.
+#: What the several conditions of claim M5 add, one by one, to the mask. Each is dropped as often in all of them, the mask
+#: alone included: dropout by itself changes what a network learns.
 CONDITION_SETS: dict[str, Condition] = {
+    "mask": together(mask(), dropout=CONDITION_DROPOUT),
     "mask + vendor": together(mask(), categories("vendor"), dropout=CONDITION_DROPOUT),
     "mask + vendor + phase + disease": together(mask(), categories("vendor", "phase", "disease"), dropout=CONDITION_DROPOUT),
     "mask + prompt": together(mask(), prompt("vendor", "phase", "disease", "level"), dropout=CONDITION_DROPOUT),
 }
+#: (family, content, method) that primary tests of claims compare, trained with several seeds as well.
+COMPARED = (("flow", *NO_CONDITION), ("flow", "cavity", "concat"), ("flow", "labels", "concat"), ("flow", "labels", "control"),
+            ("GAN", "labels", "concat"), ("GAN", "labels", "spade"))
+#: And the sets of conditions that they compare.
+COMPARED_SETS = ("mask", "mask + vendor + phase + disease")
 #: The pretrained unconditional network of every family.
 PRETRAINED = {
     "GAN": System("C0 GAN", "GAN", "none", "conditional", lambda p: p.conditional.gan.training,

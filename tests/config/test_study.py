@@ -149,8 +149,12 @@ def test_scores_are_complete_or_refused(tmp_path: Path) -> None:
 
 def test_claims_have_a_verdict(tmp_path: Path) -> None:
     study = open_study(root=project(tmp_path))
-    claim = {"claim": "F1", "test": "paired", "effect": 1.0, "low": 0.1, "high": 2.0, "unit": "KID", "verdict": "supported"}
+    claim = {"claim": "F1", "test": "paired", "primary": True, "effect": 1.0, "low": 0.1, "high": 2.0, "unit": "KID", "p": 0.01,
+             "verdict": "supported"}
     write_claims(study, "06_fidelity", [claim])
     assert union(tmp_path, claims=True)["claim"].tolist() == ["F1"] and union(tmp_path).empty
     with pytest.raises(DataError, match="F1"):
         write_claims(study, "06_fidelity", [claim | {"verdict": "clearly"}])
+    for rows in ([claim, claim], [claim | {"primary": False}]):
+        with pytest.raises(DataError, match="primary tests"):
+            write_claims(study, "06_fidelity", rows)

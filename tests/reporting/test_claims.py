@@ -1,59 +1,172 @@
-"""Verdicts: each side of the bound, the undecided middle, and the tables they are read from."""
+"""Verdicts: each side of the margin, the undecided middle, the gate, Holm's correction, and the register they follow."""
 
 from __future__ import annotations
+
+from itertools import combinations
 
 import numpy as np
 import pandas as pd
 import pytest
+from scipy import stats
 
-from cmri_lib.errors import DataError
+from cmri_lib.errors import DataError, ParameterError
 from cmri_lib.measures.statistics.bootstrap import Score, score_difference
-from cmri_lib.reporting.claims import decide, overfitting, score_of, slower, time_to_quality
+from cmri_lib.reporting import metrics, review
+from cmri_lib.reporting.claims import (UNTESTABLE, Ledger, after_holm, evidence, holm, last_doubling, score_of,
+                                       time_to_quality, unfit)
+from cmri_lib.reporting.primary_tests import ANATOMY, HEARTS, PRIMARY, register
 
 
-@pytest.mark.parametrize(("low", "high", "above", "below"), [
-    (0.1, 0.3, "supported", "not supported"), (-0.3, -0.1, "not supported", "supported"),
-    (-0.1, 0.3, "undecided", "undecided")])
-def test_a_verdict_needs_the_whole_interval(low: float, high: float, above: str, below: str) -> None:
+def normal(value: float, error: float = 1.0, **more: object) -> Score:
+    """A score with the interval of a normal variable."""
+    half = stats.norm.ppf(0.975) * error
+    return Score(value, value - half, value + half, n=20, **more)
+
+
+def verdict(effect: Score, direction: str, margin: float = 0.0) -> str:
+    ledger = Ledger()
+    ledger.explore("F1", "a − b", effect, "kid_study", direction, margin)
+    return ledger.rows[0]["verdict"]
+
+
+@pytest.mark.parametrize(("low", "high", "above", "below", "beyond", "within"), [
+    (0.1, 0.3, "supported", "not supported", "undecided", "undecided"),
+    (-0.3, -0.1, "not supported", "supported", "undecided", "undecided"),
+    (-0.1, 0.3, "undecided", "undecided", "undecided", "undecided"),
+    (-0.1, 0.1, "undecided", "undecided", "not supported", "supported"),
+    (0.3, 0.5, "supported", "not supported", "supported", "not supported"),
+    (-0.5, -0.3, "not supported", "supported", "supported", "not supported"),
+    (0.0, 0.2, "undecided", "undecided", "undecided", "undecided")])
+def test_a_verdict_needs_the_whole_interval(low: float, high: float, above: str, below: str, beyond: str, within: str) -> None:
     score = Score((low + high) / 2, low, high, n=9)
-    assert decide("F1", "t", score, "KID", claimed="above")["verdict"] == above
-    assert decide("F1", "t", score, "KID", claimed="below")["verdict"] == below
-    assert decide("F1", "t", score, "KID", claimed="above", bound=1.0)["verdict"] == "not supported"
+    assert (verdict(score, "above"), verdict(score, "below")) == (above, below)
+    assert (verdict(score, "beyond", 0.2), verdict(score, "within", 0.2)) == (beyond, within)
+    assert verdict(score, "above", 1.0) == "not supported"
+
+
+@pytest.mark.parametrize("df", [2.0, 7.5, np.inf])
+@pytest.mark.parametrize("z", [-3.0, -0.4, 0.0, 1.0, 5.0])
+def test_p_is_that_of_the_t_test_whose_interval_it_is(z: float, df: float) -> None:
+    half = stats.t.ppf(0.975, df) * 0.3
+    score = Score(2 + 0.3 * z, 2 + 0.3 * z - half, 2 + 0.3 * z + half, n=9, df=df)
+    assert evidence(score, "above", 2.0) == pytest.approx((stats.t.sf(z, df), stats.t.cdf(z, df)))
+    assert evidence(score, "below", 2.0) == pytest.approx((stats.t.cdf(z, df), stats.t.sf(z, df)))
+
+
+def test_p_faces_the_margin_and_equivalence_is_two_one_sided_tests() -> None:
+    lopsided = Score(1.0, -9.0, 1.5, n=9)
+    assert evidence(lopsided, "below", 2.0)[0] == pytest.approx(stats.norm.sf(1.96 * 2, scale=1), rel=1e-2)
+    assert evidence(lopsided, "above", 0.0)[0] == pytest.approx(stats.norm.sf(0.196), rel=1e-3)
+    wanted = max(stats.norm.sf(1.0), stats.norm.sf(3.0))  # 1 below +margin, 3 above −margin, in standard errors
+    assert evidence(normal(1.0), "within", 2.0)[0] == pytest.approx(wanted)
+    assert evidence(normal(3.0), "beyond", 2.0)[0] == pytest.approx(stats.norm.sf(1.0))
+    assert np.isnan(evidence(Score(1.0, np.nan, np.nan, n=2), "above")).all()
+    assert evidence(Score(1.0, 1.0, 1.0, n=2), "above") == (0.0, 1.0)
+
+
+def test_of_several_criteria_the_weakest_decides() -> None:
+    def row(*effects: Score, **unfit_systems: str) -> dict:
+        ledger = Ledger({name: "no hearts" for name in unfit_systems.values()})
+        ledger.primary("F1", *effects, parties=["U6 DDPM", "U5 StyleGAN2-ADA"])
+        return ledger.rows[0]
+
+    good = row(normal(-4), normal(-3), normal(5))
+    assert good["verdict"] == "supported" and good["primary"] and good["effect"] == -3
+    assert good["p"] == pytest.approx(2 * stats.norm.sf(3)) and "StyleGAN2-ADA: " in good["test"]
+    assert row(normal(-4), normal(-3), normal(1))["verdict"] == "undecided"
+    mixed = row(normal(-9), normal(9), normal(9))
+    assert mixed["verdict"] == "undecided" and mixed["p"] == 1.0, "two spaces that disagree decide nothing"
+    assert row(normal(4), normal(3), normal(-5))["verdict"] == "not supported"
+    assert np.isnan(row(normal(-4), normal(-3), Score(1.0, np.nan, np.nan, n=2))["p"])
+    gated = row(normal(-4), normal(-3), normal(5), party="U5 StyleGAN2-ADA")
+    assert gated["verdict"] == UNTESTABLE and np.isnan(gated["p"]) and gated["effect"] == -3
+
+
+def test_the_register_is_followed() -> None:
+    ledger, rule = Ledger(), {"frechet_study": 1.5}
+    with pytest.raises(ParameterError, match="3 effects"):
+        ledger.primary("F1", normal(1))
+    with pytest.raises(ParameterError, match="frechet_study"):
+        ledger.primary("F6", normal(1), normal(1))
+    with pytest.raises(ParameterError, match="X9"):
+        ledger.primary("X9", normal(1))
+    ledger.primary("F6", Score(1.0, 0.5, 1.4, n=9), Score(0.97, 0.95, 1.0, n=9), **rule)
+    assert ledger.rows[0]["verdict"] == "supported"
+    with pytest.raises(ParameterError, match="F5"):
+        ledger.primary("F5", normal(1), normal(1), **rule)
+    assert ledger.table("F6").shape == (1, 9) and ledger.table("F1").empty
+
+
+def test_the_register_names_claims_of_the_review_and_known_metrics_once() -> None:
+    table = register()
+    assert list(table) == ["claim", "comparison", "metric", "direction", "margin"]
+    assert set(table["claim"]) <= set(review.CLAIMS) and set(PRIMARY) == set(table["claim"])
+    assert table["direction"].isin(["above", "below", "beyond", "within"]).all()
+    assert not [m for m in table["metric"] if not metrics.known(m)]
+
+
+def test_holm_is_closed_testing_with_bonferroni() -> None:
+    # Adjusted p of a hypothesis: the largest, over all sets that hold it, of the set's size × its smallest p.
+    rng = np.random.default_rng(0)
+    for m in (1, 2, 5):
+        p = rng.uniform(0, 0.3, m)
+        sets = [s for size in range(1, m + 1) for s in combinations(range(m), size)]
+        wanted = [min(1, max(len(s) * min(p[list(s)]) for s in sets if k in s)) for k in range(m)]
+        assert holm(p) == pytest.approx(wanted)
+    assert np.allclose(holm(np.array([0.01, np.nan, 0.04])), [0.02, np.nan, 0.04], equal_nan=True)
+
+
+def test_holm_keeps_wrong_verdicts_rare_and_touches_primary_tests_alone() -> None:
+    rng, wrong = np.random.default_rng(1), {"single": 0, "holm": 0}
+    for _ in range(1500):
+        p = 2 * stats.norm.sf(np.abs(rng.normal(size=12)))
+        wrong["single"] += (p < 0.05).any()
+        wrong["holm"] += (holm(p) < 0.05).any()
+    assert wrong["single"] / 1500 > 0.4 and wrong["holm"] / 1500 < 0.05 + 3 * np.sqrt(0.05 * 0.95 / 1500)
+    rows = [("F1", True, 0.001, "supported"), ("F1", False, 0.001, "supported"), ("F2", True, 0.03, "not supported"),
+            ("F3", True, 0.04, "supported"), ("E1", True, np.nan, UNTESTABLE), ("M1", True, np.nan, "undecided")]
+    table = pd.DataFrame(rows, columns=["claim", "primary", "p", "verdict"]).assign(dataset="phantom", profile="laptop")
+    corrected = after_holm(pd.concat([table, table[2:3].assign(dataset="acdc")], ignore_index=True))
+    assert list(corrected["after Holm"]) == ["supported", "", "undecided", "undecided", UNTESTABLE, "undecided",
+                                             "not supported"], "a cohort has a family of its own"
+
+
+def line(system: str, values: dict[int, float], half: float = 0.01, metric: str = ANATOMY) -> pd.DataFrame:
+    frame = pd.DataFrame({"system": system, "curve": "images", "x": list(values), "metric": metric,
+                          "value": list(values.values())})
+    return frame.assign(low=frame["value"] - half, high=frame["value"] + half, n=20, seconds=frame["x"] / 100)
+
+
+def test_the_gate_asks_for_hearts_and_for_a_curve_that_has_ended() -> None:
+    hearts = pd.DataFrame({"system": ["A", "B", "real"], "metric": HEARTS, "value": [0.3, 0.6, 0.9], "floor": 0.9})
+    curves = pd.concat([line("B", {100: 0.9, 200: 0.5, 400: 0.2}), line("C", {200: 0.2, 400: 0.195}),
+                        line("D", {200: 0.5, 400: 0.2}, half=0.4), line("E", {100: 0.5, 400: 0.2}),
+                        line("F", {200: 0.5, 400: 0.2}, metric="kid_study")])
+    found = unfit(hearts, curves)
+    assert set(found) == {"A", "B"} and found["A"] == "no hearts" and "-60%" in found["B"]
+    change, share = last_doubling(line("B", {200: 0.5, 400: 0.2}))
+    assert change.value == pytest.approx(-0.3) and share == pytest.approx(-0.6)
+    assert last_doubling(line("E", {100: 0.5, 400: 0.2})) is None
+    assert set(unfit(hearts, pd.DataFrame(columns=curves.columns))) == {"A"}
 
 
 def test_difference_of_scores_is_exact_for_independent_normal_ones() -> None:
-    # Standard errors 3 and 4 give 5: 1.96 · 5 on each side.
-    first, second = (Score(v, v - 1.96 * s, v + 1.96 * s, n=10) for v, s in ((2.0, 3.0), (1.0, 4.0)))
-    found = score_difference(first, second)
-    assert np.allclose([found.value, found.low, found.high], [1.0, 1 - 9.8, 1 + 9.8])
+    # Standard errors 3 and 4 give 5.
+    found = score_difference(normal(2.0, 3.0), normal(1.0, 4.0))
+    assert np.allclose([found.value, found.low, found.high], [1.0, *stats.norm.interval(0.95, 1, 5)])
     lopsided = score_difference(Score(0, -3, 0, n=5), Score(0, 0, 4, n=5))
     assert np.allclose([lopsided.low, lopsided.high], [-5, 0])
 
 
-def table(rows: list[tuple]) -> pd.DataFrame:
-    frame = pd.DataFrame(rows, columns=["system", "curve", "x", "metric", "value"])
-    return frame.assign(low=frame["value"] - 0.05, high=frame["value"] + 0.05, n=20, seconds=frame["x"] / 100)
-
-
-def test_overfitting_compares_few_with_all_and_with_rivals() -> None:
-    numbers = table([(s, "patients", x, "nearest_share_study", v) for s, x, v in
-                     (("A", 4, 0.9), ("A", 70, 0.5), ("B", 4, 0.6), ("B", 70, 0.5), ("C", 4, 0.88), ("C", 70, 0.5))])
-    verdicts = [r["verdict"] for r in overfitting(numbers, "A", {"B": "B", "C": "C"})]
-    assert verdicts == ["supported", "supported", "undecided"]
+def test_one_score_is_read_from_a_table() -> None:
+    numbers = line("A", {100: 3.0, 200: 0.9})
+    assert score_of(numbers, ANATOMY, system="A", x=200).value == 0.9
     with pytest.raises(DataError, match="0 rows"):
         score_of(numbers, "kid", system="A")
 
 
-def test_slower_is_a_ratio_with_its_range() -> None:
-    numbers = pd.DataFrame({"system": ["D", "G"], "metric": "seconds_per_image", "value": [2.0, 0.1], "low": [1.8, 0.09],
-                            "high": [2.2, 0.12], "n": 3})
-    row = slower(numbers, "D", {"G": 19.0})[0]
-    assert np.allclose([row["effect"], row["low"], row["high"]], [20, 15, 2.2 / 0.09]) and row["verdict"] == "supported"
-
-
 def test_time_to_quality_takes_the_first_good_point() -> None:
-    numbers = table([("A", "images", x, "kid_study", v) for x, v in ((100, 3.0), (200, 0.9), (300, 0.5))]
-                    + [("B", "images", x, "kid_study", v) for x, v in ((100, 3.0), (200, 2.0))])
+    numbers = pd.concat([line("A", {100: 3.0, 200: 0.9, 300: 0.5}), line("B", {100: 3.0, 200: 2.0})])
     found = time_to_quality(numbers, 1.0).set_index("system")
     assert found.loc["A", "images"] == 200 and found.loc["A", "seconds"] == 2.0 and np.isnan(found.loc["B", "images"])
     assert found.loc["B", "at the end"] == 2.0

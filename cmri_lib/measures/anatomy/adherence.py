@@ -17,8 +17,9 @@ from scipy.ndimage import binary_erosion, distance_transform_edt, find_objects
 from cmri_lib.cohort.case import LABELS
 from cmri_lib.cohort.slices import Slices, known
 from cmri_lib.errors import DataError
-from cmri_lib.measures.statistics.bootstrap import Score, mean_score, paired_difference
-from cmri_lib.measures.statistics.comparison import refuse_unlike
+from cmri_lib.measures.statistics.bootstrap import Score
+from cmri_lib.measures.statistics.comparison import Banks, paired_trainings, refuse_unlike, trainings
+from cmri_lib.measures.statistics.seeds import mean_over_seeds
 
 Segment = Callable[[np.ndarray], np.ndarray]
 
@@ -83,13 +84,14 @@ def _volumes(table: pd.DataFrame) -> Iterator[tuple[tuple[str, str, str], np.nda
         yield tuple(keys), part.sort_values("index").index.to_numpy()
 
 
-def adherence(real: Slices, synthetic: Slices, segmenter: Segment, *, resamples: int = 1000, seed: int = 0,
+def adherence(real: Slices, synthetic: Banks, segmenter: Segment, *, resamples: int = 1000, seed: int = 0,
               bounds: tuple[pd.DataFrame, pd.DataFrame] | None = None) -> list[dict[str, object]]:
     """Agreement of what `segmenter` sees in the synthetic images with the masks they were conditioned on.
 
     Args:
         real: real test slices, for ceiling and floor.
-        synthetic: samples whose `masks` are the conditions and whose `patient` is the patient of the mask.
+        synthetic: samples whose `masks` are the conditions and whose `patient` is the patient of the mask; a list of
+            those of several trainings, under the same masks, is scored by its mean.
         segmenter: images → label maps, trained on real training patients.
         bounds: from `adherence_bounds`, if known already.
 
@@ -102,16 +104,19 @@ def adherence(real: Slices, synthetic: Slices, segmenter: Segment, *, resamples:
     Raises:
         DataError: if a set is empty or without masks, or the sets differ in size or intensities.
     """
-    refuse_unlike(real=real, synthetic=synthetic)
-    for name, slices in (("real", real), ("synthetic", synthetic)):
+    banks = trainings(synthetic)
+    for bank in banks:
+        refuse_unlike(real=real, synthetic=bank)
+    for name, slices in (("real", real), *(("synthetic", bank) for bank in banks)):
         if not slices.masks.any():
             raise DataError("every mask is empty", field=name, remedy="score samples that follow masks, on labelled patients")
-    obtained = agreement(segmenter(synthetic.images), synthetic.masks, synthetic.table)
+    obtained = [agreement(segmenter(bank.images), bank.masks, bank.table) for bank in banks]
     floor, ceiling = adherence_bounds(real, segmenter, seed) if bounds is None else bounds
     rows = []
-    known = [c for c in obtained if obtained[c].notna().any()]  # a structure that nobody has labelled has no row
+    known = [c for c in obtained[0] if obtained[0][c].notna().any()]  # a structure that nobody has labelled has no row
     for column in [c for c in known if c.startswith(("dice_", "hd95_"))]:
-        score = mean_score(obtained[column].to_numpy(), obtained["patient"].to_numpy(), resamples=resamples, seed=seed)
+        score = mean_over_seeds([one[column].to_numpy() for one in obtained], obtained[0]["patient"].to_numpy(),
+                                resamples=resamples, seed=seed)
         score = score.against(floor[column].mean(), ceiling[column].mean())
         distance = column.startswith("hd95_")
         rows.append(score.row(f"{column}_mm" if distance else column, "anatomy", "lower" if distance else "higher"))
@@ -129,19 +134,20 @@ def adherence_bounds(real: Slices, segmenter: Segment, seed: int = 0) -> tuple[p
         return ceiling.assign(**{c: np.nan for c in ceiling if c.startswith(("dice_", "hd95_"))}), ceiling
 
 
-def adherence_difference(first: Slices, second: Slices, segmenter: Segment, column: str = "dice_mean", *, resamples: int = 1000,
+def adherence_difference(first: Banks, second: Banks, segmenter: Segment, column: str = "dice_mean", *, resamples: int = 1000,
                          seed: int = 0) -> Score:
-    """A column of `agreement` for the first set of samples minus that for the second, paired over volumes. n is the
-    number of patients.
+    """A column of `agreement` for the first set of samples minus that for the second, paired over volumes, and over the
+    trainings of both systems where there are several. n is the number of patients.
 
     Raises:
-        DataError: if the two sets do not follow the same masks in the same order.
+        DataError: if the sets do not follow the same masks in the same order.
     """
-    if not np.array_equal(first.masks, second.masks) or not (first.patients == second.patients).all():
+    ones, others = paired_trainings(first, second)
+    if any(not np.array_equal(ones[0].masks, s.masks) or list(ones[0].patients) != list(s.patients) for s in (*ones, *others)):
         raise DataError("the two sets follow different masks", field="masks", remedy="draw both under the same conditions")
-    one, other = (agreement(segmenter(s.images), s.masks, s.table) for s in (first, second))
-    return paired_difference(one[column].to_numpy(), other[column].to_numpy(), one["patient"].to_numpy(),
-                             resamples=resamples, seed=seed)
+    tables = [[agreement(segmenter(s.images), s.masks, s.table) for s in banks] for banks in (ones, others)]
+    gaps = [one[column].to_numpy() - other[column].to_numpy() for one, other in zip(*tables)]
+    return mean_over_seeds(gaps, tables[0][0]["patient"].to_numpy(), resamples=resamples, seed=seed)
 
 
 def masks_of_others(slices: Slices, seed: int = 0) -> np.ndarray:

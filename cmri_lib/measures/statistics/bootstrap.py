@@ -5,7 +5,7 @@ Slices of one patient are not independent, so whole patients are drawn with repl
 the slice's patient was drawn. A statistic is a function of those counts, so what is costly (features, kernels,
 distances) is computed once.
 
-The interval speaks of the patients, not of the generator's training: another seed of training is another system.
+The interval speaks of the patients, not of the generator's training: `seeds` adds trainings with other seeds.
 """
 
 from __future__ import annotations
@@ -31,6 +31,7 @@ class Score:
         n: what was counted; every measure says in its docstring whether that is slices, patients or repeats.
         floor: the score of real data against real data of the same size.
         ceiling: the score of copied training images, or the bound of the metric.
+        seeds: trainings behind it. df: degrees of freedom of the interval; infinite for plain percentiles.
     """
 
     value: float
@@ -39,14 +40,17 @@ class Score:
     n: int
     floor: float = float("nan")
     ceiling: float = float("nan")
+    seeds: int = 1
+    df: float = float("inf")
 
     def against(self, floor: float, ceiling: float) -> Score:
         """The same score with its floor and ceiling."""
         return replace(self, floor=float(floor), ceiling=float(ceiling))
 
     def row(self, metric: str, axis: str, better: str) -> dict[str, object]:
-        """A tidy row; the caller adds dataset, profile, system, family, conditioning and seeds."""
-        return {"axis": axis, "metric": metric, **asdict(self), "better": better}
+        """A tidy row; the caller adds dataset, profile, system, family and conditioning."""
+        columns = {name: value for name, value in asdict(self).items() if name != "df"}
+        return {"axis": axis, "metric": metric, **columns, "better": better}
 
 
 def patient_draws(patients: Sequence[np.ndarray], resamples: int, seed: int) -> Iterator[list[np.ndarray]]:
@@ -132,4 +136,5 @@ def score_difference(first: Score, second: Score) -> Score:
         return float(np.hypot(a.value - a.low, b.high - b.value))
 
     value = first.value - second.value
-    return Score(value, value - limit(first, second), value + limit(second, first), n=min(first.n, second.n))
+    return Score(value, value - limit(first, second), value + limit(second, first), n=min(first.n, second.n),
+                 seeds=min(first.seeds, second.seeds), df=min(first.df, second.df))

@@ -20,10 +20,13 @@ import numpy as np
 
 from cmri_lib.cohort.slices import Slices, concatenate, refuse_overlap
 from cmri_lib.errors import DataError
-from cmri_lib.measures.statistics.bootstrap import Score, bootstrap
+from cmri_lib.measures.statistics.bootstrap import Score
+from cmri_lib.measures.statistics.seeds import bootstrap_seeds
 
 #: (N,) counts of the real slices, (M,) counts of the samples → value.
 Statistic = Callable[[np.ndarray, np.ndarray], float]
+#: Samples of one training of a system, or of each of several that differ by their seed.
+Banks = Slices | Sequence[Slices]
 #: How far beyond [−1, 1] an image may reach by rounding.
 TOLERANCE = 1.0e-3
 
@@ -88,7 +91,7 @@ class Measure:
         return {m.name: s(*every) for m, s in zip(self.metrics, self.statistics(real, synthetic))}
 
 
-def compare(real: Slices, synthetic: Slices, measure: Measure, *, reference_real: Slices | None = None,
+def compare(real: Slices, synthetic: Banks, measure: Measure, *, reference_real: Slices | None = None,
             training: Slices | None = None, seed: int = 0, resamples: int = 500, repeats: int = 20,
             floor: Mapping[str, Score] | None = None, ceiling: Mapping[str, float] | None = None
             ) -> list[dict[str, object]]:
@@ -96,7 +99,8 @@ def compare(real: Slices, synthetic: Slices, measure: Measure, *, reference_real
 
     Args:
         real: test slices.
-        synthetic: samples; `patient` is the patient whose mask a sample follows, or a name of its own. Samples that
+        synthetic: samples, or a list of the samples of several trainings of one system, whose mean is scored (`seeds`);
+            `patient` is the patient whose mask a sample follows, or a name of its own. Samples that
             follow the masks of the patients of `real` share these patients' peculiarities and can score below the
             floor, which is between different patients; masks of other patients are the fairer condition.
         reference_real: further real patients for the floor, see `floors`.
@@ -114,18 +118,21 @@ def compare(real: Slices, synthetic: Slices, measure: Measure, *, reference_real
         DataError: if the sets are unlike in size or intensities, or hold too few slices or patients for a value. Where
             they are too few for a floor, a ceiling or an interval only, that is NaN, and a warning says so.
     """
-    refuse_too_few(min(len(real), len(synthetic)))
-    x, y = measure.of(real=real, synthetic=synthetic)
+    banks = trainings(synthetic)
+    size = min(map(len, banks))
+    refuse_too_few(min(len(real), size))
+    x, *ys = measure.of(real=real, **_numbered("synthetic", banks))
     if floor is None:
-        floor = floors(real, len(synthetic), measure, reference_real=reference_real, seed=seed, repeats=repeats)
+        floor = floors(real, size, measure, reference_real=reference_real, seed=seed, repeats=repeats)
     if ceiling is None and training is None:
         ceiling = {m.name: m.bound for m in measure.metrics}
     elif ceiling is None:
-        ceiling = ceilings(real, training, len(synthetic), measure, seed=seed, repeats=repeats)
+        ceiling = ceilings(real, training, size, measure, seed=seed, repeats=repeats)
     rows = []
-    for metric, statistic in zip(measure.metrics, measure.statistics(x, y)):
-        score = bootstrap(statistic, x.patients, y.patients, n=min(len(real), len(synthetic)), resamples=resamples,
-                          seed=seed, centred=metric.centred)
+    for metric, *statistics in zip(measure.metrics, *(measure.statistics(x, y) for y in ys)):
+        each = [lambda real_counts, *counts, s=s, k=k: s(real_counts, counts[k]) for k, s in enumerate(statistics)]
+        score = bootstrap_seeds(each, x.patients, *(y.patients for y in ys), n=min(len(real), size), resamples=resamples,
+                                seed=seed, centred=metric.centred)
         if metric.centred:
             score = replace(score, low=max(score.low, 0.0))  # centring can push a distance's interval below 0
         towards = metric.better if metric.better != "zero" else "higher" if score.value < 0 else "lower"
@@ -184,24 +191,50 @@ def _drawn(measure: Measure, pairs: Iterable[tuple[Embedding, Embedding]], bound
         return [{metric.name: float("nan") for metric in measure.metrics}]
 
 
-def differences(real: Slices, first: Slices, second: Slices, measure: Measure, *, seed: int = 0, resamples: int = 500
+def differences(real: Slices, first: Banks, second: Banks, measure: Measure, *, seed: int = 0, resamples: int = 500
                 ) -> dict[str, Score]:
     """Metric → its value for `first` minus its value for `second`, with a paired interval.
 
     Both systems meet the same draw of real patients, and of the patients whose masks both follow, so what is common to
-    them cancels. n is the number of slices of the smallest set.
+    them cancels. n is the number of slices of the smallest set. Of systems with several trainings each, the k-th are
+    compared with each other: they have the same seed, and often start from the same pretrained network.
 
     Raises:
-        DataError: as `compare`.
+        DataError: as `compare`, or if the systems differ in the number of their trainings.
     """
-    refuse_too_few(min(map(len, (real, first, second))))
-    x, *ys = measure.of(real=real, first=first, second=second)
-    smallest = min(len(real), len(first), len(second))
-    pairs = zip(measure.metrics, *(measure.statistics(x, y) for y in ys))
-    return {metric.name: bootstrap(lambda u, v, w, one=one, other=other: one(u, v) - other(u, w), x.patients,
-                                   *(y.patients for y in ys), n=smallest, resamples=resamples, seed=seed,
-                                   centred=metric.centred)
-            for metric, one, other in pairs}
+    ones, others = paired_trainings(first, second)
+    smallest = min(map(len, (real, *ones, *others)))
+    refuse_too_few(smallest)
+    x, *ys = measure.of(real=real, **_numbered("first", ones), **_numbered("second", others))
+    by_metric = zip(measure.metrics, *(measure.statistics(x, y) for y in ys))
+    found, count = {}, len(ones)
+    for metric, *statistics in by_metric:
+        each = [lambda u, *counts, k=k, s=statistics: s[k](u, counts[k]) - s[count + k](u, counts[count + k])
+                for k in range(count)]
+        found[metric.name] = bootstrap_seeds(each, x.patients, *(y.patients for y in ys), n=smallest, resamples=resamples,
+                                             seed=seed, centred=metric.centred)
+    return found
+
+
+def trainings(banks: Banks) -> list[Slices]:
+    """The samples of one training, or of several, as a list. Raises DataError if there are none."""
+    found = [banks] if isinstance(banks, Slices) else list(banks)
+    if not found:
+        raise DataError("no samples", field="synthetic", remedy="give the samples of at least one training")
+    return found
+
+
+def paired_trainings(first: Banks, second: Banks) -> tuple[list[Slices], list[Slices]]:
+    """`trainings` of two systems; raises DataError unless there are as many of both."""
+    ones, others = trainings(first), trainings(second)
+    if len(ones) != len(others):
+        raise DataError(f"{len(ones)} trainings of the first system, {len(others)} of the second", field="seeds",
+                        remedy="give samples of the same seeds of both")
+    return ones, others
+
+
+def _numbered(name: str, banks: Sequence[Slices]) -> dict[str, Slices]:
+    return {name if k == 0 else f"{name} {k + 1}": bank for k, bank in enumerate(banks)}
 
 
 def patient_partition(patients: np.ndarray, sizes: tuple[int, int], generator: np.random.Generator

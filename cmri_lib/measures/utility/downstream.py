@@ -71,10 +71,11 @@ def tstr(real: Slices, learnt: Segment, reference: Segment, *, seed: int = 0, re
             .row(name, "utility", better) for name, better, floor, value, ceiling in scores]
 
 
-def tstr_difference(real: Slices, first: Segment, second: Segment, **options: object) -> Score:
-    """Dice of the first student minus that of the second on the same real volumes, paired; n is the number of patients."""
+def tstr_difference(real: Slices, first: Segment, second: Segment, column: str = "dice_mean", **options: object) -> Score:
+    """Dice of the first student minus that of the second on the same real volumes, paired; n is the number of patients.
+    `column`: of `agreement`; "dice_LV" for students that learnt the cavity alone."""
     one, other = (agreement(s(real.images), real.masks, real.table) for s in (first, second))
-    return paired_difference(one["dice_mean"].to_numpy(), other["dice_mean"].to_numpy(), one["patient"].to_numpy(), **options)
+    return paired_difference(one[column].to_numpy(), other[column].to_numpy(), one["patient"].to_numpy(), **options)
 
 
 def _mean_of(table: pd.DataFrame, stem: str) -> np.ndarray:

@@ -1,0 +1,93 @@
+"""The register of primary tests: for each claim one comparison, its metrics, directions and margins, stated before any
+result is looked at.
+
+Where a claim says two things ("closer to real *and* more diverse"), or where one number can mislead, a test has several
+criteria, and **all** must hold (an intersection-union test: Berger, Technometrics 24, 1982). It needs no correction for
+their number. Everything else that notebooks test about a claim is exploratory.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+import pandas as pd
+
+from cmri_lib.reporting import metrics
+
+Direction = Literal["above", "below", "beyond", "within"]
+
+#: The headline distances, of anatomy and of appearance, and the share of valid hearts.
+ANATOMY, APPEARANCE, HEARTS = "mmd_anatomy", "mmd_classical", "heart_valid"
+#: Dice points by which two methods of conditioning must differ to count as different.
+LEAST_DICE = 0.01
+#: Share of samples nearest to training patients from which on a generator hands out its training images.
+MEMORISED = 0.9
+
+
+@dataclass(frozen=True)
+class Criterion:
+    """One number and where it must lie.
+
+    Attributes:
+        metric: of the tables; the effect is the difference that the comparison names.
+        direction: the interval lies wholly "above" or "below" the margin, "beyond" ± margin on one side (the two differ), or
+            "within" ± margin (the two are equivalent).
+        margin: a number, or in words the rule by which the data fix it.
+    """
+
+    metric: str
+    direction: Direction
+    margin: float | str = 0.0
+
+    @property
+    def text(self) -> str:
+        """"valid hearts above 0"."""
+        margin = self.margin if isinstance(self.margin, str) else f"{self.margin:g}"
+        return f"{metrics.short(self.metric)} {self.direction} {'± ' * (self.direction in ('beyond', 'within'))}{margin}"
+
+
+@dataclass(frozen=True)
+class PrimaryTest:
+    """One claim's test. `comparison`: "A − B" is the difference of two systems; all `criteria` must hold."""
+
+    claim: str
+    comparison: str
+    criteria: tuple[Criterion, ...]
+
+    @property
+    def text(self) -> str:
+        """The test in words, as the ledger names it."""
+        return f"{self.comparison}: {' and '.join(criterion.text for criterion in self.criteria)}"
+
+
+NEARER = (Criterion(ANATOMY, "below"), Criterion(APPEARANCE, "below"))
+#: claim → its primary test.
+PRIMARY = {test.claim: test for test in (
+    PrimaryTest("F1", "U6 DDPM − U5 StyleGAN2-ADA", (*NEARER, Criterion(HEARTS, "above"))),
+    PrimaryTest("F2", "U10 OT-FM − U6 DDPM, equally few evaluations, solvers of second order", NEARER),
+    PrimaryTest("F3", "U10 OT-FM, fewest patients: trained on − as many it never saw",
+                (Criterion("nearest_gap_study", "above"),)),
+    PrimaryTest("F5", "U1 VAE (decoder's mean), then U5 StyleGAN2-ADA, against real slices",
+                (Criterion("band_excess", "below"), Criterion("band_excess", "above"))),
+    PrimaryTest("F6", "training images, shifted and noisy − real patients",
+                (Criterion("frechet_study", "below", "what real groups reach"),
+                 Criterion("nearest_share_study", "above", MEMORISED))),
+    PrimaryTest("M1", "flow labels concat − flow none", (Criterion(HEARTS, "above"), Criterion("downstream_dice", "above"))),
+    PrimaryTest("M2", "flow labels concat − flow cavity concat",
+                (Criterion("dice_LV", "above"), Criterion("downstream_dice_LV", "above"))),
+    PrimaryTest("M3", "GAN labels spade − GAN labels concat", NEARER),
+    PrimaryTest("M4", "flow labels control − flow labels concat", (Criterion("dice_mean", "beyond", LEAST_DICE),)),
+    PrimaryTest("M5", "flow mask + vendor + phase + disease − flow mask", (Criterion("dice_mean", "above"),)),
+    PrimaryTest("M6", "flow, most of the fewer patients − all patients with the smallest label errors",
+                (Criterion("dice_mean", "above"),)),
+    PrimaryTest("P3", "U10 OT-FM + mask − real images: mid-ventricle − (apex, base)", (Criterion("dice_mean", "above"),)),
+    PrimaryTest("E1", "U6 DDPM by its own sampler / U5 StyleGAN2-ADA", (Criterion("log10_seconds_ratio", "above"),)),
+)}
+
+
+def register() -> pd.DataFrame:
+    """The register as a table: claim, comparison, metric, direction, margin; one row per criterion."""
+    return pd.DataFrame([{"claim": test.claim, "comparison": test.comparison, "metric": criterion.metric,
+                          "direction": criterion.direction, "margin": criterion.margin}
+                         for test in PRIMARY.values() for criterion in test.criteria])
