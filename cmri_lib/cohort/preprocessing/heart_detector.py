@@ -29,7 +29,7 @@ VIEW_SIZE, VIEW_MM = 64, 384.0
 DETECTOR_AUGMENT = Augment(rotation=30.0, scale=0.25, shift=0.2, gamma=0.7, contrast=0.3, noise=0.15)
 
 #: Lower than what the detectors of the phantom and of ACDC give any scan of their own cohort, higher than what they give
-#: the scans of the other cohort whose hearts they cut off (profile laptop).
+#: the scans of the other cohort of whose hearts they cut off more than 1 % (profile laptop).
 SURE = 0.4
 
 
