@@ -74,7 +74,7 @@ def test_rare_classes_weigh_as_much_as_common_ones(judge, real):
     # Nine in ten were asked for A, and all show A most clearly: a plain accuracy would be 0.9.
     words = np.array(["Phantom A"] * 9 + ["Phantom B"], object)[np.arange(500) % 10]
     clear = coloured(words, vendors("A", 500), 4, "made")
-    clear.images[:, 0, 0, :2] = (-3, 0)
+    clear.images[:, 0, 0, :2] = (-3 / 20, 0)
     assert condition_accuracy(real, clear, judge, resamples=20)["value"] == 0.5
 
 

@@ -17,7 +17,7 @@ import numpy as np
 import pandas as pd
 
 from cmri_lib.cohort.case import LABELS, PHASES, TISSUES, Case
-from cmri_lib.cohort.preprocessing.heart_detector import SURE, Detector
+from cmri_lib.cohort.preprocessing.heart_detector import Detector
 from cmri_lib.cohort.preprocessing.intensity import (Landmarks, clip_percentiles, correct_bias_field, minmax, standard_scale,
                                        standardise, zscore)
 from cmri_lib.cohort.preprocessing.resample import Window, label_shares, middle, resample_image, resample_labels
@@ -185,8 +185,9 @@ def _placed(case: Case, settings: PreprocessSettings, detector: Detector | None)
     """The columns of `crop_report` about who placed the crop."""
     if settings.crop != "detector":
         return {"confidence": math.nan, "placed_by": settings.crop}
-    confidence = _needed(detector, "crop", "train_detector").find(case).confidence
-    return {"confidence": confidence, "placed_by": "detector" if confidence >= SURE else "centre"}
+    detector = _needed(detector, "crop", "train_detector")
+    confidence = detector.find(case).confidence
+    return {"confidence": confidence, "placed_by": "detector" if confidence >= detector.sure else "centre"}
 
 
 def _crop_row(case: Case, window: Window) -> dict[str, object]:
