@@ -961,6 +961,8 @@ near = scored.assign(reaches=scored["low"] <= scored["floor"]).groupby("system")
 reached = [name for name in near.index[near] if name not in heartless]
 crowded = chosen("nearest_excess_study").query("low > 0 and system != 'real'")["system"]
 copy_seers = responses.query("corruption == 'copied training' and beyond")["metric"]
+
+# %%
 counts = verdicts.groupby(["claim", "verdict"], sort=False).size().unstack(fill_value=0)
 best = anatomy["value"].idxmin()
 print(f"1. nearest in anatomy: {best} (MMD {anatomy['value'].min():.3f}; floor "

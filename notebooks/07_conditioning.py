@@ -719,6 +719,8 @@ labeller = downstream.train_student(
 training_sets = {"real": tstr_conditions}
 tstr_runs = [Run(ablation_system(family, *factors)) for family in FAMILIES
              for factors in (NO_CONDITION, ("labels", "concat"))]
+
+# %%
 for run in tstr_runs:
     samples = draw(generators[run.id], tstr_conditions, run.id, seed=study.seed)
     if not samples.masks.any():
@@ -834,8 +836,8 @@ ledger.table("M1")
 
 # %% [markdown]
 # **M2**: masks of LV + Myo + RV minus masks of the cavity alone. A mean over structures would ask
-# the cavity arm for what it was never told. So the test is the Dice of the LV, which both were
-# told, and the Dice of the LV of students that learn the cavity alone from samples of either arm.
+# the cavity arm for what it was never given. So the test is the Dice of the LV, which both were
+# given, and the Dice of the LV of students that learn the cavity alone from samples of either arm.
 # Where the cohort has labels for every tissue, these are compared with LV + Myo + RV in the two
 # distances.
 

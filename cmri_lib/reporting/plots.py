@@ -245,10 +245,9 @@ ROW, HEAD, FAMILY, SYSTEM = 0.3, 0.85, 0.75, 2.5
 def scoreboard(table: pd.DataFrame) -> Figure:
     """Systems × headline metrics, in panels of at most ten columns under the headings of `metrics.AXES`.
 
-    A cell shows the value with its 95 % interval; its colour says whether the interval reaches what real
-    images score. The cells of a system without hearts (`review.without_hearts`) are grey: it reaches nothing.
-    Systems stand in groups, the unconditional before the conditional, then by family, then by
-    the first metric.
+    A cell shows the value with its 95 % interval; its colour says whether the interval reaches what real images score. A
+    system without hearts (`review.without_hearts`) is grey: it reaches nothing. Systems stand in groups, the unconditional
+    before the conditional, then by family, then by the first metric.
     """
     table = table[table["value"].notna()].drop_duplicates(["system", "metric"])
     groups = metrics.panels(metrics.headline(table["metric"]))
@@ -299,8 +298,7 @@ def _board(axis: plt.Axes, table: pd.DataFrame, group: Sequence[str], systems: p
             axis.plot([0, left[group[-1]] + wide], [top, top], color="#888888", lw=0.8)
             axis.text(0.03, top + ROW / 2, wrapped(family, FAMILY), **style)
         remarks = ([] if row.free else [review.system(row.conditioning)]) + ["no hearts"] * (row.system in heartless)
-        text = review.system(row.system) + ("\n" + ", ".join(remarks) if remarks else "")
-        axis.text(FAMILY, top + ROW / 2, text, **style)
+        axis.text(FAMILY, top + ROW / 2, "\n".join(filter(None, (review.system(row.system), ", ".join(remarks)))), **style)
         for name in group:
             if found := cells.get((row.system, name)):
                 colour = PLAIN if row.system in heartless else _cell_colour(name, found)
