@@ -434,7 +434,10 @@ for name in LABEL_MAPS:
     sources[name] = raw[name]
     if name in screened:
         sources[f"{name}, screened"] = screened[name]
+sufficient = outlook["moved training hearts as masks (C4)"].kept
 for target, direction in directions.items():
+    if f"{HEALTHY} → {target}" not in sufficient:
+        continue
     sources[f"{VAE}, moved to {target}"] = shift_to_disease(
         generators[VAE], training.where(disease=HEALTHY), direction, 1.0)
 pd.Series({name: len(some) for name, some in sources.items()}, name="masks").to_frame()

@@ -1,8 +1,9 @@
 """What a cohort lets the notebooks do, and why not more.
 
-An experiment needs patients of certain splits, groups, vendors, phases or labels, and not every cohort has them. `outlook`
-says for each experiment which of its parts a cohort allows and what the others lack. ``python -m cmri_lib.cohort.add``
-prints it as a table when a cohort is added, and the notebooks ask the same function for what they leave out.
+An experiment needs patients of certain splits, groups, vendors, phases or labels, and not every cohort has
+them. `outlook` says for each experiment which of its parts a cohort allows and what the others lack.
+``python -m cmri_lib.cohort.add`` prints it as a table when a cohort is added, and the notebooks ask the same
+function for what they leave out.
 """
 
 from __future__ import annotations
@@ -19,11 +20,12 @@ from cmri_lib.cohort.slices import COVARIATES, Slices
 from cmri_lib.cohort.vocabulary import names_nothing
 from cmri_lib.errors import DataError
 
-#: Patients behind an interval, at least (`measures.statistics.bootstrap.MINIMUM`), and in each split a bootstrap draws from.
+#: Patients behind an interval, at least, in each set that a bootstrap draws from (`bootstrap.MINIMUM`).
 FEWEST = 3
 #: Moves of healthy hearts towards a disease in notebook 08, in the words of ACDC and M&Ms.
 MOVES = (("NOR", "DCM"), ("NOR", "HCM"))
-#: (disease, vendor) that C15 never sees, neither its autoencoder nor its prior: no other system's weights may serve it.
+#: (disease, vendor) that C15 never sees, neither its autoencoder nor its prior: no other system's weights may
+#: serve it.
 WITHHELD_PAIRS = (("DCM", "Phantom B"), ("HCM", "Phantom C"), ("RV", "Phantom D"))
 
 
@@ -49,13 +51,15 @@ class Contents:
         rows, labels, levels = [], set(), set()
         for case in cases:
             known = {name.lower(): value for name, value in case.covariates.items()}
-            rows.append({"patient": case.patient, "scan": case.scan, "split": split[case.patient], "vendor": case.vendor,
-                         "disease": case.disease, **{c: pd.to_numeric(known.get(c), errors="coerce") for c in COVARIATES}})
+            covariates = {c: pd.to_numeric(known.get(c), errors="coerce") for c in COVARIATES}
+            rows.append({"patient": case.patient, "scan": case.scan, "split": split[case.patient],
+                         "vendor": case.vendor, "disease": case.disease, **covariates})
             for volume in case.volumes.values():
                 labels |= set(volume.mask[volume.mask > 0].tolist())
             levels |= {level(h) for of_phase in heights(case).values() for h in of_phase if h == h}
-        return cls(pd.DataFrame(rows), *_in_order(labels, {p for case in cases for p in case.volumes}, levels),
-                   all(volume.tissues is not None for case in cases for volume in case.volumes.values()))
+        phases = {phase for case in cases for phase in case.volumes}
+        tissues = all(volume.tissues is not None for case in cases for volume in case.volumes.values())
+        return cls(pd.DataFrame(rows), *_in_order(labels, phases, levels), tissues)
 
     @classmethod
     def of_slices(cls, slices: Slices) -> Contents:
@@ -74,7 +78,7 @@ class Contents:
         return rows["patient"].nunique()
 
     def words(self, column: str, *splits: str, of_patients: int = 1) -> list[str]:
-        """What at least `of_patients` patients of `splits` have in `column`, sorted; what names nothing is left out."""
+        """What at least `of_patients` patients of `splits` have in `column`; not what names nothing. Sorted."""
         found = self.scans[self.scans["split"].isin(splits)].groupby(column)["patient"].nunique()
         return [word for word in found.index[found >= of_patients] if not names_nothing(word)]
 
@@ -116,7 +120,9 @@ class Experiment:
         for part, lack in self.parts.items():
             if lack:
                 lacks.setdefault(lack, []).append(part)
-        return "; ".join(f"{', '.join(parts)}: {lack}" if len(self.parts) > 1 else lack for lack, parts in lacks.items())
+        if len(self.parts) == 1:
+            return "".join(lacks)
+        return "; ".join(f"{', '.join(parts)}: {lack}" for lack, parts in lacks.items())
 
     def __bool__(self) -> bool:
         return bool(self.kept)
@@ -153,15 +159,16 @@ class Outlook(Mapping[str, Experiment]):
         """In words, a line each: what `notebook` leaves out with this cohort."""
         missing = [f"left out, {e.name}: {e.why}" for e in self.values()
                    if e.possible != "yes" and notebook in _numbers(e.notebooks)]
-        return "\n".join(textwrap.fill(line, 98, subsequent_indent="  ") for line in missing) or "nothing is left out"
+        lines = [textwrap.fill(line, 98, subsequent_indent="  ") for line in missing]
+        return "\n".join(lines) or "nothing is left out"
 
     def need(self, *names: str) -> None:
-        """Raise DataError if one of these experiments is not possible: without them a notebook has nothing to do."""
+        """Raise DataError if one of these is impossible: without it a notebook has nothing to do."""
         for experiment in (self[name] for name in names):
             if not experiment:
                 raise DataError(f"{experiment.name}: {experiment.why}", field="split",
-                                remedy="add patients, or move some to the split that lacks them (split.csv in the cohort's "
-                                       "folder); notebook 01 runs with fewer")
+                                remedy="add patients, or move some to the split that lacks them (split.csv in the "
+                                       "cohort's folder); notebook 01 runs with fewer")
 
 
 def _numbers(notebooks: str) -> list[str]:
@@ -175,7 +182,7 @@ def _numbers(notebooks: str) -> list[str]:
 
 # --- what each experiment needs
 def outlook(cohort: Contents | Slices) -> Outlook:
-    """What a cohort, given by its contents or as preprocessed slices, allows of every experiment of the study."""
+    """What a cohort, given by its contents or as preprocessed slices, allows of every experiment."""
     contents = cohort if isinstance(cohort, Contents) else Contents.of_slices(cohort)
     return Outlook(Experiment(notebooks, name, parts) for notebooks, name, parts in _experiments(contents))
 
@@ -185,16 +192,18 @@ def _experiments(has: Contents) -> Iterator[tuple[str, str, dict[str, str]]]:
     yield "01–08", "networks trained on this cohort", {"networks": _few(has, "train", least=1)}
     yield "01", "clinical measures", {
         "LV": _unlabelled(has, "LV"), "LV mass, wall": _unlabelled(has, "Myo"), "RV": _unlabelled(has, "RV")}
+    vendors = has.words("vendor", "train", of_patients=4)
     yield "01", "vendor in the grey values", {
-        "vendors": _fewer_than(2, has.words("vendor", "train", of_patients=4), "vendors with four training patients")
-        or _unlabelled(has, "Myo")}
+        "vendors": _fewer_than(2, vendors, "vendors with four training patients") or _unlabelled(has, "Myo")}
     yield "01", "segmenter on real test patients", {"interval": interval[0]}
     yield "02–05", "validation loss", {"loss": _few(has, "validation", least=1)}
-    yield "02, 04, 05", "checks on unseen patients", {"checks": _few(has, "train", least=5) or _few(has, "validation", least=1)}
+    yield "02, 04, 05", "checks on unseen patients", {
+        "checks": _few(has, "train", least=5) or _few(has, "validation", least=1)}
     yield "02–08", "distance to real patients", {"distance": interval[0] or interval[1]}
     yield "02–06", "near-copy audit", {"audit": _few(has, "train") or _few(has, "holdout") or interval[0]}
     yield "02–06", "learning curve over patients", {"curve": _few(has, "train", least=5)}
-    yield "06–08", "anatomy of samples", {name: _unlabelled(has, name) and "not labelled" for name in LABELS}
+    yield "06–08", "anatomy of samples", {
+        name: "" if name in has.structures else "not labelled" for name in LABELS}
     yield "06", "levels of the heart (P3)", {"levels": _fewer_than(3, has.levels, "levels")}
     yield from _conditioning(has)
     yield from _masks(has)
@@ -207,22 +216,25 @@ def _conditioning(has: Contents) -> Iterator[tuple[str, str, dict[str, str]]]:
         "LV cavity alone": _unlabelled(has, "LV") or one, "all labels": "",
         "every tissue": "" if has.tissues else "tissues around the heart are not labelled"}
     yield "07", "conditions that vary", {
-        column: _fewer_than(2, has.words(column, "train"), f"{column}s named in training") for column in ("vendor", "disease")
+        column: _fewer_than(2, has.words(column, "train"), f"{column}s named in training")
+        for column in ("vendor", "disease")
     } | {"phase": _fewer_than(2, has.phases, "phases")}
     yield "07", "age and body mass index (C6)", {
         column: "" if has.scans[column].notna().any() else "not in the cohort's table"
         for column in COVARIATES if column in has.scans}
-    yield "07", "phenotypes (C8)", {"LV EF": _no_ejection(has), "LV EDV": _unlabelled(has, "LV"), "RV EDV": _unlabelled(has, "RV")}
+    yield "07", "phenotypes (C8)", {
+        "LV EF": _no_ejection(has), "LV EDV": _unlabelled(has, "LV"), "RV EDV": _unlabelled(has, "RV")}
     yield "07", "condition accuracy", {
-        **{column: _fewer_than(2, _common(has, column), f"{column}s named in training and in test") or _few(has, "test")
-           for column in ("vendor", "disease")},
+        **{column: _fewer_than(2, _common(has, column), f"{column}s named in training and in test")
+           or _few(has, "test") for column in ("vendor", "disease")},
         "phase": _fewer_than(2, has.phases, "phases")}
     seen = has.scans[has.scans["split"] == "test"].groupby("patient")["vendor"].nunique() > 1
     yield "07", "true scans of one heart", {
-        "by several vendors": "" if seen.sum() >= FEWEST else f"{seen.sum()} test patients were scanned by several vendors"}
+        "scans": "" if seen.sum() >= FEWEST else f"{seen.sum()} test patients were scanned by several vendors"}
     yield "07", "pairs of disease and vendor withheld (C15)", {
         "pairs": _fewer_than(2, withheld_pairs(has.scans), "pairs that are withheld elsewhere")}
-    yield "07", "better labels or more data (M6)", {"worse labels": "", "fewer patients": _few(has, "train", least=2)}
+    yield "07", "better labels or more data (M6)", {
+        "worse labels": "", "fewer patients": _few(has, "train", least=2)}
     yield "07", "train on synthetic, test on real (TSTR)", {"students": _few(has, "test")}
 
 
@@ -237,22 +249,26 @@ def _masks(has: Contents) -> Iterator[tuple[str, str, dict[str, str]]]:
             (disease, "the other splits", has.patients(*unseen, disease=disease), 1)) if number < least]
         moves[f"{healthy} → {disease}"] = ", ".join(lacks) or _unlabelled(has, "LV")
     yield "08", "moves towards a disease (C4)", moves
+    yield "08", "moved training hearts as masks (C4)", {
+        move: lack and "no such move" or _few(has, "train", disease=move.split(" → ")[0])
+        for move, lack in moves.items()}
     yield "08", "uniform ejection fractions (C5)", {"fractions": _no_ejection(has) or _few(has, "train")}
     walls = _unlabelled(has, "LV") or _unlabelled(has, "Myo")
     yield "08", "rules of a valid mask (C10)", {
-        "connected structures": "", "closed wall": walls, "RV beside the wall": walls or _unlabelled(has, "RV")}
+        "connected structures": "", "closed wall": walls,
+        "RV beside the wall": walls or _unlabelled(has, "RV")}
 
 
 def withheld_pairs(table: pd.DataFrame) -> list[tuple[str, str]]:
     """Those of `WITHHELD_PAIRS` whose disease and vendor both occur in the columns of `table`."""
     diseases, vendors = set(table["disease"]), set(table["vendor"])
-    return [(disease, vendor) for disease, vendor in WITHHELD_PAIRS if disease in diseases and vendor in vendors]
+    return [pair for pair in WITHHELD_PAIRS if pair[0] in diseases and pair[1] in vendors]
 
 
 # --- what is lacking, in words; empty where nothing is
-def _few(has: Contents, *splits: str, least: int = FEWEST) -> str:
-    number = has.patients(*splits)
-    people = "patient" if number == 1 else "patients"
+def _few(has: Contents, *splits: str, least: int = FEWEST, **words: str) -> str:
+    number = has.patients(*splits, **words)
+    people = " ".join([*words.values(), "patient" if number == 1 else "patients"])
     return "" if number >= least else f"{number} {people} in {' and '.join(splits)}, at least {least} needed"
 
 
