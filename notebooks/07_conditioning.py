@@ -853,7 +853,10 @@ for family in FAMILIES:
         ledger.primary("M2", followed, learnt, parties=pair)
         ledger.explore("M2", " − ".join(pair), learnt, "downstream_dice_LV", "above", parties=pair)
     ledger.explore("M2", " − ".join(pair), followed, "dice_LV", "above", parties=pair)
-    tissues = f"{family} tissues concat", pair[0]
+
+# %%
+for family in FAMILIES:
+    tissues = f"{family} tissues concat", f"{family} labels concat"
     for metric in (ANATOMY, APPEARANCE) if tissues[0] in banks else ():
         effect = evaluator.difference(*(banks[name] for name in tissues), metric)
         ledger.explore("M2", " − ".join(tissues), effect, metric, "below", parties=tissues)

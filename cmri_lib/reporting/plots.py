@@ -261,19 +261,18 @@ def scoreboard(table: pd.DataFrame) -> Figure:
         axis.set(xlim=(0, PAGE), ylim=(height, 0))
         axis.axis("off")
         _board(axis, table, group, part)
-    words = {REACHES: "95 % interval reaches what real images score", MISSES: "does not reach it",
-             PLAIN: "real images, no hearts, or nothing to compare with", "white": "not measured, or does not apply"}
-    legend_below(figure, {text: Patch(fc=colour, ec="#bbbbbb") for colour, text in words.items()})
+    words = {"95 % interval reaches what real images score": REACHES, "does not reach it": MISSES,
+             "real images, no hearts, or nothing to compare with": PLAIN, "not measured, or does not apply": "white"}
+    legend_below(figure, {text: Patch(fc=colour, ec="#bbbbbb") for text, colour in words.items()})
     return figure
 
 
 def _board(axis: plt.Axes, table: pd.DataFrame, group: Sequence[str], systems: pd.DataFrame) -> None:
     """One panel of the scoreboard, on axes in inches."""
-    wide = (PAGE - FAMILY - SYSTEM) / max(len(group), 7)
+    wide, heartless = (PAGE - FAMILY - SYSTEM) / max(len(group), 7), review.without_hearts(table)
     left = {name: FAMILY + SYSTEM + wide * place for place, name in enumerate(group)}
     middle, style = {"ha": "center", "fontsize": SMALL}, {"va": "center", "fontsize": SMALL, "linespacing": 1}
     cells = {(row.system, row.metric): row for row in table.itertuples()}
-    heartless = review.without_hearts(table)
     axes = [metrics.describe(name).axis for name in group]
     for heading in dict.fromkeys(axes):
         start, size = left[group[axes.index(heading)]], wide * axes.count(heading)
@@ -284,8 +283,8 @@ def _board(axis: plt.Axes, table: pd.DataFrame, group: Sequence[str], systems: p
         rows = table[table["metric"] == name]
         head = wrapped(f"{metrics.short(name)} {metrics.arrow(name, rows['better'].iloc[0])}", wide)
         axis.text(left[name] + wide / 2, HEAD - 0.05, head, va="bottom", **middle)
-        scored = [metrics.number(name, value) for value in real_values(rows, name)]
-        for text in [_cell_text(name, cells["real", name])] if ("real", name) in cells else scored:
+        for text in ([_cell_text(name, cells["real", name])] if ("real", name) in cells else
+                     [metrics.number(name, value) for value in real_values(rows, name)]):
             _cell(axis, left[name], HEAD, wide, PLAIN, text)
     top, kind, family = HEAD + ROW, None, None
     for row in systems.itertuples():
@@ -301,8 +300,8 @@ def _board(axis: plt.Axes, table: pd.DataFrame, group: Sequence[str], systems: p
         axis.text(FAMILY, top + ROW / 2, "\n".join(filter(None, (review.system(row.system), ", ".join(remarks)))), **style)
         for name in group:
             if found := cells.get((row.system, name)):
-                colour = PLAIN if row.system in heartless else _cell_colour(name, found)
-                _cell(axis, left[name], top, wide, colour, _cell_text(name, found))
+                _cell(axis, left[name], top, wide, PLAIN if row.system in heartless else _cell_colour(name, found),
+                      _cell_text(name, found))
         top += ROW
 
 
