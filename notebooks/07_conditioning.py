@@ -131,7 +131,8 @@ from cmri_lib.config.study import open_study
 from cmri_lib.generators.base import draw
 from cmri_lib.generators.guidance import guided
 from cmri_lib.measures.anatomy.adherence import agreement
-from cmri_lib.measures.conditioning import condition_accuracy, fixed_mask, paired_truth
+from cmri_lib.measures.conditioning import (
+    condition_accuracy, fixed_mask, paired_truth, volume_accuracy)
 
 # %%
 from cmri_lib.experiments.banks import draw_bank, sampling_conditions
@@ -143,6 +144,8 @@ from cmri_lib.experiments.parallel import train_all
 from cmri_lib.experiments.training import (
     cost_rows, of_pairs, runs_over_seeds, train_or_load, training_patients, training_slices)
 from cmri_lib.measures.utility import downstream
+
+# %%
 from cmri_lib.reporting import (
     claims, figures, metrics, plots, primary_tests, results, review)
 from cmri_lib.reporting.primary_tests import ANATOMY, APPEARANCE, HEARTS
@@ -396,7 +399,9 @@ figures.publish_slices(study, "07/one_mask", rows,
 #
 # A mask can be checked with a segmenter. Vendor, phase and disease are checked with a
 # classifier. One classifier per condition is trained on real training images and then frozen. It
-# is used only for conditions that differ between training patients and between test patients.
+# is used only for conditions that differ between training patients and between test patients. A
+# disease shows in a whole heart rather than in one slice. So it is also read from the volumes of
+# LV, myocardium and RV, which the frozen segmenter measures in all slices of a phase.
 
 # %%
 known = [Vocabulary.of(part).categories for part in (training, test)]
@@ -406,6 +411,7 @@ classifiers = {}
 for column in testable:
     classifiers[column] = condition_accuracy.train_condition_classifier(
         training, evaluator.spaces[0], column)
+reader = volume_accuracy.train_volume_reader(training) if "disease" in classifiers else None
 print("classifiers:", ", ".join(classifiers))
 
 # %% [markdown]
@@ -459,14 +465,17 @@ score_table(scores, [run.id for run in compared], ["dice_mean", "kid_study", "he
 
 # %%
 def accuracies(bank):
-    """Condition accuracy of a bank, one row per classifier."""
-    return [condition_accuracy.condition_accuracy(test, bank, classifier, **options)
+    """Condition accuracy of a bank, one row per classifier, and of the disease by volumes."""
+    rows = [condition_accuracy.condition_accuracy(test, bank, classifier, **options)
             for classifier in classifiers.values()]
+    return rows if reader is None else [*rows, volume_accuracy.volume_accuracy(
+        test, bank, reader, evaluator.segmenter, **options)]
 
 
 for run in compared:
     scores += results.with_system_columns(run, accuracies(banks[run.id]))
-followed = ["dice_mean", "kid_study", "heart_valid", *(f"accuracy_{c}" for c in classifiers)]
+followed = ["dice_mean", "kid_study", "heart_valid", *(f"accuracy_{c}" for c in classifiers),
+            "accuracy_disease_volumes"]
 sets = pd.DataFrame(scores)
 sets = sets[sets["system"].isin([run.id for run in compared]) & sets["metric"].isin(followed)]
 figures.publish(study, "07/condition_sets", sets, plots.score_plot,
@@ -810,8 +819,8 @@ ledger.table("M1")
 
 # %% [markdown]
 # **M2**: masks of LV + Myo + RV minus masks of the cavity alone. A mean over structures would ask
-# the cavity arm for what it was never told. So the test is the Dice of the LV, which both were
-# told, and the Dice of the LV of students that learn the cavity alone from samples of either arm.
+# the cavity arm for what it was never given. So the test is the Dice of the LV, which both were
+# given, and the Dice of the LV of students that learn the cavity alone from samples of either arm.
 # Where the cohort has labels for every tissue, these are compared with LV + Myo + RV in the two
 # distances.
 
@@ -893,6 +902,11 @@ for column, classifier in classifiers.items():
     effect = condition_accuracy.condition_accuracy_difference(
         rich, plain, classifier, **options)
     ledger.explore("M5", " − ".join(pair), effect, f"accuracy_{column}", "above", parties=pair)
+if reader is not None:
+    effect = volume_accuracy.volume_accuracy_difference(
+        rich, plain, reader, evaluator.segmenter, **options)
+    ledger.explore("M5", " − ".join(pair), effect, "accuracy_disease_volumes", "above",
+                   parties=pair)
 for metric in (ANATOMY, APPEARANCE):
     effect = evaluator.difference(rich, plain, metric)
     ledger.explore("M5", " − ".join(pair), effect, metric, "below", parties=pair)
