@@ -250,7 +250,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m cmri_lib.run",
                                      description="Run numbered notebooks in order.")
     parser.add_argument("numbers", nargs="*", metavar="NN")
-    parser.add_argument("--profile", help="smoke, laptop or gpu; default: as params.yaml says")
+    parser.add_argument("--profile", help="smoke, laptop, overnight or gpu; default: as params.yaml says")
     parser.add_argument("--dataset", help="a folder below data/; default: as params.yaml says")
     parser.add_argument("--summary", action="store_true", help="then print what there is and what to open")
     options = parser.parse_args(arguments)

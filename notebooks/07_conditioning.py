@@ -142,7 +142,8 @@ from cmri_lib.experiments.training import (
 from cmri_lib.generators.base import draw
 from cmri_lib.generators.guidance import guided
 from cmri_lib.measures.anatomy.adherence import agreement
-from cmri_lib.measures.conditioning import condition_accuracy, fixed_mask, paired_truth
+from cmri_lib.measures.conditioning import (
+    condition_accuracy, fixed_mask, paired_truth, volume_accuracy)
 
 # %%
 from cmri_lib.measures.utility import downstream
@@ -415,13 +416,16 @@ figures.publish_slices(study, "07/one_mask", rows,
 #
 # A mask can be checked with a segmenter. Vendor, phase and disease are checked with a
 # classifier. One classifier per condition is trained on real training images and then frozen. It
-# is used only for conditions that differ between training patients and between test patients.
+# is used only for conditions that differ between training patients and between test patients. A
+# disease shows in a whole heart rather than in one slice. So it is also read from the volumes of
+# LV, myocardium and RV, which the frozen segmenter measures in all slices of a phase.
 
 # %%
 classifiers = {}
 for column in outlook["condition accuracy"].kept:
     classifiers[column] = condition_accuracy.train_condition_classifier(
         training, evaluator.spaces[0], column)
+reader = volume_accuracy.train_volume_reader(training) if "disease" in classifiers else None
 print("classifiers:", ", ".join(classifiers) or "none")
 
 # %% [markdown]
@@ -486,7 +490,11 @@ score_table(scores, [run.id for run in compared], ["dice_mean", "kid_study", "he
 # %%
 for run in compared:
     scores += results.with_system_columns(run, accuracies(banks[run.id], list(classifiers)))
-followed = ["dice_mean", "kid_study", "heart_valid", *(f"accuracy_{c}" for c in classifiers)]
+    if reader is not None:
+        scores += results.with_system_columns(run, [volume_accuracy.volume_accuracy(
+            test, banks[run.id], reader, evaluator.segmenter, **options)])
+followed = ["dice_mean", "kid_study", "heart_valid", *(f"accuracy_{c}" for c in classifiers),
+            "accuracy_disease_volumes"]
 sets = pd.DataFrame(scores)
 sets = sets[sets["system"].isin([run.id for run in compared]) & sets["metric"].isin(followed)]
 figures.publish(study, "07/condition_sets", sets, plots.score_plot,
@@ -926,6 +934,11 @@ for column, classifier in classifiers.items():
     effect = condition_accuracy.condition_accuracy_difference(
         rich, plain, classifier, **options)
     ledger.explore("M5", " − ".join(pair), effect, f"accuracy_{column}", "above", parties=pair)
+if reader is not None:
+    effect = volume_accuracy.volume_accuracy_difference(
+        rich, plain, reader, evaluator.segmenter, **options)
+    ledger.explore("M5", " − ".join(pair), effect, "accuracy_disease_volumes", "above",
+                   parties=pair)
 for metric in (ANATOMY, APPEARANCE):
     effect = evaluator.difference(rich, plain, metric)
     ledger.explore("M5", " − ".join(pair), effect, metric, "below", parties=pair)

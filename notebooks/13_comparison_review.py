@@ -57,16 +57,28 @@
 # score, and the floor is what another patient's mask would. One of the two is always what *real
 # images* score, and this is the reference in the scoreboard.
 #
-# **Verdicts.** Each test of a claim has an effect, its interval, and a bound that was fixed before.
-# The claim is *supported* by the test if the whole interval lies on the claimed side of the bound:
+# **Verdicts.** Each test of a claim has an effect, its interval, and a margin that was fixed
+# before. The claim is *supported* by the test if the whole interval lies on the claimed side of the margin:
 #
-# $$ \text{verdict} = \begin{cases} \text{supported} & \text{low} > \text{bound} \\
-# \text{not supported} & \text{high} < \text{bound} \\ \text{undecided} & \text{otherwise}
+# $$ \text{verdict} = \begin{cases} \text{supported} & \text{low} > \text{margin} \\
+# \text{not supported} & \text{high} < \text{margin} \\ \text{undecided} & \text{otherwise}
 # \end{cases}
 # $$
 #
-# (here for a claim that says "above"; for "below" the sides change places). A claim may have
-# several tests, with different verdicts.
+# (here for a claim that says "above"; for "below" the sides change places). Where a system that is
+# compared shows no hearts, or has not converged, the test is *not testable at this budget*.
+#
+# **One primary test per claim.** It was stated before the results: what is compared, in which
+# metric, in which direction, by which margin. A test with several criteria is supported only if all
+# of them are. The other tests of a claim are **exploratory**: they show where an effect lies, and
+# with so many of them a few reach a verdict by chance.
+#
+# **p-values.** An interval that just touches the margin has p = 0.05. Beyond, p is that of a normal
+# variable with this interval, or of Student's t where the interval is over trainings, too.
+#
+# **Holm's correction.** With $m$ primary tests, the smallest p is multiplied by $m$, the next one
+# by $m - 1$, and so on. Verdicts that stay below 0.05 stand together: the chance that any of them is
+# wrong is at most 5 % (Holm 1979). The others become undecided. Each cohort has its own correction.
 
 # %% tags=["parameters"]
 profile = None  # None: as params.yaml says
@@ -76,7 +88,8 @@ dataset = None
 import pandas as pd
 
 from cmri_lib.config.study import open_study
-from cmri_lib.reporting import figures, metrics, plots, readme, results, review
+from cmri_lib.reporting import figures, metrics, plots, primary_tests, readme, results, review
+from cmri_lib.reporting.claims import after_holm
 
 # %% [markdown]
 # The next cell opens the study and joins all tables of scores. The table counts the scores of each
@@ -88,7 +101,7 @@ study = open_study(profile, dataset)
 figures.use_style()
 pd.set_option("display.max_colwidth", None, "display.max_rows", 200)
 scores = results.union(study.root)
-claims = results.union(study.root, claims=True)
+claims = after_holm(results.union(study.root, claims=True))
 print(f"{len(scores):,} scores, {len(claims)} tests of claims")
 scores.groupby(["dataset", "profile", "axis"]).size().unstack(fill_value=0)
 
@@ -178,23 +191,44 @@ coverage.set_index("id")
 # %% [markdown]
 # ## The ledger of claims
 #
-# The same for the claims. The table counts the tests of each claim by their verdict. A claim that
-# is not tested has zeros only.
+# First the register: one primary test per claim, the same in every cohort and profile. A test of
+# several rows needs all of them.
 
 # %%
-counts = pd.crosstab(my_claims["claim"], my_claims["verdict"])
-counts = counts.reindex(index=list(review.CLAIMS), columns=list(results.VERDICTS), fill_value=0)
-ledger = counts.rename_axis(index="id", columns=None)
-ledger.insert(0, "claim", pd.Series(review.CLAIMS))
-ledger
+stated = primary_tests.register()
+stated.assign(metric=stated["metric"].map(metrics.title)).set_index(["claim", "comparison"])
 
 # %% [markdown]
-# **How to read it.** Only a row with all its tests in one column has a clear answer. *Undecided*
-# means that the interval contains the bound: the data cannot tell. It does not mean that there is
-# no effect. *Not supported* means that the data speak against the claim, at this budget and on this
-# cohort.
+# The next table is the answer to the claims: their primary tests in this cohort. The effect is that
+# of the weakest criterion. The last column is the verdict that stands together with all others.
+
+# %%
+primary = readme.primary_tests(my_claims).drop(columns="cohort").set_index("claim")
+primary
+
+# %% [markdown]
+# **How to read it.** *Undecided* means that the interval contains the margin, or that the criteria
+# disagree: the data cannot tell. It does not mean that there is no effect. *Not supported* means
+# that the data speak against the claim, at this budget and on this cohort. *Not testable at this
+# budget* means that a difference would only show how short a training was.
 #
-# The figure shows both lists at a glance.
+# The next table counts the verdicts of all claims: that of the primary test, and those of the
+# exploratory ones. A claim that is not tested has zeros only.
+
+# %%
+def count(rows):
+    """Claims × verdicts."""
+    found = pd.crosstab(rows["claim"], rows["verdict"])
+    return found.reindex(index=list(review.CLAIMS), columns=list(results.VERDICTS), fill_value=0)
+
+
+is_primary = my_claims["primary"].astype(bool)
+counts = count(my_claims[is_primary])
+ledger = pd.concat({"primary": counts, "exploratory": count(my_claims[~is_primary])}, axis=1)
+ledger.set_index(pd.Series(review.CLAIMS, name="claim"), append=True)
+
+# %% [markdown]
+# The figure shows which systems and claims have been measured.
 
 # %%
 tested = counts.sum(axis=1) > 0
@@ -207,11 +241,11 @@ figures.publish(study, "13/coverage", both, plots.coverage,
                 title=f"What has been measured: cohort {study.dataset}, profile {study.profile}");
 
 # %% [markdown]
-# Now every single test, with its effect, its 95 % interval and its unit.
+# Now the exploratory tests, with their effects, 95 % intervals and units.
 
 # %%
 numbers = zip(my_claims["effect"], my_claims["low"], my_claims["high"])
-tests = my_claims.assign(effect=[f"{e:.3g} [{l:.3g}, {h:.3g}]" for e, l, h in numbers])
+tests = my_claims.assign(effect=[f"{e:.3g} [{l:.3g}, {h:.3g}]" for e, l, h in numbers])[~is_primary]
 order = {claim: place for place, claim in enumerate(review.CLAIMS)}
 tests = tests.sort_values("claim", key=lambda column: column.map(order), kind="stable")
 tests[["claim", "test", "effect", "unit", "verdict"]].set_index("claim")
@@ -219,8 +253,8 @@ tests[["claim", "test", "effect", "unit", "verdict"]].set_index("claim")
 # %% [markdown]
 # **How to read it.** "A − B" is the score of A minus that of B, on the same patients. The sign
 # that the claim predicts depends on the metric: a claim that A is better predicts a negative
-# difference of a distance, and a positive one of Dice. "A / B" is a ratio, with 1 as the bound.
-# The verdict has taken all this into account.
+# difference of a distance, and a positive one of Dice. "A / B" is the logarithm of a ratio of
+# times, with 0 as the margin. The verdict has taken all this into account.
 #
 # ## Check
 #
@@ -233,6 +267,7 @@ key = ["dataset", "profile", "system", "conditioning", "metric"]
 assert not scores.duplicated(key).any(), "one score, two values"
 held = scores.dropna(subset=["low", "high"])
 assert ((held["low"] <= held["value"]) & (held["value"] <= held["high"])).all()
+assert (my_claims[is_primary].groupby("claim").size() == 1).all(), "a claim has two primary tests"
 print("all checks passed")
 
 # %% [markdown]
@@ -258,10 +293,9 @@ ratio.rename(metrics.label).round(2).to_frame("between systems / interval")
 # %%
 print(f"systems measured: {(coverage['measured'] != '').sum()} of {len(coverage)}")
 print(f"claims tested: {tested.sum()} of {len(tested)}")
-for verdict, count in counts.sum().items():
-    print(f"tests {verdict}: {count} of {len(my_claims)}")
-one_way = ((counts > 0).sum(axis=1) == 1).sum()
-print(f"claims whose tests all have the same verdict: {one_way} of {tested.sum()}")
+after = my_claims.loc[is_primary, "after Holm"].value_counts()
+for verdict, found in counts.sum().items():
+    print(f"primary tests {verdict}: {found}; after Holm's correction: {after.get(verdict, 0)}")
 
 # %% [markdown]
 # Then one row for each metric that has a reference: what real images score, the best unconditional
@@ -308,15 +342,17 @@ pd.DataFrame(rows, columns=columns).set_index("metric")
 # 3. **How far from real images.** The last column says for which metrics some systems cannot be
 #    separated from real images, and for which none can reach them. The latter metrics show what to
 #    improve.
-# 4. **The ledger.** Compare the counts of the three verdicts. Many undecided tests mean that there
-#    are too few patients, or that the effects are small. With the `laptop` profile a verdict is
-#    about minutes of training.
+# 4. **The ledger.** Read the primary tests, after Holm's correction. Many undecided tests mean that
+#    there are too few patients or trainings, or that the effects are small. Many that are not
+#    testable mean that trainings were too short, as they are with the `laptop` profile.
 #
 # ## Limits
 #
 # - One seed per system, unless the column `seeds` of `results/scores.csv` says otherwise. A
 #   difference between two systems is then one between two trainings.
-# - Many tests are made. A few of them would reach a verdict by chance.
+# - Many exploratory tests are made. A few of them would reach a verdict by chance.
+# - Intervals are percentiles of some hundred draws. A very small p rests on the shape of the normal
+#   distribution, not on draws that have been seen.
 # - Rows of other profiles and cohorts stay in `results/scores.csv`. They cannot be compared with
 #   each other.
 # - A claim of the review is a sentence. A test makes it precise, and other tests of the same

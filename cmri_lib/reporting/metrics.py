@@ -154,6 +154,8 @@ SINGLE = {
                            "Dice, downstream"),
     "downstream_hd95_mm": _of("utility", LEARNT, "95 % Hausdorff distance of a segmenter trained on samples",
                               "HD95, downstream", unit="mm", format=".1f"),
+    "accuracy_disease_volumes": _of("conditioning", RECOGNISED, "Disease recognised from the heart's volumes, accuracy",
+                                    "disease accuracy, volumes"),
     "downstream_dice_LV": _of("utility", LEARNT, "Dice of the LV of a segmenter trained on samples, real patients",
                               "Dice, LV, downstream"),
     "log10_seconds_ratio": _of("cost", NONE, "Ratio of sampling times, log10", "ratio of times", unit="log10"),

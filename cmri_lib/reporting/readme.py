@@ -33,9 +33,13 @@ of claims: [claims.csv](claims.csv).
 - *Dice with the mask*, *HD95*: what the frozen segmenter sees in the samples against the mask asked for.
 - *Vendor accuracy*, *phase accuracy*: balanced accuracy of a frozen classifier for the condition asked for.
 - *Nearest to training*: share of samples nearer to a training patient than to one held out; without memory
-  that of real images, 1 for copies; *− real*: above theirs. *Near copies*: share nearer to training than 95 % of real test slices are.
-- *Supported*: the whole interval of a claim's test lies on the claimed side; *not supported*: on the other;
-  *undecided*: neither.
+  that of real images, 1 for copies; *− real*: above theirs. *Near copies*: share nearer to training than 95 %
+  of real test slices are.
+- *Supported*: the whole interval of a claim's test lies on the claimed side of a margin that was fixed
+  beforehand; *not supported*: on the other; *undecided*: neither. *Not testable at this budget*: a system that
+  is compared shows no hearts, or has not converged.
+- *Primary test*: the one of a claim that was stated before the results. *After Holm*: the verdicts that stand
+  together, with a chance of 5 % that any of them is wrong.
 """
 
 
@@ -56,7 +60,9 @@ def page(scores: pd.DataFrame, claims: pd.DataFrame, profile: str) -> str:
                 axes = dict.fromkeys(metrics.describe(name).axis for name in names)
                 table = markdown(systems(mine, kind, names))
                 parts.append(f"### {', '.join(axes).capitalize()}\n\n{table}\n")
-    return "\n".join([*parts, f"## Claims of the review\n\n{markdown(tests(claims))}\n"])
+    explored = claims[~claims["primary"].astype(bool)]
+    return "\n".join([*parts, f"## Claims of the review: primary tests\n\n{markdown(primary_tests(claims))}\n",
+                      f"## Claims of the review: exploratory tests\n\n{markdown(tests(explored))}\n"])
 
 
 def _of_kind(scores: pd.DataFrame, kind: str) -> pd.DataFrame:
@@ -106,6 +112,21 @@ def _real(scores: pd.DataFrame, mine: pd.DataFrame, name: str) -> str:
 def _score(row: tuple) -> str:
     value, low, high = (metrics.number(row.metric, number) for number in (row.value, row.low, row.high))
     return f"{value} [{low}, {high}]" if row.metric in WITH_INTERVAL and low else value
+
+
+def primary_tests(claims: pd.DataFrame) -> pd.DataFrame:
+    """One row per primary test and cohort, in the order of the review's claims.
+
+    Args:
+        claims: of one profile, with the column `after Holm` (`claims.after_holm`).
+    """
+    order = {claim: place for place, claim in enumerate(review.CLAIMS)}
+    mine = claims[claims["primary"].astype(bool)].sort_values("claim", key=lambda c: c.map(order), kind="stable")
+    return pd.DataFrame({
+        "claim": [f"{row.claim}: {review.CLAIMS[row.claim]}" for row in mine.itertuples()], "cohort": mine["dataset"],
+        "test": mine["test"], "effect of the weakest criterion": [_effect(row) for row in mine.itertuples()],
+        "unit": mine["unit"], "p": [NOTHING if pd.isna(p) else f"{p:.2g}" for p in mine["p"]],
+        "verdict": mine["verdict"], "after Holm": mine["after Holm"]})
 
 
 def tests(claims: pd.DataFrame) -> pd.DataFrame:

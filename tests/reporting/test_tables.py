@@ -5,6 +5,7 @@ from __future__ import annotations
 import pandas as pd
 
 from cmri_lib.reporting import readme as tables
+from cmri_lib.reporting import review
 
 
 def score(system: str, metric: str, value: float, dataset: str = "phantom", profile: str = "laptop",
@@ -23,9 +24,10 @@ SCORES = pd.DataFrame([
     score("U1 VAE", "kid_study", 17.0, dataset="acdc")])
 CLAIMS = pd.DataFrame([
     {"claim": "M1", "dataset": d, "profile": "laptop", "test": t, "effect": e, "low": e - 1, "high": e + 1,
-     "verdict": v}
-    for d, t, e, v in (("acdc", "a | b", 0.25, "undecided"), ("phantom", "a | b", -2.0, "not supported"),
-                       ("phantom", "kid_study, C2 − C1", 3.0, "supported"))])
+     "verdict": v, "primary": p, "p": 0.03, "unit": "share", "after Holm": "undecided" if p else ""}
+    for d, t, e, v, p in (("acdc", "a | b", 0.25, "undecided", False), ("phantom", "a | b", -2.0, "not supported", False),
+                          ("phantom", "kid_study, C2 − C1", 3.0, "supported", False),
+                          ("phantom", "c: Dice above 0", 2.0, "supported", True))])
 MINE = SCORES[(SCORES["dataset"] == "phantom") & (SCORES["profile"] == "laptop")]
 
 
@@ -62,3 +64,5 @@ def test_the_page_holds_every_cohort_of_the_profile_and_no_other() -> None:
     assert "| 7.00 |" not in page and "-0.00" not in page
     assert "| M1 | a \\| b | 0.25 [-0.75, 1.25] undecided | -2.00 [-3.00, -1.00] not supported |" in page
     assert "| M1 | KID, C2 − C1 | · | 3.00 [2.00, 4.00] supported |" in page
+    row = f"| M1: {review.CLAIMS['M1']} | phantom | c: Dice above 0 | 2.00 [1.00, 3.00] | share | 0.03 | supported | undecided |"
+    assert page.count("c: Dice above 0") == 1 and row in page.split("exploratory")[0]
