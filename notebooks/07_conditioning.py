@@ -934,6 +934,8 @@ for column, classifier in classifiers.items():
     effect = condition_accuracy.condition_accuracy_difference(
         rich, plain, classifier, **options)
     ledger.explore("M5", " − ".join(pair), effect, f"accuracy_{column}", "above", parties=pair)
+
+# %%
 if reader is not None:
     effect = volume_accuracy.volume_accuracy_difference(
         rich, plain, reader, evaluator.segmenter, **options)

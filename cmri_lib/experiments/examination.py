@@ -67,11 +67,12 @@ def examine(evaluator: Evaluator, sets: Mapping[str, Candidate], audit: bool = T
         ``seen``: does the value lie beyond the 95 % interval of real groups, on the worse side?
     """
     rows = []
-    real = {measure: measure.of(evaluator.others) for measure in evaluator.measures}
+    real = {measure: measure.of(real=evaluator.others)[0] for measure in evaluator.measures}
     for name, candidate in sets.items():
         first = {"set": name, "hearts": candidate.hearts}
         for measure, described in real.items():
-            floor, found = evaluator.bounds[measure]["floor"], measure.values(described, measure.of(candidate.slices))
+            found = measure.values(described, *measure.of(samples=candidate.slices))
+            floor = evaluator.bounds[measure]["floor"]
             rows += [first | _judged(m.name, m.better, found[m.name], floor[m.name])
                      for m in measure.metrics]
         for space in (evaluator.spaces[0], Pixels()) if audit else ():

@@ -123,13 +123,13 @@ def _direction(rows: pd.DataFrame, name: str) -> str:
 
 def learning_curves(table: pd.DataFrame) -> Figure:
     """One panel per curve and metric, two beside each other; one line per system and sampler."""
+    table = table[table["value"].notna()]
     if table.empty:
         return notice("no curve has been measured")
-    panels = [(c, m) for c in table["curve"].unique() for m in table["metric"].unique()]
+    panels = list(table.groupby(["curve", "metric"], sort=False).groups)
     samplers = [f", {s}" if isinstance(s, str) else "" for s in table["sampler"]]
     table = table.assign(line=table["system"] + samplers)
-    wide, looks = min(2, len(panels)), _looks(table)
-    high = -(-len(panels) // wide)
+    wide, high, looks = min(2, len(panels)), -(-len(panels) // 2), _looks(table)
     figure, axes = _grid(high, wide, (5.4 * wide, 3.5 * high + 0.6))
     axes[-1, -1].set_visible(len(panels) == axes.size)
     for axis, (curve, name) in zip(axes.flat, panels):

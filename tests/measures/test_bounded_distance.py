@@ -88,7 +88,7 @@ def test_the_measure_takes_its_scale_from_training() -> None:
     measure, features = bounded_distance(ClassicalFeatures(), training), ClassicalFeatures()
     scale = median_distance(features(training.images), training.patients)
     shuffled = torn(real, 1.0, np.random.default_rng(0))
-    x, y = measure.of(real), measure.of(shuffled)
+    x, y = measure.of(real=real, shuffled=shuffled)
     expected = KernelDistance(x.values, y.values, x.patients, y.patients, lambda a, b: radial_kernel(a, b, scale))
     assert measure.values(x, y) == {"mmd_classical": pytest.approx(expected(*ones(x.values, y.values)))}
     with pytest.raises(SplitError, match="scale"):
