@@ -37,6 +37,8 @@ DUE = 0.8
 PLACE = "off_centre_mm"
 #: Sizes of so many training slices of a level, from the smallest and from the largest, are not counted as plausible.
 TAIL = 0.005
+#: Fewer slices than this have no range of their own.
+FEWEST = 5
 
 
 @dataclass(frozen=True)
@@ -46,7 +48,7 @@ class Tolerance:
     Attributes:
         opening: level → share of the cavity's outline that may lie bare of myocardium; at the base the wall opens
             towards the aorta and the atrium, elsewhere a gap is a fault.
-        stray: share of a structure that may lie outside its largest part; of the thin RV three times as much.
+        stray: share of a structure that may lie outside its largest part; of the thin RV twice as much.
         speck: pixels that may lie outside it at any size of the structure.
     """
 
@@ -58,9 +60,31 @@ class Tolerance:
 #: A mask: parts below two pixels are the resampling's.
 DRAWN = Tolerance({"basal": 0.5, "mid": 0.0, "apical": 0.0}, stray=0.0, speck=1)
 #: A map that the segmenter read from an image.
-READ = Tolerance({"basal": 0.5, "mid": 0.25, "apical": 0.4}, stray=0.2, speck=1)
+READ = Tolerance({"basal": 0.5, "mid": 0.25, "apical": 0.4}, stray=0.3, speck=1)
 #: Share of the real training hearts, found valid, of which the segmenter is least sure: below it nothing is a heart.
-UNSURE = 0.01
+UNSURE = 0.02
+
+
+@dataclass(frozen=True)
+class Span:
+    """Smallest and largest plausible value of each of `SIZES` and of `PLACE`, where the structure is present."""
+
+    low: pd.Series
+    high: pd.Series
+
+    @classmethod
+    def of(cls, sizes: pd.DataFrame, margin: float) -> Span:
+        """All but the outermost `TAIL` on each side; that of sizes is widened by `margin` of itself, because hearts vary
+        more than the crop does."""
+        low, high = sizes.quantile(TAIL), sizes.quantile(1 - TAIL)
+        low[list(SIZES)] *= 1 - margin
+        high[list(SIZES)] *= 1 + margin
+        low[PLACE] = 0.0
+        return cls(low, high)
+
+    def holds(self, sizes: pd.DataFrame) -> pd.DataFrame:
+        """Which values lie within; those that are absent do."""
+        return sizes.isna() | ((sizes >= self.low) & (sizes <= self.high))
 
 
 @dataclass(frozen=True)
@@ -68,19 +92,18 @@ class Ranges:
     """What training masks show at each level.
 
     Attributes:
-        low, high: level → smallest and largest plausible value of each of `SIZES` and of `PLACE`, where the structure is
-            present.
+        every, without_rv: level → sizes of all slices, and of those without an RV: where it has ended, the left ventricle
+            is small.
         due: level → structures that nearly every slice of that level shows.
     """
 
-    low: Mapping[str, pd.Series]
-    high: Mapping[str, pd.Series]
+    every: Mapping[str, Span]
+    without_rv: Mapping[str, Span]
     due: Mapping[str, frozenset[str]]
 
     @classmethod
     def of(cls, training: Slices, margin: float = 0.15) -> Ranges:
-        """The range of real training masks, level by level, but for the outermost `TAIL` on each side; that of sizes is
-        widened by `margin` of itself, because hearts vary more than the crop does.
+        """The ranges of real training masks, see `Span.of`.
 
         Raises:
             DataError: if a slice is not a real one of the training split, or no mask shows a structure.
@@ -89,14 +112,13 @@ class Ranges:
             raise DataError("no label to learn sizes from", field="training", remedy="give labelled training patients")
         if (training.table["split"] != "train").any() or (training.table["source"] != "real").any():
             raise DataError("ranges are of real training masks", field="training", remedy='use slices.where(split="train")')
-        by_level = _sizes(training.masks, training.table).groupby(training.table["level"].to_numpy())
-        low, high = by_level.quantile(TAIL), by_level.quantile(1 - TAIL)
-        low[list(SIZES)] *= 1 - margin
-        high[list(SIZES)] *= 1 + margin
-        low[PLACE] = 0.0
-        due = {level: frozenset(name for name in LABELS if seen[f"{name}_mm2"].notna().mean() >= DUE)
-               for level, seen in by_level}
-        return cls(*({level: table.loc[level] for level in table.index} for table in (low, high)), due)
+        every, without_rv, due = {}, {}, {}
+        for level, seen in _sizes(training.masks, training.table).groupby(training.table["level"].to_numpy()):
+            every[level] = Span.of(seen, margin)
+            lone = seen[seen["RV_mm2"].isna()]
+            without_rv[level] = Span.of(lone, margin) if len(lone) >= FEWEST else every[level]
+            due[level] = frozenset(name for name in LABELS if seen[f"{name}_mm2"].notna().mean() >= DUE)
+        return cls(every, without_rv, due)
 
 
 def validity(masks: np.ndarray, table: pd.DataFrame, ranges: Ranges, tolerance: Tolerance = DRAWN) -> pd.DataFrame:
@@ -210,11 +232,11 @@ def _rules(found: pd.DataFrame, level: str, ranges: Ranges, tolerance: Tolerance
     """(N, `RULES`) booleans at one level."""
     due = ranges.due[level]
     shown = {name: found[f"pixels {name}"] > 0 for name in LABELS}
-    allowed = {"LV": tolerance.stray, "Myo": tolerance.stray, "RV": 3 * tolerance.stray}
+    allowed = {"LV": tolerance.stray, "Myo": tolerance.stray, "RV": 2 * tolerance.stray}
     one = {name: found[f"stray {name}"] <= np.maximum(tolerance.speck, allowed[name] * found[f"pixels {name}"])
            for name in LABELS}
-    measured = found[[*SIZES, PLACE]]
-    inside = measured.isna() | ((measured >= ranges.low[level]) & (measured <= ranges.high[level]))
+    sizes = found[[*SIZES, PLACE]]
+    inside = ranges.every[level].holds(sizes) & (ranges.without_rv[level].holds(sizes).where(~shown["RV"], True))
     opening = tolerance.opening.get(level, max(tolerance.opening.values()))
     needed = [shown[name] | (name not in due) for name in ("LV", "Myo")]
     labelled = any("Myo" in structures for structures in ranges.due.values())  # else no wall can be asked for
