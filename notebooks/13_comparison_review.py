@@ -58,7 +58,8 @@
 # images* score, and this is the reference in the scoreboard.
 #
 # **Verdicts.** Each test of a claim has an effect, its interval, and a margin that was fixed
-# before. The claim is *supported* by the test if the whole interval lies on the claimed side of the margin:
+# before. The claim is *supported* by the test if the whole interval lies on the claimed side of
+# the margin:
 #
 # $$ \text{verdict} = \begin{cases} \text{supported} & \text{low} > \text{margin} \\
 # \text{not supported} & \text{high} < \text{margin} \\ \text{undecided} & \text{otherwise}
@@ -77,8 +78,8 @@
 # variable with this interval, or of Student's t where the interval is over trainings, too.
 #
 # **Holm's correction.** With $m$ primary tests, the smallest p is multiplied by $m$, the next one
-# by $m - 1$, and so on. Verdicts that stay below 0.05 stand together: the chance that any of them is
-# wrong is at most 5 % (Holm 1979). The others become undecided. Each cohort has its own correction.
+# by $m - 1$, and so on. Verdicts that stay below 0.05 stand together: the chance that any of them
+# is wrong is at most 5 % (Holm 1979). The others become undecided. Each cohort has its own correction.
 
 # %% tags=["parameters"]
 profile = None  # None: as params.yaml says
