@@ -927,6 +927,11 @@ ledger.table("M4")
 pair = "flow mask + vendor + phase + disease", "flow mask"
 effect = evaluator.difference(*(several[name] for name in pair), "dice_mean")
 ledger.primary("M5", effect, parties=pair)
+for metric in (ANATOMY, APPEARANCE):
+    effect = evaluator.difference(*(banks[name] for name in pair), metric)
+    ledger.explore("M5", " − ".join(pair), effect, metric, "below", parties=pair)
+
+# %%
 rich, plain = (banks[name] for name in pair)
 for column, classifier in classifiers.items():
     if condition_accuracy.lacking(classifier, rich, plain):
@@ -941,9 +946,6 @@ if reader is not None:
         rich, plain, reader, evaluator.segmenter, **options)
     ledger.explore("M5", " − ".join(pair), effect, "accuracy_disease_volumes", "above",
                    parties=pair)
-for metric in (ANATOMY, APPEARANCE):
-    effect = evaluator.difference(rich, plain, metric)
-    ledger.explore("M5", " − ".join(pair), effect, metric, "below", parties=pair)
 ledger.table("M5")
 
 # %% [markdown]

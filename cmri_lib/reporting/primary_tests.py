@@ -43,7 +43,7 @@ class Criterion:
     @property
     def text(self) -> str:
         """"valid hearts above 0"."""
-        margin = self.margin if isinstance(self.margin, str) else f"{self.margin:g}"
+        margin = self.margin if isinstance(self.margin, str) else f"{self.margin:.3g}"
         return f"{metrics.short(self.metric)} {self.direction} {'± ' * (self.direction in ('beyond', 'within'))}{margin}"
 
 
