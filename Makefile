@@ -8,7 +8,8 @@ export PYDEVD_DISABLE_FILE_VALIDATION := 1
 
 .PHONY: reproduce test env notebooks lock clean
 
-reproduce: env  ## every figure and table, from the embedded cohort
+reproduce: env  ## every figure and table, from the embedded cohort and the published trainings
+	dvc pull --quiet trainings.dvc
 	dvc repro --pull
 	@python -m cmri_lib.run --summary
 
