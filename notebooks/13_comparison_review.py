@@ -79,7 +79,8 @@
 #
 # **Holm's correction.** With $m$ primary tests, the smallest p is multiplied by $m$, the next one
 # by $m - 1$, and so on. Verdicts that stay below 0.05 stand together: the chance that any of them
-# is wrong is at most 5 % (Holm 1979). The others become undecided. Each cohort has its own correction.
+# is wrong is at most 5 % (Holm 1979). The others become undecided. Each cohort has its own
+# correction.
 
 # %% tags=["parameters"]
 profile = None  # None: as params.yaml says
