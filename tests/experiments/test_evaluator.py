@@ -22,7 +22,6 @@ from cmri_lib.measures.fidelity.distances import distances
 from cmri_lib.measures.instruments.classical_features import ClassicalFeatures
 from cmri_lib.measures.statistics.bootstrap import Score
 from cmri_lib.measures.statistics.comparison import compare, differences
-from cmri_lib.reporting.claims import differ
 from cmri_lib.systems.ablation import FAMILIES, METHODS, ablation_systems
 from cmri_lib.systems.label_maps import CHAINS
 from cmri_lib.systems.register import SYSTEMS
@@ -156,10 +155,3 @@ def test_pairs_are_found_where_both_categories_agree() -> None:
     some = discs(4, 1).with_columns(disease=["DCM", "DCM", "NOR", "NOR"], vendor=["A", "B", "A", "B"])
     assert list(of_pairs(some, (("DCM", "B"), ("NOR", "A")))) == [False, True, True, False]
     assert not of_pairs(some, ()).any()
-
-
-def test_a_difference_is_supported_beyond_the_bound_and_refuted_within() -> None:
-    verdict = lambda low, high: differ("M4", "t", Score((low + high) / 2, low, high, n=9), "Dice", bound=0.1)["verdict"]  # noqa: E731
-    assert verdict(0.2, 0.3) == verdict(-0.3, -0.2) == "supported"
-    assert verdict(-0.05, 0.05) == "not supported"
-    assert verdict(0.0, 0.3) == verdict(-0.3, 0.3) == verdict(0.05, 0.15) == "undecided"

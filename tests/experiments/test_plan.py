@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import pandas as pd
@@ -18,7 +19,7 @@ from cmri_lib.experiments.label_quality import fewer_label_runs, noisy_label_run
 from cmri_lib.experiments.learning_curves import runs_over_patients
 from cmri_lib.experiments.plan import all_folders, all_runs, progress
 from cmri_lib.experiments.published import publish
-from cmri_lib.experiments.training import train_or_load, training_folder
+from cmri_lib.experiments.training import runs_over_seeds, train_or_load, training_folder
 from cmri_lib.systems.register import SYSTEMS
 from cmri_lib.systems.system import Run
 from cmri_lib.train import status
@@ -34,6 +35,18 @@ def test_every_run_once_and_before_what_starts_from_it(tmp_path: Path) -> None:
     for run in wanted:
         if run.start is not None:
             assert places.index((run.start.stage, run.start.folder)) < places.index((run.stage, run.folder))
+
+
+def test_other_seeds_start_from_networks_of_their_own_seed(tmp_path: Path) -> None:
+    study = quick(open_study("smoke", "phantom"), tmp_path)
+    params = replace(study.params, fidelity=replace(study.params.fidelity, seeds=3))
+    study = replace(study, params=params)
+    run = fewer_label_runs(study, SLICES)[0]
+    found = runs_over_seeds(study, run)
+    assert found[0] is run and [one.seed for one in found] == [None, study.seed + 1, study.seed + 2]
+    assert [one.start.seed for one in found] == [None, study.seed + 1, study.seed + 2]
+    assert len({one.folder for one in found}) == 3 and {one.patients for one in found} == {run.patients}
+    assert {one.folder for one in found} <= {one.folder for one in all_runs(study, SLICES)}
 
 
 def test_fewer_patients_are_contained_in_more(tmp_path: Path) -> None:

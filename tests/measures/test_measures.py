@@ -1,5 +1,7 @@
 """Feature spaces, Fréchet distance, KID and cost: closed forms first, then MONAI and torchmetrics."""
 
+import time
+
 import numpy as np
 import pytest
 import torch
@@ -10,7 +12,7 @@ from torchmetrics.image.kid import KernelInceptionDistance
 
 from cmri_lib.cohort.slices import concatenate
 from cmri_lib.errors import DataError, SplitError
-from cmri_lib.measures.cost import cost
+from cmri_lib.measures.cost import cost, log_time_ratio
 from cmri_lib.measures.fidelity.distances import (distances, frechet_distance, frechet_from_moments,
                                         kernel_distance, moments)
 from cmri_lib.measures.instruments.classical_features import ClassicalFeatures, gabor_bank
@@ -233,3 +235,12 @@ def test_cost_counts():
     assert 0 < rows["peak_memory_gib"]["value"] < 64
     seconds = rows["seconds_per_image"]
     assert 0 < seconds["low"] <= seconds["value"] <= seconds["high"] and seconds["n"] == 2
+
+
+def test_ratio_of_times_is_that_of_the_work():
+    def sleeper(seconds):
+        return lambda images: time.sleep(images * seconds)
+
+    score = log_time_ratio(sleeper(0.004), sleeper(0.001), images=2, repeats=5, times=10)
+    # 40 by arithmetic; a sleep is never shorter than asked for, and somewhat longer on a busy machine.
+    assert score.value == pytest.approx(np.log10(40), abs=0.2) and score.low <= score.value <= score.high and score.n == 5
