@@ -576,7 +576,8 @@ half = len(unseen) // 2
 responses = sensitivity(unseen, values, better, corruptions(evaluator.training),
                         sizes=(half, half), seed=study.seed,
                         repeats=params.fidelity.corrupted, partitions=params.fidelity.repeats)
-too_few = responses.loc[responses["response"].isna(), "metric"].unique()
+measured = responses.groupby("metric")["response"].count()
+too_few = list(measured.index[measured == 0])
 responses = responses[~responses["metric"].isin(too_few)]
 print("left out, its groups of patients are too small:", ", ".join(too_few) or "nothing")
 figures.publish(study, "06/corruptions", responses, plots.heat_map,
