@@ -13,7 +13,7 @@ from cmri_lib.config.study import open_study
 from cmri_lib.errors import DataError, ParameterError
 from cmri_lib.experiments.banks import bank_folder, draw_bank, load_bank, sampling_conditions
 from cmri_lib.experiments.evaluator import Evaluator
-from cmri_lib.experiments.learning_curves import LearningCurves
+from cmri_lib.experiments.learning_curves import LearningCurves, runs_over_patients
 from cmri_lib.experiments.training import of_pairs
 from cmri_lib.measures.anatomy.adherence import adherence, adherence_bounds, adherence_difference
 from cmri_lib.measures.anatomy.shapes import anatomy_of_samples
@@ -56,9 +56,9 @@ def test_a_structure_that_nobody_has_labelled_has_no_row(cohort: Slices) -> None
 
 def test_curves_leave_out_what_few_patients_do_not_allow(cohort: Slices) -> None:
     study, system = open_study("smoke", "phantom"), SYSTEMS["U1 VAE"]
-    assert [run.patients and len(run.patients) for run in LearningCurves(study, cohort).runs_over_patients(system)] == [4, None]
+    assert [run.patients and len(run.patients) for run in runs_over_patients(study, cohort, system)] == [4, None]
     few = cohort.take(~np.isin(cohort.patients, np.unique(cohort.where(split="train").patients)[4:]))
-    assert [run.patients for run in LearningCurves(study, few).runs_over_patients(system)] == [None]
+    assert [run.patients for run in runs_over_patients(study, few, system)] == [None]
     two = np.unique(cohort.where(split="holdout").patients)[2:]
     assert LearningCurves(study, cohort).audits
     assert not LearningCurves(study, cohort.take(~np.isin(cohort.patients, two))).audits

@@ -73,13 +73,14 @@ class Span:
     high: pd.Series
 
     @classmethod
-    def of(cls, sizes: pd.DataFrame, margin: float) -> Span:
+    def of(cls, sizes: pd.DataFrame, margin: float, pixel: float) -> Span:
         """All but the outermost `TAIL` on each side; that of sizes is widened by `margin` of itself, because hearts vary
         more than the crop does."""
         low, high = sizes.quantile(TAIL), sizes.quantile(1 - TAIL)
         low[list(SIZES)] *= 1 - margin
         high[list(SIZES)] *= 1 + margin
         low[PLACE] = 0.0
+        high[PLACE] = max(high[PLACE], pixel)  # mm; nobody's place is known better
         return cls(low, high)
 
     def holds(self, sizes: pd.DataFrame) -> pd.DataFrame:
@@ -113,10 +114,11 @@ class Ranges:
         if (training.table["split"] != "train").any() or (training.table["source"] != "real").any():
             raise DataError("ranges are of real training masks", field="training", remedy='use slices.where(split="train")')
         every, without_rv, due = {}, {}, {}
+        pixel = float(training.table["spacing"].max())
         for level, seen in _sizes(training.masks, training.table).groupby(training.table["level"].to_numpy()):
-            every[level] = Span.of(seen, margin)
+            every[level] = Span.of(seen, margin, pixel)
             lone = seen[seen["RV_mm2"].isna()]
-            without_rv[level] = Span.of(lone, margin) if len(lone) >= FEWEST else every[level]
+            without_rv[level] = Span.of(lone, margin, pixel) if len(lone) >= FEWEST else every[level]
             due[level] = frozenset(name for name in LABELS if seen[f"{name}_mm2"].notna().mean() >= DUE)
         return cls(every, without_rv, due)
 
