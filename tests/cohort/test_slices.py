@@ -195,8 +195,8 @@ def test_every_measure_that_needs_no_metadata_works_on_arrays() -> None:
     space = ClassicalFeatures()
     for measure in (*measures([space]), two_sample(space, with_spectrum=True)):
         assert compare(*plain, measure, resamples=5, repeats=2) == compare(real, made, measure, resamples=5, repeats=2)
-    assert [measure.metrics[0].name for measure in measures([space])] == [
-        "frechet_classical", "precision_classical", "c2st_classical", "spectrum_db", "ms_ssim_pairs"]
+    assert {measure.metrics[0].name for measure in measures([space])} >= {
+        "frechet_classical", "precision_classical", "c2st_classical", "spectrum_db", "ms_ssim_pairs"}
 
 
 def test_measures_of_size_want_a_spacing() -> None:

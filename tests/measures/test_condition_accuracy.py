@@ -122,11 +122,14 @@ def test_what_cannot_be_judged_is_refused(judge, real):
     (vendors("A", 20), "all of them have Phantom A in common, two categories are needed"),
     (vendors("ABABA", 10), "2 patients, 3 are needed"),
     (vendors("ABABA", 15), "")])
-def test_what_cannot_be_scored_is_said_and_is_what_would_be_refused(judge, real, words, reason):
+def test_what_cannot_be_scored_is_said_and_has_no_value_or_no_interval(judge, real, words, reason):
     samples = coloured(words, words, 3, "made")
     assert lacking(judge, real, samples) == reason
-    if reason:
+    if "in common" in reason:
         with pytest.raises(DataError):
             condition_accuracy(real, samples, judge, resamples=5)
+    elif reason:
+        with pytest.warns(UserWarning, match="no interval"):
+            assert np.isnan(condition_accuracy(real, samples, judge, resamples=5)["low"])
     else:
         assert condition_accuracy(real, samples, judge, resamples=5)["n"] == len(words)

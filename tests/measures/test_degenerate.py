@@ -31,7 +31,7 @@ from cmri_lib.measures.statistics.comparison import ceilings, compare, differenc
 from cmri_lib.measures.utility.downstream import tstr, tstr_difference
 from cmri_lib.privacy.mask_memory import mask_memory
 from cmri_lib.privacy.nearest_neighbours import Pixels, audit_neighbours
-from cmri_lib.reporting.claims import decide
+from cmri_lib.reporting.claims import Ledger
 
 Rows = list[dict[str, object]]
 FEW = {"resamples": 4}
@@ -92,8 +92,8 @@ CASES = {
     "samples without masks": (REAL, unlabelled(MADE)), "real slices without masks": (unlabelled(REAL), MADE),
     "no masks": (unlabelled(REAL), unlabelled(MADE)),
 }
-#: Who may have no value, of a structure that is nowhere to be seen.
-SIZES = ("anatomy_w1_", "mask_w1_", "dice_RV", "hd95_RV")
+#: Who may have no value: of a structure that is nowhere to be seen, of samples that lie beside the data.
+SIZES = ("anatomy_w1_", "mask_w1_", "dice_RV", "hd95_RV", "nearest_share_", "nearest_excess_")
 
 
 @pytest.mark.parametrize("case", CASES)
@@ -157,7 +157,9 @@ def test_few_patients_have_a_value_without_an_interval_in_words() -> None:
     assert score.value == 3 and np.isnan([score.low, score.high]).all() and score.n == 2
     with pytest.warns(UserWarning, match="no interval: 1 patient,"):
         assert bootstrap(lambda counts: counts.sum(), patients[:2], n=7).n == 7
-    assert decide("F1", "t", score, "", claimed="above")["verdict"] == "undecided", "no interval, no verdict"
+    ledger = Ledger()
+    ledger.explore("F1", "t", score, "kid_study", "above")
+    assert ledger.rows[0]["verdict"] == "undecided", "no interval, no verdict"
     assert np.isnan(score_difference(score, score).low)
 
 
