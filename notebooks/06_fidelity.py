@@ -867,7 +867,8 @@ if audits:
     ledger.primary("F6", gap, share, frechet_study=reach)
 for metric in ("kid_study", ANATOMY, APPEARANCE):
     gap, reach = beyond_floor(metric)
-    ledger.explore("F6", "training images, shifted and noisy − floor", gap, metric, "below", reach)
+    ledger.explore("F6", "training images, shifted and noisy − floor", gap, metric, "below",
+                   reach)
 ledger.table("F6")
 
 # %% [markdown]

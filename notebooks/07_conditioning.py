@@ -866,7 +866,8 @@ for family in FAMILIES:
         learnt = downstream.tstr_difference(
             test, *(cavity_students[name] for name in pair), "dice_LV", **options)
         ledger.primary("M2", followed, learnt, parties=pair)
-        ledger.explore("M2", " − ".join(pair), learnt, "downstream_dice_LV", "above", parties=pair)
+        ledger.explore("M2", " − ".join(pair), learnt, "downstream_dice_LV", "above",
+                       parties=pair)
     ledger.explore("M2", " − ".join(pair), followed, "dice_LV", "above", parties=pair)
 
 # %%
@@ -931,7 +932,8 @@ ledger.table("M4")
 pair = "flow mask + vendor + phase + disease", "flow mask"
 ledger.primary("M5", difference(pair, "dice_mean"), parties=pair)
 for metric in (ANATOMY, APPEARANCE):
-    ledger.explore("M5", " − ".join(pair), difference(pair, metric), metric, "below", parties=pair)
+    ledger.explore("M5", " − ".join(pair), difference(pair, metric), metric, "below",
+                   parties=pair)
 
 # %%
 rich, plain = (banks[name] for name in pair)

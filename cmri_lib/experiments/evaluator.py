@@ -140,8 +140,8 @@ class Evaluator:
         return self.bounds[self._measure_of(metric)]["floor"][metric]
 
     def difference(self, first: Banks, second: Banks, metric: str) -> Score:
-        """`metric` of the first bank minus that of the second, paired over patients (and trainings): a metric of `measures`, or a column of
-        `measures.anatomy.agreement` such as "dice_mean"."""
+        """`metric` of the first bank minus that of the second, paired over patients (and trainings): a metric of `measures`, or
+        a column of `measures.anatomy.agreement` such as "dice_mean"."""
         if metric.startswith(("dice_", "hd95_")):
             return adherence_difference(first, second, self.segmenter, metric, **self.options)
         return differences(self.others, first, second, self._measure_of(metric), **self.options)[metric]

@@ -27,15 +27,15 @@ CURVES_OVER_PATIENTS = ("U1 VAE", "U5 StyleGAN2-ADA", "U6 DDPM", "U10 OT-FM")
 
 def all_runs(study: Study, slices: Slices) -> list[Run]:
     """Every run that a notebook trains, or starts from, each once."""
-    vocabulary = Vocabulary.of(slices)
+    noisy, fewer = noisy_label_runs(study), fewer_label_runs(study, slices)
     found = [*runs(SYSTEMS),
              *(run for name in CURVES_OVER_PATIENTS for run in runs_over_patients(study, slices, SYSTEMS[name])),
-             *runs([system for *_, system in ablation_systems(vocabulary)]),
+             *runs([system for *_, system in ablation_systems(Vocabulary.of(slices))]),
              *runs([condition_set_system("flow", name) for name in CONDITION_SETS]),
-             *noisy_label_runs(study), *fewer_label_runs(study, slices)]
+             *noisy, *fewer]
     compared = [*(Run(SYSTEMS[name]) for name in CURVES_OVER_PATIENTS), *(Run(ablation_system(*cell)) for cell in COMPARED),
                 *(Run(condition_set_system("flow", name)) for name in COMPARED_SETS),
-                *noisy_label_runs(study)[:1], *fewer_label_runs(study, slices)[:1]]
+                *noisy[:1], *fewer[:1]]
     found += [run for one in compared for run in runs_over_seeds(study, one)]
     return list({(run.stage, run.folder): run for one in found for run in _with_starts(one)}.values())
 
@@ -54,7 +54,7 @@ def progress(study: Study, wanted: Iterable[Run]) -> pd.DataFrame:
         trainings of the same stage and family that have begun; missing where none has).
     """
     table = pd.DataFrame([_state(study, run) for run in wanted])
-    pace = (table["hours"] / table["images"].where(table["images"] > 0))
+    pace = table["hours"] / table["images"].where(table["images"] > 0)
     pace = pace.fillna(pace.groupby([table["stage"], table["family"]]).transform("mean"))
     pace = pace.fillna(pace.groupby(table["family"]).transform("mean"))
     return table.assign(left=(table["of"] - table["images"]) * pace).drop(columns="family")
@@ -72,7 +72,7 @@ def _state(study: Study, run: Run) -> dict[str, object]:
             note = read_note(file)
         except CheckpointError:
             return row | {"state": "damaged"}
-        if note["settings"] == asdict(settings):
+        if note.get("settings") == asdict(settings):
             return row | {"state": state, "images": note["step"] * settings.batch, "hours": note["seconds"] / 3600}
     return row
 

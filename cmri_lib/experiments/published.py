@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import filecmp
 import shutil
 from collections.abc import Iterable
 from pathlib import Path
@@ -36,7 +37,8 @@ def publish(study: Study, folders: Iterable[Path]) -> list[Path]:
     new = []
     for folder in folders:
         target = _published(study, folder)
-        if (folder / "weights.safetensors").exists() and not _same(folder / "weights.safetensors", target / "weights.safetensors"):
+        finished, known = folder / "weights.safetensors", target / "weights.safetensors"
+        if finished.exists() and not (known.exists() and filecmp.cmp(finished, known, shallow=False)):
             shutil.rmtree(target, ignore_errors=True)
             shutil.copytree(folder, target, ignore=shutil.ignore_patterns("checkpoint.*", "*.partial"))
             new.append(target)
@@ -45,7 +47,3 @@ def publish(study: Study, folders: Iterable[Path]) -> list[Path]:
 
 def _published(study: Study, folder: Path) -> Path:
     return study.root / "trainings" / folder.relative_to(study.root / "work")
-
-
-def _same(one: Path, other: Path) -> bool:
-    return other.exists() and one.read_bytes() == other.read_bytes()

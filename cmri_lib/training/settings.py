@@ -17,9 +17,10 @@ Momentum = Annotated[float, Field(ge=0, lt=1)]
 
 @dataclass(frozen=True)
 class TrainSettings:
-    """What a reader may turn. `batch` images make a step, shared among all processes; `grad_clip` 0 clips nothing; `snapshots` EMA weights are kept on the
-    way, after 1/2, 1/4, … of it; `precision` is "no" or "bf16" (mixed), `compile` and `channels_last` are for GPUs as well;
-    `optimiser` is "adamw" or "muon", which bears about four times the learning rate of AdamW."""
+    """What a reader may turn. `batch` images make a step, shared among all processes; `grad_clip` 0 clips nothing;
+    `snapshots` EMA weights are kept on the way, after 1/2, 1/4, … of it; `precision` is "no" or "bf16" (mixed), `compile`
+    and `channels_last` are for GPUs as well; `optimiser` is "adamw" or "muon", which bears about four times the learning
+    rate of AdamW."""
 
     steps: Count
     batch: Count = 8

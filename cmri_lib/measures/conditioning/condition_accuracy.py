@@ -150,12 +150,16 @@ def _accuracy(classifier: ConditionClassifier, slices: Slices, classes: tuple[st
     """Balanced accuracy as a function of counts, over the classes a draw holds; and the patient of every slice in it."""
     slices = slices.where(**{classifier.column: classes})
     asked = slices.table[classifier.column].to_numpy(object)
-    right = classifier(slices.images, classes) == asked
-    of_class = np.stack([asked == word for word in classes])
+    return balanced_accuracy(asked, classifier(slices.images, classes), classes), slices.patients
+
+
+def balanced_accuracy(asked: np.ndarray, answered: np.ndarray, classes: Sequence[str]) -> Callable[[np.ndarray], float]:
+    """Mean over `classes` of the share of right answers, (N,) words each, as a function of the (N,) counts of a draw."""
+    right, of_class = answered == asked, np.stack([asked == word for word in classes])
 
     def balanced(counts: np.ndarray) -> float:
         total = of_class @ counts
         drawn = total > 0  # a class of few patients is missing from some draws
         return float(np.mean((of_class @ (counts * right))[drawn] / total[drawn]))
 
-    return balanced, slices.patients
+    return balanced

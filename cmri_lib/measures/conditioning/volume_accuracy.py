@@ -22,9 +22,10 @@ from sklearn.preprocessing import StandardScaler
 from cmri_lib.cohort.cardiac_function import areas_mm2, volume_ml
 from cmri_lib.cohort.case import LABELS
 from cmri_lib.cohort.slices import Slices, known
-from cmri_lib.cohort.vocabulary import NAMELESS
+from cmri_lib.cohort.vocabulary import names_nothing
 from cmri_lib.errors import DataError, SplitError
 from cmri_lib.measures.anatomy.adherence import Segment
+from cmri_lib.measures.conditioning.condition_accuracy import balanced_accuracy
 from cmri_lib.measures.instruments.frozen import refuse_all_but_training
 from cmri_lib.measures.statistics.bootstrap import Score, bootstrap
 
@@ -64,7 +65,7 @@ def train_volume_reader(training: Slices) -> VolumeReader:
     """
     refuse_all_but_training(training, "reader of the disease")
     hearts = heart_volumes(training.masks, training.table)
-    hearts = hearts[~hearts["disease"].isin(NAMELESS)]
+    hearts = hearts[~hearts["disease"].map(names_nothing).to_numpy(bool)]
     if hearts["disease"].nunique() < 2:
         raise DataError(f"all training patients are of {sorted(set(hearts['disease']))}", field="disease",
                         remedy="read the disease in a cohort whose patients differ")
@@ -129,12 +130,5 @@ def _accuracy(reader: VolumeReader, hearts: pd.DataFrame, classes: tuple[str, ..
               ) -> tuple[Callable[[np.ndarray], float], np.ndarray]:
     """Balanced accuracy as a function of counts, over the diseases a draw holds; and the patient of every volume in it."""
     hearts = hearts[hearts["disease"].isin(classes)]
-    asked = hearts["disease"].to_numpy(object)
-    right, of_class = reader(hearts, classes) == asked, np.stack([asked == word for word in classes])
-
-    def balanced(counts: np.ndarray) -> float:
-        total = of_class @ counts
-        drawn = total > 0
-        return float(np.mean((of_class @ (counts * right))[drawn] / total[drawn]))
-
-    return balanced, hearts["patient"].to_numpy()
+    statistic = balanced_accuracy(hearts["disease"].to_numpy(object), reader(hearts, classes), classes)
+    return statistic, hearts["patient"].to_numpy()
