@@ -745,7 +745,7 @@ by_patients = by_patients[by_patients["metric"] == "nearest_gap_study"]
 fewest = by_patients["x"].min()
 gaps = {(row.system, row.x): claims.score_of(by_patients, row.metric, system=row.system, x=row.x)
         for row in by_patients.itertuples()}
-if audited:
+if gaps:
     ledger.primary("F3", gaps["U10 OT-FM", fewest], parties=["U10 OT-FM"])
 
 # %%

@@ -63,12 +63,13 @@ class LearningCurves:
         return rows
 
     def over_patients(self, system: System) -> list[dict[str, object]]:
-        """Quality and memory (``nearest_gap_study``) against training patients, each number trained anew with the same number of steps. x: patients."""
+        """Quality and memory (``nearest_gap_study``) against training patients, each number trained anew with the same number
+        of steps. x: patients."""
         rows = []
         for run in runs_over_patients(self.study, self.slices, system):
             patients = len(run.patients or training_patients(self.study, self.slices))
             bank = self.evaluator.bank(run, train_or_load(self.study, run, self.slices))
-            points = [*self._scored(run, bank), *with_system_columns(run, [self._gap(run, bank)])]
+            points = [*self._scored(run, bank), *with_system_columns(run, self._gap(run, bank))]
             rows += [{"curve": "patients", "x": patients, **row, "system": system.id} for row in points]
         return rows
 
@@ -88,15 +89,18 @@ class LearningCurves:
             rows += with_system_columns(run, self.evaluator.audit(bank, training_slices(run, self.slices)[0]).rows)
         return [row for row in rows if row["metric"] in KEPT]
 
-    def _gap(self, run: Run, bank: Slices) -> dict[str, object]:
+    def _gap(self, run: Run, bank: Slices) -> list[dict[str, object]]:
         """How much nearer samples are to the patients the run learnt from than to as many validation patients, whom it never
-        saw: the same samples, so that what a family's samples are like (blurred, noisy) is on both sides."""
+        saw: the same samples, so that what a family's samples are like (blurred, noisy) is on both sides. No row where the
+        cohort allows no audit or has no validation patients."""
         seen = training_slices(run, self.slices)[0]
         strangers = self.slices.where(split="validation")
+        if not self.audits or not len(strangers):
+            return []
         names = np.unique(strangers.patients)[:len(np.unique(seen.patients))]
         shares = (self.evaluator.audit(bank, side).rows[0] for side in (seen, strangers.where(patient=names)))
         near, null = (Score(row["value"], row["low"], row["high"], row["n"]) for row in shares)
-        return score_difference(near, null).against(0.0, 1 - null.value).row("nearest_gap_study", "privacy", "lower")
+        return [score_difference(near, null).against(0.0, 1 - null.value).row("nearest_gap_study", "privacy", "lower")]
 
 
 def write(study: Study, name: str, rows: Iterable[Mapping[str, object]]) -> pd.DataFrame:

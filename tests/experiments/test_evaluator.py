@@ -64,6 +64,17 @@ def test_curves_leave_out_what_few_patients_do_not_allow(cohort: Slices) -> None
     assert not LearningCurves(study, cohort.take(~np.isin(cohort.patients, two))).audits
 
 
+def test_without_validation_or_audit_a_curve_has_no_gap_to_strangers(cohort: Slices) -> None:
+    study, run = open_study("smoke", "phantom"), Run(SYSTEMS["U1 VAE"])
+    two = np.unique(cohort.where(split="holdout").patients)[2:]
+    for some, rows in ((cohort, 1), (cohort.take(~cohort.table["split"].eq("validation").to_numpy()), 0),
+                       (cohort.take(~np.isin(cohort.patients, two)), 0)):
+        curves = LearningCurves(study, some)
+        curves.evaluator.__dict__["spaces"] = [ClassicalFeatures()]
+        found = curves._gap(run, curves.evaluator.conditions.with_columns(source="x"))
+        assert [row["metric"] for row in found] == ["nearest_gap_study"] * rows
+
+
 @pytest.fixture(scope="module")
 def cohort() -> Slices:
     return concatenate([discs(6, 4, seed=k, split=split) for k, split in enumerate(("train", "validation", "test", "holdout"))])

@@ -95,7 +95,7 @@ def test_samples_beside_the_data_have_no_share_and_copies_of_few_have_one(sets):
     few = sets["training"].take(np.arange(48) % 3).with_columns(patient=[f"s{i}" for i in range(48)])
     rows, _ = audit(sets, few)  # they reach hardly any real slice, but they are copies
     assert rows["nearest_share_pixel"]["value"] == 1
-    assert rows["nearest_excess_pixel"]["value"] > 0 and rows["nearest_excess_pixel"]["low"] >= 0
+    assert rows["nearest_excess_pixel"]["value"] > 0.2 and rows["nearest_excess_pixel"]["low"] >= 0
 
 
 def test_share_is_a_half_on_average_whatever_the_sizes_of_the_sides():
