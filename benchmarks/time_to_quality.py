@@ -48,7 +48,7 @@ from cmri_lib.systems.register import system
 from cmri_lib.training import train
 
 ROOT = Path(__file__).resolve().parents[1]
-SYSTEM = "U10 OT-FM + mask"
+SYSTEM = "U10 FM + mask"
 VARIANTS = {"fp32": {"precision": "no"}, "bf16": {"precision": "bf16"},
             "bf16 channels_last": {"precision": "bf16", "channels_last": True},
             "bf16 channels_last compile": {"precision": "bf16", "channels_last": True, "compile": True}}

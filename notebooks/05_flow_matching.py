@@ -28,7 +28,7 @@
 # |---|---|---|
 # | U10 OT-FM | minibatch optimal transport | none (unconditional) |
 # | U10 FM | independent | none (unconditional) |
-# | U10 OT-FM + mask | independent | label map of LV, myocardium and RV |
+# | U10 FM + mask | independent | label map of LV, myocardium and RV |
 #
 # In the third system the label map is concatenated to the input of the network, one plane for each
 # label. This *conditioning method* is called concatenation; notebook 07 compares it with others.
@@ -204,7 +204,7 @@ for coupling, flow in toys.items():
 # curve below. A training that has been done before is loaded.
 
 # %%
-names = ("U10 OT-FM", "U10 FM", "U10 OT-FM + mask")
+names = ("U10 OT-FM", "U10 FM", "U10 FM + mask")
 runs = {name: Run(UNCONDITIONAL[name]) for name in names}
 curves = learning_curves.LearningCurves(study, slices)
 patient_runs = learning_curves.runs_over_patients(study, slices, UNCONDITIONAL["U10 OT-FM"])
@@ -213,7 +213,7 @@ seeds = runs_over_seeds(study, runs["U10 OT-FM"])
 starts = runs_over_seeds(study, runs["U10 FM"])  # from which flows of notebook 07 start
 train_all(study, [*runs.values(), *seeds, *starts, *patient_runs], slices)
 flows = {name: train_or_load(study, run, slices) for name, run in runs.items()}
-masked = flows["U10 OT-FM + mask"]
+masked = flows["U10 FM + mask"]
 pd.DataFrame({
     "parameters": {n: f"{sum(p.numel() for p in f.parameters()):,}" for n, f in flows.items()},
     "coupling": {name: flow.settings.coupling for name, flow in flows.items()},
@@ -293,7 +293,7 @@ figures.publish_slices(study, "05/samples", rows,
 # %%
 largest = shown[np.argmax((conditions.masks[shown] > 0).sum(axis=(1, 2)))]
 same_mask = conditions.take([largest] * 9)
-variety = draw(masked, same_mask, "U10 OT-FM + mask", seed=study.seed + 1)
+variety = draw(masked, same_mask, "U10 FM + mask", seed=study.seed + 1)
 spread = variety.images[:, 0].std(axis=0)
 inside = same_mask.masks[0] > 0
 print(f"standard deviation between samples: {spread[inside].mean():.3f} in the heart, "
@@ -365,12 +365,12 @@ by_steps.rename_axis(index="NFE").round(3)
 solver = params.flow.objective.solver
 rows = []
 for nfe, sampler in choices(solver).items():
-    bank = curves.evaluator.bank(runs["U10 OT-FM + mask"], masked, **sampler)
+    bank = curves.evaluator.bank(runs["U10 FM + mask"], masked, **sampler)
     scores = curves.evaluator.adherence(bank)
     rows += [{"NFE": nfe, **row} for row in scores if row["metric"] == "dice_mean"]
 
 adherence = pd.DataFrame(rows).set_index("NFE")
-print(f"U10 OT-FM + mask, solver {solver}: {metrics.title('dice_mean')}")
+print(f"U10 FM + mask, solver {solver}: {metrics.title('dice_mean')}")
 adherence[["value", "low", "high", "floor", "ceiling"]].round(3)
 
 # %% [markdown]

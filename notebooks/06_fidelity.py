@@ -218,7 +218,7 @@ print(outlook.left_out("06"))
 # %% [markdown]
 # ### The banks
 #
-# The next cell loads the samples of every system. One of the systems, "U10 OT-FM + mask", is
+# The next cell loads the samples of every system. One of the systems, "U10 FM + mask", is
 # conditional: it is given masks of test patients. It stands here beside the unconditional systems
 # to show what a mask adds.
 
@@ -384,7 +384,7 @@ score_table(scores, "privacy")
 # training images that they are nearest to.
 
 # %%
-looked_at = ("U1 VAE", "U5 StyleGAN2-ADA", "U6 DDPM", "U10 OT-FM", "U10 OT-FM + mask")
+looked_at = ("U1 VAE", "U5 StyleGAN2-ADA", "U6 DDPM", "U10 OT-FM", "U10 FM + mask")
 pairs = {}
 for name in looked_at if audits else ():
     suspects = audits[name, "pixel"].suspects.head(6)
@@ -889,7 +889,7 @@ def level_gap(some):
     return levels["mid"] - (levels["apical"] + levels["basal"]) / 2
 
 
-level_gaps = pd.DataFrame({"samples": level_gap(followers["U10 OT-FM + mask"]),
+level_gaps = pd.DataFrame({"samples": level_gap(followers["U10 FM + mask"]),
                            "real": level_gap(evaluator.test)}).dropna()
 level_gaps.describe().loc[["count", "mean", "std"]].round(3)
 
@@ -897,7 +897,7 @@ level_gaps.describe().loc[["count", "mean", "std"]].round(3)
 if outlook["levels of the heart (P3)"] and len(level_gaps) >= MINIMUM:
     harder = (level_gaps["samples"] - level_gaps["real"]).to_numpy()
     excess = mean_score(harder, level_gaps.index.to_numpy(), **options)
-    ledger.primary("P3", excess, parties=["U10 OT-FM + mask"])
+    ledger.primary("P3", excess, parties=["U10 FM + mask"])
 verdicts = results.write_claims(study, "06_fidelity", ledger.rows)
 ledger.table("P3")
 

@@ -66,7 +66,7 @@ def clone(tmp_path_factory: pytest.TempPathFactory) -> Path:
             shutil.copy2(ROOT / name, folder / name)
     subprocess.run(["git", "init", "-q"], cwd=folder, check=True)
     edit(folder / "params.yaml", "profile: laptop", "profile: smoke")
-    dvc(folder, "pull", "data.dvc")
+    dvc(folder, "pull", "data.dvc", "trainings.dvc")
     # DVC lets other commands in while the command of a stage runs: stages that do not need each other go side by side.
     with ThreadPoolExecutor(2) as hands:
         for stages in (["cohort"], ["diffusion", "flow", "gan", "vae"], ["conditional", "fidelity"]):
@@ -109,7 +109,7 @@ def test_what_a_parameter_invalidates(clone: Path) -> None:
 
 def test_prose_retrains_nothing_and_code_retrains_its_own(clone: Path) -> None:
     before = weights(clone)
-    untouched = {"detector", "segmenter", "features", "u10-ot-fm", "u10-ot-fm-mask"}
+    untouched = {"detector", "segmenter", "features", "u10-ot-fm", "u10-fm-mask"}
     assert {"u1-vae", *untouched} <= set(before)
     code = clone / "cmri_lib" / "generators" / "vae.py"
     edit(clone / "notebooks" / "02_vae.py", "## Limits", "## What this cannot tell")
@@ -122,12 +122,12 @@ def test_prose_retrains_nothing_and_code_retrains_its_own(clone: Path) -> None:
     edit(code, "0.5 * (mean.square()", "0.4 * (mean.square()")
     others = {"conditional", "masks"}  # C14's first stage is a VAE, and so is C4's source of masks
     assert {"vae", *others} <= stale_stages(clone) <= {"vae", "fidelity", *others, "review"}
-    python(clone, "cmri_lib.train", "U1 VAE", "U10 OT-FM", "U10 OT-FM + mask")  # without what else the notebooks do
+    python(clone, "cmri_lib.train", "U1 VAE", "U10 OT-FM", "U10 FM + mask")  # without what else the notebooks do
     after = weights(clone)
     changed = {name for name in before if after[name] != before[name]}
     assert {"u1-vae"} <= changed and not changed & untouched
 
 
 def test_metrics_and_plots_can_be_compared(clone: Path) -> None:
-    assert "U10 OT-FM + mask dice_mean" in dvc(clone, "metrics", "show")
+    assert "U10 FM + mask dice_mean" in dvc(clone, "metrics", "show")
     assert (clone / "out.html").exists() or "html" in dvc(clone, "plots", "show", "-o", "plots")

@@ -11,7 +11,7 @@ from cmri_lib.cohort.slices import Slices, concatenate
 from cmri_lib.errors import DataError, ParameterError
 from cmri_lib.generators.label_maps import LabelMaps, draw_masks
 from cmri_lib.measures.anatomy.validity import Ranges, validity
-from cmri_lib.training.loop import mixed_seed
+from cmri_lib.training.batches import mixed_seed
 
 
 def sample_valid_masks(generator: LabelMaps, conditions: Slices, source: str, ranges: Ranges, seed: int = 0, *, rounds: int = 5,

@@ -18,7 +18,8 @@ from cmri_lib.cohort.slices import CATEGORIES, UNKNOWN, Slices
 from cmri_lib.cohort.vocabulary import names_nothing
 from cmri_lib.errors import DataError, SplitError
 from cmri_lib.networks.conditioning.base import Batch, Conditioning
-from cmri_lib.training.loop import Trainable, mixed_seed
+from cmri_lib.training.batches import mixed_seed
+from cmri_lib.training.loop import Trainable
 
 #: What a generator may learn from. Test and hold-out patients are for measuring.
 LEARN_FROM = ("train", "validation")

@@ -19,16 +19,20 @@ from cmri_lib.errors import ParameterError
 from cmri_lib.generators.base import Generator
 from cmri_lib.networks.conditioning.base import Batch, Conditioning
 
+#: The entry of a batch that holds the noise coupled with its images.
+COUPLED = "coupled noise"
 #: Network evaluations per step of each solver.
 EVALUATIONS = {"euler": 1, "midpoint": 2, "heun": 2}
 
 
 @dataclass(frozen=True)
 class FlowSettings:
-    """`coupling` pairs noise with images: independently, or by minibatch optimal transport; `times` draws t uniformly or
+    """`coupling` pairs noise with images: independently, or by optimal transport within a `pool` of so many of both (0: within
+    the batch, where it changes little); `times` draws t uniformly or
     logit-normally (more weight in the middle, Esser et al. 2024, eq. 19); `solver` and `steps` are the default sampler."""
 
     coupling: Literal["independent", "ot"] = "ot"
+    pool: int = 0
     times: Literal["uniform", "logit-normal"] = "uniform"
     solver: Literal["euler", "midpoint", "heun"] = "euler"
     steps: int = 20
@@ -52,6 +56,7 @@ class FlowMatching(Generator):
         super().__init__()
         self.network, self.conditioning, self.settings = network, conditioning, settings
         self.coupling, self.times = settings.coupling, settings.times  # what training depends on, unlike the sampler
+        self.pool = settings.pool if settings.coupling == "ot" else 0
 
     @property
     def nfe(self) -> int:
@@ -60,13 +65,19 @@ class FlowMatching(Generator):
     def loss(self, batch: Batch, group: str) -> Tensor:
         """Conditional flow matching, Lipman et al. eq. 23 with σ_min = 0: E ‖v(x_t, t) − (x_1 − x_0)‖²."""
         x1 = batch["image"]
-        x0 = torch.randn_like(x1)
-        if self.coupling == "ot":
-            x0 = x0[transport_plan(x0, x1)]
+        x0 = batch[COUPLED] if COUPLED in batch else self._paired(x1, torch.randn_like(x1))
         t = self._draw_times(len(x1), x1.device)
         s = t.view(-1, *[1] * (x1.dim() - 1))
         xt = (1 - s) * x0 + s * x1  # straight path
         return F.mse_loss(self.network(xt, t, batch), x1 - x0)
+
+    def couple(self, images: Batch, generator: torch.Generator) -> Batch:
+        """The noise of each image of a pool."""
+        x1 = images["image"]
+        return {COUPLED: self._paired(x1, torch.randn(x1.shape, generator=generator).to(x1))}
+
+    def _paired(self, x1: Tensor, x0: Tensor) -> Tensor:
+        return x0[transport_plan(x0, x1)] if self.coupling == "ot" else x0
 
     def _draw_times(self, n: int, device: torch.device) -> Tensor:
         if self.times == "logit-normal":

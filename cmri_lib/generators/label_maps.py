@@ -22,7 +22,7 @@ from cmri_lib.errors import ParameterError
 from cmri_lib.generators.base import Generator, batch_of
 from cmri_lib.generators.prior import PriorGenerator
 from cmri_lib.networks.conditioning.base import Batch, Conditioning, one_hot
-from cmri_lib.training.loop import mixed_seed
+from cmri_lib.training.batches import mixed_seed
 
 #: Batch entries that hold what is to be drawn.
 TARGETS = ("mask", "tissues")

@@ -24,7 +24,7 @@ Training = Callable[[Parameters], TrainSettings]
 
 
 def file_name(text: str) -> str:
-    """Lower case, with hyphens for all but letters and digits: ``u10-ot-fm-mask``."""
+    """Lower case, with hyphens for all but letters and digits: ``u10-fm-mask``."""
     return re.sub(r"[^a-z0-9]+", "-", text.lower()).strip("-")
 
 

@@ -52,5 +52,5 @@ UNCONDITIONAL: dict[str, System] = {s.id: s for s in (
     System("U9 MaskGIT", "masked", "none", "latent", lambda p: p.latent.maskgit.training, maskgit(), VQ),
     System("U10 OT-FM", "flow", "none", "flow", lambda p: p.flow.training, flow(coupling="ot")),
     System("U10 FM", "flow", "none", "flow", lambda p: p.flow.training, flow()),
-    System("U10 OT-FM + mask", "flow", "mask (concat)", "flow", lambda p: p.flow.training, flow(mask())),
+    System("U10 FM + mask", "flow", "mask (concat)", "flow", lambda p: p.flow.training, flow(mask())),
 )}

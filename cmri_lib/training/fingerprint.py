@@ -62,19 +62,26 @@ def _closure(names: set[str]) -> dict[str, Path]:
         if name in found or file is None:
             continue
         found[name] = Path(file)
-        waiting += _imports(name, Path(file))
+        waiting += _imports(Path(file))
     return found
 
 
-def _imports(name: str, path: Path) -> list[str]:
-    imported = []
-    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+def _imports(file: Path) -> list[str]:
+    """The loaded modules that `file` imports."""
+    return [name for name in _named(file) if name in sys.modules]
+
+
+@cache
+def _named(file: Path) -> tuple[str, ...]:
+    """What of the package the import statements of `file` name."""
+    named: list[str] = []
+    for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
         if isinstance(node, ast.Import):
-            imported += [alias.name for alias in node.names]
+            named += [alias.name for alias in node.names]
         elif isinstance(node, ast.ImportFrom) and node.module:
             # `from package import module` names a module, `from module import thing` does not; both are tried.
-            imported += [node.module, *(f"{node.module}.{alias.name}" for alias in node.names)]
-    return [m for m in imported if m.split(".")[0] == PACKAGE and m in sys.modules]
+            named += [node.module, *(f"{node.module}.{alias.name}" for alias in node.names)]
+    return tuple(name for name in named if name.split(".")[0] == PACKAGE)
 
 
 @cache

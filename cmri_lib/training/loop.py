@@ -25,13 +25,13 @@ from torch import Tensor, nn
 from tqdm import tqdm
 
 from cmri_lib.errors import CheckpointError, DataError, ParameterError
+from cmri_lib.training.batches import Batch, Batches, mixed_seed
 from cmri_lib.training.checkpoint import (halved, load_weights, optimiser_tensors, read_note, read_tensors, restore_optimiser,
                                           write_tensors)
 from cmri_lib.training.fingerprint import training_fingerprint
 from cmri_lib.training.muon import Muon
 from cmri_lib.training.settings import TrainSettings
 
-Batch = dict[str, Tensor]
 #: Steps that a replay repeats, and the relative difference that other processors make in them.
 REPLAYED = 8
 REPLAY_TOLERANCE = 1.0e-3
@@ -40,9 +40,17 @@ REPLAY_TOLERANCE = 1.0e-3
 class Trainable(nn.Module, ABC):
     """Anything the loop can train: a module that knows its own loss."""
 
+    #: So many images are coupled at once, see `couple`: a multiple of the batch, or 0 for none.
+    pool = 0
+
     @abstractmethod
     def loss(self, batch: Batch, group: str) -> Tensor:
         """Scalar loss that parameter group `group` minimises, on a batch of named tensors, first axis B."""
+
+    def couple(self, images: Batch, generator: torch.Generator) -> Batch:
+        """What the images of a pool have only together (which noise belongs to which, say): tensors that join their batches.
+        For models whose batch is too small for what they couple."""
+        return {}
 
     def parameter_groups(self) -> dict[str, list[nn.Parameter]]:
         """Name → parameters that one optimiser updates; adversarial models have two. Frozen parameters are left out."""
@@ -81,7 +89,8 @@ def train(model: Trainable, data: Mapping[str, Tensor], settings: TrainSettings,
 
     Raises:
         DataError: on data of unequal length or less than one image.
-        ParameterError: if mixed precision is set in Accelerate's environment, or the processes cannot share a batch.
+        ParameterError: if mixed precision is set in Accelerate's environment, or the processes cannot share a batch, or
+            a pool holds no whole number of batches.
         CheckpointError: if a file in `folder` cannot be read.
     """
     sizes = {name: len(t) for name, t in data.items()}
@@ -114,25 +123,13 @@ def _is_finished(file: Path, identity: dict[str, str], replay: Callable[[], list
     return same
 
 
-def _accelerator(settings: TrainSettings) -> Accelerator:
+def _accelerator() -> Accelerator:
     """Accelerate as it was launched, provided that this does not make the training another one."""
     accelerator = Accelerator()
     if accelerator.mixed_precision != "no":
         raise ParameterError(f"Accelerate's launch sets {accelerator.mixed_precision}", field="mixed_precision",
                              remedy="launch with --mixed_precision no and set the training's `precision` in params.yaml")
-    if settings.batch % accelerator.num_processes:
-        raise ParameterError(f"{settings.batch} images for {accelerator.num_processes} processes", field="batch",
-                             remedy="give a multiple of the number of processes")
     return accelerator
-
-
-def mixed_seed(*parts: int) -> int:
-    """One 62-bit seed from several integers, so that neighbouring steps share no randomness."""
-    value = 0x9E3779B97F4A7C15
-    for part in parts:
-        value = ((value ^ (part + 0x632BE59BD9B4E019)) * 0xBF58476D1CE4E5B9) % 2**64
-        value ^= value >> 31
-    return value >> 2
 
 
 def read_log(folder: str | Path) -> pd.DataFrame:
@@ -158,12 +155,13 @@ class _Training:
     def __init__(self, model: Trainable, data: Mapping[str, Tensor], settings: TrainSettings, folder: Path,
                  identity: dict, augment: Callable[[Batch], Batch] | None, validation: Mapping[str, Tensor] | None,
                  checkpoint_seconds: float):
-        self.accelerator = _accelerator(settings)
+        self.accelerator = _accelerator()
         self.device, self.checkpoint_seconds = self.accelerator.device, checkpoint_seconds
         self.settings, self.folder, self.identity, self.augment = settings, folder, identity, augment
         layout = torch.channels_last if settings.channels_last else torch.preserve_format
         self.model = model.to(self.device, memory_format=layout)
-        self.data = {k: v.to(self.device) for k, v in data.items()}
+        self.batches = Batches({k: v.to(self.device) for k, v in data.items()}, settings, self.accelerator.num_processes,
+                               model.pool, model.couple)
         self.validation = None if validation is None else {k: v.to(self.device) for k, v in validation.items()}
         self.average = {k: v.detach().clone() for k, v in model.state_dict().items()}
         kind = Muon if settings.optimiser == "muon" else partial(torch.optim.AdamW, fused=True)
@@ -212,7 +210,7 @@ class _Training:
         self.model.train()
         rank = self.accelerator.process_index
         torch.manual_seed(mixed_seed(self.settings.seed, self.step, rank))
-        batch = self._batch(self.step, rank)
+        batch = self.batches.of(self.step, rank)
         batch = batch if self.augment is None else self.augment(batch)
         losses = {}
         for group in self.model.update_schedule(self.step, self.settings.steps):
@@ -232,24 +230,6 @@ class _Training:
             size = sum(value.double().square().sum() for value in self.average.values()).sqrt()
             self.first_steps.append([*map(float, losses.values()), float(norm), float(size)])
         return losses, norm
-
-    def _batch(self, step: int, rank: int) -> Batch:
-        """Rows of this step: each epoch is a permutation drawn from (seed, epoch), shared by all processes."""
-        n = len(next(iter(self.data.values())))
-        share = self.settings.batch // self.accelerator.num_processes
-        wanted = step * self.settings.batch + rank * share
-        rows = []
-        for position in range(wanted, wanted + share):
-            epoch, place = divmod(position, n)
-            rows.append(self._permutation(epoch, n)[place])
-        index = torch.stack(rows).to(self.device)
-        return {name: tensor[index] for name, tensor in self.data.items()}
-
-    def _permutation(self, epoch: int, n: int) -> Tensor:
-        if getattr(self, "_epoch", None) != epoch:
-            generator = torch.Generator().manual_seed(mixed_seed(self.settings.seed, -1, epoch))
-            self._epoch, self._order = epoch, torch.randperm(n, generator=generator)
-        return self._order
 
     @torch.no_grad()
     def _update_average(self) -> None:

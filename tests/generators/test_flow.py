@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from cmri_lib.errors import ParameterError, SplitError
 from cmri_lib.generators.base import batch_of, draw, training_batch
-from cmri_lib.generators.flow import EVALUATIONS, FlowMatching, FlowSettings, transport_plan
+from cmri_lib.generators.flow import COUPLED, EVALUATIONS, FlowMatching, FlowSettings, transport_plan
 from cmri_lib.networks.conditioning.base import Conditioning
 from cmri_lib.networks.conditioning.label_map import LabelMap
 from cmri_lib.networks.unet import Denoiser, UNetSettings
@@ -82,6 +82,27 @@ def test_coupling_is_the_optimal_assignment_and_straightens_paths() -> None:
     images, noise = torch.rand(8, 1, 6, 6), torch.randn(8, 1, 6, 6)
     cost = lambda x: (x - images).square().sum()  # noqa: E731
     assert cost(noise[transport_plan(noise, images)]) <= cost(noise)
+
+
+class Still(nn.Module):
+    """No velocity anywhere: its loss is the mean square of what the paths cover."""
+
+    def forward(self, x: Tensor, t: Tensor, batch: dict) -> Tensor:
+        return torch.zeros_like(x)
+
+
+def test_a_pool_couples_closer_than_its_batches() -> None:
+    torch.manual_seed(1)
+    images, drawn = torch.randn(64, 1, 2, 2), torch.randn(64, 1, 2, 2, generator=torch.Generator().manual_seed(0))
+    flow = FlowMatching(Still(), Conditioning(), FlowSettings(coupling="ot", pool=64))
+    coupled = flow.couple({"image": images}, torch.Generator().manual_seed(0))
+    noise = coupled[COUPLED]
+    assert torch.equal(noise.flatten().sort().values, drawn.flatten().sort().values), "noise was made up or lost"
+    batched = torch.cat([x0[transport_plan(x0, x1)] for x0, x1 in zip(drawn.split(8), images.split(8))])
+    pool, batch, independent = ((x0 - images).square().mean() for x0 in (noise, batched, drawn))
+    assert pool < batch < independent
+    assert flow.loss({"image": images, **coupled}, "model") == pytest.approx(float(pool), rel=1e-5)
+    assert FlowMatching(Still(), Conditioning(), FlowSettings(coupling="independent", pool=64)).pool == 0
 
 
 def test_loss_of_the_exact_field_is_the_conditional_variance() -> None:

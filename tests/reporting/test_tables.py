@@ -20,7 +20,7 @@ SCORES = pd.DataFrame([
     score("U6 DDPM", "kid_study", 0.2), score("U10 FM", "kid_study", 0.1), score("real", "kid_study", 0.5),
     score("U10 FM", "images_seen", 2560, floor=float("nan")), score("C1 Pix2Pix", "kid_study", 0.9),
     score("C1 Pix2Pix", "dice_mean", 0.8126, better="higher"), score("flow none", "kid_study", 0.0),
-    score("U10 OT-FM + mask", "kid_study", 0.3), score("U6 DDPM", "kid_study", 7.0, profile="smoke"),
+    score("U10 FM + mask", "kid_study", 0.3), score("U6 DDPM", "kid_study", 7.0, profile="smoke"),
     score("U1 VAE", "kid_study", 17.0, dataset="acdc")])
 CLAIMS = pd.DataFrame([
     {"claim": "M1", "dataset": d, "profile": "laptop", "test": t, "effect": e, "low": e - 1, "high": e + 1,
@@ -52,7 +52,7 @@ def test_conditional_systems_say_on_what_and_real_images_what_they_score() -> No
     assert list(shown["condition"]) == ["·", "mask (concatenation)"]
     cells = list(shown["Dice with the mask ↑"])
     assert cells == ["0.90", "0.81 [0.71, 0.91]"], "the ceiling of adherence is what real images score"
-    assert "U10 OT-FM + mask" in set(tables.systems(MINE, "Conditional systems", ["kid_study"])["system"])
+    assert "U10 FM + mask" in set(tables.systems(MINE, "Conditional systems", ["kid_study"])["system"])
 
 
 def test_the_page_holds_every_cohort_of_the_profile_and_no_other() -> None:

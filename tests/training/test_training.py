@@ -23,7 +23,7 @@ from cmri_lib.errors import CheckpointError, DataError, ParameterError
 from cmri_lib.training import Augment, TrainSettings, Trainable, train
 from cmri_lib.training.checkpoint import halved, load_weights, read_note, read_tensors
 from cmri_lib.training.fingerprint import _syntax, training_fingerprint
-from cmri_lib.training.loop import mixed_seed
+from cmri_lib.training.batches import mixed_seed
 from cmri_lib.training.muon import orthogonal
 
 SCRIPT = Path(__file__).parent / "train_small.py"
@@ -101,7 +101,7 @@ def test_changed_code_keeps_weights_only_if_its_first_steps_return(tmp_path: Pat
 
 
 def test_a_launch_that_would_change_the_training_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    accelerator = SimpleNamespace(mixed_precision="no", num_processes=3)
+    accelerator = SimpleNamespace(mixed_precision="no", num_processes=3, device=torch.device("cpu"))
     monkeypatch.setattr("cmri_lib.training.loop.Accelerator", lambda: accelerator)
     with pytest.raises(ParameterError, match="(?s)4 images for 3 processes.*multiple"):
         train(Line(), line_data(), TrainSettings(steps=1, batch=4), tmp_path)
