@@ -78,7 +78,7 @@ def test_each_system_trains_draws_and_answers(system, slices, tmp_path) -> None:
 
 
 @pytest.mark.parametrize("family", ["diffusion", "flow"])
-@pytest.mark.parametrize("method", ["concat", "control"])
+@pytest.mark.parametrize("method", ["concat", "spade", "control"])
 def test_a_pretrained_system_starts_as_the_network_it_is_loaded_from(family: str, method: str, slices) -> None:
     system = ablation_system(family, "labels", method)
     past, generator = build(system.pretrained, slices).eval(), build(system, slices).eval()
@@ -89,6 +89,20 @@ def test_a_pretrained_system_starts_as_the_network_it_is_loaded_from(family: str
     batch = batch_of(slices.take(range(3)), LabelMap())
     x, t = torch.randn_like(batch["image"]), torch.full((3,), 0.3)
     assert torch.allclose(generator.network(x, t, batch), past.network(x, t, {}), atol=1e-5)
+
+
+@pytest.mark.parametrize("method", ["concat", "spade"])
+def test_a_pretrained_gan_starts_as_the_one_it_is_loaded_from(method: str, slices) -> None:
+    system = ablation_system("GAN", "labels", method)
+    past, gan = build(system.pretrained, slices), build(system, slices)
+    with torch.no_grad():
+        for values in past.state_dict().values():
+            if values.is_floating_point():
+                values.uniform_(0.1, 0.3)  # variances among them
+    load_pretrained(gan, past.state_dict())
+    z, batch = torch.randn(3, *gan.noise_shape(32)), batch_of(slices.take(range(3)), LabelMap())
+    drawn = [g.eval().sample(z, batch) for g in (past, gan)]
+    assert drawn[0].std() > 1e-3 and torch.allclose(*drawn, atol=1e-5)
 
 
 def test_fresh_controlnet_on_latents_equals_its_prompted_base(slices) -> None:
