@@ -193,7 +193,7 @@ class LatentParameters:
 
 @dataclass(frozen=True)
 class ConditionalGANSection:
-    """Sections `conditional.pix2pix`, `gan`, `gan_ablation` and `covariate`."""
+    """Sections `conditional.pix2pix`, `pix2pix_hd`, `gan`, `gan_ablation` and `covariate`."""
 
     network: MaskToImageSettings
     objective: GANSettings
@@ -214,6 +214,7 @@ class ConditionalParameters:
     mean square errors in mm, `patients` shares of the training patients."""
 
     pix2pix: ConditionalGANSection
+    pix2pix_hd: ConditionalGANSection
     gan: ConditionalGANSection
     gan_ablation: ConditionalGANSection
     covariate: ConditionalGANSection

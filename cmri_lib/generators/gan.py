@@ -30,7 +30,9 @@ class GANSettings:
     `r1_every` (lazy regularisation, Karras et al. 2020, sec. 3.1); the critic moves `critic_steps` times for each
     step of the generator; `drift` weighs the critic's squared output on real images, which a Wasserstein loss leaves
     free (Karras et al. 2018, app. A.1); `augment` is what both kinds of image pass through before the critic sees them;
-    `reconstruction` weighs the absolute difference to the real image of the same mask (Isola et al. 2017, eq. 4).
+    `reconstruction` weighs the absolute difference to the real image of the same mask (Isola et al. 2017, eq. 4), and
+    `feature_matching` that of what the critic's layers make of the two (Wang et al. 2018, pix2pixHD, eq. 4); without a mask
+    no fake belongs to a real image, and nothing is matched.
     """
 
     loss: Literal["non-saturating", "wasserstein", "hinge"] = "non-saturating"
@@ -41,6 +43,7 @@ class GANSettings:
     critic_steps: int = 1
     drift: float = 0.0
     reconstruction: float = 0.0
+    feature_matching: float = 0.0
     augment: Literal["none", "diffaug", "ada"] = "none"
     ada_target: float = 0.6
 
@@ -48,7 +51,7 @@ class GANSettings:
         for name in ("latent", "r1_every", "critic_steps"):
             if getattr(self, name) < 1:
                 raise ParameterError(f"{getattr(self, name)} is not positive", field=name, remedy="give at least 1")
-        for name in ("gradient_penalty", "r1", "drift", "reconstruction"):
+        for name in ("gradient_penalty", "r1", "drift", "reconstruction", "feature_matching"):
             if getattr(self, name) < 0:
                 raise ParameterError(f"{getattr(self, name)} is negative", field=name, remedy="give 0 for none")
 
@@ -58,7 +61,8 @@ class GAN(Generator):
 
     Args:
         generator: (z (B, latent), batch) → images (B, 1, H, W). Further keywords are choices of sampling.
-        critic: (images, batch) → logits, higher for what looks real: (B,), or (B, n) from a critic that judges n patches.
+        critic: (images, batch) → logits, higher for what looks real: (B,), or (B, n) from a critic that judges n patches. For
+            feature matching it has a method ``judge``, which returns its features as well.
         conditioning: the one that both networks use.
         settings: the objective.
 
@@ -73,6 +77,7 @@ class GAN(Generator):
         self.augment = make_augment(settings.augment, settings.ada_target)
         self.objective = astuple(settings)  # a plain attribute, so that a training knows what it depends on
         self.penalise = True  # whether R1 is computed at this step
+        self.matched = settings.feature_matching if conditioning.channels or conditioning.regions else 0.0
 
     @property
     def nfe(self) -> int:
@@ -109,8 +114,14 @@ class GAN(Generator):
     def _generator_loss(self, batch: Batch) -> Tensor:
         fake = self._make(batch)
         with frozen(self.critic):
-            logits = self.critic(self.augment(fake), batch).float()
-        loss = generator_loss(self.settings.loss, logits)
+            seen = self.augment(fake)
+            logits, features = self.critic.judge(seen, batch) if self.matched else (self.critic(seen, batch), [])
+        loss = generator_loss(self.settings.loss, logits.float())
+        if self.matched:
+            with torch.no_grad():
+                _, wanted = self.critic.judge(batch["image"], batch)
+            distances = [F.l1_loss(made, real) for made, real in zip(features, wanted)]
+            loss = loss + self.matched * torch.stack(distances).mean()
         if self.settings.reconstruction:
             loss = loss + self.settings.reconstruction * F.l1_loss(fake, batch["image"])
         return loss

@@ -152,16 +152,24 @@ class PatchCritic(nn.Module):
         self.project = nn.Linear(conditioning.width, settings.critic[-1]) if conditioning.width else None
 
     def forward(self, images: Tensor, batch: Batch) -> Tensor:
-        condition, logits = self.conditioning, []
+        return self.judge(images, batch)[0]
+
+    def judge(self, images: Tensor, batch: Batch) -> tuple[Tensor, list[Tensor]]:
+        """The logits, and what every layer at every scale made of the images: what feature matching compares."""
+        condition, logits, features = self.conditioning, [], []
         given = (condition.planes(batch), condition.maps(batch))
         x = torch.cat([images, *(m.to(images.dtype) for m in given if m is not None)], 1)
-        for scale, (judge, verdict) in enumerate(zip(self.judges, self.verdicts)):
-            features = judge(F.avg_pool2d(x, 2**scale) if scale else x)
-            logit = verdict(features).flatten(1)
+        for scale, (layers, verdict) in enumerate(zip(self.judges, self.verdicts)):
+            y = F.avg_pool2d(x, 2**scale) if scale else x
+            for layer in layers:
+                y = layer(y)
+                if isinstance(layer, nn.LeakyReLU):
+                    features.append(y)
+            logit = verdict(y).flatten(1)
             if self.project is not None:
-                logit = logit + (self.project(condition.vector(batch)) * features.mean((2, 3))).sum(1, keepdim=True)
+                logit = logit + (self.project(condition.vector(batch)) * y.mean((2, 3))).sum(1, keepdim=True)
             logits.append(logit)
-        return torch.cat(logits, 1)
+        return torch.cat(logits, 1), features
 
 
 def _judge(inputs: int, widths: tuple[int, ...]) -> nn.Sequential:

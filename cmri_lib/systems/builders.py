@@ -49,13 +49,11 @@ def vae(section: Callable[[Parameters], VAEParameters], condition: Condition = u
     return make
 
 
-def gan(section: Callable[[Parameters], Any], networks: Networks, condition: Condition = unconditional, **changes: object
-        ) -> Make:
-    """An adversarial system of a section with network, objective and training; `changes` are of the network's settings."""
+def gan(section: Callable[[Parameters], Any], networks: Networks, condition: Condition = unconditional) -> Make:
+    """An adversarial system of a section with network, objective and training."""
     def make(params: Parameters, vocabulary: Vocabulary) -> GAN:
         chosen, conditioning = section(params), condition(vocabulary)
-        sizes = replace(chosen.network, **changes)
-        pair = networks(sizes, chosen.objective.latent, params.preprocess.size, conditioning)
+        pair = networks(chosen.network, chosen.objective.latent, params.preprocess.size, conditioning)
         return GAN(*pair, conditioning, chosen.objective)
     return make
 

@@ -41,10 +41,9 @@ def _projection(sizes, latent, size, conditioning):
     return ConditionalGenerator(latent, size, sizes, conditioning), ProjectionCritic(size, sizes, conditioning)
 
 
-def _gan(id: str, conditioning: str, section: Callable[[Parameters], object], networks: Networks, condition: Condition,
-         **changes: object) -> System:
-    return System(id, "GAN", conditioning, "conditional", lambda p: section(p).training,
-                  gan(section, networks, condition, **changes))
+def _gan(id: str, conditioning: str, section: Callable[[Parameters], object], networks: Networks, condition: Condition
+         ) -> System:
+    return System(id, "GAN", conditioning, "conditional", lambda p: section(p).training, gan(section, networks, condition))
 
 
 def _ldm(condition: Condition, *, control: Condition | None = None) -> Make:
@@ -68,7 +67,7 @@ PROMPT_LDM = System("C9 prompt LDM", "latent diffusion", "prompt", "conditional"
 
 CONDITIONAL: dict[str, System] = {s.id: s for s in (
     _gan("C1 Pix2Pix", "mask (concat)", lambda p: p.conditional.pix2pix, pix2pix, mask()),
-    _gan("C1 Pix2PixHD", "mask (concat)", lambda p: p.conditional.pix2pix, pix2pix, mask(), scales=2),
+    _gan("C1 Pix2PixHD", "mask (concat)", lambda p: p.conditional.pix2pix_hd, pix2pix, mask()),
     _gan("C2 SPADE cGAN", "tissues (spade)", lambda p: p.conditional.gan, mask_to_image, mask("fullest", "spade")),
     _gan("C3 vendor-style cGAN", "mask (spade) + vendor", lambda p: p.conditional.gan, mask_to_image,
          together(mask(method="spade"), categories("vendor"))),

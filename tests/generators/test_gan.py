@@ -17,6 +17,8 @@ from cmri_lib.generators.gan import GAN, GANSettings, critic_loss, generator_los
 from cmri_lib.networks.adversarial import (AdversarialSettings, DCGANCritic, DCGANGenerator, ResidualCritic,
                                            ResidualGenerator)
 from cmri_lib.networks.conditioning.base import Conditioning
+from cmri_lib.networks.conditioning.label_map import LabelMap
+from cmri_lib.networks.mask_to_image import MaskToImageSettings, PatchCritic
 from cmri_lib.training import TrainSettings, train
 
 TINY = AdversarialSettings(generator=(8, 16, 16), critic=(8, 16, 16))
@@ -129,6 +131,25 @@ def test_drift_weighs_the_squared_output_on_real_images() -> None:
         torch.manual_seed(2)
         losses.append(gan.loss(batch, "critic").item())
     assert losses[0] - losses[1] == pytest.approx(0.5 * gan.critic(batch["image"], {}).square().mean().item(), rel=1e-4)
+
+
+def test_feature_matching_compares_what_the_layers_make_of_pairs() -> None:
+    torch.manual_seed(3)
+    mask, sizes = LabelMap(), MaskToImageSettings((8,), (8, 8), scales=2)
+    critic = PatchCritic(sizes, mask)
+    batch = {"image": torch.randn(4, 1, 16, 16), "mask": torch.randint(0, 4, (4, 16, 16))}
+    fake = torch.randn(4, 1, 16, 16)
+    losses = []
+    for weight, conditioning in ((10.0, mask), (0.0, mask), (10.0, Conditioning())):
+        gan = GAN(lambda z, batch: fake, critic, conditioning, GANSettings("hinge", feature_matching=weight)).eval()
+        losses.append(gan.loss(batch, "generator").item())
+    hidden: list[Tensor] = []
+    hooks = [m.register_forward_hook(lambda *call: hidden.append(call[2])) for m in critic.modules() if isinstance(m, nn.LeakyReLU)]
+    critic(fake, batch), critic(batch["image"], batch)
+    assert len(hooks) == 4 and len(hidden) == 8
+    distance = np.mean([(made - real).abs().mean().item() for made, real in zip(hidden[:4], hidden[4:])])
+    assert losses[0] - losses[1] == pytest.approx(10 * distance, rel=1e-4)
+    assert losses[2] == losses[1], "nothing belongs together without a mask"
 
 
 def test_turns() -> None:
