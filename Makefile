@@ -1,4 +1,4 @@
-# Two commands matter: `make reproduce` and `make test`. Both create the environment first, once.
+# Two commands matter: `make reproduce` and `make test`. All create the environment first, once.
 PYTHON ?= python3.11
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
 # Quiet, and no look-ups over the network while the study runs.
@@ -6,12 +6,17 @@ export HF_HUB_OFFLINE := 1
 export DVC_NO_ANALYTICS := 1
 export PYDEVD_DISABLE_FILE_VALIDATION := 1
 
-.PHONY: reproduce test env notebooks lock clean
+.PHONY: reproduce verify test env notebooks lock clean
 
 reproduce: env  ## every figure and table, from the embedded cohort and the published trainings
 	dvc pull --quiet trainings.dvc
 	dvc repro --pull
 	@python -m cmri_lib.run --summary
+
+verify: env  ## every figure and table again from the published trainings, and compared with the published ones
+	dvc pull --quiet trainings.dvc
+	dvc repro --force
+	python -m cmri_lib.verify
 
 test: env  ## the whole suite, smoke pipeline included
 	dvc pull --quiet data.dvc
