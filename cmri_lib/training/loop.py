@@ -21,6 +21,7 @@ import numpy as np
 import pandas as pd
 import torch
 from accelerate import Accelerator
+from accelerate.utils import broadcast_object_list
 from torch import Tensor, nn
 from tqdm import tqdm
 
@@ -81,8 +82,9 @@ def train(model: Trainable, data: Mapping[str, Tensor], settings: TrainSettings,
         validation: data whose loss is logged every ``settings.validate_every`` steps, with the EMA weights.
         checkpoint_seconds: at most so much is lost when the training is killed.
 
-    A finished training whose code alone has changed since is kept if a replay of its first steps gives the same losses,
-    gradients and averages; so a new name does not cost a night. What acts later only (a network that grows) no replay sees.
+    A training, finished or under way, whose code alone has changed since is kept if a replay of its first steps gives the same
+    losses, gradients and averages; so a new name does not cost a night. What acts later only (a network that grows) no replay
+    sees.
 
     Returns:
         the log: step, images, seconds, images_per_s, learning_rate, grad_norm, loss_<group>, validation_loss.
@@ -100,16 +102,18 @@ def train(model: Trainable, data: Mapping[str, Tensor], settings: TrainSettings,
     identity = training_fingerprint(model, data, settings, augment)
     training = partial(_Training, data=data, settings=settings, folder=folder, identity=identity, augment=augment,
                        validation=validation, checkpoint_seconds=checkpoint_seconds)
-    if _is_finished(folder / "weights.safetensors", identity, lambda: training(deepcopy(model)).replay()):
+    of_this = partial(_is_of_this_training, identity=identity, replay=lambda: training(deepcopy(model)).replay())
+    if of_this(folder / "weights.safetensors"):
         load_weights(model, folder / "weights.safetensors")
         model.to(Accelerator().device).eval()
         return read_log(folder)
+    of_this(folder / "checkpoint.safetensors")  # then it bears the new code's digest
     return training(model).go()
 
 
-def _is_finished(file: Path, identity: dict[str, str], replay: Callable[[], list[list[float]]]) -> bool:
-    """Whether `file` holds the weights of this very training. If its code alone differs, `replay` decides; weights that it
-    confirms bear the new code's digest from then on."""
+def _is_of_this_training(file: Path, identity: dict[str, str], replay: Callable[[], list[list[float]]]) -> bool:
+    """Whether `file` holds what this very training has written. If its code alone differs, `replay` decides; what it confirms
+    bears the new code's digest from then on."""
     if not file.exists():
         return False
     note = read_note(file)
@@ -118,8 +122,11 @@ def _is_finished(file: Path, identity: dict[str, str], replay: Callable[[], list
         return not changed
     first, again = (np.array(steps) for steps in (note.get("first_steps", []), replay()))
     same = first.shape == again.shape and np.allclose(first, again, rtol=REPLAY_TOLERANCE, atol=0)
-    if same:
+    accelerator = Accelerator()
+    same = broadcast_object_list([same])[0]  # the note is of the first process, whose share of the batches it repeats
+    if same and accelerator.is_main_process:
         write_tensors(file, read_tensors(file), note | {"identity": identity})
+    accelerator.wait_for_everyone()
     return same
 
 

@@ -21,9 +21,10 @@ from torch import nn
 
 from cmri_lib.errors import CheckpointError, DataError, ParameterError
 from cmri_lib.training import Augment, TrainSettings, Trainable, train
+from cmri_lib.training.batches import mixed_seed
 from cmri_lib.training.checkpoint import halved, load_weights, read_note, read_tensors
 from cmri_lib.training.fingerprint import _syntax, training_fingerprint
-from cmri_lib.training.batches import mixed_seed
+from cmri_lib.training.loop import _Training
 from cmri_lib.training.muon import orthogonal
 
 SCRIPT = Path(__file__).parent / "train_small.py"
@@ -98,6 +99,35 @@ def test_changed_code_keeps_weights_only_if_its_first_steps_return(tmp_path: Pat
     assert steps == ([] if same else [60])
     assert torch.equal(first.linear.weight, second.linear.weight) == same
     assert (read_note(tmp_path / "weights.safetensors")["identity"]["code"] == "other code") == same
+
+
+@pytest.mark.parametrize("same", [True, False])
+def test_changed_code_goes_on_from_a_checkpoint_only_if_its_first_steps_return(tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
+                                                                               same: bool) -> None:
+    settings = TrainSettings(steps=40, batch=4)
+    torch.manual_seed(1)
+    uncut = Line(0.1)
+    cut, again = deepcopy(uncut), deepcopy(uncut)
+    train(uncut, line_data(), settings, tmp_path / "uncut")
+    step = _Training._step
+
+    def until_25(self: _Training) -> tuple:
+        if self.step == 25:
+            raise InterruptedError
+        return step(self)
+
+    with monkeypatch.context() as interrupted, pytest.raises(InterruptedError):
+        interrupted.setattr(_Training, "_step", until_25)
+        train(cut, line_data(), settings, tmp_path / "cut", checkpoint_seconds=0)
+    monkeypatch.setattr("cmri_lib.training.fingerprint.code_digest", lambda *objects: "other code")
+    if not same:
+        monkeypatch.setattr(Line, "loss", lambda self, batch, group: 1.01 * (self.linear(batch["x"]) - batch["y"]).square().mean())
+    begun = []
+    resume = _Training._resume
+    monkeypatch.setattr(_Training, "_resume", lambda self: (resume(self), begun.append(self.step)))
+    train(again, line_data(), settings, tmp_path / "cut")
+    assert begun == ([25] if same else [0])
+    assert not same or torch.equal(again.linear.weight, uncut.linear.weight)
 
 
 def test_a_launch_that_would_change_the_training_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
