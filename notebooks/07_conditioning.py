@@ -221,7 +221,7 @@ def score_table(rows, systems, names):
 # combined with which content.
 
 # %%
-entries = list(ablation_systems(vocabulary))
+entries = list(ablation_systems(vocabulary, params.conditional.contents))
 ablation_runs = runs([system for *_, system in entries])
 design = pd.DataFrame([(*factors, system.id) for *factors, system in entries],
                       columns=["family", "content", "method", "system"])

@@ -209,8 +209,8 @@ class FineTuning:
 
 @dataclass(frozen=True)
 class ConditionalParameters:
-    """Section `conditional`; `samples` are drawn from every system of the ablation, `bank` from every system of the
-    review, `draws` under each of `masks` masks; `guidance` lists scales of classifier-free guidance, `label_noise` root
+    """Section `conditional`; `contents` of the mask make the ablation, of whose systems `samples` are drawn, `bank` of every
+    system of the review, `draws` under each of `masks` masks; `guidance` lists scales of classifier-free guidance, `label_noise` root
     mean square errors in mm, `patients` shares of the training patients."""
 
     pix2pix: ConditionalGANSection
@@ -226,6 +226,7 @@ class ConditionalParameters:
     classes_kl: KLSection
     domain_vae: VAEParameters
     student: TrainSettings
+    contents: tuple[Literal["cavity", "labels", "tissues"], ...]
     samples: Count
     bank: Count
     draws: Count

@@ -30,7 +30,7 @@ def all_runs(study: Study, slices: Slices) -> list[Run]:
     noisy, fewer = noisy_label_runs(study), fewer_label_runs(study, slices)
     found = [*runs(SYSTEMS),
              *(run for name in CURVES_OVER_PATIENTS for run in runs_over_patients(study, slices, SYSTEMS[name])),
-             *runs([system for *_, system in ablation_systems(Vocabulary.of(slices))]),
+             *runs([system for *_, system in ablation_systems(Vocabulary.of(slices), study.params.conditional.contents)]),
              *runs([condition_set_system("flow", name) for name in CONDITION_SETS]),
              *noisy, *fewer]
     compared = [*(Run(SYSTEMS[name]) for name in CURVES_OVER_PATIENTS), *(Run(ablation_system(*cell)) for cell in COMPARED),

@@ -5,7 +5,7 @@ All systems of a family start from the same pretrained unconditional network, so
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 from cmri_lib.cohort.vocabulary import Vocabulary
 from cmri_lib.errors import ParameterError
@@ -71,11 +71,12 @@ def condition_set_system(family: str, conditions: str) -> System:
     return _denoiser(f"{family} {conditions}", family, conditions, CONDITION_SETS[conditions])
 
 
-def ablation_systems(vocabulary: Vocabulary) -> Iterator[tuple[str, str, str, System]]:
-    """(family, content, method, system) of the whole design, the unconditional system of every family first. Every tissue of
-    the slice is a content where the cohort has them, the LV cavity alone where something else is labelled as well."""
+def ablation_systems(vocabulary: Vocabulary, contents: Iterable[str] = tuple(CONTENTS)
+                     ) -> Iterator[tuple[str, str, str, System]]:
+    """(family, content, method, system) of the design with these contents, the unconditional system of every family first.
+    Every tissue of the slice is a content where the cohort has them, the LV cavity alone where something else is labelled too."""
     possible = {"cavity": "LV" in vocabulary.structures and len(vocabulary.structures) > 1, "tissues": vocabulary.tissues}
-    contents = [content for content in CONTENTS if possible.get(content, True)]
+    contents = [content for content in contents if possible.get(content, True)]
     for family in FAMILIES:
         for content, method in (NO_CONDITION, *((c, m) for c in contents for m in METHODS)):
             yield family, content, method, ablation_system(family, content, method)
