@@ -1,5 +1,5 @@
-"""Learning curves as tables to read, which notebooks of several families share: values with their intervals below the
-floor, what real images score in the place of samples.
+"""Learning curves as tables to read, which notebooks of several families share: values with their intervals,
+below the floor, what real images score in the place of samples.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ FLOOR = "floor"
 
 
 def side_by_side(rows: pd.DataFrame, by: str) -> pd.DataFrame:
-    """One row per value of the column `by`, below the row "floor"; one column per metric, "value [low, high]".
+    """One row per value of the column `by`, below the row "floor"; a column per metric, "value [low, high]".
 
     Args:
         rows: of curves (`experiments.learning_curves`), one per metric and value of `by`.
@@ -32,17 +32,17 @@ def at_the_end(curves: pd.DataFrame) -> pd.DataFrame:
 
 
 def fewest_evaluations(curves: pd.DataFrame) -> pd.DataFrame:
-    """Both headline distances of every system and sampler with the most network evaluations, `side_by_side`; how many
-    these are, and the fewest with which neither distance is above its interval at the most."""
+    """Both headline distances of every system and sampler with the most network evaluations, `side_by_side`;
+    how many these are, and the fewest with which neither distance is above its interval at the most."""
     points = curves[(curves["curve"] == "NFE") & curves["metric"].isin([ANATOMY, APPEARANCE])]
     points = points.assign(line=points["system"] + ", " + points["sampler"])
     last = _last(points, "line")
     limits = points[["line", "metric"]].merge(last[["line", "metric", "high"]], how="left")["high"]
     enough = (points["value"] <= limits.to_numpy()).groupby([points["line"], points["x"]]).all()
     fewest = enough[enough].reset_index("x").groupby("line")["x"].min()
-    table, columns = side_by_side(last, "line"), {"most NFE": last.groupby("line")["x"].max(), "fewest NFE": fewest}
+    table, most = side_by_side(last, "line"), last.groupby("line")["x"].max()
     return table.assign(**{name: [metrics.number("nfe", count) for count in counts.reindex(table.index)]
-                           for name, counts in columns.items()})
+                           for name, counts in (("most NFE", most), ("fewest NFE", fewest))})
 
 
 def _last(points: pd.DataFrame, line: str) -> pd.DataFrame:
