@@ -592,6 +592,8 @@ for column in [column for column in ("LV EF (%)", "RV EF (%)") if column in meas
 print(f"2. Crop of {len(kept)} test scans: centre off by {kept['error_mm'].mean():.1f} mm on "
       f"average; the worst one loses {kept['lost'].max():.2%} of the heart; placed by",
       ", ".join(f"{who} ({n})" for who, n in kept["placed_by"].value_counts().items()))
+
+# %%
 explained = effects["explained by vendor"].dropna()
 print("3. Share of the myocardium's grey explained by the vendor:",
       "; ".join(f"{name}: {share:.0%}" for name, share in explained.items()) or "one vendor only")
