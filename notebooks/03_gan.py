@@ -530,8 +530,8 @@ final[["modes found", "on a mode"]].loc[list(variants)].round(3)
 # %%
 spread = (medians["median"] / medians.loc["real", "median"]).rename({"real": "floor"})
 seconds = costs[costs["metric"] == "seconds_per_image"].set_index("system")["value"]
-curve_tables.at_the_end(table).assign(**{
-    "distance, samples / real": spread.round(3), "seconds per image": seconds.round(4)}).fillna("")
+more = {"distance, samples / real": spread.round(3), "seconds per image": seconds.round(4)}
+curve_tables.at_the_end(table).assign(**more).astype(object).fillna("")
 
 # %% [markdown]
 # Finally U5 against its number of training patients.

@@ -510,7 +510,8 @@ figures.publish(study, "04/few_steps", few_steps, plots.learning_curves,
 # %%
 both = few_steps[few_steps["metric"].isin([ANATOMY, APPEARANCE])]
 by_steps = both.pivot(index="x", columns=["metric", "sampler"], values="value")
-by_steps.rename(columns=metrics.short, level="metric").rename_axis(index="NFE").round(3)
+by_steps = by_steps[[ANATOMY, APPEARANCE]].rename_axis(index="NFE").round(3)
+by_steps.rename(columns=metrics.short, level="metric")
 
 # %% [markdown]
 # **How to read it.** A sampler has enough steps where its curves become flat, in anatomy and in
@@ -816,10 +817,10 @@ curve_tables.fewest_evaluations(few_steps)
 seconds = costs.pivot(index="system", columns="metric", values="value")
 autoencoder = {name: lost[run.system.first_stage.name.upper()]
                for name, run in runs.items() if run.system.first_stage}
-curve_tables.at_the_end(table).assign(**{
-    "autoencoder error": pd.Series(autoencoder).round(4),
-    "training (s)": seconds["training_seconds"].round(),
-    "image (s)": seconds["seconds_per_image"].round(4)}).fillna("")
+more = {"autoencoder error": pd.Series(autoencoder).round(4),
+        "training (s)": seconds["training_seconds"].round(),
+        "image (s)": seconds["seconds_per_image"].round(4)}
+curve_tables.at_the_end(table).assign(**more).astype(object).fillna("")
 
 # %% [markdown]
 # Finally the memory of U6 against its number of training patients.
