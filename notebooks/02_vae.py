@@ -407,11 +407,11 @@ figures.publish_slices(study, "02/walk", walks, outline=False,
 #   wall, with the right ventricle beside it, and sizes as those of training patients.
 #
 # Both distances are of the kind **MMD** (maximum mean discrepancy): how alike samples are to real
-# images, compared with how alike real images are to each other. Equal sets have 0. The **floor** is
-# what real patients score against other real patients. No generator can be expected to do better. A
-# system must do well in anatomy *and* in appearance: a right texture without a heart is no heart,
-# and a heart of wrong texture is no MR image. **KID** (kernel distance) is shown for comparison
-# with other papers only.
+# images, compared with how alike real images are to each other. Equal sets have 0; an estimate can
+# fall slightly below. The **floor** is what real patients score against other real patients. No
+# generator can be expected to do better. A system must do well in anatomy *and* in appearance: a
+# right texture without a heart is no heart, and a heart of wrong texture is no MR image. **KID**
+# (kernel distance) is shown for comparison with other papers only.
 
 # %%
 compared = {"reconstructions": reconstruct(evaluator.conditions), "samples": bank,

@@ -327,11 +327,11 @@ figures.publish_slices(study, "05/one_mask", {"same mask": variety},
 #   share then says little, and its interval is wide.
 #
 # Both distances are of the kind **MMD** (maximum mean discrepancy): how alike samples are to real
-# images, compared with how alike real images are to each other. Equal sets have 0. The dashed line
-# is the **floor**, what real patients score against other real patients. No generator can be
-# expected to do better. A system must do well in anatomy *and* in appearance: a right texture
-# without a heart is no heart, and a heart of wrong texture is no MR image. **KID** (kernel
-# distance) is in the figures for comparison with other papers only.
+# images, compared with how alike real images are to each other. Equal sets have 0; an estimate can
+# fall slightly below. The dashed line is the **floor**, what real patients score against other real
+# patients. No generator can be expected to do better. A system must do well in anatomy *and* in
+# appearance: a right texture without a heart is no heart, and a heart of wrong texture is no MR
+# image. **KID** (kernel distance) is in the figures for comparison with other papers only.
 
 # %%
 evaluations = params.flow.few_steps.evaluations
