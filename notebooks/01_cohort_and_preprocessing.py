@@ -287,13 +287,24 @@ figures.publish(study, "01/anatomy", indices[about + measured], draw_anatomy, ti
 # - `error_mm`: distance from the centre of the crop to the centre of the heart;
 # - `margin_mm`: from the outermost pixel of the heart to the border (negative: the heart is cut);
 # - `lost`: share of the heart that lies outside the crop;
-# - `padding`: share of the crop that lies outside the stored image.
+# - `padding`: share of the crop that lies outside the stored image;
+# - `confidence`: how sure the detector is of its answer, from 0 to 1, and `placed_by`: who placed
+#   the crop.
 
 # %%
 detector = instruments.detector(study, training_cases)
 crops = crop_report(cohort.cases, settings, detector)
 crops["split"] = crops["patient"].map(split_of)
 crops.groupby("split")[["error_mm", "margin_mm", "lost", "padding"]].agg(["mean", "max"]).round(3)
+
+# %% [markdown]
+# A detector can be wrong on scans unlike those that it has learnt from. Its confidence is low where
+# nothing looks like a heart, or where several places do. Below a threshold it is not followed, and
+# the crop is placed around the centre of the image. The next table counts both kinds.
+
+# %%
+placed = crops.groupby(["split", "placed_by"])["confidence"]
+placed.agg(scans="size", lowest="min", mean="mean").round(2)
 
 # %%
 def draw_crops(numbers):
@@ -579,7 +590,10 @@ for column in [column for column in ("LV EF (%)", "RV EF (%)") if column in meas
     print(f"1. {column[:2]} ejection fraction, mean: {means.index[0]} {means.iloc[0]:.0f} %, "
           f"{means.index[-1]} {means.iloc[-1]:.0f} %")
 print(f"2. Crop of {len(kept)} test scans: centre off by {kept['error_mm'].mean():.1f} mm on "
-      f"average; the worst one loses {kept['lost'].max():.2%} of the heart")
+      f"average; the worst one loses {kept['lost'].max():.2%} of the heart; placed by",
+      ", ".join(f"{who} ({n})" for who, n in kept["placed_by"].value_counts().items()))
+
+# %%
 explained = effects["explained by vendor"].dropna()
 print("3. Share of the myocardium's grey explained by the vendor:",
       "; ".join(f"{name}: {share:.0%}" for name, share in explained.items()) or "one vendor only")

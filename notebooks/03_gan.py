@@ -16,6 +16,10 @@
 # %% [markdown]
 # # 03 · Generative adversarial networks
 #
+# **Which profile shows what.** The profile `laptop` shows how things work, not which family wins;
+# `overnight` is the budget for verdicts. `smoke` only tests that the code runs; its images are
+# poor.
+#
 # **Question.** A generative adversarial network (GAN) learns to make images from the answers of a
 # second network alone. Can it learn cardiac MR images in this way? What keeps its training stable
 # when there are only a few hundred or a few thousand images?
@@ -26,11 +30,6 @@
 # unconditional GANs, and all four are trained here: **U2** DCGAN, **U3** WGAN-GP, **U4**
 # progressive GAN and **U5** StyleGAN2 with adaptive augmentation. *Unconditional* means that the
 # network gets noise and nothing else: no mask, no vendor, no disease.
-#
-# **Which profile shows what.** The `smoke` profile only shows that the code runs; its images are
-# poor. The `laptop` profile is the budget of a workshop: minutes of training on two cores. It shows
-# how adversarial training works and how it fails, not which system or family wins. For such a
-# comparison use the `gpu` profile.
 #
 # ## Method
 #
@@ -106,7 +105,7 @@ from cmri_lib.experiments.training import (
     cost_rows, runs_over_seeds, train_or_load, training_log)
 from cmri_lib.generators.gan import GAN, GANSettings
 from cmri_lib.networks.conditioning.base import Conditioning
-from cmri_lib.reporting import figures, metrics, plots, results
+from cmri_lib.reporting import curve_tables, figures, metrics, plots, results
 from cmri_lib.systems.system import Run, file_name
 from cmri_lib.systems.unconditional import UNCONDITIONAL
 from cmri_lib.training import TrainSettings
@@ -424,17 +423,28 @@ figures.publish(study, "03/collapse", near, draw_near,
 # ## More training, fewer patients
 #
 # The next cell measures every system at its snapshots during training, and at the end. It also
-# measures U5 trained anew on fewer patients, for the same number of steps. There are two measures:
+# measures U5 trained anew on fewer patients, for the same number of steps. There are three
+# measures:
 #
-# - **Kernel distance (KID)** to real images of other patients, in the *study features*. These are
-#   the features of a network that was trained on the training patients (notebook 01). KID is 0 for
-#   equal distributions. Its dashed line, the *floor*, is the KID between real patients and other
-#   real patients.
+# - **Distance of anatomy** to real images of other patients. A frozen segmenter, a network that
+#   finds the parts of the heart, has learnt from real images (notebook 01). The distance compares
+#   its deepest map, where it has recognised a heart and not yet cut it out. It sees hearts, and
+#   hardly sees a mild blur.
+# - **Distance of appearance** to the same images. It compares the energies of Gabor filters: how
+#   strongly an image answers to small wave patterns of several sizes and directions. Nothing is
+#   learnt for it. It sees texture and blur, and cannot tell a heart from its torn patches.
 # - **Share of samples nearest to training patients.** Each sample has a nearest real slice. It
 #   belongs either to a training patient or to a hold-out patient, whom no network has seen. The
 #   share corrects for the numbers of patients. It is ½ for a generator without memory and 1 for
 #   copies of training images. If all samples look alike, they have the same few neighbours; the
 #   share then says little, and its interval is wide.
+#
+# Both distances are of the kind **MMD** (maximum mean discrepancy): how alike samples are to real
+# images, compared with how alike real images are to each other. Equal sets have 0; an estimate can
+# fall slightly below. The dashed line is the **floor**, what real patients score against other real
+# patients. No generator can be expected to do better. A system must do well in anatomy *and* in
+# appearance: a right texture without a heart is no heart, and a heart of wrong texture is no MR
+# image. **KID** (kernel distance) is in the figures for comparison with other papers only.
 
 # %%
 rows = [row for run in runs.values() for row in curves.over_compute(run)]
@@ -446,8 +456,8 @@ figures.publish(study, "03/curves", table, plots.learning_curves,
 # %% [markdown]
 # **How to read it.** Upper panels: a line that still falls at its right end belongs to a system
 # that would profit from more training. Compare systems only where their lines are flat and their
-# intervals apart. Lower panels: with fewer patients a GAN can memorise. KID should then rise, or
-# the share of samples nearest to training patients should, or both.
+# intervals apart. Lower panels: with fewer patients a GAN can memorise. A distance should then
+# rise, or the share of samples nearest to training patients should, or both.
 #
 # ## Cost
 #
@@ -513,44 +523,35 @@ for name in ("U2 DCGAN", "U5 StyleGAN2-ADA"):
 final[["modes found", "on a mode"]].loc[list(variants)].round(3)
 
 # %% [markdown]
-# Then one row for each system: the kernel distance at the end of the training with its 95 %
-# interval, the memory, the distance between samples divided by that between real images, and the
-# sampling time.
+# Then one row for each system at the end of its training: the distances and the memory with their
+# 95 % intervals, the distance between samples divided by that between real images, and the sampling
+# time. The first row is the floor.
 
 # %%
-def at_the_end(metric, column="value"):
-    """`column` of a metric at the end of every system's training."""
-    part = table[(table["curve"] == "images") & (table["metric"] == metric)]
-    return part.sort_values("x").groupby("system")[column].last()
-
-findings = pd.DataFrame({
-    "KID": at_the_end("kid_study"), "KID, low": at_the_end("kid_study", "low"),
-    "KID, high": at_the_end("kid_study", "high"), "KID, floor": at_the_end("kid_study", "floor"),
-    "share nearest to training": at_the_end("nearest_share_study"),
-    "distance, samples / real": (medians["median"] / medians.loc["real", "median"]),
-    "seconds per image": costs[costs["metric"] == "seconds_per_image"].set_index("system")["value"],
-})
-findings.loc[list(runs)].round(4)
+spread = (medians["median"] / medians.loc["real", "median"]).rename({"real": "floor"})
+seconds = costs[costs["metric"] == "seconds_per_image"].set_index("system")["value"]
+more = {"distance, samples / real": spread.round(3), "seconds per image": seconds.round(4)}
+curve_tables.at_the_end(table).assign(**more).astype(object).fillna("")
 
 # %% [markdown]
 # Finally U5 against its number of training patients.
 
 # %%
 over_patients = table[table["curve"] == "patients"]
-patients = over_patients.pivot(index="x", columns="metric", values=["value", "low", "high"])
-patients.rename_axis("training patients").swaplevel(axis=1).sort_index(axis=1).round(3)
+curve_tables.side_by_side(over_patients, "x").rename_axis("training patients")
 
 # %% [markdown]
 # 1. **Penalties keep the training stable; momentum does not.** In the toy table compare the rows
 #    "R1" and "WGAN-GP" with the row "no penalty, momentum 0.9". The check above holds for every
 #    run: the first two find all eight modes, and the last leaves more samples between the modes.
-# 2. **Distance to real images.** Compare each KID with its floor. A KID far above the floor means
-#    that the images still differ from real ones. Two systems differ only if their intervals
-#    do not overlap. With the `laptop` profile this is a statement about minutes of training.
+# 2. **Distance to real images.** Compare each distance with its floor. Far above the floor in
+#    anatomy, the samples lack hearts like those of patients; far above it in appearance, they lack
+#    the texture. Two systems differ only if their intervals do not overlap, and one is better only
+#    if it is better in both. With the `laptop` profile this speaks of minutes of training.
 # 3. **Collapse.** A ratio "distance, samples / real" well below 1 shows that a system repeats
 #    itself. A ratio near or above 1 does not exclude it.
 # 4. **Memory.** A share nearest to training patients whose interval lies above ½ shows memory. In
-#    the last table see whether the share, or the KID, is larger with fewer patients.
+#    the last table see whether the share, or a distance, is larger with fewer patients.
 # 5. **Cost.** Every image takes one network evaluation (a check above). Notebook 06 compares the
 #    seconds per image with those of the other families.
 #

@@ -16,6 +16,10 @@
 # %% [markdown]
 # # 04 · Diffusion on pixels, on latents and on tokens
 #
+# **Which profile shows what.** The profile `laptop` shows how things work, not which family wins;
+# `overnight` is the budget for verdicts. `smoke` only tests that the code runs; its images are
+# poor.
+#
 # **Question.** A diffusion model learns to remove noise from images. It then makes new images from
 # pure noise. Does this work for cardiac MR images? And is it better done on pixels, on the latents
 # of an autoencoder, or on its tokens?
@@ -35,11 +39,6 @@
 #
 # DDPM stands for denoising diffusion probabilistic model, LDM for latent diffusion model, and DiT
 # for diffusion transformer. The review calls MaskGIT robust when parts of an image are masked.
-#
-# **Which profile shows what.** The `smoke` profile only shows that the code runs; its images are
-# poor. The `laptop` profile is the budget of a workshop: minutes of training on two cores. It shows
-# how diffusion works and what the number of steps does, not which family or system wins. For such a
-# comparison use the `gpu` profile.
 #
 # ## Method
 #
@@ -118,7 +117,8 @@ from cmri_lib.generators.base import draw
 from cmri_lib.generators.diffusion import SAMPLERS, Diffusion, DiffusionSettings, cumulative_alpha
 from cmri_lib.networks.autoencoder import perplexity
 from cmri_lib.networks.conditioning.base import Conditioning
-from cmri_lib.reporting import figures, metrics, plots, results, training_plots
+from cmri_lib.reporting import curve_tables, figures, metrics, plots, results, training_plots
+from cmri_lib.reporting.primary_tests import ANATOMY, APPEARANCE
 from cmri_lib.systems.system import Run
 from cmri_lib.systems.unconditional import UNCONDITIONAL
 from cmri_lib.training import TrainSettings
@@ -472,17 +472,27 @@ pd.DataFrame(settled, index=titles).T.round(3)
 # ### How few steps?
 #
 # The number of network evaluations (**NFE**) decides how long sampling takes. The samplers are
-# compared at several NFE, all with the same trained network. There are two measures:
+# compared at several NFE, all with the same trained network. There are three measures:
 #
-# - **Kernel distance (KID)** to real images of other patients, in the *study features*. These are
-#   the features of a network that was trained on the training patients (notebook 01). KID is 0 for
-#   equal distributions. Its dashed line, the *floor*, is the KID between real patients and other
-#   real patients.
+# - **Distance of anatomy** to real images of other patients. A frozen segmenter, a network that
+#   finds the parts of the heart, has learnt from real images (notebook 01). The distance compares
+#   its deepest map, where it has recognised a heart and not yet cut it out. It sees hearts, and
+#   hardly sees a mild blur.
+# - **Distance of appearance** to the same images. It compares the energies of Gabor filters: how
+#   strongly an image answers to small wave patterns of several sizes and directions. Nothing is
+#   learnt for it. It sees texture and blur, and cannot tell a heart from its torn patches.
 # - **Share of samples nearest to training patients.** Each sample has a nearest real slice. It
 #   belongs either to a training patient or to a hold-out patient, whom no network has seen. The
 #   share corrects for the numbers of patients. It is ½ for a generator without memory and 1 for
 #   copies of training images. If all samples look alike, they have the same few neighbours; the
 #   share then says little, and its interval is wide.
+#
+# Both distances are of the kind **MMD** (maximum mean discrepancy): how alike samples are to real
+# images, compared with how alike real images are to each other. Equal sets have 0; an estimate can
+# fall slightly below. The dashed line is the **floor**, what real patients score against other real
+# patients. No generator can be expected to do better. A system must do well in anatomy *and* in
+# appearance: a right texture without a heart is no heart, and a heart of wrong texture is no MR
+# image. **KID** (kernel distance) is in the figures for comparison with other papers only.
 
 # %%
 few = params.diffusion.few_steps
@@ -494,17 +504,20 @@ figures.publish(study, "04/few_steps", few_steps, plots.learning_curves,
                 title="U6: quality and memory against network evaluations per image");
 
 # %% [markdown]
-# The table prints the KID. Empty cells have not been measured (`few_steps` in `params.yaml`).
+# The table prints both distances. Empty cells have not been measured (`few_steps` in
+# `params.yaml`).
 
 # %%
-kid = few_steps[few_steps["metric"] == "kid_study"]
-by_steps = kid.pivot(index="x", columns="sampler", values="value")
-by_steps[list(evaluations)].rename_axis(index="NFE").round(3)
+both = few_steps[few_steps["metric"].isin([ANATOMY, APPEARANCE])]
+by_steps = both.pivot(index="x", columns=["metric", "sampler"], values="value")
+by_steps = by_steps[[ANATOMY, APPEARANCE]].rename_axis(index="NFE").round(3)
+by_steps.rename(columns=metrics.short, level="metric")
 
 # %% [markdown]
-# **How to read it.** A sampler has enough steps where its curve becomes flat. Curves that end at
-# the same height show that the sampler no longer matters; what is left above the dashed line is
-# the error of the network.
+# **How to read it.** A sampler has enough steps where its curves become flat, in anatomy and in
+# appearance. One may do so before the other: a heart can be in its place while its texture is still
+# blurred or grainy. Curves that end at the same height show that the sampler no longer matters;
+# what is left above the dashed line is the error of the network.
 #
 # The next figure shows images with the fewest and with the most steps of each sampler. Each column
 # starts from the same noise.
@@ -690,14 +703,14 @@ figures.publish(study, "04/compute", against_time, plots.learning_curves,
 
 # %% [markdown]
 # **How to read it.** Compare systems at equal seconds, and only where their intervals are apart. A
-# line that still falls at its right end belongs to a training that has not converged. If the KID
-# of a latent system stays high while its own loss is low, look at the reconstructions: the
-# autoencoder may be the limit.
+# line that still falls at its right end belongs to a training that has not converged. If the
+# distance of appearance of a latent system stays high while its own loss is low, look at the
+# reconstructions: the autoencoder may be the limit.
 #
 # ### Fewer patients
 #
 # U6 again, trained anew on fewer patients for the same number of steps. A network that memorises
-# its patients has a share near 1. Its KID can be low at the same time.
+# its patients has a share near 1. Its distances can be small at the same time.
 
 # %%
 patients = curves.over_patients(UNCONDITIONAL["U6 DDPM"])
@@ -709,7 +722,8 @@ figures.publish(study, "04/patients", over_patients, plots.learning_curves,
 
 # %% [markdown]
 # **How to read it.** If the share rises towards the left, the network remembers more of each
-# patient when there are few. If the KID rises as well, its samples cover fewer kinds of hearts.
+# patient when there are few. If the distance of anatomy rises as well, its samples cover fewer
+# kinds of hearts.
 #
 # ## Cost
 #
@@ -788,65 +802,48 @@ relative = toy_table.assign(relative=toy_table["distance"] / toy.TRUE_DISTANCE)
 relative.pivot(index="sampler", columns="steps", values="relative").loc[list(SAMPLERS)].round(2)
 
 # %% [markdown]
-# Next the samplers on images: the KID with the most evaluations and its 95 % interval, and the
-# fewest evaluations whose KID is not above that interval.
+# Next the samplers on images: both distances with the most evaluations and their 95 % intervals,
+# and the fewest evaluations with which neither distance is above its interval. The first row is the
+# floor.
 
 # %%
-def fewest_evaluations(part):
-    """Of one sampler's KIDs: the last with its interval, and the fewest NFE not above it."""
-    last = part.loc[part["x"].idxmax()]
-    enough = part.loc[part["value"] <= last["high"], "x"].min()
-    return pd.Series({"most NFE": last["x"], "KID": last["value"], "low": last["low"],
-                      "high": last["high"], "floor": last["floor"], "fewest NFE": enough})
-
-columns = ["x", "value", "low", "high", "floor"]
-kid.groupby("sampler", sort=False)[columns].apply(fewest_evaluations).round(3)
+curve_tables.fewest_evaluations(few_steps)
 
 # %% [markdown]
-# Then one row for each system: the KID at the end of the training with its interval, the share of
-# samples nearest to training patients, the error of the autoencoder, and the times.
+# Then one row for each system at the end of its training: the distances with their intervals, the
+# share of samples nearest to training patients, the error of the autoencoder, and the times.
 
 # %%
-def at_the_end(metric, column="value"):
-    """`column` of a metric at the end of every system's training."""
-    part = table[(table["curve"] == "images") & (table["metric"] == metric)]
-    return part.sort_values("x").groupby("system")[column].last()
-
 seconds = costs.pivot(index="system", columns="metric", values="value")
 autoencoder = {name: lost[run.system.first_stage.name.upper()]
                for name, run in runs.items() if run.system.first_stage}
-findings = pd.DataFrame({
-    "KID": at_the_end("kid_study"), "low": at_the_end("kid_study", "low"),
-    "high": at_the_end("kid_study", "high"), "floor": at_the_end("kid_study", "floor"),
-    "share nearest to training": at_the_end("nearest_share_study"),
-    "autoencoder error": pd.Series(autoencoder), "training (s)": seconds["training_seconds"],
-    "image (s)": seconds["seconds_per_image"]})
-findings.loc[list(names)].round(4)
+more = {"autoencoder error": pd.Series(autoencoder).round(4),
+        "training (s)": seconds["training_seconds"].round(),
+        "image (s)": seconds["seconds_per_image"].round(4)}
+curve_tables.at_the_end(table).assign(**more).astype(object).fillna("")
 
 # %% [markdown]
 # Finally the memory of U6 against its number of training patients.
 
 # %%
-memory = over_patients.pivot(index="x", columns="metric", values=["value", "low", "high"])
-memory = memory.swaplevel(axis=1).sort_index(axis=1)
-memory.rename_axis(index="training patients").round(3)
+curve_tables.side_by_side(over_patients, "x").rename_axis("training patients")
 
 # %% [markdown]
 # 1. **The three predictions are equivalent in theory, not in practice.** In the first table look
 #    for the largest number of each row: it says at which noise levels this prediction is weak.
 # 2. **Better samplers save steps.** In the toy, compare the rows with few steps. 1 is the value of
 #    real points; with less than 1 the modes are too narrow. On images the column "fewest NFE" says
-#    how many evaluations each sampler needs. A KID far above its floor means that more steps will
-#    not help: the network needs more training. Whether flow matching needs fewer steps (claim F2)
-#    is answered in notebook 06.
-# 3. **Pixels, latents or tokens.** Two systems differ only if their KID intervals do not overlap.
-#    Read KID beside the error of the autoencoder and the training time: the autoencoder makes
-#    sampling cheaper and sets a limit to quality. With the `laptop` profile this is a statement
-#    about minutes of training.
+#    how many evaluations each sampler needs for both distances. A distance that stays far above its
+#    floor means that more steps will not help: the network needs more training. Whether flow
+#    matching needs fewer steps (claim F2) is answered in notebook 06.
+# 3. **Pixels, latents or tokens.** Two systems differ only if their intervals do not overlap, and
+#    one is better only if it is better in anatomy *and* in appearance. Read the distances beside
+#    the error of the autoencoder and the training time: the autoencoder makes sampling cheaper and
+#    sets a limit to quality. With the `laptop` profile this speaks of minutes of training.
 # 4. **MaskGIT fills hidden regions.** The table below the inpainting figure says how well a filling
 #    fits the real slice, and how much two fillings differ.
 # 5. **Memory.** A share whose interval lies above ½ shows memory. In the last table see whether
-#    the share, or the KID, is larger with fewer patients.
+#    the share, or a distance, is larger with fewer patients.
 #
 # ## Limits
 #

@@ -16,6 +16,10 @@
 # %% [markdown]
 # # 05 · Flow matching
 #
+# **Which profile shows what.** The profile `laptop` shows how things work, not which family wins;
+# `overnight` is the budget for verdicts. `smoke` only tests that the code runs; its images are
+# poor.
+#
 # **Question.** Flow matching trains a network to move noise to images along lines that are as
 # straight as possible. Does it learn cardiac MR images, and how few steps does sampling take?
 #
@@ -33,11 +37,6 @@
 # In the third system the label map is concatenated to the input of the network, one plane for each
 # label. This *conditioning method* is called concatenation; notebook 07 compares it with others.
 # The id keeps the name of the family, but its coupling is independent (see Limits).
-#
-# **Which profile shows what.** The `smoke` profile only shows that the code runs; its images are
-# poor. The `laptop` profile is the budget of a workshop: minutes of training on two cores. It shows
-# how flow matching works and what the number of steps does, not which family wins. For such a
-# comparison use the `gpu` profile.
 #
 # ## Method
 #
@@ -90,7 +89,8 @@ from cmri_lib.experiments.training import (
 from cmri_lib.generators.base import draw
 from cmri_lib.generators.flow import EVALUATIONS, FlowMatching, FlowSettings
 from cmri_lib.networks.conditioning.base import Conditioning
-from cmri_lib.reporting import figures, metrics, plots, results, training_plots
+from cmri_lib.reporting import curve_tables, figures, metrics, plots, results, training_plots
+from cmri_lib.reporting.primary_tests import ANATOMY, APPEARANCE
 from cmri_lib.systems.system import Run
 from cmri_lib.systems.unconditional import UNCONDITIONAL
 from cmri_lib.training import TrainSettings
@@ -311,17 +311,27 @@ figures.publish_slices(study, "05/one_mask", {"same mask": variety},
 # The number of network evaluations (**NFE**) decides how long sampling takes. Three solvers are
 # compared at equal NFE. *Euler* evaluates the network once in each step. *Midpoint* and *Heun*
 # evaluate it twice and use the second velocity to correct for the curvature of the path. There are
-# two measures:
+# three measures:
 #
-# - **Kernel distance (KID)** to real images of other patients, in the *study features*. These are
-#   the features of a network that was trained on the training patients (notebook 01). KID is 0 for
-#   equal distributions. Its dashed line, the *floor*, is the KID between real patients and other
-#   real patients.
+# - **Distance of anatomy** to real images of other patients. A frozen segmenter, a network that
+#   finds the parts of the heart, has learnt from real images (notebook 01). The distance compares
+#   its deepest map, where it has recognised a heart and not yet cut it out. It sees hearts, and
+#   hardly sees a mild blur.
+# - **Distance of appearance** to the same images. It compares the energies of Gabor filters: how
+#   strongly an image answers to small wave patterns of several sizes and directions. Nothing is
+#   learnt for it. It sees texture and blur, and cannot tell a heart from its torn patches.
 # - **Share of samples nearest to training patients.** Each sample has a nearest real slice. It
 #   belongs either to a training patient or to a hold-out patient, whom no network has seen. The
 #   share corrects for the numbers of patients. It is ½ for a generator without memory and 1 for
 #   copies of training images. If all samples look alike, they have the same few neighbours; the
 #   share then says little, and its interval is wide.
+#
+# Both distances are of the kind **MMD** (maximum mean discrepancy): how alike samples are to real
+# images, compared with how alike real images are to each other. Equal sets have 0; an estimate can
+# fall slightly below. The dashed line is the **floor**, what real patients score against other real
+# patients. No generator can be expected to do better. A system must do well in anatomy *and* in
+# appearance: a right texture without a heart is no heart, and a heart of wrong texture is no MR
+# image. **KID** (kernel distance) is in the figures for comparison with other papers only.
 
 # %%
 evaluations = params.flow.few_steps.evaluations
@@ -344,15 +354,16 @@ figures.publish(study, "05/few_steps", few_steps, plots.learning_curves,
                 title="Quality and memory against network evaluations per image");
 
 # %% [markdown]
-# **How to read it.** A solver has enough steps where its curve becomes flat. Heun can be at a
+# **How to read it.** A solver has enough steps where its curves become flat, in anatomy and in
+# appearance. Heun can be at a
 # disadvantage with few steps, although it has the same order as midpoint. Its last evaluation asks
 # for the velocity at $t = 1$, where logit-normal training has hardly ever looked, and a long step
-# multiplies the error. This is why midpoint is the default. The table prints the KID.
+# multiplies the error. This is why midpoint is the default. The table prints both distances.
 
 # %%
-kid = few_steps[few_steps["metric"] == "kid_study"]
-by_steps = kid.pivot(index="x", columns=["system", "sampler"], values="value")
-by_steps.rename_axis(index="NFE").round(3)
+both = few_steps[few_steps["metric"].isin([ANATOMY, APPEARANCE])]
+by_steps = both.pivot(index=["metric", "x"], columns=["system", "sampler"], values="value")
+by_steps.rename(index=metrics.short, level="metric").rename_axis(["distance", "NFE"]).round(3)
 
 # %% [markdown]
 # And the anatomy? A frozen segmenter, trained on real training patients (notebook 01), segments the
@@ -374,13 +385,13 @@ print(f"U10 FM + mask, solver {solver}: {metrics.title('dice_mean')}")
 adherence[["value", "low", "high", "floor", "ceiling"]].round(3)
 
 # %% [markdown]
-# **How to read it.** Compare this table with the one before. If Dice becomes constant at a smaller
-# NFE than KID, then the first evaluations decide *where* the heart lies, and the later ones its
-# texture.
+# **How to read it.** Compare this table with the one before. If Dice and the distance of anatomy
+# become constant at a smaller NFE than the distance of appearance, then the first evaluations
+# decide *where* the heart lies, and the later ones its texture.
 #
 # ## More training, fewer patients
 #
-# The same two measures follow U10 OT-FM during its training. They also compare trainings on fewer
+# The same measures follow U10 OT-FM during its training. They also compare trainings on fewer
 # patients, for the same number of steps. A network that memorises its patients has a share near 1.
 
 # %%
@@ -393,7 +404,8 @@ figures.publish(study, "05/curves", table[table["curve"] != "NFE"], plots.learni
 # %% [markdown]
 # **How to read it.** Upper panels: a line that still falls at its right end belongs to a training
 # that has not converged. Lower panels: with fewer patients the share should rise if the network
-# memorises (claim F3). A KID that rises as well shows that the samples cover fewer kinds of hearts.
+# memorises (claim F3). A distance of anatomy that rises as well shows that the samples cover fewer
+# kinds of hearts.
 #
 # ## Cost
 #
@@ -464,32 +476,22 @@ relative = toy_table.assign(relative=toy_table["distance"] / toy.TRUE_DISTANCE)
 relative.pivot(index="coupling", columns="steps", values="relative").round(2)
 
 # %% [markdown]
-# Then one row for each system and solver: the KID with the most evaluations and its 95 % interval,
-# and the fewest evaluations whose KID is not above that interval.
+# Then one row for each system and solver: both distances with the most evaluations and their 95 %
+# intervals, and the fewest evaluations with which neither distance is above its interval. The first
+# row is the floor.
 
 # %%
-def fewest_evaluations(part):
-    """Of one solver's KIDs: the last with its interval, and the fewest NFE not above it."""
-    last = part.loc[part["x"].idxmax()]
-    enough = part.loc[part["value"] <= last["high"], "x"].min()
-    return pd.Series({"most NFE": last["x"], "KID": last["value"], "low": last["low"],
-                      "high": last["high"], "floor": last["floor"], "fewest NFE": enough})
-
-columns = ["x", "value", "low", "high", "floor"]
-findings = kid.groupby(["system", "sampler"], sort=False)[columns].apply(fewest_evaluations)
-findings.round(3)
+curve_tables.fewest_evaluations(few_steps)
 
 # %% [markdown]
 # Finally the memory of U10 OT-FM against its number of training patients, and the sampling times.
 
 # %%
 over_patients = table[table["curve"] == "patients"]
-patients = over_patients.pivot(index="x", columns="metric", values=["value", "low", "high"])
-patients = patients.swaplevel(axis=1).sort_index(axis=1)
 seconds = costs[costs["metric"] == "seconds_per_image"].set_index("system")["value"]
 for name, flow in flows.items():
     print(f"{name}: {seconds[name]:.4f} s per image with {flow.nfe} evaluations")
-patients.rename_axis(index="training patients").round(3)
+curve_tables.side_by_side(over_patients, "x").rename_axis("training patients")
 
 # %% [markdown]
 # 1. **Optimal transport saves steps in the toy.** Compare the two rows of the first table at one
@@ -499,9 +501,10 @@ patients.rename_axis(index="training patients").round(3)
 # 2. **On images look at the path ratios first.** If they are nearly equal for the two couplings,
 #    then optimal transport has changed little, and the rows of U10 OT-FM and U10 FM in the second
 #    table should be close as well.
-# 3. **Few evaluations.** The column "fewest NFE" says how many evaluations each solver needs. A KID
-#    far above its floor means that more steps will not help: the network needs more training.
-#    Whether flow matching needs fewer steps than diffusion (claim F2) is answered in notebook 06.
+# 3. **Few evaluations.** The column "fewest NFE" says how many evaluations each solver needs for
+#    both distances. A distance that stays far above its floor means that more steps will not help:
+#    the network needs more training. Whether flow matching needs fewer steps than diffusion (claim
+#    F2) is answered in notebook 06.
 # 4. **Anatomy.** In the Dice table compare the value with its ceiling and its floor. A value near
 #    the ceiling means that images follow their masks as well as real images do (claim M1).
 # 5. **Memory (claim F3).** In the last table compare the share nearest to training patients for few

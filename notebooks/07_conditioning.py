@@ -98,16 +98,24 @@
 #   compares the outlines.
 # - **Valid hearts**: the share of samples in which the segmenter sees a plausible heart: one
 #   LV, one closed wall, one RV beside it, sizes within those of training patients.
-# - **KID** (kernel distance, Bińkowski et al. 2018): how far samples are from real images in a
-#   feature space. Lower is better. Samples are compared with patients whose masks were *not*
-#   used as conditions.
+# - **Distance of anatomy**: how far samples are from real images in the deepest map of the
+#   segmenter, where it has recognised a heart and not yet cut it out. It sees hearts and hardly
+#   sees a mild blur.
+# - **Distance of appearance**: the same in the energies of Gabor filters, small wave patterns of
+#   several sizes and directions. It sees texture and blur, and cannot tell a heart from its torn
+#   patches.
+#
+# Both distances are an MMD (maximum mean discrepancy): how alike samples are to real images,
+# compared with how alike real images are to each other. Lower is better, and a system must do well
+# in both. Samples are compared with patients whose masks were *not* used as conditions.
+#
 # - **Condition accuracy**: a frozen classifier, trained on real images, recognises the vendor,
 #   the phase or the disease in a sample. The balanced accuracy says how often it finds what the
 #   generator was asked for.
 # - **TSTR** (train on synthetic, test on real): a segmenter is trained on samples alone and
 #   tested on real patients. Such a segmenter is called a **student** here.
 #
-# Every value has a **floor** and a **ceiling** for comparison. For KID and valid hearts, the
+# Every value has a **floor** and a **ceiling** for comparison. For distances and valid hearts, the
 # floor is what real patients score against other real patients. For Dice and condition accuracy,
 # the ceiling is what real test images score. Intervals are 95 % bootstrap intervals over
 # patients.
@@ -203,9 +211,13 @@ real_scores = pd.DataFrame(evaluator.real_rows()).set_index("metric")
 real_scores.rename(index=metrics.title)[["value", "low", "high", "ceiling"]].round(3)
 
 # %% [markdown]
-# A small function shows results as a table: chosen metrics, one row per system.
+# A small function shows results as a table: chosen metrics, one row per system. Quality is always
+# shown by the same three: the two distances and the share of valid hearts.
 
 # %%
+QUALITY = [ANATOMY, APPEARANCE, HEARTS]
+
+
 def score_table(rows, systems, names):
     """Values of the metrics `names`, one row per system."""
     wide = pd.DataFrame(rows).pivot(index="system", columns="metric", values="value")
@@ -247,7 +259,7 @@ for run in ablation_runs:
     if run.id in kept:  # later sections draw from these again
         generators[run.id] = generator
 score_table(scores, design["system"],
-            ["dice_mean", "hd95_LV_mm", "heart_valid", "kid_study", "training_seconds"])
+            ["dice_mean", "hd95_LV_mm", *QUALITY, "training_seconds"])
 
 # %% [markdown]
 # The names of the rows give family, content and method. An unconditional system has no Dice,
@@ -257,14 +269,14 @@ score_table(scores, design["system"],
 
 # %%
 numbers = pd.DataFrame(scores).merge(design[["system", "content", "method"]], on="system")
-shown = numbers[numbers["metric"].isin(["dice_mean", "heart_valid", "kid_study"])]
+shown = numbers[numbers["metric"].isin(["dice_mean", *QUALITY])]
 figures.publish(study, "07/ablation", shown, plots.ablation_design,
                 title="Ablation: content of the mask, conditioning method and family");
 
 # %% [markdown]
 # **How to read it.** Each column of panels is a family. From left to right within a panel, the
 # mask says more. Colours are conditioning methods. The dashed line is what real images score:
-# the segmenter's own Dice, the share of real slices with a valid heart, and the KID of real
+# the segmenter's own Dice, the share of real slices with a valid heart, and the distances of real
 # patients to other real patients.
 #
 # - Follow one colour from left to right: this is the effect of the content (claim M2).
@@ -386,16 +398,17 @@ score_table(review_scores, CONDITIONAL, measured)
 # without a mask have no Dice: nothing says where their heart should be.
 
 # %%
-chosen = ["dice_mean", "heart_valid", "kid_study", "coverage_study", "ms_ssim_pairs",
-          "c2st_study", "seconds_per_image"]
+chosen = ["dice_mean", *QUALITY, "coverage_study", "ms_ssim_pairs", "c2st_study",
+          "seconds_per_image"]
 reviewed = pd.DataFrame(review_scores)
 figures.publish(study, "07/systems", reviewed[reviewed["metric"].isin(chosen)], plots.score_plot,
                 title="The review's conditional systems: anatomy, fidelity and cost");
 
 # %% [markdown]
-# **How to read it.** Dice and KID answer different questions. A system may follow its mask closely
-# and still look unlike real images, or the other way round. Look for systems that are good in
-# both. A high MS-SSIM between pairs of samples is a warning: the samples resemble each other.
+# **How to read it.** Dice and the distances answer different questions. A system may follow its
+# mask closely and still look unlike real images, or the other way round. Look for systems that are
+# good in Dice and in both distances. A high MS-SSIM between pairs of samples is a warning: the
+# samples resemble each other.
 #
 # The next figure shows one row per system. Each column is one real slice, and what every system
 # draws when it is given the conditions of that slice.
@@ -480,7 +493,7 @@ for run in set_runs.values():
     scores += evaluator.rows(run, banks[run.id])
     scores += cost_rows(study, run, generator, evaluator.conditions, images=AT_ONCE)
 compared = list(set_runs.values())
-score_table(scores, [run.id for run in compared], ["dice_mean", "kid_study", "heart_valid"])
+score_table(scores, [run.id for run in compared], ["dice_mean", *QUALITY])
 
 # %% [markdown]
 # The classifiers look at these samples too. They also look at the samples of the mask alone: a
@@ -493,7 +506,7 @@ for run in compared:
     if reader is not None:
         scores += results.with_system_columns(run, [volume_accuracy.volume_accuracy(
             test, banks[run.id], reader, evaluator.segmenter, **options)])
-followed = ["dice_mean", "kid_study", "heart_valid", *(f"accuracy_{c}" for c in classifiers),
+followed = ["dice_mean", *QUALITY, *(f"accuracy_{c}" for c in classifiers),
             "accuracy_disease_volumes"]
 sets = pd.DataFrame(scores)
 sets = sets[sets["system"].isin([run.id for run in compared]) & sets["metric"].isin(followed)]
@@ -502,7 +515,7 @@ figures.publish(study, "07/condition_sets", sets, plots.score_plot,
 
 # %% [markdown]
 # **How to read it.** The conditions were added one by one, from top to bottom. Look at two things:
-# does the accuracy of a condition rise when it is added, and do Dice and KID get worse at the
+# does the accuracy of a condition rise when it is added, and do Dice or a distance get worse at the
 # same time? The training budget is the same for all, so a network with more conditions has to
 # learn more from as many images.
 #
@@ -552,7 +565,7 @@ figures.publish(study, "07/guidance", guidance, draw_guidance,
 # flow is the plain conditional network. Beyond 1 the conditions are exaggerated. Ho & Salimans
 # describe a trade: with a larger $w$ samples follow their condition more closely, and they lose
 # variety. Look for it here: do Dice and condition accuracy rise with $w$, and from which scale on
-# does KID get worse?
+# does a distance get worse, and which?
 
 # %% [markdown]
 # ## The truth that only the phantom has
@@ -695,7 +708,7 @@ for run in label_runs:
     scores += evaluator.rows(run, banks[run.id])
 labels = pd.DataFrame(scores)
 labels = labels[labels["system"].isin([run.id for run in (mask_run, *label_runs)])
-                & labels["metric"].isin(["dice_mean", "hd95_Myo_mm", "kid_study"])]
+                & labels["metric"].isin(["dice_mean", "hd95_Myo_mm", *QUALITY])]
 figures.publish(study, "07/labels", labels, plots.score_plot,
                 title="Flow trained with worse labels, or with fewer labelled patients");
 
@@ -1070,7 +1083,7 @@ by_content.rename(columns=review.CONTENTS).round(3)
 
 # %%
 at_labels = ablated[(ablated["content"] == "labels")
-                    & ablated["metric"].isin(["dice_mean", "kid_study", "training_seconds"])]
+                    & ablated["metric"].isin(["dice_mean", *QUALITY, "training_seconds"])]
 at_labels.assign(metric=at_labels["metric"].map(metrics.short)).pivot(
     index=["family", "method"], columns="metric", values="value").round(3)
 
@@ -1081,7 +1094,7 @@ at_labels.assign(metric=at_labels["metric"].map(metrics.short)).pivot(
 followed_masks = dice.index.intersection(list(CONDITIONAL), sort=False)
 order = dice.loc[followed_masks, "value"].sort_values(ascending=False).index
 score_table(review_scores, order,
-            ["dice_mean", "kid_study", "heart_valid", "seconds_per_image"])
+            ["dice_mean", *QUALITY, "seconds_per_image"])
 
 # %% [markdown]
 # The last table counts the verdicts of all tests of each claim.
@@ -1095,13 +1108,14 @@ verdicts.reindex(columns=[v for v in results.VERDICTS if v in verdicts])
 #    a mask that says more is followed more closely. The rows M1 say whether a mask also gives
 #    more valid hearts and better students than no mask.
 # 2. **Conditioning method (M3, M4).** Read the second table within one family. The method with
-#    the highest Dice need not have the lowest KID: to follow the mask and to look real are two
-#    things. All methods had the same number of steps, and methods that learn slowly suffer from
+#    the highest Dice need not have the lowest distances: to follow the mask and to look real are
+#    two things. All methods had the same number of steps, and methods that learn slowly suffer from
 #    a small budget.
 # 3. **Whole systems.** In the third table, compare the Dice with the one of real images, and look
-#    for systems that are also near in KID. The last column says what a sample costs.
+#    for systems that are also near in anatomy *and* in appearance. The last column says what a
+#    sample costs.
 # 4. **Several conditions (M5).** A condition counts as used only if its condition accuracy rises
-#    above that of the mask alone. Dice and KID say what this costs.
+#    above that of the mask alone. Dice and the two distances say what this costs.
 # 5. **Labels or data (M6).** The verdicts can go both ways: they depend on how bad the labels are
 #    and on how many patients are missing. Read them test by test in the table of M6.
 

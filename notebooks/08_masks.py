@@ -132,6 +132,7 @@ from cmri_lib.measures.statistics.bootstrap import (
     MINIMUM, bootstrap, mean_score, paired_difference)
 from cmri_lib.privacy.mask_memory import mask_memory
 from cmri_lib.reporting import figures, metrics, plots, results
+from cmri_lib.reporting.primary_tests import ANATOMY, APPEARANCE, HEARTS
 from cmri_lib.systems.label_maps import CHAINS, LABEL_MAPS, LABEL_VAE
 from cmri_lib.systems.system import Run, runs
 
@@ -504,9 +505,14 @@ figures.publish_slices(study, "08/images", rows,
 # **How to read it.** The outlines are those of the mask that was given. In a good image, the dark
 # wall and the bright cavities fill them.
 #
-# The evaluator of notebook 06 scores the images: fidelity, anatomy, and the **adherence** to the
-# mask. Adherence is the Dice between the given mask and what a frozen segmenter finds in the image.
-# Its ceiling is the segmenter's Dice on real images.
+# The evaluator of notebook 06 scores the images. Two distances to real images lead: that of
+# **anatomy** compares what the segmenter recognises and sees hearts, that of **appearance**
+# compares the energies of Gabor filters and sees texture and blur. Both are an MMD: how alike
+# samples are to real images, compared with how alike real images are to each other. A chain must do
+# well in both. KID and the Fréchet distance are there for comparison with other papers.
+#
+# A third number is the **adherence** to the mask. It is the Dice between the given mask and what a
+# frozen segmenter finds in the image. Its ceiling is the segmenter's Dice on real images.
 
 # %%
 scores = [row for name, chain in chains.items() for row in evaluator.rows(chain, banks[name])]
@@ -519,6 +525,10 @@ board = board[["value", "low", "high", "floor", "ceiling"]].round(3).loc[headlin
 board.rename(index=metrics.label, level="metric")
 
 # %% [markdown]
+# **How to read it.** The floor of a distance is what real patients score against other real
+# patients; no chain can be expected to do better. Start with the share of valid hearts. Below
+# half of its floor the images show no hearts, whatever the distance of appearance says.
+#
 # ### Costs
 #
 # A chain costs what its two halves cost. A mask that is drawn again must be paid for again. C5 has
@@ -653,6 +663,9 @@ for name in chains:
     row = table.query("system == @name and metric == 'dice_mean'").iloc[0]
     print(f"5. {name}: Dice with the mask {row['value']:.2f} [{row['low']:.2f}, "
           f"{row['high']:.2f}], real images {row['ceiling']:.2f}")
+    quality = table[(table["system"] == name) & table["metric"].isin([ANATOMY, APPEARANCE, HEARTS])]
+    for row in quality.itertuples():
+        print(f"   {metrics.short(row.metric)} {row.value:.3f}, real images {row.floor:.3f}")
 
 # %% [markdown]
 # 1. **Validity.** After screening all masks are valid. The price is the number of draws. A
@@ -666,8 +679,9 @@ for name in chains:
 # 4. **Leakage.** Near copies of 5 % are what real test masks reach. C5 hands out training masks, so
 #    its share is that of copies. Moved training hearts need a look: the more they are above 5 %,
 #    the more of them can be traced to a patient.
-# 5. **Images.** The Dice with the mask says whether images follow synthetic masks. Compare with the
-#    same image systems under masks of patients in notebook 07.
+# 5. **Images.** The Dice with the mask says whether images follow synthetic masks. The distances of
+#    anatomy and appearance say whether they look like patients. Compare both with the same image
+#    systems under masks of patients in notebook 07.
 
 # %% [markdown]
 # ## Limits

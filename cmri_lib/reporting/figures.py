@@ -229,13 +229,13 @@ def wrapped(text: str, inches: float, size: float = SMALL) -> str:
     return textwrap.fill(text, max(6, int(inches / (CHARACTER * size / SMALL))), break_long_words=False)
 
 
-def legend_below(figure: Figure, handles: Mapping[str, object]) -> None:
-    """A legend below the panels, label → handle, in as many columns as fit."""
+def legend_below(figure: Figure, handles: Mapping[str, object], note: str = "") -> None:
+    """A legend below the panels, label → handle, in as many columns as fit; a `note` stands above it."""
     if handles:
         width = 0.55 + CHARACTER * max(map(len, handles))
         columns = max(1, min(len(handles), int((figure.get_size_inches()[0] - 0.2) / width)))
         figure.legend(handles.values(), handles, loc="outside lower center", ncols=columns, fontsize=SMALL,
-                      frameon=False)
+                      frameon=False, title=note or None, title_fontsize=SMALL)
 
 
 def interval(row: tuple) -> np.ndarray:

@@ -235,8 +235,7 @@ def heat_map(table: pd.DataFrame) -> Figure:
     return figure
 
 
-#: A cell of the scoreboard: the interval reaches what real images score, or does not; nothing to compare
-#: with.
+#: A cell of the scoreboard: the interval reaches what real images score, or does not; nothing to compare with.
 REACHES, MISSES, PLAIN, MISSING = "#b7e4c7", "#fff3bf", "#f2f2f2", "#e4e4e4"
 #: Inches: a row of the scoreboard, its head, the columns of families and of systems.
 ROW, HEAD, FAMILY, SYSTEM = 0.3, 0.85, 0.75, 2.5
@@ -246,8 +245,8 @@ def scoreboard(table: pd.DataFrame) -> Figure:
     """Systems × headline metrics, in panels of at most ten columns under the headings of `metrics.AXES`.
 
     A cell shows the value with its 95 % interval; its colour says whether the interval reaches what real images score. A
-    system without hearts (`review.without_hearts`) is grey: it reaches nothing. Systems stand in groups, the unconditional
-    before the conditional, then by family, then by the first metric.
+    system without hearts (`review.without_hearts`) is grey: it reaches nothing. So are valid hearts that cannot be judged;
+    a note says so. Systems stand in groups, the unconditional first, then by family, then by the first metric.
     """
     table = table[table["value"].notna()].drop_duplicates(["system", "metric"])
     groups = metrics.panels(metrics.headline(table["metric"]))
@@ -256,14 +255,15 @@ def scoreboard(table: pd.DataFrame) -> Figure:
     systems = review.in_order(table, table[table["metric"] == groups[0][0]].set_index("system")["value"])
     parts = [systems[systems["system"].isin(table.loc[table["metric"].isin(g), "system"])] for g in groups]
     heights = [HEAD + ROW * (len(part) + part["kind"].nunique() + 1.6) for part in parts]
-    figure, axes = _grid(len(groups), 1, (PAGE, sum(heights) + 0.35), height_ratios=heights)
+    note = review.hearts_note(table)
+    figure, axes = _grid(len(groups), 1, (PAGE, sum(heights) + (0.55 if note else 0.35)), height_ratios=heights)
     for axis, group, part, height in zip(axes[:, 0], groups, parts, heights, strict=True):
         axis.set(xlim=(0, PAGE), ylim=(height, 0))
         axis.axis("off")
         _board(axis, table, group, part)
     words = {"95 % interval reaches what real images score": REACHES, "does not reach it": MISSES,
              "real images, no hearts, or nothing to compare with": PLAIN, "not measured, or does not apply": "white"}
-    legend_below(figure, {text: Patch(fc=colour, ec="#bbbbbb") for text, colour in words.items()})
+    legend_below(figure, {text: Patch(fc=colour, ec="#bbbbbb") for text, colour in words.items()}, note)
     return figure
 
 
@@ -313,7 +313,7 @@ def _cell(axis: plt.Axes, left: float, top: float, wide: float, colour: str, tex
 def _cell_colour(name: str, row: tuple) -> str:
     real = getattr(row, metrics.describe(name).bounds.real)
     best = np.fmin(row.low, row.value) if row.better == "lower" else np.fmax(row.high, row.value)
-    if not np.isfinite(real):
+    if not np.isfinite(real) or review.cannot_judge(name, real):
         return PLAIN
     return REACHES if (best <= real if row.better == "lower" else best >= real) else MISSES
 

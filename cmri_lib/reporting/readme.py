@@ -29,7 +29,8 @@ of claims: [claims.csv](claims.csv).
 - *C2ST accuracy*: of a classifier that separates samples from real slices; ½: it cannot.
 - *LV area, W1*: distance of the distributions of LV areas. *No LV*: share of samples without one.
 - *Valid hearts*: share with one cavity in a closed wall and the RV beside it, as the frozen segmenter sees
-  them. *(no hearts)*: a system with less than half as many as real images; nothing else of it counts.
+  them. *(no hearts)*: a system with less than half as many as real images; nothing else of it counts. Where the
+  segmenter finds fewer than half of the real hearts, nobody can be judged, and a note says so.
 - *Dice with the mask*, *HD95*: what the frozen segmenter sees in the samples against the mask asked for.
 - *Vendor accuracy*, *phase accuracy*: balanced accuracy of a frozen classifier for the condition asked for.
 - *Nearest to training*: share of samples nearer to a training patient than to one held out; without memory
@@ -44,7 +45,7 @@ of claims: [claims.csv](claims.csv).
 
 
 def page(scores: pd.DataFrame, claims: pd.DataFrame, profile: str) -> str:
-    """Markdown: for each cohort the unconditional and the conditional systems of the review, by KID, their
+    """Markdown: for each cohort the unconditional and the conditional systems of the review, nearest first, their
     headline metrics in as many tables as the scoreboard has panels; then the claims.
 
     Args:
@@ -54,8 +55,8 @@ def page(scores: pd.DataFrame, claims: pd.DataFrame, profile: str) -> str:
     parts = [HEAD.format(profile=profile)]
     for kind in ("Unconditional systems", "Conditional systems"):
         for dataset, mine in scores.groupby("dataset", sort=False):
-            parts.append(f"## {kind}: {dataset}\n")
             measured = _of_kind(mine, kind)
+            parts.append("\n\n".join(filter(None, (f"## {kind}: {dataset}", review.hearts_note(measured)))) + "\n")
             for names in metrics.panels(metrics.headline(measured["metric"])):
                 axes = dict.fromkeys(metrics.describe(name).axis for name in names)
                 table = markdown(systems(mine, kind, names))

@@ -62,6 +62,8 @@ CLAIMS = {
 #: A system with less than this share of the valid hearts of real images shows no hearts, and is judged no further: a
 #: distance that reaches real images without one has looked at something else.
 FEWEST_HEARTS = 0.5
+#: Where the frozen segmenter finds valid hearts in less than this share of real slices, it cannot judge samples.
+FEWEST_REAL_HEARTS = 0.5
 #: Families of systems, in the order of tables and colours.
 FAMILIES = ("VAE", "GAN", "diffusion", "latent diffusion", "masked", "flow")
 #: Methods of conditioning and contents of a mask, as figures and pages name them.
@@ -77,10 +79,23 @@ def system(name: str) -> str:
 
 def without_hearts(table: pd.DataFrame) -> set[str]:
     """The systems of a table of scores whose share of valid hearts is below `FEWEST_HEARTS` of that of real images;
-    none where it was not measured.
+    none where it was not measured, or cannot be judged.
     """
     rows = table[(table["metric"] == "heart_valid") & (table["system"] != "real")]
-    return set(rows.loc[rows["value"] < FEWEST_HEARTS * rows["floor"], "system"])
+    judged = rows["floor"] >= FEWEST_REAL_HEARTS
+    return set(rows.loc[judged & (rows["value"] < FEWEST_HEARTS * rows["floor"]), "system"])
+
+
+def cannot_judge(metric: str, real: float) -> bool:
+    """Do real images themselves score so little, `real`, that valid hearts say nothing about samples?"""
+    return metric == "heart_valid" and real < FEWEST_REAL_HEARTS
+
+
+def hearts_note(table: pd.DataFrame) -> str:
+    """A sentence for a table in which valid hearts cannot be judged; "" where they can, or were not measured."""
+    real = table.loc[(table["metric"] == "heart_valid") & (table["system"] != "real"), "floor"].min()
+    text = "Valid hearts cannot be judged: the frozen segmenter finds one in only {:.0f} % of real slices."
+    return text.format(100 * real) if cannot_judge("heart_valid", real) else ""
 
 
 def in_order(table: pd.DataFrame, lead: pd.Series) -> pd.DataFrame:

@@ -175,6 +175,20 @@ def test_nothing_is_green_for_a_system_without_hearts() -> None:
     assert [t.get_text() for t in shown.texts if "no hearts" in t.get_text()] == ["U1\nno hearts"]
 
 
+@pytest.mark.parametrize(("real", "green"), [(0.0, False), (0.45, False), (0.55, True)])
+def test_valid_hearts_are_not_judged_where_real_images_have_too_few(real: float, green: bool) -> None:
+    hearts = {"metric": "heart_valid", "family": "flow", "conditioning": "none", "better": "higher", "ceiling": real,
+              "floor": real}
+    table = pd.DataFrame([hearts | {"system": "U1", "value": 0.0, "low": 0.0, "high": 0.0},
+                          hearts | {"system": "U2", "value": real, "low": real, "high": real}])
+    figure = plots.scoreboard(table)
+    colours = [matplotlib.colors.to_hex(p.get_facecolor()) for p in figure.axes[0].patches]
+    assert colours.count(plots.REACHES) == green and plots.MISSES not in colours
+    note = figure.legends[0].get_title().get_text()
+    assert (note == "") == green and (green or f"only {100 * real:.0f} % of real slices" in note)
+    assert review.without_hearts(table) == ({"U1"} if green else set())
+
+
 def test_a_missing_value_leaves_its_place_empty() -> None:
     axis = plots.score_plot(table_of([0.1, np.nan, 0.3])).axes[0]
     assert [t.get_text() for t in axis.get_yticklabels()] == ["S0", "S2"] and not axis.texts

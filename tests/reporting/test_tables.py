@@ -46,6 +46,13 @@ def test_the_headline_leads_and_systems_without_hearts_are_named() -> None:
     assert list(shown["anatomy (MMD) ↓"])[1:] == ["0.100 [0.000, 0.200]", "0.300 [0.200, 0.400]"]
 
 
+def test_the_page_says_where_valid_hearts_cannot_be_judged() -> None:
+    hearts = [score(s, "heart_valid", 0.0, better="higher", floor=0.25) for s in ("U10 FM", "real")]
+    page, silent = (tables.page(pd.concat([MINE, pd.DataFrame(rows)]), CLAIMS, "laptop") for rows in (hearts, []))
+    note = "## Unconditional systems: phantom\n\nValid hearts cannot be judged: the frozen segmenter finds one in only 25 % of"
+    assert note in page and "(no hearts) |" not in page and "cannot be judged:" not in silent
+
+
 def test_conditional_systems_say_on_what_and_real_images_what_they_score() -> None:
     shown = tables.systems(MINE, "Conditional systems", ["dice_mean"])
     assert list(shown["system"]) == ["*real images*", "C1 Pix2Pix"]
