@@ -14,6 +14,7 @@ from cmri_lib.generators.flow import FlowSettings
 from cmri_lib.generators.gan import GANSettings
 from cmri_lib.generators.masked import MaskedSettings
 from cmri_lib.generators.vae import VAEObjective
+from cmri_lib.measures.fidelity.image_classifier import ImageClassifierSettings
 from cmri_lib.networks.adversarial import AdversarialSettings
 from cmri_lib.networks.autoencoder import KLSettings, VQSettings
 from cmri_lib.networks.mask_to_image import MaskToImageSettings
@@ -44,6 +45,7 @@ class InstrumentSettings:
 
     detector: TrainSettings
     segmenter: TrainSettings
+    second_segmenter: TrainSettings
     features: TrainSettings
 
 
@@ -257,12 +259,14 @@ class MaskParameters:
 @dataclass(frozen=True)
 class FidelitySettings:
     """Trainings of each party of a primary test, which differ by their seed; bootstrap draws of patients, random groups of
-    patients behind each floor, and how many of these are corrupted to see which metric answers."""
+    patients behind each floor, and how many of these are corrupted to see which metric answers; how the network of the
+    two-sample test on images learns."""
 
     seeds: Count
     resamples: Count
     repeats: Count
     corrupted: Count
+    image_classifier: ImageClassifierSettings
 
 
 @dataclass(frozen=True)
