@@ -292,8 +292,8 @@ score_table([*evaluator.real_rows(), *scores], "fidelity")
 # recall and coverage, and an accuracy of the two-sample classifier near that of the first row are
 # good. No interval is shown here; the figures below have them.
 #
-# The next table sets the two-sample classifiers side by side. A human reader of the review's studies
-# was right in 60 % of the cases, so 0.6 is a number to compare with.
+# The next table sets the two-sample classifiers side by side. The radiologists of the review were
+# right in 60 % of the cases, so 0.6 is a number to compare with.
 
 # %%
 separated = pd.DataFrame([*evaluator.real_rows(), *scores])

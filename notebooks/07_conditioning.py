@@ -1091,7 +1091,8 @@ score_table(review_scores, order,
 
 # %%
 agreed, swapped = review.rank_agreement(table, "dice_mean", "dice_mean_second")
-print(f"rank correlation of the two segmenters: {agreed:.2f}; pairs in another order: {len(swapped)}")
+print(f"rank correlation of the two segmenters: {agreed:.2f}; "
+      f"pairs in another order: {len(swapped)}")
 swapped.head(10).round(3)
 
 # %% [markdown]

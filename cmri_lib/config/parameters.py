@@ -14,7 +14,6 @@ from cmri_lib.generators.flow import FlowSettings
 from cmri_lib.generators.gan import GANSettings
 from cmri_lib.generators.masked import MaskedSettings
 from cmri_lib.generators.vae import VAEObjective
-from cmri_lib.measures.fidelity.image_classifier import ImageClassifierSettings
 from cmri_lib.networks.adversarial import AdversarialSettings
 from cmri_lib.networks.autoencoder import KLSettings, VQSettings
 from cmri_lib.networks.mask_to_image import MaskToImageSettings
@@ -266,7 +265,7 @@ class FidelitySettings:
     resamples: Count
     repeats: Count
     corrupted: Count
-    image_classifier: ImageClassifierSettings
+    image_classifier: TrainSettings
 
 
 @dataclass(frozen=True)

@@ -13,13 +13,13 @@ from cmri_lib.measures.anatomy.adherence import Segment
 from cmri_lib.measures.anatomy.shapes import anatomy_of_samples
 from cmri_lib.measures.fidelity.distances import bounded_distance, distances
 from cmri_lib.measures.fidelity.diversity import diversity
-from cmri_lib.measures.fidelity.image_classifier import ImageClassifierSettings
 from cmri_lib.measures.fidelity.spectrum import spectrum
 from cmri_lib.measures.fidelity.support import support
 from cmri_lib.measures.fidelity.textbook import textbook
 from cmri_lib.measures.fidelity.two_sample import inception_score, two_sample, two_sample_of_images
 from cmri_lib.measures.instruments.learned_features import Features
 from cmri_lib.measures.statistics.comparison import Measure
+from cmri_lib.training import TrainSettings
 
 
 def headline(spaces: Sequence[Features], training: Slices) -> list[Measure]:
@@ -28,7 +28,7 @@ def headline(spaces: Sequence[Features], training: Slices) -> list[Measure]:
 
 
 def measures(spaces: Sequence[Features], *, training: Slices | None = None, segment: Segment | None = None,
-             images: ImageClassifierSettings | None = None) -> list[Measure]:
+             images: TrainSettings | None = None) -> list[Measure]:
     """All measures: per feature space distances, support and two-sample test, in the first also in their textbook form;
     then spectrum and diversity; the two-sample test on `images`, if it is said how its network learns; the
     inception score (first space) if there is `training`, the anatomy of samples if there is a segmenter."""

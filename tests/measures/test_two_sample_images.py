@@ -11,8 +11,9 @@ from cmri_lib.cohort.slices import Slices
 from cmri_lib.measures.fidelity import image_classifier as judge
 from cmri_lib.measures.fidelity.two_sample import IMAGE_FOLDS, classified_right, linear, two_sample_of_images
 from cmri_lib.measures.statistics.comparison import Embedding, compare
+from cmri_lib.training import TrainSettings
 
-SETTINGS = judge.ImageClassifierSettings(steps=80, batch=16, learning_rate=5.0e-3)
+SETTINGS = TrainSettings(steps=80, batch=16, learning_rate=5.0e-3)
 SIDE, EACH = 24, 4
 PIXELS = np.add.outer(np.arange(SIDE), np.arange(SIDE))
 
@@ -72,7 +73,7 @@ def waves(patients: int, seed: int) -> list[np.ndarray]:
 
 def test_what_is_known_of_a_patient_does_not_help() -> None:
     real, synthetic = waves(9, 0)
-    long = judge.image_classifier(judge.ImageClassifierSettings(150, 16, 1.0e-2))
+    long = judge.image_classifier(TrainSettings(150, 16, learning_rate=1.0e-2))
     by_patient = accuracy(described(real), described(synthetic), long)
     by_slice = accuracy(described(real, "r", 1), described(synthetic, "s", 1), long)
     assert by_slice > 0.8, "the patients' patterns can be learnt by heart"
@@ -81,7 +82,7 @@ def test_what_is_known_of_a_patient_does_not_help() -> None:
 
 def test_order_and_the_global_random_state_play_no_part() -> None:
     real, synthetic = described(textures(6, 0), "r"), described(0.9 * textures(6, 1), "s")
-    learn = judge.image_classifier(judge.ImageClassifierSettings(20, 8, 5.0e-3))
+    learn = judge.image_classifier(TrainSettings(20, 8, learning_rate=5.0e-3))
     orders = [np.random.default_rng(k).permutation(len(real.values)) for k in (0, 1)]
     state = torch.get_rng_state()
     first = classified_right(real, synthetic, learn, 3)
@@ -93,7 +94,7 @@ def test_order_and_the_global_random_state_play_no_part() -> None:
 
 def test_another_seed_learns_otherwise() -> None:
     images, truth = textures(4, 0), np.arange(4 * EACH) % 2
-    answers = [judge.image_classifier(judge.ImageClassifierSettings(5, 4, 5.0e-3, seed))(images, truth)(images) for seed in range(4)]
+    answers = [judge.image_classifier(TrainSettings(5, 4, seed=seed))(images, truth)(images) for seed in range(4)]
     assert len({tuple(a) for a in answers}) > 1 and set(np.concatenate(answers)) <= {0, 1}
 
 

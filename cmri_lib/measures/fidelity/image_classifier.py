@@ -9,32 +9,20 @@ writes weights, a log and a fingerprint for each training.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Annotated
 
 import numpy as np
 import torch
 import torch.nn.functional as F
 from accelerate import Accelerator
-from pydantic import Field
 from torch import Tensor, nn
 
 from cmri_lib.measures.instruments.frozen import freeze, in_batches
+from cmri_lib.training import TrainSettings
 
 #: Channels of the convolutions, and groups of their norms.
 WIDTHS, GROUPS = (16, 32, 64), 4
 #: Largest shift, as a share of the side; largest change of contrast and of brightness, in units of the range.
 SHIFT, CONTRAST = 1 / 16, 0.05
-
-
-@dataclass(frozen=True)
-class ImageClassifierSettings:
-    """How long the network learns in every fold: steps of AdamW, images of a step (half of them real), largest rate."""
-
-    steps: Annotated[int, Field(ge=1)]
-    batch: Annotated[int, Field(ge=2)]
-    learning_rate: Annotated[float, Field(gt=0)]
-    seed: Annotated[int, Field(ge=0)] = 0
 
 
 class Planes(nn.Module):
@@ -78,11 +66,11 @@ def jitter(images: Tensor) -> Tensor:
     return moved * (1 + change()) + change()
 
 
-def image_classifier(settings: ImageClassifierSettings
-                     ) -> Callable[[np.ndarray, np.ndarray], Callable[[np.ndarray], np.ndarray]]:
+def image_classifier(settings: TrainSettings) -> Callable[[np.ndarray, np.ndarray], Callable[[np.ndarray], np.ndarray]]:
     """``image_classifier(settings)(images, synthetic)``: images (N, 1, H, W) and whether each is synthetic (N,), 0 or 1 →
     function of images (M, 1, H, W) that answers the same, (M,).
 
+    Of the settings it takes the steps, the batch (half of it real), the learning rate with its course, and the seed.
     Both classes weigh the same, whatever their numbers. The result depends on the images and the seed alone: not on their
     order, nor on torch's global random state, which it leaves as it was.
     """
@@ -97,14 +85,13 @@ def image_classifier(settings: ImageClassifierSettings
             torch.manual_seed(settings.seed)
             judge = network().to(device)
             optimiser = torch.optim.AdamW(judge.parameters(), lr=settings.learning_rate, fused=True)
-            schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, settings.learning_rate, total_steps=settings.steps)
-            for _ in range(settings.steps):
+            for step in range(settings.steps):
+                optimiser.param_groups[0]["lr"] = settings.rate(step)
                 index = torch.cat([members[torch.randint(len(members), (half,))] for members in classes])
                 loss = F.binary_cross_entropy_with_logits(judge(jitter(pixels[index.to(device)])), target)
                 optimiser.zero_grad()
                 loss.backward()
                 optimiser.step()
-                schedule.step()
         freeze(judge)
         return lambda unseen: in_batches(lambda x: judge(x)[:, 0] > 0, unseen, device).numpy().astype(int)
 

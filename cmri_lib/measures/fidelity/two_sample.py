@@ -23,11 +23,12 @@ from sklearn.preprocessing import StandardScaler
 
 from cmri_lib.cohort.slices import Slices
 from cmri_lib.errors import DataError
-from cmri_lib.measures.fidelity.image_classifier import ImageClassifierSettings, image_classifier
+from cmri_lib.measures.fidelity.image_classifier import image_classifier
 from cmri_lib.measures.fidelity.spectrum import embed_spectrum
 from cmri_lib.measures.instruments.frozen import refuse_all_but_training
 from cmri_lib.measures.instruments.learned_features import Features
 from cmri_lib.measures.statistics.comparison import Embedding, Measure, Metric, Statistic, refuse_one_patient
+from cmri_lib.training import TrainSettings
 
 #: (N, ...) descriptions of slices and (N,) 0 for real, 1 for synthetic → function that answers 0 or 1 for others.
 Learn = Callable[[np.ndarray, np.ndarray], Callable[[np.ndarray], np.ndarray]]
@@ -100,7 +101,7 @@ def two_sample(features: Features, *, with_spectrum: bool = False) -> Measure:
     return Measure((Metric(name, "lower", 0.5),), embed, two_sample_statistics, most_repeats=10)
 
 
-def two_sample_of_images(settings: ImageClassifierSettings) -> Measure:
+def two_sample_of_images(settings: TrainSettings) -> Measure:
     """The measure that gives ``c2st_image``: as `two_sample`, by a convolutional network on the images. It sees any texture
     that it can learn from some hundred slices, so it is the one to set beside what radiologists answer.
 
