@@ -478,22 +478,26 @@ figures.publish_slices(study, "01/slices", by_disease,
 #
 # ## The instruments
 #
-# Later notebooks measure every generator with the same two networks:
+# Later notebooks measure every generator with the same frozen networks:
 #
 # - The **segmenter** labels LV, myocardium and RV in an image. It answers: does a synthetic image
 #   show the anatomy that it should show?
+# - A **second segmenter**, of another architecture, answers the same question once more: does a
+#   sample merely please one network?
 # - The **feature extractor** turns an image into a short list of numbers, its *features*. It
 #   answers: how far apart are two sets of images?
 #
-# Both learn from real training patients only, before any synthetic image exists, and are then
+# All learn from real training patients only, before any synthetic image exists, and are then
 # frozen: nothing changes them any more. The next cell trains or loads them. The printed
 # *fingerprint* is a short code computed from the weights; equal fingerprints mean equal
 # instruments.
 
 # %%
 segmenter = instruments.segmenter(study, slices)
+second_segmenter = instruments.second_segmenter(study, slices)
 spaces = instruments.feature_spaces(study, slices)
 print("segmenter", segmenter.function.fingerprint)
+print("second segmenter", second_segmenter.function.fingerprint)
 print("feature extractor", spaces[0].function.fingerprint, f"· {spaces[0].dimension} features")
 
 # %% [markdown]
@@ -527,6 +531,16 @@ for level in [level for level in settings.levels if level in set(test.table["lev
     levels[level] = found[list(dice_columns)].mean()
 by_level = pd.DataFrame(levels).T.rename(columns=dice_columns)
 by_level.round(3)
+
+# %% [markdown]
+# The second segmenter should be about as good. If it is much worse, its opinion of samples counts
+# less.
+
+# %%
+seen_again = agreement(second_segmenter(test.images), test.masks, test.table)
+both = {"segmenter": seen, "second segmenter": seen_again}
+pd.DataFrame({name: found[list(dice_columns)].mean() for name, found in both.items()}).T.rename(
+    columns=dice_columns).round(3)
 
 # %% [markdown]
 # The third table has all scores, with 95 % intervals from a bootstrap over patients: patients are

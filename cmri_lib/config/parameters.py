@@ -44,6 +44,7 @@ class InstrumentSettings:
 
     detector: TrainSettings
     segmenter: TrainSettings
+    second_segmenter: TrainSettings
     features: TrainSettings
 
 
@@ -259,12 +260,14 @@ class MaskParameters:
 @dataclass(frozen=True)
 class FidelitySettings:
     """Trainings of each party of a primary test, which differ by their seed; bootstrap draws of patients, random groups of
-    patients behind each floor, and how many of these are corrupted to see which metric answers."""
+    patients behind each floor, and how many of these are corrupted to see which metric answers; how the network of the
+    two-sample test on images learns."""
 
     seeds: Count
     resamples: Count
     repeats: Count
     corrupted: Count
+    image_classifier: TrainSettings
 
 
 @dataclass(frozen=True)

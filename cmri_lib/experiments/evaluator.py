@@ -1,7 +1,8 @@
 """The one evaluator: one set of conditions, instruments and measures for every system, whoever asks.
 
 `Evaluator.rows` turns a bank of samples into tidy rows: distances to real patients whose masks were not used, the
-anatomy that the frozen segmenter sees, adherence to the mask where there is one, and, if asked, the near-copy audit.
+anatomy that the frozen segmenter sees, adherence to the mask where there is one (in the eyes of a second segmenter too), and,
+if asked, the near-copy audit.
 """
 
 from __future__ import annotations
@@ -30,6 +31,8 @@ from cmri_lib.measures.statistics.comparison import Banks, Measure, ceilings, co
 from cmri_lib.privacy.nearest_neighbours import Audit, audit_neighbours
 from cmri_lib.reporting.results import Named, with_system_columns
 
+#: The metric of adherence that the second segmenter gives, and the column of `agreement` that it is.
+SECOND, ADHERENCE = "dice_mean_second", "dice_mean"
 Chosen = Literal["distance", "brief", "all"] | Sequence[Measure]
 
 
@@ -77,6 +80,11 @@ class Evaluator:
         return instruments.segmenter(self.study, self.slices)
 
     @cached_property
+    def second_segmenter(self) -> Cached:
+        """The frozen segmenter of another architecture, for adherence alone."""
+        return instruments.second_segmenter(self.study, self.slices)
+
+    @cached_property
     def measures(self) -> list[Measure]:
         """What is computed of every bank."""
         if not isinstance(self._chosen, str):
@@ -89,7 +97,8 @@ class Evaluator:
         valid = validity_of_samples(ranges, self.segmenter, Certainty.learnt(sure, self.segmenter, self.training, ranges))
         if self._chosen == "brief":
             return [*brief, valid]
-        return [*headline, *panel.measures(self.spaces, training=self.training, segment=self.segmenter), valid]
+        return [*headline, *panel.measures(self.spaces, training=self.training, segment=self.segmenter,
+                                            images=self.study.params.fidelity.image_classifier), valid]
 
     @cached_property
     def bounds(self) -> dict[Measure, dict[str, dict]]:
@@ -102,6 +111,11 @@ class Evaluator:
     def adherence_bounds(self) -> tuple[pd.DataFrame, pd.DataFrame]:
         """Floor and ceiling of adherence, see `measures.anatomy.adherence`."""
         return adherence_bounds(self.test, self.segmenter, self.study.seed)
+
+    @cached_property
+    def second_bounds(self) -> tuple[pd.DataFrame, pd.DataFrame]:
+        """The same for the second segmenter."""
+        return adherence_bounds(self.test, self.second_segmenter, self.study.seed)
 
     def bank(self, of: Named, generator: Generator, **choices: object) -> Slices:
         """Samples under the evaluator's conditions, not saved; `choices` are for the sampler."""
@@ -116,10 +130,13 @@ class Evaluator:
         return with_system_columns(of, scores + self.adherence(bank))
 
     def adherence(self, bank: Banks) -> list[dict[str, object]]:
-        """Rows of agreement with the mask; none for samples without one, or masks without images."""
+        """Rows of agreement with the mask, and the mean Dice that the second segmenter finds; none for samples without a
+        mask, or masks without images."""
         if not all(one.masks.any() and one.images.any() for one in trainings(bank)):
             return []
-        return adherence(self.test, bank, self.segmenter, bounds=self.adherence_bounds, **self.options)
+        rows = adherence(self.test, bank, self.segmenter, bounds=self.adherence_bounds, **self.options)
+        again = adherence(self.test, bank, self.second_segmenter, bounds=self.second_bounds, **self.options)
+        return rows + [row | {"metric": SECOND} for row in again if row["metric"] == ADHERENCE]
 
     def audit(self, bank: Slices, training: Slices | None = None, space: Features | None = None) -> Audit:
         """Near copies: are samples nearer to `training` (by default all training slices) than to the hold-out?"""
@@ -140,8 +157,10 @@ class Evaluator:
         return self.bounds[self._measure_of(metric)]["floor"][metric]
 
     def difference(self, first: Banks, second: Banks, metric: str) -> Score:
-        """`metric` of the first bank minus that of the second, paired over patients (and trainings): a metric of `measures`, or
-        a column of `measures.anatomy.agreement` such as "dice_mean"."""
+        """`metric` of the first bank minus that of the second, paired over patients (and trainings): a metric of `measures`,
+        a column of `measures.anatomy.agreement` such as "dice_mean", or "dice_mean_second"."""
+        if metric == SECOND:
+            return adherence_difference(first, second, self.second_segmenter, ADHERENCE, **self.options)
         if metric.startswith(("dice_", "hd95_")):
             return adherence_difference(first, second, self.segmenter, metric, **self.options)
         return differences(self.others, first, second, self._measure_of(metric), **self.options)[metric]

@@ -1,4 +1,4 @@
-"""The study's frozen instruments, the same for every system: one detector, one segmenter, and the feature spaces.
+"""The study's frozen instruments, the same for every system: one detector, two segmenters, and the feature spaces.
 
 Each is trained by notebook 01, on real training patients, and loaded by the same call wherever it is needed again.
 """
@@ -15,6 +15,7 @@ from cmri_lib.config.study import Study
 from cmri_lib.measures.instruments.classical_features import ClassicalFeatures
 from cmri_lib.measures.instruments.learned_features import Cached, train_features
 from cmri_lib.measures.instruments.principal_features import anatomy_features, component_features
+from cmri_lib.measures.instruments.second_segmenter import train_second_segmenter
 from cmri_lib.measures.instruments.segmenter import train_segmenter
 
 
@@ -34,6 +35,13 @@ def segmenter(study: Study, slices: Slices) -> Cached:
     settings = replace(study.params.instruments.segmenter, seed=study.seed)
     real = slices.where(split="train", source="real")
     return Cached(train_segmenter(real, settings, study.work("instruments") / "segmenter"))
+
+
+def second_segmenter(study: Study, slices: Slices) -> Cached:
+    """The frozen segmenter of another architecture, trained on the same slices with another seed, or loaded."""
+    settings = replace(study.params.instruments.second_segmenter, seed=study.seed + 1)
+    real = slices.where(split="train", source="real")
+    return Cached(train_second_segmenter(real, settings, study.work("instruments") / "second_segmenter"))
 
 
 def feature_spaces(study: Study, slices: Slices) -> list[Cached]:

@@ -16,9 +16,10 @@ from cmri_lib.measures.fidelity.diversity import diversity
 from cmri_lib.measures.fidelity.spectrum import spectrum
 from cmri_lib.measures.fidelity.support import support
 from cmri_lib.measures.fidelity.textbook import textbook
-from cmri_lib.measures.fidelity.two_sample import inception_score, two_sample
+from cmri_lib.measures.fidelity.two_sample import inception_score, two_sample, two_sample_of_images
 from cmri_lib.measures.instruments.learned_features import Features
 from cmri_lib.measures.statistics.comparison import Measure
+from cmri_lib.training import TrainSettings
 
 
 def headline(spaces: Sequence[Features], training: Slices) -> list[Measure]:
@@ -26,12 +27,14 @@ def headline(spaces: Sequence[Features], training: Slices) -> list[Measure]:
     return [bounded_distance(space, training) for space in spaces]
 
 
-def measures(spaces: Sequence[Features], *, training: Slices | None = None, segment: Segment | None = None
-             ) -> list[Measure]:
+def measures(spaces: Sequence[Features], *, training: Slices | None = None, segment: Segment | None = None,
+             images: TrainSettings | None = None) -> list[Measure]:
     """All measures: per feature space distances, support and two-sample test, in the first also in their textbook form;
-    then spectrum and diversity; the inception score (first space) if there is `training`, the anatomy of samples if there is a segmenter."""
+    then spectrum and diversity; the two-sample test on `images`, if it is said how its network learns; the
+    inception score (first space) if there is `training`, the anatomy of samples if there is a segmenter."""
     chosen = [build(space) for space in spaces for build in (distances, support, two_sample)]
     chosen += [textbook(spaces[0]), spectrum(), diversity()]
+    chosen += [] if images is None else [two_sample_of_images(images)]
     chosen += [] if training is None else [inception_score(spaces[0], training)]
     return chosen + ([] if segment is None else [anatomy_of_samples(segment)])
 

@@ -98,6 +98,23 @@ def hearts_note(table: pd.DataFrame) -> str:
     return text.format(100 * real) if cannot_judge("heart_valid", real) else ""
 
 
+def rank_agreement(table: pd.DataFrame, first: str, second: str) -> tuple[float, pd.DataFrame]:
+    """Do two metrics put the systems of a table of scores, but for the real images, in one order?
+
+    Returns:
+        the rank correlation (Spearman) over the systems that have both, NaN of fewer than two, and the pairs of systems whose
+        order changes: ``ahead by the first``, ``ahead by the second``, and the two gaps, both above 0. The largest gap of the
+        first metric stands on top.
+    """
+    wide = table[table["system"] != "real"].pivot(index="system", columns="metric", values="value")
+    wide = wide.reindex(columns=[first, second]).dropna()
+    pairs = [(a, b, *(wide.loc[a] - wide.loc[b])) for a in wide.index for b in wide.index]
+    swapped = pd.DataFrame([(a, b, gap, -other) for a, b, gap, other in pairs if gap > 0 > other],
+                           columns=["ahead by the first", "ahead by the second", "gap by the first", "gap by the second"])
+    agreement = wide[first].corr(wide[second], method="spearman") if len(wide) > 1 else float("nan")
+    return float(agreement), swapped.sort_values("gap by the first", ascending=False, ignore_index=True)
+
+
 def in_order(table: pd.DataFrame, lead: pd.Series) -> pd.DataFrame:
     """One row per system of a table of scores, but for the real images: the unconditional first, then by
     family, then by `lead` (system → value), the lowest first.

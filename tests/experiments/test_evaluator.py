@@ -28,6 +28,7 @@ from cmri_lib.systems.register import SYSTEMS
 from cmri_lib.systems.system import Run
 
 SEGMENT = lambda images: np.select([images[:, 0] > 0.2, images[:, 0] > -0.55], [1, 2], 0).astype(np.uint8)  # noqa: E731
+BLIND_TO_WALLS = lambda images: (SEGMENT(images) == 1).astype(np.uint8)  # noqa: E731
 
 
 @pytest.mark.parametrize("tissues", [False, True])
@@ -46,9 +47,9 @@ def test_a_structure_that_nobody_has_labelled_has_no_row(cohort: Slices) -> None
     lv = Slices(cohort.images, (cohort.masks == 1).astype(np.uint8), cohort.table)
     segment = lambda images: (SEGMENT(images) == 1).astype(np.uint8)  # noqa: E731
     made = Evaluator(open_study("smoke", "phantom"), lv, 20, [anatomy_of_samples(segment)])
-    made.__dict__["segmenter"] = segment
+    made.__dict__["segmenter"] = made.__dict__["second_segmenter"] = segment
     bank = made.conditions.with_columns(source="x")
-    assert {row["metric"] for row in made.adherence(bank)} == {"dice_LV", "dice_mean", "hd95_LV_mm"}
+    assert {row["metric"] for row in made.adherence(bank)} == {"dice_LV", "dice_mean", "hd95_LV_mm", "dice_mean_second"}
     kept = {"anatomy_w1_lv_cm2", "anatomy_lv_missing"}
     assert {row["metric"] for row in made.real_rows()} == kept
     assert {row["metric"] for row in made.rows("x", Slices(bank.images, 0 * bank.masks, bank.table))} == kept
@@ -85,6 +86,7 @@ def evaluator(cohort: Slices) -> Evaluator:
     """An evaluator on the training-free space, without trained instruments."""
     made = Evaluator(open_study("smoke", "phantom"), cohort, 20, [distances(ClassicalFeatures())])
     made.__dict__["segmenter"], made.__dict__["spaces"] = SEGMENT, [ClassicalFeatures()]
+    made.__dict__["second_segmenter"] = BLIND_TO_WALLS
     return made
 
 
@@ -103,6 +105,13 @@ def test_samples_that_follow_masks_have_adherence_and_masks_alone_have_none(eval
     good = evaluator.conditions
     rows = {row["metric"]: row for row in evaluator.rows("good", good)}
     assert rows["dice_LV"]["value"] > rows["dice_LV"]["floor"] + 0.1 and rows["dice_LV"]["system"] == "good"
+    second = rows["dice_mean_second"]
+    assert second["value"] < rows["dice_mean"]["value"] and second["floor"] < second["value"], "its own eyes, its own bounds"
+    assert second["ceiling"] == pytest.approx(evaluator.second_bounds[1]["dice_mean"].mean()) != rows["dice_mean"]["ceiling"]
+    gap = evaluator.difference(good, good.with_columns(source="same"), "dice_mean_second")
+    assert gap.value == 0, "the difference is that of the second segmenter"
+    blank = Slices(0 * good.images - 1, good.masks, good.table)
+    assert evaluator.difference(good, blank, "dice_mean_second").value == pytest.approx(second["value"])
     assert not evaluator.adherence(Slices(0 * good.images, good.masks, good.table))
 
 

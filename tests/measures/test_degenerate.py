@@ -32,6 +32,7 @@ from cmri_lib.measures.utility.downstream import tstr, tstr_difference
 from cmri_lib.privacy.mask_memory import mask_memory
 from cmri_lib.privacy.nearest_neighbours import Pixels, audit_neighbours
 from cmri_lib.reporting.claims import Ledger
+from cmri_lib.training import TrainSettings
 
 Rows = list[dict[str, object]]
 FEW = {"resamples": 4}
@@ -48,8 +49,8 @@ TRAINING, HOLDOUT, OTHERS, REAL, MADE = (discs(6, EACH, 24, seed, split) for see
                                          enumerate(("train", "holdout", "other", "test", "made")))
 VENDOR = train_condition_classifier(TRAINING, Pixels(), "vendor")
 RANGES = Ranges.of(TRAINING)
-MEASURES = [*measures([SPACE], training=TRAINING, segment=segment), two_sample(SPACE, with_spectrum=True), anatomy_of_masks(),
-            validity_of_masks(RANGES), validity_of_samples(RANGES, segment), mask_diversity(20), mask_memory(TRAINING)]
+MEASURES = [*measures([SPACE], training=TRAINING, segment=segment, images=TrainSettings(steps=2, batch=4)),
+            two_sample(SPACE, with_spectrum=True), anatomy_of_masks(), validity_of_masks(RANGES), validity_of_samples(RANGES, segment), mask_diversity(20), mask_memory(TRAINING)]
 JUDGES: dict[str, Callable[[Slices, Slices], Rows]] = {
     **{m.metrics[0].name: (lambda real, made, m=m: compare(real, made, m, repeats=2, **FEW)) for m in MEASURES},
     "adherence": lambda real, made: adherence(real, made, segment, **FEW),

@@ -62,6 +62,17 @@ def test_conditional_systems_say_on_what_and_real_images_what_they_score() -> No
     assert "U10 FM + mask" in set(tables.systems(MINE, "Conditional systems", ["kid_study"])["system"])
 
 
+def test_pairs_that_two_metrics_order_differently_are_listed() -> None:
+    values = {"a": (0.9, 0.7), "b": (0.8, 0.8), "c": (0.5, 0.6), "d": (0.4, None), "real": (0.0, 1.0)}
+    rows = [{"system": s, "metric": m, "value": v} for s, pair in values.items() for m, v in zip(("x", "y"), pair) if v is not None]
+    agreed, swapped = review.rank_agreement(pd.DataFrame(rows), "x", "y")
+    assert abs(agreed - 0.5) < 1e-12, "of three systems one pair of neighbours changes places: 1 − 6·2/(3·8)"
+    assert swapped.iloc[:, :2].to_numpy().tolist() == [["a", "b"]]
+    assert abs(swapped.iloc[0, 2:].astype(float) - 0.1).max() < 1e-12
+    none, nobody = review.rank_agreement(pd.DataFrame(rows), "x", "z")
+    assert none != none and nobody.empty
+
+
 def test_the_page_holds_every_cohort_of_the_profile_and_no_other() -> None:
     page = tables.page(SCORES, CLAIMS, "laptop")
     for dataset in ("phantom", "acdc"):
