@@ -21,7 +21,7 @@ from cmri_lib.experiments import instruments
 from cmri_lib.experiments.banks import sampling_conditions
 from cmri_lib.generators.base import Generator, draw
 from cmri_lib.measures import panel
-from cmri_lib.measures.anatomy.adherence import adherence, adherence_bounds, adherence_difference
+from cmri_lib.measures.anatomy.adherence import SCORES, adherence, adherence_bounds, adherence_difference
 from cmri_lib.measures.anatomy.validity import Certainty, Ranges, validity_of_samples
 from cmri_lib.measures.fidelity.distances import distances
 from cmri_lib.measures.instruments.certainty import HeartCertainty
@@ -161,7 +161,7 @@ class Evaluator:
         a column of `measures.anatomy.agreement` such as "dice_mean", or "dice_mean_second"."""
         if metric == SECOND:
             return adherence_difference(first, second, self.second_segmenter, ADHERENCE, **self.options)
-        if metric.startswith(("dice_", "hd95_")):
+        if metric.startswith(SCORES):
             return adherence_difference(first, second, self.segmenter, metric, **self.options)
         return differences(self.others, first, second, self._measure_of(metric), **self.options)[metric]
 

@@ -158,6 +158,8 @@ SINGLE = {
                            "Dice, downstream"),
     "downstream_hd95_mm": _of("utility", LEARNT, "95 % Hausdorff distance of a segmenter trained on samples",
                               "HD95, downstream", unit="mm", format=".1f"),
+    "downstream_missed": _of("utility", LEARNT, "Share of structures missed by a segmenter trained on samples",
+                             "missed, downstream"),
     "accuracy_disease_volumes": _of("conditioning", RECOGNISED, "Disease recognised from the heart's volumes, accuracy",
                                     "disease accuracy, volumes"),
     "downstream_dice_LV": _of("utility", LEARNT, "Dice of the LV of a segmenter trained on samples, real patients",
@@ -220,6 +222,9 @@ def _anatomical(metric: str) -> Description | None:
         part = STRUCTURES.get(found[1])
         return part and _of("anatomy", FOLLOWED, f"95 % Hausdorff distance to the mask, {part}",
                             f"HD95, {found[1]}", unit="mm", format=".1f")
+    if found := re.fullmatch(r"missed_([A-Za-z]+)", metric):
+        part = STRUCTURES.get(found[1])
+        return part and _of("anatomy", FOLLOWED, f"Share of volumes in which the mask's {part} is missed", f"missed, {found[1]}")
     if found := re.fullmatch(r"(anatomy|mask)_w1_([a-z0-9_]+)", metric):
         part, whose = SHAPES.get(found[2]), "" if found[1] == "anatomy" else " of masks"
         return part and _of("anatomy", MASKS if whose else SAMPLES, f"Wasserstein distance of {part}{whose}",

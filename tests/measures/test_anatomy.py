@@ -41,7 +41,7 @@ def test_hausdorff_of_shifted_squares_and_penalty():
     a[5:10, 5:10] = b[5:10, 9:14] = True
     assert hausdorff95(a, b, (1.5, 1.5)) == pytest.approx(4 * 1.5)
     # A missed structure costs the diagonal of the grid.
-    assert hausdorff95(a, np.zeros_like(a), (3.0, 4.0)) == pytest.approx(20 * 5.0)
+    assert np.isnan(hausdorff95(a, np.zeros_like(a), (3.0, 4.0)))
     assert np.isnan(hausdorff95(np.zeros_like(a), np.zeros_like(a), (1.0, 1.0)))
 
 
@@ -64,8 +64,11 @@ def test_agreement_takes_volumes_whole_and_punishes_a_miss():
     assert len(table) == 4 and set(table["phase"]) == {"ED", "ES"}, "two patients, two phases"
     missed = table[table["patient"] == slices.patients[0]]
     assert (missed["dice_RV"] == 0).all() and (missed["dice_LV"] == 1).all()
-    assert np.allclose(missed["dice_mean"], 2 / 3) and (missed["hd95_RV"] > 100).all()
-    assert (table[table["patient"] != slices.patients[0]]["hd95_RV"] == 0).all()
+    assert np.allclose(missed["dice_mean"], 2 / 3) and missed["hd95_RV"].isna().all() and (missed["missed_RV"] == 1).all()
+    others = table[table["patient"] != slices.patients[0]]
+    assert (others["hd95_RV"] == 0).all() and (others["missed_RV"] == 0).all()
+    nothing = agreement(0 * predicted, 0 * predicted, slices.table)
+    assert nothing.filter(regex="dice_|hd95_|missed_").isna().all(axis=None), "what is in neither map is neither found nor missed"
 
 
 def test_several_samples_of_one_slice_are_several_volumes():
@@ -118,10 +121,10 @@ def test_adherence_between_floor_and_ceiling():
     faded = Slices(real.images * np.float32(0.5), real.masks, real.table)
     same, worse = ({r["metric"]: r for r in adherence(real, s, threshold, resamples=50)} for s in (real, faded))
     structures = ("LV", "Myo", "RV")
-    assert set(same) == {"dice_mean", *(f"dice_{s}" for s in structures), *(f"hd95_{s}_mm" for s in structures)}
+    assert set(same) == {"dice_mean", "hd95_LV_mm", "hd95_Myo_mm", *(f"{kind}_{s}" for s in structures for kind in ("dice", "missed"))}
     for row in same.values():
         assert row["value"] == pytest.approx(row["ceiling"]) and row["n"] == 6 and row["axis"] == "anatomy"
-    assert same["dice_RV"]["value"] == 0
+    assert same["dice_RV"]["value"] == 0 and same["missed_RV"]["value"] == 1 and same["missed_LV"]["value"] == 0
     assert same["dice_Myo"]["floor"] < same["dice_Myo"]["low"]
     assert worse["dice_Myo"]["value"] < same["dice_Myo"]["low"]
     assert same["hd95_LV_mm"]["better"] == "lower" and same["dice_LV"]["better"] == "higher"

@@ -93,8 +93,8 @@ CASES = {
     "samples without masks": (REAL, unlabelled(MADE)), "real slices without masks": (unlabelled(REAL), MADE),
     "no masks": (unlabelled(REAL), unlabelled(MADE)),
 }
-#: Who may have no value: of a structure that is nowhere to be seen, of samples that lie beside the data.
-SIZES = ("anatomy_w1_", "mask_w1_", "dice_RV", "hd95_RV", "nearest_share_", "nearest_excess_")
+#: Who may have no value: of a structure that is nowhere to be seen or found, of samples that lie beside the data.
+SIZES = ("anatomy_w1_", "mask_w1_", "dice_RV", "hd95_RV", "missed_RV", "downstream_hd95_", "nearest_share_", "nearest_excess_")
 
 
 @pytest.mark.parametrize("case", CASES)

@@ -22,6 +22,8 @@ from cmri_lib.measures.statistics.comparison import Banks, paired_trainings, ref
 from cmri_lib.measures.statistics.seeds import mean_over_seeds
 
 Segment = Callable[[np.ndarray], np.ndarray]
+#: How the columns of `agreement` begin that score a volume.
+SCORES = ("dice_", "hd95_", "missed_")
 
 
 def dice(first: np.ndarray, second: np.ndarray) -> float:
@@ -34,13 +36,11 @@ def hausdorff95(first: np.ndarray, second: np.ndarray, spacing: tuple[float, ...
     """95 % Hausdorff distance in mm of boolean masks of one shape, with voxels of `spacing` mm along each axis.
 
     The larger of the two 95th percentiles of distances from one boundary to the other (Taha & Hanbury, BMC Medical
-    Imaging 15:29, 2015). **Penalty:** if one mask is empty, the diagonal of the grid, the largest distance there is;
-    a mean that drops missed structures would improve with every miss. NaN if both are empty.
+    Imaging 15:29, 2015). NaN if one is empty: there is no distance to what was missed, and a mean with the grid's diagonal in
+    its place counts misses in millimetres. `agreement` counts them apart.
     """
-    if not first.any() and not second.any():
-        return float("nan")
     if not first.any() or not second.any():
-        return float(np.linalg.norm(np.multiply(first.shape, spacing)))
+        return float("nan")
     edges = [mask & ~binary_erosion(mask) for mask in (first, second)]
     inside = find_objects((edges[0] | edges[1]).astype(np.uint8))[0]  # both boundaries lie within
     a, b = (edge[inside] for edge in edges)
@@ -55,8 +55,9 @@ def agreement(predicted: np.ndarray, wanted: np.ndarray, table: pd.DataFrame) ->
     slice make several volumes.
 
     Returns:
-        patient, scan, phase, then ``dice_<structure>``, ``dice_mean`` (over structures), ``hd95_<structure>``; where a
-        structure is in neither map NaN, where it is in one only 0 and the penalty of `hausdorff95`.
+        patient, scan, phase, then ``dice_<structure>``, ``dice_mean`` (over structures), ``hd95_<structure>``, and
+        ``missed_<structure>``, 1 where a structure is in one map only, which has a Dice of 0 and no distance. All NaN where it
+        is in neither.
 
     Raises:
         DataError: if there is no slice, or a spacing is unknown.
@@ -69,11 +70,12 @@ def agreement(predicted: np.ndarray, wanted: np.ndarray, table: pd.DataFrame) ->
         row = dict(zip(("patient", "scan", "phase"), keys))
         for name, label in LABELS.items():
             a, b = predicted[index] == label, wanted[index] == label
-            row |= {f"dice_{name}": dice(a, b), f"hd95_{name}": hausdorff95(a, b, spacing)}
+            missed = float(a.any() != b.any()) if a.any() or b.any() else float("nan")
+            row |= {f"dice_{name}": dice(a, b), f"hd95_{name}": hausdorff95(a, b, spacing), f"missed_{name}": missed}
         scores = np.array([row[f"dice_{name}"] for name in LABELS])
         row["dice_mean"] = float(np.nanmean(scores)) if np.isfinite(scores).any() else float("nan")
         rows.append(row)
-    scores = [f"{kind}_{name}" for name in LABELS for kind in ("dice", "hd95")]
+    scores = [f"{kind}_{name}" for name in LABELS for kind in ("dice", "hd95", "missed")]
     return pd.DataFrame(rows, columns=["patient", "scan", "phase", *scores, "dice_mean"])
 
 
@@ -96,7 +98,8 @@ def adherence(real: Slices, synthetic: Banks, segmenter: Segment, *, resamples: 
         bounds: from `adherence_bounds`, if known already.
 
     Returns:
-        Rows ``dice_<structure>``, ``dice_mean``, ``hd95_<structure>_mm``. n is the number of patients. **Ceiling**: the
+        Rows ``dice_<structure>``, ``dice_mean``, ``hd95_<structure>_mm`` of the volumes in which both have the structure, and
+        the share of ``missed_<structure>``. n is the number of patients. **Ceiling**: the
         segmenter's own agreement on the real images, above which adherence measures nothing. **Floor**: real images
         against the mask of another patient, of the same phase and height, that is, an image of some heart but not of
         the one asked for; NaN with a warning if there is no other patient.
@@ -114,12 +117,12 @@ def adherence(real: Slices, synthetic: Banks, segmenter: Segment, *, resamples: 
     floor, ceiling = adherence_bounds(real, segmenter, seed) if bounds is None else bounds
     rows = []
     known = [c for c in obtained[0] if obtained[0][c].notna().any()]  # a structure that nobody has labelled has no row
-    for column in [c for c in known if c.startswith(("dice_", "hd95_"))]:
+    for column in [c for c in known if c.startswith(SCORES)]:
         score = mean_over_seeds([one[column].to_numpy() for one in obtained], obtained[0]["patient"].to_numpy(),
                                 resamples=resamples, seed=seed)
         score = score.against(floor[column].mean(), ceiling[column].mean())
-        distance = column.startswith("hd95_")
-        rows.append(score.row(f"{column}_mm" if distance else column, "anatomy", "lower" if distance else "higher"))
+        name = f"{column}_mm" if column.startswith("hd95_") else column
+        rows.append(score.row(name, "anatomy", "higher" if column.startswith("dice_") else "lower"))
     return rows
 
 
@@ -131,7 +134,7 @@ def adherence_bounds(real: Slices, segmenter: Segment, seed: int = 0) -> tuple[p
         return agreement(seen, masks_of_others(real, seed), real.table), ceiling
     except DataError as error:
         warnings.warn(f"no floor of adherence: {error.problem}", stacklevel=2)
-        return ceiling.assign(**{c: np.nan for c in ceiling if c.startswith(("dice_", "hd95_"))}), ceiling
+        return ceiling.assign(**{c: np.nan for c in ceiling if c.startswith(SCORES)}), ceiling
 
 
 def adherence_difference(first: Banks, second: Banks, segmenter: Segment, column: str = "dice_mean", *, resamples: int = 1000,

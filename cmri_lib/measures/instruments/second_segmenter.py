@@ -36,7 +36,7 @@ class ResidualSegmentationTraining(Trainable):
         return self.criterion(self.network(batch["image"]), batch["mask"][:, None])
 
 
-def train_second_segmenter(training: Slices, settings: TrainSettings, folder: str | Path, *, width: int = 16) -> Segmenter:
+def train_second_segmenter(training: Slices, settings: TrainSettings, folder: str | Path, *, width: int = 8) -> Segmenter:
     """Train the second segmenter on real training slices, or load it if `folder` already holds this training.
 
     Raises:

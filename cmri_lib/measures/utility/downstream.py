@@ -48,11 +48,12 @@ def train_student(samples: Slices, settings: TrainSettings, folder: str | Path, 
 
 def tstr(real: Slices, learnt: Segment, reference: Segment, *, seed: int = 0, resamples: int = 1000
                ) -> list[dict[str, object]]:
-    """Rows ``downstream_dice``, ``downstream_hd95_mm`` (mean over structures and volumes) of `learnt` on real test slices.
+    """Rows ``downstream_dice``, ``downstream_hd95_mm`` (means over structures and volumes; the distance of those found) and
+    ``downstream_missed`` (share of the others) of `learnt` on real test slices.
 
     Args:
         reference: a segmenter that learnt from as many real slices for as long; its score is the **ceiling**. The floor
-            is 0 for the Dice; HD95 has none.
+            is 0 for the Dice; the others have none.
 
     Returns:
         n is the number of patients, the interval is over them.
@@ -66,8 +67,9 @@ def tstr(real: Slices, learnt: Segment, reference: Segment, *, seed: int = 0, re
     patients = found["patient"].to_numpy()
     scores = [(name, better, floor, *(_mean_of(t, stem) for t in (found, best)))
               for name, stem, better, floor in (("downstream_dice", "dice_mean", "higher", 0.0),
-                                                ("downstream_hd95_mm", "hd95_", "lower", float("nan")))]
-    return [mean_score(value, patients, seed=seed, resamples=resamples).against(floor, np.nanmean(ceiling))
+                                                ("downstream_hd95_mm", "hd95_", "lower", float("nan")),
+                                                ("downstream_missed", "missed_", "lower", float("nan")))]
+    return [mean_score(value, patients, seed=seed, resamples=resamples).against(floor, pd.Series(ceiling).mean())
             .row(name, "utility", better) for name, better, floor, value, ceiling in scores]
 
 
