@@ -1,9 +1,10 @@
-"""Synthetic patients to take away: NIfTI images and masks of ED and ES, a table, and a card that says where they come from.
+"""Synthetic patients to take away: NIfTI images and masks of ED and ES, a table, and a card of their origin.
 
     python -m cmri_lib.synthesise "C16 MOTFM SPADE" --patients 200 --vendor A --disease HCM --out data/synthetic
 
-The system is trained if it is not yet. The folder is a data set of the study (layout "folder") and one of nnU-Net; see
-`experiments.synthetic_cohort` for what makes a patient coherent, and `experiments.cohort_card` for the card.
+The system is trained if it is not yet. The folder is a data set of the study (layout "folder") and one of
+nnU-Net; see `experiments.synthetic_cohort` for what makes a patient coherent, and `experiments.cohort_card`
+for the card.
 """
 
 from __future__ import annotations

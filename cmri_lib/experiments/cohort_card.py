@@ -1,7 +1,7 @@
-"""The card of a synthetic cohort: which network drew it, under whose masks, how good that network is, how private it is.
+"""The card of a synthetic cohort: which network drew it, under whose masks, how good and how private it is.
 
-Two files say the same: ``card.json`` for programs, ``README.md`` for readers. Neither holds a date or a path of this
-machine, so that one request has one card; neither names a patient of a cohort of real ones.
+Two files say the same: ``card.json`` for programs, ``README.md`` for readers. Neither holds a date or a path
+of this machine, so that one request has one card; neither names a patient of a cohort of real ones.
 """
 
 from __future__ import annotations
@@ -54,6 +54,7 @@ def synthetic_card(study: Study, of: Named, run: Run, generator: Generator, *, r
                    "given": list(generator.conditioning.fields), "evaluations_per_image": generator.nfe},
         "run": {"id": run.id, "folder": training_folder(study, run).relative_to(study.work("")).as_posix(),
                 "seed": study.seed if run.seed is None else run.seed, "patients": len(set(learnt)),
+                "starts_from": None if run.start is None else run.start.id,
                 "images_seen": int(training_log(study, run)["images"].iloc[-1]), "weights": fingerprint(generator)},
         "profile": study.profile,
         "training_cohort": study.dataset,
@@ -79,7 +80,8 @@ def page(card: Mapping[str, Any]) -> str:
         "System": f"{system['id']} ({system['family']}; conditioning: {system['conditioning']}), "
                   f"{system['evaluations_per_image']} network evaluations per image.",
         "Training": f"run `{run['id']}` of profile `{card['profile']}`, seed {run['seed']}, on {run['patients']} training "
-                    f"patients of the cohort `{card['training_cohort']}`; {run['images_seen']} images seen; weights "
+                    f"patients of the cohort `{card['training_cohort']}`; {run['images_seen']} images seen"
+                    f"{f', after those of {start}' if (start := run['starts_from']) else ''}; weights "
                     f"`{run['weights']}`.",
         "Conditions": f"masks of {masks['patients']} of those patients, none of a validation, test or hold-out patient. "
                       "Equal numbers in the column `masks` are masks of one patient: keep them on one side of a split.",

@@ -1,14 +1,15 @@
-"""A cohort of synthetic patients to take away: stacks of slices at ED and ES as NIfTI, with masks, a table and a card.
+"""A synthetic cohort to take away: stacks at ED and ES as NIfTI, with masks, a table and a card.
 
-A patient is coherent. All slices lie under the masks of one training patient and have their geometry; vendor and
-disease are one for all; and **one noise serves all slices of both phases**. A sampler carries noise to an image
-continuously, so where masks are alike, images drawn from one noise are too: shading, contrast and surroundings go
-through the stack and stay from ED to ES, as they do in a scan. With a noise for each slice, every slice would look
-like another examination.
+A patient is coherent. All slices lie under the masks of one training patient and have their geometry; vendor
+and disease are one for all; and **one noise serves all slices of both phases**. A sampler carries noise to an
+image continuously, so where masks are alike, images drawn from one noise are too: shading, contrast and
+surroundings go through the stack and stay from ED to ES, as they do in a scan. With a noise for each slice,
+every slice would look like another examination.
 
-The layout is "folder", with ED and ES in files of their own, not that of M&Ms: M&Ms stores cines, of which there are
-but two frames here, and names vendors by four codes, none of which means unknown. File names and ``dataset.json`` are
-those of nnU-Net's raw data (Isensee et al., Nat Methods 18:203, 2021), which takes the folder as it is.
+The layout is "folder", with ED and ES in files of their own, not that of M&Ms: M&Ms stores cines, of which
+there are but two frames here, and names vendors by four codes, none of which means unknown. File names and
+``dataset.json`` are those of nnU-Net's raw data (Isensee et al., Nat Methods 18:203, 2021), which takes the
+folder as it is.
 """
 
 from __future__ import annotations
@@ -94,7 +95,7 @@ class Request:
 
 @dataclass(frozen=True)
 class Stack:
-    """The slices of one training scan, both phases: conditions of a synthetic patient. `patient` is whose masks they are."""
+    """The slices of one training scan, both phases: the conditions of a synthetic patient. `patient`: whose they are."""
 
     patient: str
     slices: Slices

@@ -1,4 +1,4 @@
-"""Synthetic patients to take away: read back as any cohort, drawn under training masks alone, refused where they cannot be."""
+"""Synthetic patients to take away: read back as any cohort, under training masks alone, or refused with a remedy."""
 
 from __future__ import annotations
 
@@ -207,6 +207,7 @@ def test_what_cannot_be_a_heart_is_written_only_where_that_is_accepted(study, co
     card = json.loads((tmp_path / "out" / "card.json").read_text())
     assert card["accepted"] == {"contrast": 2} and card["request"]["vendor"] == "Siemens"
     assert card["system"]["given"] == ["mask", "vendor", "phase", "disease"]
+    assert card["run"]["starts_from"] == "U10 FM" and card["run"]["images_seen"] == 8
 
 
 def test_tissues_are_written_for_systems_that_draw_them_and_the_vendor_is_unknown_to_others(study, cohort, tmp_path) -> None:
@@ -243,6 +244,7 @@ def test_the_card_says_what_is_known_and_names_nobody_of_a_real_cohort(study: St
     assert plain["privacy"] == {"status": "not audited", "audit": []} and "**Privacy.** not audited." in page
     assert plain["masks"] == {"of": "training patients", "patients": 4, "names": [f"train-{p}" for p in range(4)]}
     assert (plain["run"]["patients"], plain["run"]["seed"], plain["training_cohort"]) == (4, study.seed, "phantom")
+    assert plain["run"]["starts_from"] is None and "after those of" not in page
     assert plain["licence"].startswith("Apache-2.0") and plain["patients"] == 6 and plain["blank_slices"] == 6
 
     row = dict.fromkeys(SCORE_COLUMNS, 0.5) | {"dataset": "acdc", "profile": "smoke", "system": "painter", "better": "lower"}
