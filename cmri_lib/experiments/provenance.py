@@ -1,8 +1,8 @@
 """Which patients have left a trace in what: in a generator's weights, in its samples, in a training set.
 
-A generator that has seen a test patient hands that patient on with every sample. What a run has seen is not a note that
-somebody must keep: it follows from the run and the cohort, as its training set does, and the weights on disk are those
-of exactly that training set, or they are trained anew (`training.fingerprint`).
+A generator that has seen a test patient hands that patient on with every sample. What a run has seen is not a
+note that somebody must keep: it follows from the run and the cohort, as its training set does, and the
+weights on disk are those of exactly that training set, or they are trained anew (`training.fingerprint`).
 """
 
 from __future__ import annotations
@@ -18,8 +18,8 @@ from cmri_lib.systems.system import Run
 
 
 def patients_seen(run: Run, slices: Slices) -> frozenset[str]:
-    """Everyone whose images or masks have shaped the weights of `run`: whom it, its first stage and what it starts from
-    have learnt from, under whatever name, and whom `Run.patients` names.
+    """Everyone whose images or masks have shaped the weights of `run`: whom it, its first stage and what it
+    starts from have learnt from, under whatever name, and whom `Run.patients` names.
 
     Args:
         slices: the whole preprocessed cohort, as for `train_or_load`.
@@ -36,24 +36,26 @@ def owners(some: Slices, slices: Slices) -> set[str]:
 
 
 def refuse_seen(run: Run, slices: Slices, allowed: Collection[str], what: str) -> None:
-    """Raise SplitError if `run` has seen a patient who is not among `allowed`; `what` may not learn from others."""
+    """Raise SplitError if `run` has seen a patient who is not among `allowed`, whom alone `what` may use."""
     if others := sorted(patients_seen(run, slices) - set(allowed)):
-        raise SplitError(f"{run.id} has seen {len(others)} patients whom {what} may not learn from, e.g. {_named(others, slices)}",
-                         field="patients", remedy="train the generator, and what it starts from, on allowed patients alone: "
+        raise SplitError(f"{run.id} has seen {len(others)} patients whom {what} may not learn from, e.g. "
+                         f"{_named(others, slices)}", field="patients",
+                         remedy="train the generator, and what it starts from, on allowed patients alone: "
                          "Run(system, patients=...)")
 
 
 def refuse_leaks(training: Slices, slices: Slices, allowed: Collection[str], what: str) -> None:
-    """Raise SplitError if `training` holds an image, a mask or the name of a patient who is not among `allowed`.
+    """Raise SplitError if `training` holds an image or the name of a patient who is not among `allowed`.
 
     Args:
-        training: real slices and samples. Samples bear the name and the split of the patient whose mask they follow.
+        training: real slices and samples. Samples bear the name and the split of the patient whose mask they
+            follow.
         slices: the whole preprocessed cohort.
         what: whose training set it is, for the message.
 
     Raises:
-        SplitError: if a slice is not of split "train", or bears the name of another patient of the cohort, or is an
-            image of one under a new name.
+        SplitError: if a slice is not of split "train", or bears the name of another patient of the cohort, or
+            is an image of one under a new name.
     """
     remedy = "give slices of allowed training patients, and samples under their masks"
     if foreign := sorted(set(training.table["split"]) - {"train"}):
@@ -63,7 +65,8 @@ def refuse_leaks(training: Slices, slices: Slices, allowed: Collection[str], wha
         raise SplitError(f"{what} was given slices of {len(named)} patients whom it may not learn from, e.g. "
                          f"{_named(named, slices)}", field="patient", remedy=remedy)
     if copied := sorted(owners(training, others)):
-        raise SplitError(f"{what} was given images of {_named(copied, slices)} under another name", field="images", remedy=remedy)
+        raise SplitError(f"{what} was given images of {_named(copied, slices)} under another name",
+                         field="images", remedy=remedy)
 
 
 def _named(patients: list[str], slices: Slices) -> str:

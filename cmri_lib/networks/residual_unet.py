@@ -1,7 +1,8 @@
 """A segmentation network in nnU-Net's manner: residual encoder, strided convolutions, deep supervision.
 
-Isensee et al., "nnU-Net", Nature Methods 18, 2021; its residual encoder: "nnU-Net Revisited", MICCAI 2024. The
-plain U-Net of `segmentation` is the measures' instrument; this is the stronger baseline of downstream segmentation.
+Isensee et al., "nnU-Net", Nature Methods 18, 2021; its residual encoder: "nnU-Net Revisited", MICCAI 2024.
+The plain U-Net of `segmentation` is the measures' instrument; this is the stronger baseline of downstream
+segmentation.
 """
 
 from __future__ import annotations
@@ -19,7 +20,8 @@ SLOPE = 0.01
 class ResidualBlock(nn.Module):
     """Two 3 × 3 convolutions, added to their input: (B, C_in, H, W) → (B, C_out, H / stride, W / stride).
 
-    With stride 2 the way around is an average of 2 × 2 pixels, then a 1 × 1 convolution (ResNet-D, He et al., CVPR 2019).
+    With stride 2 the way around is an average of 2 × 2 pixels, then a 1 × 1 convolution (ResNet-D, He et al.,
+    CVPR 2019).
     """
 
     def __init__(self, inputs: int, outputs: int, stride: int = 1):
@@ -51,14 +53,15 @@ class ResidualUNet(nn.Module):
         self.stem = nn.Sequential(_convolution(inputs, widths[0]), nn.LeakyReLU(SLOPE))
         before = (widths[0], *widths[:-1])
         self.down = nn.ModuleList(
-            nn.Sequential(ResidualBlock(above, width, 2 if level else 1), *(ResidualBlock(width, width) for _ in range(1, n)))
+            nn.Sequential(ResidualBlock(above, width, 2 if level else 1),
+                          *(ResidualBlock(width, width) for _ in range(1, n)))
             for level, (above, width, n) in enumerate(zip(before, widths, blocks, strict=True)))
         rising = list(zip(widths[:0:-1], widths[-2::-1]))
         self.up = nn.ModuleList(nn.ConvTranspose2d(deep, high, 2, stride=2) for deep, high in rising)
         self.merge = nn.ModuleList(nn.Sequential(_convolution(2 * high, high), nn.LeakyReLU(SLOPE))
-                                   for _, high in rising)
+                                   for high in widths[-2::-1])
         # Not for the coarsest level of the decoder, whose pixels are larger than the wall is thick.
-        self.heads = nn.ModuleList(nn.Conv2d(high, classes, 1) for _, high in rising[min(1, len(rising) - 1):])
+        self.heads = nn.ModuleList(nn.Conv2d(width, classes, 1) for width in widths[:max(1, len(widths) - 2)])
 
     def pyramid(self, images: Tensor) -> list[Tensor]:
         """Logits at full resolution, at half of it, …: one per head."""
@@ -70,7 +73,7 @@ class ResidualUNet(nn.Module):
         for up, merge, skip in zip(self.up, self.merge, reversed(skips[:-1])):
             x = merge(torch.cat([up(x), skip], dim=1))
             rising.append(x)
-        return [head(x) for head, x in zip(self.heads, rising[-len(self.heads):])][::-1]
+        return [head(x) for head, x in zip(self.heads, reversed(rising))]
 
     def forward(self, images: Tensor) -> Tensor:
         return self.pyramid(images)[0]
@@ -95,7 +98,7 @@ class DeepSupervision(nn.Module):
 
 
 class Mirrored(nn.Module):
-    """A segmentation network that answers with the mean over an image and its mirror images: probabilities (B, K, H, W).
+    """Mean answer of a network to an image and its mirror images, as probabilities (B, K, H, W).
 
     Hearts are not symmetric: worth a try only for a network that has met mirrored images in training.
     """
@@ -108,10 +111,11 @@ class Mirrored(nn.Module):
         self.network = network
 
     def forward(self, images: Tensor) -> Tensor:
-        return sum(self.network(images.flip(axes)).softmax(1).flip(axes) for axes in self.AXES) / len(self.AXES)
+        answers = [self.network(images.flip(axes)).softmax(1).flip(axes) for axes in self.AXES]
+        return torch.stack(answers).mean(0)
 
 
 def _convolution(inputs: int, outputs: int, stride: int = 1) -> nn.Sequential:
-    """3 × 3, then instance normalisation: no statistics are shared between images, so neighbours do not matter."""
+    """3 × 3, then instance normalisation, so that no image depends on its neighbours in the batch."""
     return nn.Sequential(nn.Conv2d(inputs, outputs, 3, stride, padding=1, bias=False),
                          nn.InstanceNorm2d(outputs, affine=True))

@@ -1,9 +1,10 @@
 """Strong augmentation for downstream segmentation: the transforms of nnU-Net, on whole batches.
 
-Isensee et al., Nature Methods 18, 2021, supplementary note 4, with their probabilities; elastic deformation and the
-coil's bias field are added. Mirror images are left out unless asked for: a mirrored heart is situs inversus, and a
-quarter turn is no view of a short axis. MONAI's random transforms take one image at a time and draw from a random state
-of their own; these act on a batch, and what they draw depends on torch's global seed alone, as the training loop needs.
+Isensee et al., Nature Methods 18, 2021, supplementary note 4, with their probabilities; elastic deformation
+and the coil's bias field are added. Mirror images are left out unless asked for: a mirrored heart is situs
+inversus, and a quarter turn is no view of a short axis. MONAI's random transforms take one image at a time
+and draw from a random state of their own; these act on a batch, and what they draw depends on torch's global
+seed alone, as the training loop needs.
 """
 
 from __future__ import annotations
@@ -28,10 +29,12 @@ class StrongAugment:
     Each transform acts on each image with its own probability. Images stay in [−1, 1].
 
     Attributes:
-        rotation: largest angle in degrees; zoom: limits of the size; elastic: standard deviation of the displacement of
-            `NODES` × `NODES` nodes as a fraction of the side; shift: largest shift as a fraction of the side.
+        rotation: largest angle in degrees; zoom: limits of the size; elastic: standard deviation of the
+            displacement of `NODES` × `NODES` nodes as a fraction of the side; shift: largest shift as a
+            fraction of the side.
         mirror: whether half of the images are mirrored, along each axis.
-        noise: largest standard deviation, in units of the range [−1, 1]; blur: limits of the kernel's in pixels.
+        noise: largest standard deviation, in units of the range [−1, 1]; blur: limits of the kernel's in
+            pixels.
         brightness, contrast: limits of a factor of the image on [0, 1], and of its distance from its mean.
         resolution: limits of the side of a smaller image that is enlarged again, as a fraction.
         gamma: limits of the exponent on [0, 1]; half of them act on the inverted image.
@@ -59,22 +62,25 @@ class StrongAugment:
         """Augment ``batch["image"]`` (B, 1, H, W) in [−1, 1] and every label map (B, H, W) present."""
         image = batch["image"]
         grid = self.grid(image)
-        out = {**batch, "image": self.intensity(F.grid_sample(image, grid, padding_mode="border", align_corners=False))}
+        moved = F.grid_sample(image, grid, padding_mode="border", align_corners=False)
+        out = {**batch, "image": self.intensity(moved)}
         for name in self.labels:
             if name in batch:
-                labels = F.grid_sample(batch[name][:, None].to(image.dtype), grid, mode="nearest", align_corners=False)
-                out[name] = labels[:, 0].to(batch[name].dtype)
+                labels = batch[name][:, None].to(image.dtype)
+                moved = F.grid_sample(labels, grid, mode="nearest", align_corners=False)
+                out[name] = moved[:, 0].to(batch[name].dtype)
         return out
 
     def grid(self, image: Tensor) -> Tensor:
         """(B, H, W, 2): for every pixel the place in the input that it comes from, in [−1, 1]."""
         turned = math.radians(self.rotation) * _signed(image) * self._chosen(image, 0.2)
         size = torch.where(self._chosen(image, 0.2), _between(image, *self.zoom), 1.0)
-        moved = 2 * self.shift * torch.cat([_signed(image), _signed(image)], 1) * self._chosen(image, 0.2)  # span is 2
+        moved = torch.cat([_signed(image), _signed(image)], 1) * self._chosen(image, 0.2)
         mirrored = [torch.where(self._chosen(image, 0.5 * self.mirror), -1.0, 1.0) for _ in range(2)]
         cos, sin = torch.cos(turned) / size, torch.sin(turned) / size
         rows = torch.cat([mirrored[0] * cos, -mirrored[0] * sin, mirrored[1] * sin, mirrored[1] * cos], 1)
-        affine = torch.cat([rows.reshape(-1, 2, 2), moved.reshape(-1, 2, 1)], 2)
+        shift = 2 * self.shift * moved.reshape(-1, 2, 1)  # the side spans 2
+        affine = torch.cat([rows.reshape(-1, 2, 2), shift], 2)
         straight = F.affine_grid(affine, list(image.shape), align_corners=False)
         bent = 2 * self.elastic * _smooth(image, 2) * self._chosen(image, 0.2)
         return straight + bent.permute(0, 2, 3, 1)
@@ -150,6 +156,6 @@ def _between(image: Tensor, low: float, high: float) -> Tensor:
 
 
 def _smooth(image: Tensor, channels: int) -> Tensor:
-    """(B, channels, H, W): standard normal values at `NODES` × `NODES` nodes, and a cubic surface between them."""
+    """(B, channels, H, W): standard normal at `NODES` × `NODES` nodes, and a cubic surface between them."""
     nodes = torch.randn(len(image), channels, NODES, NODES, device=image.device)
     return F.interpolate(nodes, image.shape[2:], mode="bicubic", align_corners=True)

@@ -1,7 +1,8 @@
-"""The segmenters as which every arm of the utility study is trained: a plain U-Net, and one in nnU-Net's manner.
+"""As what every arm of the utility study is trained: a plain U-Net, and one in nnU-Net's manner.
 
-What samples add depends on what they are added to: against a weak baseline without augmentation nearly everything helps.
-All arms of a baseline share its network, its augmentation and the number of optimiser steps, and none is stopped early.
+What samples add depends on what they are added to: against a weak baseline without augmentation nearly
+everything helps. All arms of a baseline share its network, its augmentation and the number of optimiser
+steps, and none is stopped early.
 """
 
 from __future__ import annotations
@@ -59,7 +60,8 @@ BASELINES = {
 def baseline(name: str) -> Baseline:
     """The baseline of that name. Raises ParameterError with the known names."""
     if name not in BASELINES:
-        raise ParameterError(f"unknown baseline {name!r}", field="baseline", remedy=f"choose among {list(BASELINES)}")
+        raise ParameterError(f"unknown baseline {name!r}", field="baseline",
+                             remedy=f"choose among {list(BASELINES)}")
     return BASELINES[name]
 
 
@@ -68,7 +70,7 @@ def fit(of: Baseline, training: Slices, settings: TrainSettings, folder: str | P
     """A model trained on images and masks of `training`, or loaded if `folder` holds this very training.
 
     Args:
-        start: a trained model of the same baseline whose weights are the initial ones; by default they are random.
+        start: a trained model of the same baseline, to start from its weights and not from random ones.
 
     Raises:
         DataError: if there is no mask to learn from.
@@ -85,5 +87,5 @@ def fit(of: Baseline, training: Slices, settings: TrainSettings, folder: str | P
 
 
 def frozen(model: Trainable, seed: int, *, mirror: bool = False) -> Cached:
-    """Images (N, 1, H, W) → masks (N, H, W) of a trained model; each image is segmented once. `mirror`: see `Mirrored`."""
+    """Images (N, 1, H, W) → masks (N, H, W) of a trained model, each image once. `mirror`: see `Mirrored`."""
     return Cached(Segmenter(Mirrored(model.network) if mirror else model.network, seed))

@@ -1,8 +1,9 @@
 """What a segmenter makes of a heart's function: volumes, ejection fraction and mass against the truth.
 
-Agreement is that of Bland & Altman (Statistical Methods in Medical Research 8, 1999): the **bias**, which is the mean of
-predicted − true, and the **limits of agreement**, bias ± 1.96 SD, between which 95 % of the errors lie. Volumes are those
-of `cohort.cardiac_function`, on both sides from the same slices, so that what a stack does not hold is missing twice.
+Agreement is that of Bland & Altman (Statistical Methods in Medical Research 8, 1999): the **bias**, which is
+the mean of predicted − true, and the **limits of agreement**, bias ± 1.96 SD, between which 95 % of the
+errors lie. Volumes are those of `cohort.cardiac_function`, on both sides from the same slices, so that what a
+stack does not hold is missing twice.
 """
 
 from __future__ import annotations
@@ -21,8 +22,8 @@ from cmri_lib.measures.statistics.seeds import bootstrap_seeds
 from cmri_lib.measures.utility.volumetric import refuse_other_volumes
 
 #: Name of an index, with its unit → the column of `phenotype_table` that it is read from.
-INDICES = {"lvedv_ml": "lvedv", "lvesv_ml": "lvesv", "lvef_percent": "lvef", "lv_mass_g": "myoedv", "rvedv_ml": "rvedv",
-           "rvef_percent": "rvef"}
+INDICES = {"lvedv_ml": "lvedv", "lvesv_ml": "lvesv", "lvef_percent": "lvef", "lv_mass_g": "myoedv",
+           "rvedv_ml": "rvedv", "rvef_percent": "rvef"}
 #: Normal quantile of the limits of agreement.
 Z = 1.96
 
@@ -40,15 +41,16 @@ def function_errors(predicted: np.ndarray, truth: Slices) -> pd.DataFrame:
     """Indices of heart function from label maps (N, H, W), against those from the masks of `truth`.
 
     Returns:
-        One row per scan and index: patient, scan, index (a key of `INDICES`), true, predicted, error (predicted − true).
-        NaN where a phase is missing, and an ejection fraction also where the cavity is empty at ED.
+        One row per scan and index: patient, scan, index (a key of `INDICES`), true, predicted, error
+        (predicted − true). NaN where a phase is missing, and an ejection fraction also where the cavity is
+        empty at ED.
 
     Raises:
         DataError: as `phenotype_table`, or if shapes differ.
     """
     if predicted.shape != truth.masks.shape:
-        raise DataError(f"label maps of shape {predicted.shape} for masks of {truth.masks.shape}", field="predicted",
-                        remedy="segment the images of these very slices")
+        raise DataError(f"label maps of shape {predicted.shape} for masks of {truth.masks.shape}",
+                        field="predicted", remedy="segment the images of these very slices")
     wanted, found = (_indices(Slices(truth.images, masks, truth.table)) for masks in (truth.masks, predicted))
     table = wanted.rename(columns={"value": "true"}).assign(predicted=found["value"])
     return table.assign(error=table["predicted"] - table["true"])
@@ -65,8 +67,8 @@ def _indices(slices: Slices) -> pd.DataFrame:
 def bland_altman(errors: Sequence[np.ndarray], patients: np.ndarray, **options: object) -> BlandAltman:
     """Bias and limits of agreement of errors (N,), one array for each training, on scans of `patients` (N,).
 
-    Each is the mean over trainings, with an interval over patients and trainings; n is the number of patients with a known
-    error in all trainings. NaN errors are left out.
+    Each is the mean over trainings, with an interval over patients and trainings; n is the number of patients
+    with a known error in all trainings. NaN errors are left out.
     """
     known = np.isfinite(errors).all(axis=0)
     patients = np.asarray(patients)[known]
@@ -87,12 +89,14 @@ def _limit(errors: np.ndarray, shift: float) -> Callable[[np.ndarray], float]:
     return statistic
 
 
-def function_rows(tables: Sequence[pd.DataFrame], *, seed: int = 0, resamples: int = 1000) -> list[dict[str, object]]:
+def function_rows(tables: Sequence[pd.DataFrame], *, seed: int = 0, resamples: int = 1000
+                  ) -> list[dict[str, object]]:
     """Tidy rows of an arm from `function_errors` of each of its trainings on the same test patients.
 
     Returns:
-        For each index ``<index>_bias``, ``<index>_limit_low`` and ``<index>_limit_high``, in the index's unit. All are
-        better nearer to 0: `better` holds the direction that leads there. The ceiling is 0; there is no floor.
+        For each index ``<index>_bias``, ``<index>_limit_low`` and ``<index>_limit_high``, in the index's
+        unit. All are better nearer to 0, and `better` holds the direction that leads there. The ceiling is 0,
+        and there is no floor.
 
     Raises:
         DataError: if the trainings were scored on different scans.
@@ -105,7 +109,8 @@ def function_rows(tables: Sequence[pd.DataFrame], *, seed: int = 0, resamples: i
         if not np.isfinite(errors).all(axis=0).any():
             continue
         found = bland_altman(errors, parts[0]["patient"].to_numpy(), seed=seed, resamples=resamples)
-        rows += [score.against(np.nan, 0).row(f"{name}_{what}", "utility", "higher" if score.value < 0 else "lower")
-                 for what, score in (("bias", found.bias), ("limit_low", found.lower), ("limit_high", found.upper))]
+        for what, score in (("bias", found.bias), ("limit_low", found.lower), ("limit_high", found.upper)):
+            better = "higher" if score.value < 0 else "lower"
+            rows.append(score.against(np.nan, 0).row(f"{name}_{what}", "utility", better))
     return rows
 
