@@ -37,7 +37,7 @@ class StrongAugment:
             pixels.
         brightness, contrast: limits of a factor of the image on [0, 1], and of its distance from its mean.
         resolution: limits of the side of a smaller image that is enlarged again, as a fraction.
-        gamma: limits of the exponent on [0, 1]; half of them act on the inverted image.
+        gamma: limits of the exponent on [0, 1], of the inverted image (seldom) and of the image as it is.
         bias: standard deviation of the logarithm of a smooth factor of the image on [0, 1].
         likely: multiplies every probability; 0 leaves batches as they are.
         labels: names of the label maps in the batch, sampled by nearest neighbour.

@@ -4,6 +4,9 @@ A volume is all slices of one scan and phase. A structure that is there and that
 at all is a **miss**: it has Dice 0 but no distance. Misses are counted, and the median distance is that of
 the rest; a mean with a penalty would be a number about the penalty (Maier-Hein et al., "Metrics Reloaded",
 Nature Methods 21, 2024).
+
+Images are whole crops, placed by a detector that reads no mask. Preprocessing keeps the slices that bear a
+label, though: what a segmenter finds above the base or below the apex is not counted, for any arm.
 """
 
 from __future__ import annotations
