@@ -279,6 +279,19 @@ class CurveSettings:
 
 
 @dataclass(frozen=True)
+class UtilitySettings:
+    """Shares of the training patients, samples per real slice; share of the steps before real slices, samples for each that is
+    selected; trainings of each arm, which differ by their seed; and how every arm is trained."""
+
+    fractions: tuple[Share, ...]
+    factors: tuple[Annotated[float, Field(gt=0)], ...]
+    pretraining: Annotated[float, Field(gt=0, lt=1)]
+    candidates: Annotated[int, Field(ge=2)]
+    seeds: Count
+    training: TrainSettings
+
+
+@dataclass(frozen=True)
 class Parameters:
     """All of ``params.yaml`` for one profile.
 
@@ -307,6 +320,7 @@ class Parameters:
     masks: MaskParameters
     fidelity: FidelitySettings
     curves: CurveSettings
+    utility: UtilitySettings
 
     def __post_init__(self) -> None:
         halvings = {

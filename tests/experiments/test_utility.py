@@ -1,0 +1,200 @@
+"""The arms of the utility study: what they learn from, that steps are equal, and that no leak goes through."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from conftest import discs
+
+from cmri_lib.cohort.slices import Slices, concatenate
+from cmri_lib.config.study import Study, open_study
+from cmri_lib.errors import DataError, ParameterError, SplitError
+from cmri_lib.experiments import utility
+from cmri_lib.experiments.label_quality import LABEL_QUALITY
+from cmri_lib.experiments.provenance import patients_seen, refuse_leaks, refuse_seen
+from cmri_lib.experiments.utility import (Arm, arm_patients, arm_rows, arm_seeds, draw_samples, most_adherent, own_slices,
+                                          real_arm, train_arm, utility_arms)
+from cmri_lib.generators.label_maps import masks_only
+from cmri_lib.measures.utility.baselines import BASELINES, baseline, fit, frozen
+from cmri_lib.measures.utility.volumetric import arm_difference
+from cmri_lib.reporting.results import SCORE_COLUMNS
+from cmri_lib.systems.conditional import CONDITIONAL
+from cmri_lib.systems.register import SYSTEMS
+from cmri_lib.systems.system import Run, Variant
+from cmri_lib.training import TrainSettings
+from cmri_lib.training.loop import read_log
+
+SPADE = CONDITIONAL["C4 SPADE cGAN"]
+#: Two steps of training, on every patient or some.
+QUICK = {"variant": Variant("quick", training={"steps": 2, "batch": 4, "log_every": 1})}
+
+
+@pytest.fixture(scope="module")
+def cohort() -> Slices:
+    return concatenate([discs(6, 4, seed=k, split=split) for k, split in enumerate(("train", "validation", "test", "holdout"))])
+
+
+@pytest.fixture
+def study(tmp_path: Path) -> Study:
+    params = open_study("smoke", "phantom").params
+    quick = replace(params.utility, training=replace(params.utility.training, steps=4, log_every=1, batch=4), seeds=2)
+    return Study(tmp_path, replace(params, utility=quick))
+
+
+def with_planted(cohort: Slices, split: str, **renamed: str) -> Variant:
+    """A variant that adds a patient of another split to what a generator learns from, as a training patient."""
+    stranger = cohort.where(patient=cohort.where(split=split).patients[0]).with_columns(split="train", **renamed)
+    return Variant("planted", lambda slices: concatenate([slices.where(split="train"), stranger]))
+
+
+@pytest.mark.parametrize("split", ["validation", "test", "holdout"])
+def test_a_patient_planted_in_a_generator_s_training_set_is_refused(study: Study, cohort: Slices, split: str) -> None:
+    images, masks = (Run(system, variant=with_planted(cohort, split)) for system in (SPADE, SYSTEMS["C4 label VAE"]))
+    under_another_name = Run(SPADE, variant=with_planted(cohort, split, patient=cohort.where(split="train").patients[0]))
+    for runs in ({"images": images}, {"images": Run(SPADE), "masks": masks}, {"images": under_another_name}):
+        for use in (draw_samples, train_arm):
+            with pytest.raises(SplitError, match=rf"has seen 1 patients whom leaky .*\({split}\)"):
+                use(study, Arm("leaky", factor=1.0, **runs), cohort)
+    assert not list(study.root.iterdir()), "nothing was trained"
+
+
+def test_a_generator_that_saw_more_patients_than_the_arm_needs_leave(study: Study, cohort: Slices) -> None:
+    few, half = arm_patients(study, cohort, 0.25), arm_patients(study, cohort, 0.5)
+    assert len(few) == 2 and len(half) == 3 and set(few) < set(half) < set(cohort.where(split="train").patients)
+    started = Run(LABEL_QUALITY, patients=few, pretrained=Run(LABEL_QUALITY.pretrained))
+    assert patients_seen(started, cohort) == set(cohort.where(split="train").patients), "what it starts from saw them all"
+    assert patients_seen(Run(LABEL_QUALITY, patients=few), cohort) == set(few)
+    for run in (started, Run(SPADE), Run(SPADE, patients=half), Run(SPADE, patients=(*few, cohort.where(split="test").patients[0]))):
+        with pytest.raises(SplitError, match="few may not learn from"):
+            draw_samples(study, Arm("few", fraction=0.25, images=run, factor=1.0), cohort)
+    refuse_seen(Run(SPADE, patients=few), cohort, few, "few")
+
+
+def test_no_slice_of_others_gets_into_a_training_set(cohort: Slices) -> None:
+    train, test = cohort.where(split="train"), cohort.where(split="test")
+    allowed = sorted(set(train.patients))[:3]
+    own = train.where(patient=allowed)
+    refuse_leaks(own, cohort, allowed, "arm")
+    refuse_leaks(own.with_columns(patient="synthetic-00001", scan="x"), cohort, allowed, "arm")
+    with pytest.raises(SplitError, match=r"slices of \['test'\]"):
+        refuse_leaks(concatenate([own, test]), cohort, allowed, "arm")
+    with pytest.raises(SplitError, match="slices of 3 patients"):
+        refuse_leaks(train, cohort, allowed, "arm")
+    with pytest.raises(SplitError, match=r"6 patients.*\(test\)"):
+        refuse_leaks(test.with_columns(split="train"), cohort, allowed, "arm")
+    with pytest.raises(SplitError, match=r"\(test\) under another name"):
+        refuse_leaks(test.with_columns(patient="new", split="train"), cohort, allowed, "arm")
+
+
+def test_a_student_is_not_scored_on_whom_it_has_met(study: Study, cohort: Slices) -> None:
+    student = train_arm(study, real_arm(0.5), cohort)
+    assert student.patients == set(arm_patients(study, cohort, 0.5))
+    with pytest.raises(SplitError, match="has met 3 of the test patients"):
+        arm_rows([student], cohort.where(split=["train", "test"]))
+    wider = Arm("wider", fraction=0.5, images=Run(SPADE, **QUICK), factor=0.5, generator_fraction=1.0)
+    assert train_arm(study, wider, cohort).patients == set(cohort.where(split="train").patients)
+
+
+@pytest.mark.parametrize("network", list(BASELINES))
+def test_every_arm_takes_the_same_steps_and_has_its_number_of_samples(study: Study, cohort: Slices, network: str,
+                                                                      monkeypatch: pytest.MonkeyPatch) -> None:
+    learnt: list[tuple[int, int]] = []
+
+    def watched(of, training, settings, folder, start=None):
+        learnt.append((len(training), settings.steps))
+        model = fit(of, training, settings, folder, start)
+        assert len(read_log(folder)) == settings.steps
+        return model
+
+    monkeypatch.setattr(utility, "fit", watched)
+    run, test = Run(SPADE, patients=arm_patients(study, cohort, 0.5), **QUICK), cohort.where(split="test")
+    common = {"fraction": 0.5, "images": run}
+    arms = [real_arm(0.5), Arm("samples", real=False, factor=2.0, **common), Arm("both", factor=0.5, **common),
+            Arm("before", factor=1.0, pretraining=0.25, **common)]
+    students = [train_arm(study, arm, cohort, network=network) for arm in arms]
+    real = len(own_slices(study, arms[0], cohort))
+    assert learnt == [(real, 4), (2 * real, 4), (real + real // 2, 4), (real, 1), (real, 3)]
+    rows = arm_rows([students[2]] * 2, test, resamples=20)
+    assert {row["system"] for row in rows} == {"both"} and {row["family"] for row in rows} == {"GAN"}
+    assert not set(SCORE_COLUMNS) - {"dataset", "profile"} - set(rows[0])
+    assert np.isfinite(arm_difference([students[2].scores(test)], [students[0].scores(test)], resamples=20).value)
+
+
+def test_samples_follow_own_masks_and_depend_on_the_seed(study: Study, cohort: Slices) -> None:
+    own = arm_patients(study, cohort, 0.5)
+    arm = Arm("samples", fraction=0.5, real=False, images=Run(SPADE, patients=own, **QUICK), factor=2.0)
+    first, again, other = (draw_samples(study, arm, cohort, seed=seed) for seed in (1, 1, 2))
+    assert set(first.patients) == set(own) and set(first.table["split"]) == {"train"} and first.masks.any()
+    assert np.array_equal(first.images, again.images) and not np.array_equal(first.images, other.images)
+    assert len(first) == 2 * len(own_slices(study, arm, cohort))
+
+
+def test_samples_without_a_mask_are_labelled_by_the_student_of_the_same_patients(study: Study, cohort: Slices) -> None:
+    plain = Run(SYSTEMS["U1 VAE"], patients=arm_patients(study, cohort, 0.5), **QUICK)
+    arm, labels = Arm("plain", fraction=0.5, real=False, images=plain, factor=1.0), train_arm(study, real_arm(0.5), cohort)
+    made = draw_samples(study, arm, cohort)
+    assert np.array_equal(made.masks, labels.segment(made.images))
+    with pytest.raises(ParameterError, match="follow no mask"):
+        draw_samples(study, replace(arm, candidates=2), cohort)
+
+
+def test_drawn_masks_are_shared_out_among_the_samples(study: Study, cohort: Slices, monkeypatch: pytest.MonkeyPatch) -> None:
+    def passed(generator, conditions, source, ranges, seed):
+        """Of every three masks one passes the screen: mirrored ones, so that they are no patient's."""
+        some = conditions.take(np.arange(0, len(conditions), 3))
+        names = [f"synthetic-{k:05d}" for k in range(len(some))]
+        return masks_only(some.masks[:, ::-1].copy(), some.table.assign(patient=names, scan=names, source=source))
+
+    monkeypatch.setattr(utility, "sample_valid_masks", passed)
+    runs = {"images": Run(SPADE, **QUICK), "masks": Run(SYSTEMS["C4 label VAE"], **QUICK)}
+    made = draw_samples(study, Arm("new hearts", real=False, factor=1.0, **runs), cohort)
+    assert len(made) == len(cohort.where(split="train")) == 3 * len(set(made.patients)) and made.masks.any()
+    assert np.array_equal(made.masks[:8], made.masks[8:16]) and not np.array_equal(made.images[:8], made.images[8:16])
+
+
+def test_of_several_samples_that_which_follows_its_mask_is_kept() -> None:
+    slices = discs(3, 2)
+    exact = {image.tobytes(): mask for image, mask in zip(slices.images, slices.masks)}
+    segment = lambda images: np.stack([exact.get(i.tobytes(), np.zeros((32, 32), np.uint8)) for i in images])  # noqa: E731
+    odd = np.arange(len(slices)) % 2 == 1
+    banks = [Slices(np.where((odd == turn)[:, None, None, None], slices.images, -slices.images), slices.masks, slices.table)
+             for turn in (False, True)]
+    assert np.array_equal(most_adherent(banks, segment).images, slices.images)
+
+
+def test_the_grid_of_arms_is_that_of_the_parameters(study: Study, cohort: Slices) -> None:
+    arms, settings = utility_arms(study, cohort, SPADE), study.params.utility
+    assert len({arm.id for arm in arms}) == len(arms) == len(settings.fractions) * (4 + len(settings.factors))
+    for arm in arms:
+        for run in arm.runs:
+            refuse_seen(run, cohort, arm_patients(study, cohort, arm.fraction), arm.id)
+    assert arm_seeds(study) == [study.seed, study.seed + 1]
+
+
+@pytest.mark.parametrize(("field", "fields"), [
+    ("real", {"real": False}), ("factor", {"factor": 1.0}), ("factor", {"images": Run(SPADE)}), ("fraction", {"fraction": 0.0}),
+    ("masks", {"masks": Run(SPADE)}), ("pretraining", {"pretraining": 0.5}), ("candidates", {"candidates": 2}),
+    ("generator_fraction", {"fraction": 0.5, "images": Run(SPADE), "factor": 1.0, "generator_fraction": 0.25})])
+def test_arms_that_contradict_themselves_are_refused(field: str, fields: dict) -> None:
+    with pytest.raises(ParameterError) as caught:
+        Arm("odd", **fields)
+    assert caught.value.field == field
+
+
+@pytest.mark.parametrize("network", list(BASELINES))
+def test_a_baseline_learns(network: str, tmp_path: Path) -> None:
+    settings = TrainSettings(steps=60, batch=8, learning_rate=5e-3, log_every=20, warmup=5, ema=0.9)
+    model = fit(baseline(network), discs(8, 4), settings, tmp_path / "a")
+    unseen = discs(6, 4, seed=5, split="test")
+    for mirror in (False, True):
+        found = frozen(model, 0, mirror=mirror)(unseen.images)
+        assert found.shape == unseen.masks.shape and found.dtype == np.uint8
+    share = [(frozen(model, 0)(unseen.images) == k)[unseen.masks == k].mean() for k in (0, 1, 2)]
+    assert min(share) > 0.5, "sixty steps tell a disc from its ring"
+    with pytest.raises(DataError, match="label"):
+        fit(baseline(network), Slices(unseen.images, 0 * unseen.masks, unseen.table), settings, tmp_path / "b")
+    with pytest.raises(ParameterError, match="U-Net"):
+        baseline("nnU-Net")
