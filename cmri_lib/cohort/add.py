@@ -14,7 +14,6 @@ import argparse
 import re
 import shutil
 import sys
-import tempfile
 from pathlib import Path
 
 import pandas as pd
@@ -25,6 +24,7 @@ from cmri_lib.cohort.readers.files import visible_files
 from cmri_lib.cohort.readers.layouts import LAYOUTS
 from cmri_lib.cohort.requirements import Contents, outlook
 from cmri_lib.cohort.splits import PROJECT, SHIPPED, SPLIT_FILE, apply_split, load_split, read_split, split_cohort
+from cmri_lib.cohort.whole_folder import whole_folder
 from cmri_lib.errors import DataError, ParameterError, SplitError, StudyError
 
 
@@ -49,23 +49,12 @@ def add_dataset(name: str, source: str | Path, layout: str | None = None, *, lin
     if on_bad_case == "stop":
         _refuse_bad(cohort, source)
     split = _settled_split(name, cohort, source)
-    # Everything is prepared beside the target and renamed at the end: the folder appears complete or not at all.
-    prepared = None
-    try:
-        data.mkdir(parents=True, exist_ok=True)
-        prepared = Path(tempfile.mkdtemp(prefix=f".{name}-", dir=data))
+    with whole_folder(target, field="path", problem="cannot be copied",
+                      remedy="check free space and permissions, or use --link") as prepared:
         _place(source, prepared, link)
         _write(prepared / COHORT_FILE, yaml.safe_dump({"layout": layout}))
         if split is not None:
             _write(prepared / SPLIT_FILE, split.to_csv(index=False))
-        prepared.chmod(0o755)
-        prepared.rename(target)
-    except OSError as error:
-        raise DataError(f"cannot be copied ({error})", file=target, field="path",
-                        remedy="check free space and permissions, or use --link") from error
-    finally:
-        if prepared is not None:
-            shutil.rmtree(prepared, ignore_errors=True)
     return cohort
 
 

@@ -15,8 +15,6 @@ folder as it is.
 from __future__ import annotations
 
 import json
-import shutil
-import tempfile
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -34,6 +32,7 @@ from cmri_lib.cohort.plausibility import CHECKS, findings
 from cmri_lib.cohort.readers.cases import COHORT_FILE, Cohort, read_cohort
 from cmri_lib.cohort.slices import COVARIATES, UNKNOWN, Slices, concatenate, known
 from cmri_lib.cohort.vocabulary import Vocabulary
+from cmri_lib.cohort.whole_folder import whole_folder
 from cmri_lib.config.study import Study
 from cmri_lib.errors import DataError, ParameterError
 from cmri_lib.experiments.cohort_card import page, synthetic_card
@@ -124,11 +123,7 @@ def synthesise(study: Study, request: Request, slices: Slices, out: str | Path) 
     stacks = whole_stacks(seen.where(disease=given["disease"]) if "disease" in given else seen, request.accept)
     chosen = uniform_stacks(stacks, request) if isinstance(of, Chain) else repeated(stacks, request)
     generator = train_or_load(study, run, slices)
-    # Everything is prepared beside the target and renamed at the end: the folder appears complete or not at all.
-    prepared = None
-    try:
-        out.parent.mkdir(parents=True, exist_ok=True)
-        prepared = Path(tempfile.mkdtemp(prefix=f".{out.name}-", dir=out.parent))
+    with whole_folder(out, field="out", problem="cannot be written", remedy="check free space and permissions") as prepared:
         table = _write_patients(prepared, generator, chosen, request, given, of.id)
         table.to_csv(prepared / "patients.csv", index=False)
         card = synthetic_card(study, of, run, generator, request=vars(request) | given, learnt=seen.patients,
@@ -138,14 +133,6 @@ def synthesise(study: Study, request: Request, slices: Slices, out: str | Path) 
         _write(prepared / "card.json", _json(card))
         _write(prepared / "README.md", page(card))
         cohort = read_cohort(prepared, "folder", dataset=out.name)
-        prepared.chmod(0o755)
-        prepared.rename(out)
-    except OSError as error:
-        raise DataError(f"cannot be written ({error})", file=out, field="out",
-                        remedy="check free space and permissions") from error
-    finally:
-        if prepared is not None:
-            shutil.rmtree(prepared, ignore_errors=True)
     return cohort
 
 

@@ -82,6 +82,13 @@ def test_anything_that_matters_trains_again(change: str) -> None:
     assert base != identity(*other[change])
 
 
+def change_code(monkeypatch: pytest.MonkeyPatch, same: bool) -> None:
+    """The code has another digest, and does the `same` or something else."""
+    monkeypatch.setattr("cmri_lib.training.fingerprint.code_digest", lambda *objects: "other code")
+    if not same:
+        monkeypatch.setattr(Line, "loss", lambda self, batch, group: 1.01 * (self.linear(batch["x"]) - batch["y"]).square().mean())
+
+
 @pytest.mark.parametrize("same", [True, False])
 def test_changed_code_keeps_weights_only_if_its_first_steps_return(tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
                                                                    same: bool) -> None:
@@ -90,9 +97,7 @@ def test_changed_code_keeps_weights_only_if_its_first_steps_return(tmp_path: Pat
     first = Line(0.1)
     second = deepcopy(first)
     train(first, line_data(), settings, tmp_path)
-    monkeypatch.setattr("cmri_lib.training.fingerprint.code_digest", lambda *objects: "other code")
-    if not same:
-        monkeypatch.setattr(Line, "loss", lambda self, batch, group: 1.01 * (self.linear(batch["x"]) - batch["y"]).square().mean())
+    change_code(monkeypatch, same)
     steps = []
     monkeypatch.setattr("cmri_lib.training.loop._Training.go", lambda self: steps.append(self.settings.steps))
     train(second, line_data(), settings, tmp_path)
@@ -119,9 +124,7 @@ def test_changed_code_goes_on_from_a_checkpoint_only_if_its_first_steps_return(t
     with monkeypatch.context() as interrupted, pytest.raises(InterruptedError):
         interrupted.setattr(_Training, "_step", until_25)
         train(cut, line_data(), settings, tmp_path / "cut", checkpoint_seconds=0)
-    monkeypatch.setattr("cmri_lib.training.fingerprint.code_digest", lambda *objects: "other code")
-    if not same:
-        monkeypatch.setattr(Line, "loss", lambda self, batch, group: 1.01 * (self.linear(batch["x"]) - batch["y"]).square().mean())
+    change_code(monkeypatch, same)
     begun = []
     resume = _Training._resume
     monkeypatch.setattr(_Training, "_resume", lambda self: (resume(self), begun.append(self.step)))

@@ -1,0 +1,32 @@
+"""A folder that appears complete or not at all: it is prepared beside its place and renamed at the end."""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from cmri_lib.errors import DataError
+
+
+@contextmanager
+def whole_folder(target: Path, *, field: str, problem: str, remedy: str) -> Iterator[Path]:
+    """``with whole_folder(target, …) as prepared:`` gives a new folder to fill, which becomes `target` when nothing failed.
+
+    Raises:
+        DataError: with `field`, `problem` and `remedy`, if the disk refuses.
+    """
+    prepared = None
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        prepared = Path(tempfile.mkdtemp(prefix=f".{target.name}-", dir=target.parent))
+        yield prepared
+        prepared.chmod(0o755)
+        prepared.rename(target)
+    except OSError as error:
+        raise DataError(f"{problem} ({error})", file=target, field=field, remedy=remedy) from error
+    finally:
+        if prepared is not None:
+            shutil.rmtree(prepared, ignore_errors=True)
