@@ -826,7 +826,7 @@ def sampler(name, **choices):
     return lambda images: generator.sample(noise[:images], {}, **choices)
 
 
-steps = sorted(params.diffusion.few_steps.ddpm)[1]
+steps = min(params.diffusion.few_steps.ddpm)
 ancestral = sampler("U6 DDPM", sampler="ddpm", steps=steps)
 slower = {name: log_time_ratio(ancestral, sampler(name), images=4,
                                times=params.diffusion.objective.train_steps / steps)

@@ -16,6 +16,12 @@ os.environ.setdefault("TQDM_DISABLE", "1")
 torch.set_num_threads(1)  # a test has small tensors, and a neighbour on the other core
 
 
+def pytest_configure() -> None:
+    """The first worker, which has the pipeline, takes the processor first: it alone cannot be shared out at the end."""
+    if os.environ.get("PYTEST_XDIST_WORKER", "gw0") != "gw0" and hasattr(os, "nice"):
+        os.nice(4)
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """The pipeline first: it takes as long as everything else together, which goes on beside it."""
     items.sort(key=lambda item: item.get_closest_marker("pipeline") is None)

@@ -101,7 +101,7 @@ def test_what_a_parameter_invalidates(clone: Path) -> None:
 
     assert stale("profile: smoke", "profile: laptop") == {"cohort", *FAMILIES, "fidelity", "conditional", "masks", "review"}
     assert stale("coupling: ot ", "coupling: independent ") == {"flow", "fidelity", "conditional"}
-    assert stale("samples: {smoke: 96", "samples: {smoke: 90") == {*FAMILIES, "fidelity"}
+    assert stale("samples: {smoke: 64", "samples: {smoke: 60") == {*FAMILIES, "fidelity"}
     assert stale("ada_target: 0.6", "ada_target: 0.5") == {"gan"}
     assert stale("normalise: minmax", "normalise: zscore") == {"cohort"}
     assert "up to date" in dvc(clone, "status")

@@ -219,7 +219,7 @@ def test_eight_gaussians_are_all_found(tmp_path: Path) -> None:
     torch.manual_seed(0)
     points = centres[torch.randint(8, (2000,))] + 0.2 * torch.randn(2000, 2)
     gan = GAN(Perceptron(2, 2, 128), Perceptron(2, 1, 128, logits=True), Conditioning(), GANSettings(latent=2, r1=0.1))
-    train(gan, {"image": points}, TrainSettings(steps=1000, batch=128, learning_rate=2e-3, beta1=0.0, beta2=0.9, grad_clip=0.0,
+    train(gan, {"image": points}, TrainSettings(steps=700, batch=128, learning_rate=2e-3, beta1=0.0, beta2=0.9, grad_clip=0.0,
                                                 ema=0.99, log_every=500), tmp_path)
     distance, nearest = torch.cdist(gan.sample(torch.randn(2000, 2), {}), centres).min(dim=1)
     share = torch.bincount(nearest[distance < 0.6], minlength=8) / 2000

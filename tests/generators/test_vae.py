@@ -188,7 +188,7 @@ def test_each_sample_depends_on_its_own_noise_and_mask_only() -> None:
 def test_learns_discs(tmp_path: Path) -> None:
     model, slices, unseen = disc_vae(Conditioning()), discs(24, 4), discs(4, 4, seed=1, split="validation")
     train(model, training_batch(slices, model.conditioning),
-          TrainSettings(steps=320, batch=16, learning_rate=3e-3, ema=0.95), tmp_path)
+          TrainSettings(steps=240, batch=16, learning_rate=3e-3, ema=0.95), tmp_path)
     images = torch.from_numpy(unseen.images)
     error = (model.reconstruct(images, {}) - images).square().mean()
     spread = (images - torch.from_numpy(slices.images).mean(0)).square().mean()
