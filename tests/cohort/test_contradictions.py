@@ -7,6 +7,8 @@ import os
 import shutil
 import signal
 import stat
+import subprocess
+import sys
 from dataclasses import replace
 from itertools import permutations, product
 from pathlib import Path
@@ -413,3 +415,11 @@ def test_no_mutation_of_known_truth_is_accepted_in_silence(tmp_path):
     found = outcomes(tmp_path, 4 * kinds)
     assert {outcome for _, outcome in found} == {"as it must be"}, found
     assert len(found) == kinds
+
+
+@pytest.mark.nightly
+def test_ten_thousand_mutations_leave_no_hang_and_no_growth() -> None:
+    script = Path(__file__).with_name("mutations.py")
+    done = subprocess.run([sys.executable, script, "--count", "10000"], capture_output=True, text=True)
+    print(done.stdout)
+    assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
