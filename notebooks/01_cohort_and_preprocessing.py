@@ -73,7 +73,7 @@ from cmri_lib.cohort.cardiac_function import indices_table
 from cmri_lib.cohort.preprocessing.pipeline import crop_report, fit_landmarks, preprocess, trace
 from cmri_lib.cohort.readers.cases import read_dataset
 from cmri_lib.cohort.slices import SPLITS
-from cmri_lib.cohort.splits import apply_split, load_split
+from cmri_lib.cohort.splits import apply_split, load_split, part_of_cohort
 
 # %%
 from cmri_lib.config.study import open_study
@@ -102,6 +102,7 @@ figures.use_style()
 np.random.seed(study.seed)  # seaborn's jitter draws from it: equal runs give equal figures
 cohort = read_dataset(study.data, on_bad_case=params.cohort.on_bad_case)
 split_of = apply_split(cohort.table["patient"], load_split(study.dataset, study.data))
+cohort = cohort.of_patients(part_of_cohort(cohort.table, split_of, params.cohort.share))
 training_cases = [case for case in cohort.cases if split_of[case.patient] == "train"]
 print("cohort", study.dataset, "· profile", study.profile)
 print("scans:", cohort.report["status"].value_counts().to_dict())

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import argparse
 import hashlib
+import math
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
@@ -225,6 +226,19 @@ def apply_split(patients: Iterable[str], split: pd.DataFrame) -> dict[str, str]:
                          file=split.attrs.get("file"), field="patient",
                          remedy="add them to the list, or write a new one: python -m cmri_lib.cohort.splits")
     return {patient: listed[patient] for patient in patients}
+
+
+def part_of_cohort(table: pd.DataFrame, split: Mapping[str, str], share: float) -> set[str]:
+    """Patients of a smaller cohort: `share` of those of each split, vendor and disease, rounded up.
+
+    Args:
+        table: patient, vendor, disease, a row per scan. Who was scanned by several vendors makes a group of their own.
+        split: patient → split.
+    """
+    people = table.groupby("patient").agg(vendor=("vendor", lambda v: "+".join(sorted(set(v)))),
+                                          disease=("disease", "first")).sort_index()
+    groups = people.groupby([people.index.map(split), "vendor", "disease"], sort=True)
+    return {name for _, group in groups for name in group.index[:math.ceil(share * len(group))]}
 
 
 def main(arguments: list[str] | None = None) -> Path:

@@ -31,18 +31,24 @@ Counts = tuple[Count, ...]
 
 @dataclass(frozen=True)
 class CohortSettings:
-    """What to do with a bad scan: "stop", or "skip" and list it in the report. Ways of preprocessing are compared on
-    every `compare_every`-th scan."""
+    """What to do with a bad scan: "stop", or "skip" and list it in the report. `share` of the patients of each split,
+    vendor and disease are used. Ways of preprocessing are compared on every `compare_every`-th scan."""
 
     on_bad_case: Literal["stop", "skip"]
+    share: Share
     compare_every: Count
 
 
 @dataclass(frozen=True)
 class InstrumentSettings:
-    """How the frozen networks are trained."""
+    """How the frozen networks are trained.
+
+    Attributes:
+        widths: channels of the segmenter at each of its resolutions.
+    """
 
     detector: TrainSettings
+    widths: Counts
     segmenter: TrainSettings
     second_segmenter: TrainSettings
     features: TrainSettings

@@ -32,9 +32,9 @@ def detector(study: Study, training_cases: Sequence[Case]) -> Detector:
 
 def segmenter(study: Study, slices: Slices) -> Cached:
     """The frozen segmenter, trained on the real training slices or loaded."""
-    settings = replace(study.params.instruments.segmenter, seed=study.seed)
-    real = slices.where(split="train", source="real")
-    return Cached(train_segmenter(real, settings, study.work("instruments") / "segmenter"))
+    params, real = study.params.instruments, slices.where(split="train", source="real")
+    settings, folder = replace(params.segmenter, seed=study.seed), study.work("instruments") / "segmenter"
+    return Cached(train_segmenter(real, settings, folder, widths=params.widths))
 
 
 def second_segmenter(study: Study, slices: Slices) -> Cached:

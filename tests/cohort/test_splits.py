@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import shutil
 
 import numpy as np
@@ -14,7 +15,8 @@ from layout_writers import SCANS, WRITERS, random_case, write_acdc, write_mnms, 
 from cmri_lib.cohort import add, splits
 from cmri_lib.cohort.readers.cases import layout_of, read_dataset
 from cmri_lib.cohort.slices import SPLITS
-from cmri_lib.cohort.splits import FRACTIONS, acdc_split, apply_split, load_split, make_split, mnms_split, split_cohort
+from cmri_lib.cohort.splits import (FRACTIONS, acdc_split, apply_split, load_split, make_split, mnms_split, part_of_cohort,
+                                    split_cohort)
 from cmri_lib.errors import DataError, ParameterError, SplitError
 
 
@@ -212,3 +214,16 @@ def test_the_command_writes_a_list_once(tmp_path, capsys):
     before = file.read_bytes()
     splits.main([*arguments, "--overwrite"])
     assert file.read_bytes() == before
+
+
+@pytest.mark.parametrize("share", [0.25, 0.5, 1.0])
+def test_a_part_of_a_cohort_has_every_group_and_its_share_of_each(share: float) -> None:
+    groups = [(split, vendor, disease) for split in ("train", "test") for vendor in "AB" for disease in ("NOR", "DCM")]
+    people = pd.DataFrame([(f"{''.join(g)}{k}", *g) for g in groups for k in range(1, 8)],
+                          columns=["patient", "split", "vendor", "disease"])
+    several = pd.DataFrame([("twin", "test", vendor, "NOR") for vendor in "AB"], columns=people.columns)
+    table = pd.concat([people, several])
+    kept = part_of_cohort(table.drop(columns="split"), dict(zip(table["patient"], table["split"])), share)
+    sizes = people[people["patient"].isin(kept)].groupby(["split", "vendor", "disease"]).size()
+    assert (sizes == math.ceil(7 * share)).all() and len(sizes) == len(groups)
+    assert "twin" in kept, "who was scanned by several vendors makes a group"

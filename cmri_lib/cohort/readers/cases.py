@@ -7,7 +7,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
@@ -48,6 +48,10 @@ class Cohort:
         names = ("patient", "scan", "dataset", "vendor", "centre", "disease")
         return pd.DataFrame([{**case.covariates, **{n: getattr(case, n) for n in names}} for case in self.cases],
                             columns=None if self.cases else list(names))
+
+    def of_patients(self, patients: Collection[str]) -> Cohort:
+        """The same without the scans of anybody else; the report stays that of all."""
+        return replace(self, cases=[case for case in self.cases if case.patient in patients])
 
 
 @dataclass(frozen=True)
