@@ -8,6 +8,8 @@ from typing import Annotated, ClassVar, Literal
 from pydantic import ConfigDict, Field
 
 from cmri_lib.cohort.preprocessing.pipeline import PreprocessSettings
+from cmri_lib.config.measuring import (Count, Counts, CurveSettings, FidelitySettings, InstrumentSettings, Share,
+                                       UtilitySettings)
 from cmri_lib.errors import ParameterError
 from cmri_lib.generators.diffusion import DiffusionSettings
 from cmri_lib.generators.flow import FlowSettings
@@ -24,11 +26,6 @@ from cmri_lib.networks.unet import UNetSettings
 from cmri_lib.networks.vae import VAESettings
 from cmri_lib.training import TrainSettings
 
-Count = Annotated[int, Field(ge=1)]
-Share = Annotated[float, Field(gt=0, le=1)]
-Counts = tuple[Count, ...]
-
-
 @dataclass(frozen=True)
 class CohortSettings:
     """What to do with a bad scan: "stop", or "skip" and list it in the report. `share` of the patients of each split,
@@ -37,21 +34,6 @@ class CohortSettings:
     on_bad_case: Literal["stop", "skip"]
     share: Share
     compare_every: Count
-
-
-@dataclass(frozen=True)
-class InstrumentSettings:
-    """How the frozen networks are trained.
-
-    Attributes:
-        widths: channels of the segmenter at each of its resolutions.
-    """
-
-    detector: TrainSettings
-    widths: Counts
-    segmenter: TrainSettings
-    second_segmenter: TrainSettings
-    features: TrainSettings
 
 
 @dataclass(frozen=True)
@@ -261,40 +243,6 @@ class MaskParameters:
     ejection: tuple[float, float]
     vae: VAEParameters
     diffusion: MaskDiffusionSection
-
-
-@dataclass(frozen=True)
-class FidelitySettings:
-    """Trainings of each party of a primary test, which differ by their seed; bootstrap draws of patients, random groups of
-    patients behind each floor, and how many of these are corrupted to see which metric answers; how the network of the
-    two-sample test on images learns."""
-
-    seeds: Count
-    resamples: Count
-    repeats: Count
-    corrupted: Count
-    image_classifier: TrainSettings
-
-
-@dataclass(frozen=True)
-class CurveSettings:
-    """Samples drawn at every point of a curve; numbers of training patients besides all of them."""
-
-    images: Count
-    patients: Counts
-
-
-@dataclass(frozen=True)
-class UtilitySettings:
-    """Shares of the training patients, samples per real slice; share of the steps before real slices, samples for each that is
-    selected; trainings of each arm, which differ by their seed; and how every arm is trained."""
-
-    fractions: tuple[Share, ...]
-    factors: tuple[Annotated[float, Field(gt=0)], ...]
-    pretraining: Annotated[float, Field(gt=0, lt=1)]
-    candidates: Annotated[int, Field(ge=2)]
-    seeds: Count
-    training: TrainSettings
 
 
 @dataclass(frozen=True)

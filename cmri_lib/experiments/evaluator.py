@@ -24,6 +24,7 @@ from cmri_lib.measures import panel
 from cmri_lib.measures.anatomy.adherence import SCORES, adherence, adherence_bounds, adherence_difference
 from cmri_lib.measures.anatomy.validity import Certainty, Ranges, validity_of_samples
 from cmri_lib.measures.fidelity.distances import distances
+from cmri_lib.measures.fidelity.textbook import textbook
 from cmri_lib.measures.instruments.certainty import HeartCertainty
 from cmri_lib.measures.instruments.learned_features import Cached, Features
 from cmri_lib.measures.statistics.bootstrap import Score
@@ -97,8 +98,9 @@ class Evaluator:
         valid = validity_of_samples(ranges, self.segmenter, Certainty.learnt(sure, self.segmenter, self.training, ranges))
         if self._chosen == "brief":
             return [*brief, valid]
+        published = [textbook(space) for space in instruments.published_space(self.study)]
         return [*headline, *panel.measures(self.spaces, training=self.training, segment=self.segmenter,
-                                            images=self.study.params.fidelity.image_classifier), valid]
+                                            images=self.study.params.fidelity.image_classifier), *published, valid]
 
     @cached_property
     def bounds(self) -> dict[Measure, dict[str, dict]]:

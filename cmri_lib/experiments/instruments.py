@@ -15,6 +15,7 @@ from cmri_lib.config.study import Study
 from cmri_lib.measures.instruments.classical_features import ClassicalFeatures
 from cmri_lib.measures.instruments.learned_features import Cached, train_features
 from cmri_lib.measures.instruments.principal_features import anatomy_features, component_features
+from cmri_lib.measures.instruments.published_features import PublishedFeatures
 from cmri_lib.measures.instruments.second_segmenter import train_second_segmenter
 from cmri_lib.measures.instruments.segmenter import train_segmenter
 
@@ -49,6 +50,12 @@ def feature_spaces(study: Study, slices: Slices) -> list[Cached]:
     settings = replace(study.params.instruments.features, seed=study.seed)
     real = slices.where(split="train", source="real")
     return [Cached(train_features(real, settings, study.work("instruments") / "features")), Cached(ClassicalFeatures())]
+
+
+def published_space(study: Study) -> list[Cached]:
+    """The features of a ResNet-50, if `instruments.published` names a file of weights."""
+    given = study.params.instruments.published
+    return [Cached(PublishedFeatures(study.root / given.weights, given.intensity))] if given.weights else []
 
 
 def principal_spaces(segmenter: Cached, slices: Slices) -> list[Cached]:

@@ -83,7 +83,8 @@ def _of(axis: str, bounds: Bounds, title: str, short: str = "", **more: object) 
 #: Feature spaces, the last part of a name: in titles, and in short ones where it is not the study's own.
 SPACES = {"study": ("study features", ""), "classical": ("Gabor features", "Gabor"),
           "anatomy": ("segmenter's features", "segmenter"), "pixel": ("pixels", "pixels"),
-          "components": ("principal components of pixels", "pixels")}
+          "components": ("principal components of pixels", "pixels"),
+          "published": ("features of a published ResNet-50", "ResNet-50")}
 #: The two spaces of the headline distance have names of what they see.
 DISTANCES = {"anatomy": "anatomy", "classical": "appearance"}
 STRUCTURES = {"LV": "LV", "Myo": "myocardium", "RV": "RV", "mean": "mean of LV, myocardium and RV"}

@@ -1,0 +1,73 @@
+"""The sections of `params.yaml` about what is measured, and with what; those about systems are in `config.parameters`."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from cmri_lib.training import TrainSettings
+
+Count = Annotated[int, Field(ge=1)]
+Share = Annotated[float, Field(gt=0, le=1)]
+Counts = tuple[Count, ...]
+
+
+@dataclass(frozen=True)
+class PublishedSettings:
+    """A file of weights, "" for none, and the intensities they were trained with, see `measures.instruments.published_features`."""
+
+    weights: str
+    intensity: Literal["imagenet", "symmetric"]
+
+
+@dataclass(frozen=True)
+class InstrumentSettings:
+    """How the frozen networks are trained.
+
+    Attributes:
+        widths: channels of the segmenter at each of its resolutions.
+        published: a network of other papers, if the user has its weights.
+    """
+
+    detector: TrainSettings
+    widths: Counts
+    segmenter: TrainSettings
+    second_segmenter: TrainSettings
+    features: TrainSettings
+    published: PublishedSettings
+
+
+@dataclass(frozen=True)
+class FidelitySettings:
+    """Trainings of each party of a primary test, which differ by their seed; bootstrap draws of patients, random groups of
+    patients behind each floor, and how many of these are corrupted to see which metric answers; how the network of the
+    two-sample test on images learns."""
+
+    seeds: Count
+    resamples: Count
+    repeats: Count
+    corrupted: Count
+    image_classifier: TrainSettings
+
+
+@dataclass(frozen=True)
+class CurveSettings:
+    """Samples drawn at every point of a curve; numbers of training patients besides all of them."""
+
+    images: Count
+    patients: Counts
+
+
+@dataclass(frozen=True)
+class UtilitySettings:
+    """Shares of the training patients, samples per real slice; share of the steps before real slices, samples for each that is
+    selected; trainings of each arm, which differ by their seed; and how every arm is trained."""
+
+    fractions: tuple[Share, ...]
+    factors: tuple[Annotated[float, Field(gt=0)], ...]
+    pretraining: Annotated[float, Field(gt=0, lt=1)]
+    candidates: Annotated[int, Field(ge=2)]
+    seeds: Count
+    training: TrainSettings
