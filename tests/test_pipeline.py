@@ -99,8 +99,9 @@ def test_what_a_parameter_invalidates(clone: Path) -> None:
         edit(clone / "params.yaml", new, old)
         return found
 
-    assert stale("profile: smoke", "profile: laptop") == {"cohort", *FAMILIES, "fidelity", "conditional", "masks", "review"}
-    assert stale("coupling: ot ", "coupling: independent ") == {"flow", "fidelity", "conditional"}
+    assert stale("profile: smoke", "profile: laptop") == {"cohort", *FAMILIES, "fidelity", "conditional", "masks", "utility",
+                                                           "review"}
+    assert stale("coupling: ot ", "coupling: independent ") == {"flow", "fidelity", "conditional", "utility"}
     assert stale("samples: {smoke: 96", "samples: {smoke: 90") == {*FAMILIES, "fidelity"}
     assert stale("ada_target: 0.6", "ada_target: 0.5") == {"gan"}
     assert stale("normalise: minmax", "normalise: zscore") == {"cohort"}

@@ -15,6 +15,8 @@ from dataclasses import dataclass, replace
 
 import pandas as pd
 
+from cmri_lib.reporting import utility_metrics
+
 #: Headings under which metrics are grouped, in this order.
 AXES = ("fidelity", "anatomy", "conditioning", "utility", "privacy", "cost")
 
@@ -233,6 +235,8 @@ def _anatomical(metric: str) -> Description | None:
 
 
 def _others(metric: str) -> Description | None:
+    if found := utility_metrics.words(metric):
+        return _of("utility", NONE, **found)
     if found := re.fullmatch(r"accuracy_([a-z]+)", metric):
         return _of("conditioning", RECOGNISED, f"Condition accuracy, {found[1]}", f"{found[1]} accuracy")
     if found := re.fullmatch(r"(histogram|spectrum) difference to (\w+)", metric):
