@@ -102,6 +102,7 @@ from cmri_lib.experiments.utility import (
 # %%
 from cmri_lib.measures.anatomy.validity import Ranges, validity_of_samples
 from cmri_lib.measures.statistics.bootstrap import MINIMUM
+from cmri_lib.measures.statistics.comparison import compare
 from cmri_lib.measures.statistics.seeds import mean_over_seeds
 from cmri_lib.measures.utility.baselines import BASELINES
 from cmri_lib.measures.utility.heart_volumes import bland_altman
@@ -272,7 +273,7 @@ for ray, some in star.items():
             effect = difference(arm, arms.real_arm(arm.fraction), column)
             better = "higher" if column == "dice" else "lower"
             label = arm.id if ray == "number of real patients" else arm.label
-            differences.append({"group": ray, "arm": label, "fraction": arm.fraction,
+            differences.append({"group": ray, "arm": label, "id": arm.id,
                                 "family": arm.family, "metric": name, "better": better,
                                 **as_columns(effect)})
 differences = pd.DataFrame(differences)
@@ -291,9 +292,9 @@ figures.publish(study, "09/forest", differences, utility_plots.forest,
 KINDS = {"real alone": arms.real_arm,
          "samples alone": lambda share: arms.alone_arm(study, slices, MAIN, share),
          "real + 1 × samples": lambda share: arms.mixed_arm(study, slices, MAIN, share)}
-reference = {share: students[arms.real_arm(share).id] for share in people}
-rows = {name: arm_rows(found, test, reference[found[0].arm.fraction], **options)
-        for name, found in students.items()}
+reference = {share: scores[arms.real_arm(share).id] for share in people}
+rows = {name: arm_rows(found, test, reference[found[0].arm.fraction], tables=scores[name],
+                       **options) for name, found in students.items()}
 curve = [{"kind": kind, "patients": count, **row} for kind, make in KINDS.items()
          for share, count in people.items() for row in rows[make(share).id]
          if row["metric"] in COMPARED.values()]
@@ -385,7 +386,7 @@ STRONG = next(name for name in BASELINES if name != NETWORK)
 strong = train_arms(study, [real_few, mixed()], slices, network=STRONG)
 strong_scores = {name: [s.scores(test) for s in found] for name, found in strong.items()}
 for name, found in strong.items():
-    rows[f"{name}, {STRONG}"] = arm_rows(found, test, strong[real_few.id], **options)
+    rows[f"{name}, {STRONG}"] = arm_rows(found, test, strong_scores[real_few.id], **options)
 gains = {NETWORK: difference(mixed(), real_few),
          STRONG: arm_difference(strong_scores[mixed().id], strong_scores[real_few.id], **options)}
 levels = {NETWORK: mean_dice(scores[real_few.id]), STRONG: mean_dice(strong_scores[real_few.id])}
@@ -432,8 +433,9 @@ hearts = []
 for run in (all_run, central, free_run):
     generator = train_or_load(study, run, slices)
     some = bank if run is all_run else evaluator.bank(run, generator)
-    found = evaluator.rows(run, some)
-    hearts += [row for row in found if row["metric"] == primary_tests.HEARTS]
+    found = compare(evaluator.others, some, valid_hearts, **evaluator.bounds[valid_hearts],
+                    **options)
+    hearts += results.with_system_columns(run, found)
 hearts = pd.DataFrame(hearts)
 unfit = dict.fromkeys(review.without_hearts(hearts), "no hearts")
 ledger = claims.Ledger(unfit)
@@ -523,11 +525,16 @@ table.groupby("system", sort=False)["metric"].agg(["size"]).rename(columns={"siz
 # %%
 PATIENTS = 20
 nearest = min(people, key=lambda share: abs(np.log(people[share] / PATIENTS)))
-beside = differences[differences["fraction"] == nearest]
+possible = {arm.id: arm.label for arm in everything.values()  # you have no generator of others
+            if arm.fraction == nearest and arm.generator_fraction is None}
+beside = differences[differences["id"].isin(possible)]
+beside = beside.assign(arm=beside["id"].map(possible))
 dice = {share: mean_dice(scores[arms.real_arm(share).id]) for share in people}
 advice = recipe.recipe(
     PATIENTS, people[nearest], dice[nearest], recipe.differences_of(beside),
     [(people[share], score) for share, score in dice.items()])
+if central.id in unfit:
+    advice.append("The generators show no hearts at this budget: train them longer first.")
 print("\n".join(advice))
 
 # %% [markdown]

@@ -185,21 +185,22 @@ def _joined(parts: Sequence[Slices]) -> Slices:
     return concatenate([Slices(part.images, part.masks, part.table) for part in parts])
 
 
-def arm_rows(students: Sequence[Student], test: Slices, reference: Sequence[Student] | None = None, *, seed: int = 0,
-             resamples: int = 1000) -> list[dict[str, object]]:
+def arm_rows(students: Sequence[Student], test: Slices, reference: Sequence[pd.DataFrame] | None = None, *,
+             tables: Sequence[pd.DataFrame] | None = None, seed: int = 0, resamples: int = 1000) -> list[dict[str, object]]:
     """Tidy rows of one arm from its students of several seeds: overlap, distance, misses, heart function.
 
     Args:
-        reference: the students of the same real slices alone, whose means are the ceilings of the overall rows; these rows
-            are left out without it.
+        reference: `Student.scores` of the students of the same real slices alone, whose means are the ceilings of the
+            overall rows; these rows are left out without it.
+        tables: `Student.scores` of the students, if they are known already.
 
     Raises:
         SplitError: if a student has met a test patient.
     """
     options = {"seed": seed, "resamples": resamples}
-    tables = [student.scores(test) for student in students]
+    tables = [student.scores(test) for student in students] if tables is None else tables
     rows = volumetric_rows(tables, **options)
     if reference is not None:
-        rows += overall_rows(tables, [student.scores(test) for student in reference], **options)
+        rows += overall_rows(tables, reference, **options)
     rows += function_rows([student.function_errors(test) for student in students], **options)
     return with_system_columns(students[0], rows)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -259,12 +260,21 @@ def test_a_bank_without_its_key_is_drawn_again(tmp_path: Path) -> None:
     assert len(asked) == 5
 
 
-def test_all_arms_at_once_are_those_trained_one_by_one(study: Study, cohort: Slices) -> None:
+def test_all_arms_at_once_are_those_trained_one_by_one(study: Study, cohort: Slices, monkeypatch: pytest.MonkeyPatch) -> None:
+    jobs: list[str] = []
+
+    def here(**_: object) -> Callable[[list], list]:
+        """In the place of joblib, whose processes take longer to start than these jobs to run."""
+        return lambda some: [(jobs.append(given[0].__name__), job(*given, **more)) for job, given, more in some]
+
+    monkeypatch.setattr(utility, "Parallel", here)
+    monkeypatch.setattr(utility, "train_all", lambda *_: None)
     run = Run(SPADE, patients=arm_patients(study, cohort, 0.5), **QUICK)
     arms = [Arm("both", fraction=0.5, images=run, factor=1.0), Arm("alone", fraction=0.5, real=False, images=run, factor=1.0)]
     two = Study(study.root / "two", replace(study.params, workers=2))
     students = train_arms(two, arms, cohort, seeds=[1])
     assert list(students) == ["both", "alone"] and [s.seed for s in students["both"]] == [1]
+    assert jobs == ["train_arm", "train_arm"], "one student and one bank alone need no second process"
     single, test = train_arm(study, arms[0], cohort, seed=1), cohort.where(split="test")
     assert students["both"][0].scores(test).equals(single.scores(test))
     with pytest.raises(SplitError, match="whom leaky may not learn from"):
@@ -285,7 +295,7 @@ def test_rows_name_the_baseline_and_the_reference_is_the_ceiling(study: Study, c
     test = cohort.where(split="test")
     plain = [train_arm(study, real_arm(0.5), cohort, network=name) for name in BASELINES]
     assert [student.id for student in plain] == ["50 %: real", "50 %: real (residual U-Net)"]
-    rows = {row["metric"]: row for row in arm_rows([plain[1]], test, [plain[0]], resamples=20)}
+    rows = {row["metric"]: row for row in arm_rows([plain[1]], test, [plain[0].scores(test)], resamples=20)}
     best = plain[0].scores(test).query("structure == 'foreground'")["dice"].mean()
     assert rows["downstream_dice"]["ceiling"] == pytest.approx(best) and rows["downstream_dice"]["floor"] == 0
     assert {row["system"] for row in rows.values()} == {"50 %: real (residual U-Net)"}
