@@ -23,7 +23,8 @@ from cmri_lib.errors import DataError
 #: Patients behind an interval, at least, in each set that a bootstrap draws from (`bootstrap.MINIMUM`).
 FEWEST = 3
 #: Moves of healthy hearts towards a disease in notebook 08, in the words of ACDC and M&Ms.
-MOVES = (("NOR", "DCM"), ("NOR", "HCM"))
+HEALTHY = "NOR"
+MOVES = ((HEALTHY, "DCM"), (HEALTHY, "HCM"))
 #: (disease, vendor) that C15 never sees, neither its autoencoder nor its prior: no other system's weights may
 #: serve it.
 WITHHELD_PAIRS = (("DCM", "Phantom B"), ("HCM", "Phantom C"), ("RV", "Phantom D"))
@@ -189,7 +190,7 @@ def outlook(cohort: Contents | Slices) -> Outlook:
 
 def _experiments(has: Contents) -> Iterator[tuple[str, str, dict[str, str]]]:
     interval = _few(has, "test"), _few(has, "validation", "holdout")
-    yield "01–08", "networks trained on this cohort", {"networks": _few(has, "train", least=1)}
+    yield "01–09", "networks trained on this cohort", {"networks": _few(has, "train", least=1)}
     yield "01", "clinical measures", {
         "LV": _unlabelled(has, "LV"), "LV mass, wall": _unlabelled(has, "Myo"), "RV": _unlabelled(has, "RV")}
     vendors = has.words("vendor", "train", of_patients=4)
@@ -199,7 +200,7 @@ def _experiments(has: Contents) -> Iterator[tuple[str, str, dict[str, str]]]:
     yield "02–05", "validation loss", {"loss": _few(has, "validation", least=1)}
     yield "02, 04, 05", "checks on unseen patients", {
         "checks": _few(has, "train", least=5) or _few(has, "validation", least=1)}
-    yield "02–08", "distance to real patients", {"distance": interval[0] or interval[1]}
+    yield "02–09", "distance to real patients", {"distance": interval[0] or interval[1]}
     yield "02–06", "near-copy audit", {"audit": _few(has, "train") or _few(has, "holdout") or interval[0]}
     yield "02–06", "learning curve over patients", {"curve": _few(has, "train", least=5)}
     yield "06–08", "anatomy of samples", {
@@ -207,6 +208,15 @@ def _experiments(has: Contents) -> Iterator[tuple[str, str, dict[str, str]]]:
     yield "06", "levels of the heart (P3)", {"levels": _fewer_than(3, has.levels, "levels")}
     yield from _conditioning(has)
     yield from _masks(has)
+    ill = [word for word in _common(has, "disease") if word != HEALTHY and not _few(has, "test", disease=word)]
+    targeted = "" if ill else f"no disease named in training has {FEWEST} test patients"
+    yield "09", "segmentation of test patients", {"arms": _few(has, "train", least=2) or interval[0]}
+    yield "09", "samples of one disease (T5, T6)", {
+        "masks of the disease": targeted,
+        "masks moved to it": targeted or _few(has, "train", least=1, disease=HEALTHY) or _unlabelled(has, "LV")}
+    yield "09", "heart function by Bland and Altman", {
+        "LV EF": _no_ejection(has), "LV volumes": _unlabelled(has, "LV"), "LV mass": _unlabelled(has, "Myo"),
+        "RV volumes": _unlabelled(has, "RV")}
     yield "13", "scoreboard", {"scores": interval[0] or interval[1]}
 
 

@@ -62,12 +62,16 @@ class CurveSettings:
 
 @dataclass(frozen=True)
 class UtilitySettings:
-    """Shares of the training patients, samples per real slice; share of the steps before real slices, samples for each that is
-    selected; trainings of each arm, which differ by their seed; and how every arm is trained."""
+    """Shares of the training patients, and that at which all else is varied; samples per real slice, and those of one disease;
+    share of the steps before real slices, samples for each that is selected, steps of the flows' solver; trainings of each arm
+    of a primary test, which differ by their seed; and how every arm is trained."""
 
     fractions: tuple[Share, ...]
+    few: Share
     factors: tuple[Annotated[float, Field(gt=0)], ...]
+    targeted: Annotated[float, Field(gt=0)]
     pretraining: Annotated[float, Field(gt=0, lt=1)]
     candidates: Annotated[int, Field(ge=2)]
+    sampling_steps: Count
     seeds: Count
     training: TrainSettings

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Protocol
 
@@ -12,6 +13,9 @@ from cmri_lib.config.study import Study
 from cmri_lib.errors import DataError
 from cmri_lib.generators.base import Generator, draw
 from cmri_lib.systems.system import file_name
+
+#: Beside the samples of a bank that is kept: the digest of what they depend on.
+KEY_FILE = "key.txt"
 
 
 class Drawn(Protocol):
@@ -60,6 +64,26 @@ def draw_bank(study: Study, of: Drawn, generator: Generator, conditions: Slices,
     bank = draw(generator, conditions, of.id, seed=study.seed)
     bank.save(bank_folder(study, of, _split_of(conditions) if name is None else name))
     return bank
+
+
+def kept_bank(folder: Path, key: str, count: int, make: Callable[[int], Slices]) -> Slices:
+    """The first `count` slices of what was drawn into `folder` under the same `key`; drawn and kept there if there are
+    none, or fewer.
+
+    Args:
+        key: a digest of everything that the samples depend on, but for their number.
+        make: number → samples, of which the first are the same whatever the number.
+    """
+    note = folder / KEY_FILE
+    if note.exists() and note.read_text(encoding="utf-8") == key:
+        found = Slices.load(folder)
+        if len(found) >= count:
+            return found.take(np.arange(count))
+    note.unlink(missing_ok=True)  # a bank that is half written has no key
+    made = make(count)
+    made.save(folder)
+    note.write_text(key, encoding="utf-8")
+    return made
 
 
 def load_bank(study: Study, of: Drawn, name: str = "test") -> Slices:

@@ -1,4 +1,4 @@
-"""Is it useful? Arms of downstream segmentation that differ in what a segmenter learns from, and only there.
+"""Is it useful? Segmenters that differ in what they learn from (`arms.Arm`), and only there.
 
 Network, augmentation, optimiser steps and seeds are the same in every arm of a baseline; no arm looks at
 validation or test patients. An arm may learn from some patients, and nothing of the others may leak in: not
@@ -8,95 +8,33 @@ selects them.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import io
+from collections.abc import Callable, Iterable, Sequence
+from contextlib import redirect_stderr, suppress
 from dataclasses import dataclass, replace
 
 import numpy as np
 import pandas as pd
+from joblib import Parallel, cpu_count, delayed
+from tqdm import tqdm
 
 from cmri_lib.cohort.slices import Slices, concatenate
 from cmri_lib.config.study import Study
-from cmri_lib.errors import ParameterError, SplitError
-from cmri_lib.experiments.banks import sampling_conditions
-from cmri_lib.experiments.mask_screening import sample_valid_masks
-from cmri_lib.experiments.provenance import patients_seen, refuse_leaks, refuse_seen
-from cmri_lib.experiments.training import train_or_load, training_patients
-from cmri_lib.generators.base import draw
-from cmri_lib.measures.anatomy.adherence import Segment, dice
-from cmri_lib.measures.anatomy.validity import Ranges
+from cmri_lib.errors import SplitError, StudyError
+from cmri_lib.experiments.arm_samples import arm_bank, load_or_draw, most_adherent, refuse_generators
+from cmri_lib.experiments.arms import STAGE, Arm, arm_patients, own_slices, real_arm
+from cmri_lib.experiments.parallel import train_all
+from cmri_lib.experiments.provenance import patients_seen, refuse_leaks
 from cmri_lib.measures.instruments.learned_features import Cached
-from cmri_lib.measures.utility.baselines import baseline, fit, frozen
+from cmri_lib.measures.utility.baselines import NothingLabelled, baseline, fit, frozen
 from cmri_lib.measures.utility.downstream import pseudo_label
 from cmri_lib.measures.utility.heart_volumes import function_errors, function_rows
-from cmri_lib.measures.utility.volumetric import volume_scores, volumetric_rows
+from cmri_lib.measures.utility.volumetric import overall_rows, volume_scores, volumetric_rows
 from cmri_lib.reporting.results import with_system_columns
-from cmri_lib.systems.system import Run, System, file_name
-from cmri_lib.training.batches import mixed_seed
+from cmri_lib.systems.system import file_name
 
-
-@dataclass(frozen=True)
-class Arm:
-    """What a segmenter learns from.
-
-    Attributes:
-        id: a name that no other arm bears.
-        fraction: of the training patients, whose real slices and masks it may use; a smaller one is part of a
-            larger.
-        real: whether it learns from these real slices, or from samples alone.
-        images: the run that draws its samples; None for no samples.
-        masks: the run that draws the masks they follow; None for the masks of the arm's own patients.
-        factor: samples for each real slice of these patients.
-        pretraining: share of the optimiser steps that go to the samples alone, before the rest go to the real
-            slices alone; 0 mixes both.
-        candidates: samples drawn for each one kept, which is the one that follows its mask best.
-        generator_fraction: of the training patients that the generators may have seen; `fraction` unless
-            given. What more patients behind the generator would have been worth is another arm.
-
-    Raises:
-        ParameterError: if it learns from nothing, or the fields contradict each other.
-    """
-
-    id: str
-    fraction: float = 1.0
-    real: bool = True
-    images: Run | None = None
-    masks: Run | None = None
-    factor: float = 0.0
-    pretraining: float = 0.0
-    candidates: int = 1
-    generator_fraction: float | None = None
-
-    def __post_init__(self) -> None:
-        made = self.images is not None
-        rules = {
-            "fraction": (0 < self.fraction <= 1, "give a share of the patients in (0, 1]"),
-            "real": (self.real or made, "let it learn from real slices, from samples, or from both"),
-            "factor": ((self.factor > 0) == made, "give samples a run, and a run samples"),
-            "masks": (made or self.masks is None, "give the masks a run that makes images of them"),
-            "pretraining": (self.pretraining == 0 or made and self.real and 0 < self.pretraining < 1,
-                            "give a share below 1, samples and real slices"),
-            "candidates": (self.candidates == 1 or made and self.candidates > 1, "give 1, or more and a run"),
-            "generator_fraction": (self.generator_fraction is None
-                                   or made and self.fraction <= self.generator_fraction <= 1,
-                                   "give `fraction` or more, and a run"),
-        }
-        for field, (good, remedy) in rules.items():
-            if not good:
-                raise ParameterError(f"{field} {getattr(self, field)} in arm {self.id!r}", field=field,
-                                     remedy=remedy)
-
-    @property
-    def family(self) -> str:
-        return "real" if self.images is None else self.images.family
-
-    @property
-    def conditioning(self) -> str:
-        return "none" if self.images is None else self.images.conditioning
-
-    @property
-    def runs(self) -> tuple[Run, ...]:
-        """What it needs trained before."""
-        return tuple(run for run in (self.images, self.masks) if run is not None)
+#: The baseline of every arm, unless another is asked for.
+NETWORK = "U-Net"
 
 
 @dataclass(frozen=True)
@@ -104,14 +42,28 @@ class Student:
     """A trained segmenter of an arm.
 
     Attributes:
+        network: name of its baseline.
         segment: images (N, 1, H, W) → masks (N, H, W).
         patients: everyone who has left a trace in it, through real slices or through a generator.
     """
 
     arm: Arm
+    network: str
     seed: int
     segment: Cached
     patients: frozenset[str]
+
+    @property
+    def id(self) -> str:
+        return self.arm.id if self.network == NETWORK else f"{self.arm.id} ({self.network})"
+
+    @property
+    def family(self) -> str:
+        return self.arm.family
+
+    @property
+    def conditioning(self) -> str:
+        return self.arm.conditioning
 
     def scores(self, test: Slices) -> pd.DataFrame:
         """`volume_scores` on real test slices. Raises SplitError if it has met one of the patients."""
@@ -123,48 +75,12 @@ class Student:
 
     def _segmented(self, test: Slices) -> np.ndarray:
         if met := sorted(self.patients & set(test.patients)):
-            raise SplitError(f"{self.arm.id} has met {len(met)} of the test patients, e.g. {met[:3]}",
+            raise SplitError(f"{self.id} has met {len(met)} of the test patients, e.g. {met[:3]}",
                              field="patient", remedy='score it on slices.where(split="test", source="real")')
         return self.segment(test.images)
 
 
-def arm_patients(study: Study, slices: Slices, fraction: float) -> tuple[str, ...]:
-    """The first patients of `training_patients`, at least one: those of a smaller fraction are among those of
-    a larger."""
-    names = training_patients(study, slices)
-    return names[:max(1, round(fraction * len(names)))]
-
-
-def arm_seeds(study: Study) -> list[int]:
-    """The seeds with which every arm is trained: the study's, and those that follow."""
-    return [study.seed + k for k in range(study.params.utility.seeds)]
-
-
-def real_arm(fraction: float) -> Arm:
-    """The arm without samples, which every other one of the same patients is compared with."""
-    return Arm(f"real, {fraction:.0%} of patients", fraction)
-
-
-def utility_arms(study: Study, slices: Slices, system: System) -> list[Arm]:
-    """The arms of one system for each of ``utility.fractions``, its generator trained on the same patients:
-    real slices alone; samples alone; both at each of ``utility.factors``; samples, then real slices; selected
-    samples."""
-    settings, found = study.params.utility, []
-    for fraction in settings.fractions:
-        run = Run(system, patients=arm_patients(study, slices, fraction) if fraction < 1 else None)
-        share, common = f"{fraction:.0%} of patients", {"fraction": fraction, "images": run}
-        found += [
-            real_arm(fraction),
-            Arm(f"{system.id} alone, {share}", real=False, factor=1.0, **common),
-            *(Arm(f"real + {factor:g} × {system.id}, {share}", factor=factor, **common)
-              for factor in settings.factors),
-            Arm(f"{system.id}, then real, {share}", factor=1.0, pretraining=settings.pretraining, **common),
-            Arm(f"real + 1 × best of {settings.candidates} {system.id}, {share}", factor=1.0,
-                candidates=settings.candidates, **common)]
-    return found
-
-
-def train_arm(study: Study, arm: Arm, slices: Slices, *, network: str = "U-Net", seed: int | None = None,
+def train_arm(study: Study, arm: Arm, slices: Slices, *, network: str = NETWORK, seed: int | None = None,
               mirror: bool = False) -> Student:
     """Train a segmenter as `arm` says, or load it.
 
@@ -184,7 +100,7 @@ def train_arm(study: Study, arm: Arm, slices: Slices, *, network: str = "U-Net",
     parts |= {"real": real} if arm.real else {}
     for part in parts.values():
         refuse_leaks(part, slices, arm_patients(study, slices, arm.fraction), arm.id)
-    folder = study.work("utility") / file_name(network) / file_name(arm.id) / f"seed-{seed}"
+    folder = study.work(STAGE) / file_name(network) / file_name(arm.id) / f"seed-{seed}"
     settings, start = replace(study.params.utility.training, seed=seed), None
     if arm.pretraining:
         first = min(settings.steps - 1, max(1, round(arm.pretraining * settings.steps)))
@@ -193,68 +109,75 @@ def train_arm(study: Study, arm: Arm, slices: Slices, *, network: str = "U-Net",
         settings = replace(settings, steps=settings.steps - first)
     model = fit(baseline(network), _joined(list(parts.values())), settings, folder, start)
     seen = frozenset(real.patients).union(*(patients_seen(run, slices) for run in arm.runs))
-    return Student(arm, seed, frozen(model, seed, mirror=mirror), seen)
+    return Student(arm, network, seed, frozen(model, seed, mirror=mirror), seen)
 
 
-def draw_samples(study: Study, arm: Arm, slices: Slices, *, network: str = "U-Net", seed: int | None = None
+def draw_samples(study: Study, arm: Arm, slices: Slices, *, network: str = NETWORK, seed: int | None = None
                  ) -> Slices:
-    """The samples of an arm: its generators are trained or loaded, and drawn from.
+    """The samples of an arm: its generators are trained or loaded, and drawn from, unless their bank is kept.
 
-    They follow masks of the arm's own patients, whole phases of scans, or masks that the arm's `masks` run
-    draws, of which those that are no heart are drawn anew. What has no mask is labelled by the student of the
-    same real slices, and so is selected what has several candidates.
+    What has no mask is labelled by the student of the same real slices, and so is selected what has several
+    candidates.
 
     Raises:
         SplitError: if a generator has seen a patient whom the arm may not use.
     """
     seed = study.seed if seed is None else seed
-    share = arm.fraction if arm.generator_fraction is None else arm.generator_fraction
-    for run in arm.runs:
-        refuse_seen(run, slices, arm_patients(study, slices, share), arm.id)
-    real = own_slices(study, arm, slices)
-    count = max(1, round(arm.factor * len(real)))
-    conditions = sampling_conditions(real, count, seed, split="train").take(np.arange(count))
-    if arm.masks is not None:
-        masks = train_or_load(study, arm.masks, slices)
-        drawn = sample_valid_masks(masks, conditions, arm.masks.id, Ranges.of(real), seed)
-        conditions = drawn.take(np.arange(count) % len(drawn))
-    generator = train_or_load(study, arm.images, slices)
-    banks = [draw(generator, conditions, arm.images.id, seed=mixed_seed(seed, k))
-             for k in range(arm.candidates)]
+    banks = [load_or_draw(study, arm, slices, seed, k) for k in range(arm.candidates)]
     labelled = banks[0].masks.any()
     if labelled and arm.candidates == 1:
         return banks[0]
     student = train_arm(study, real_arm(arm.fraction), slices, network=network, seed=seed)
-    if not labelled:
-        if arm.candidates > 1:
-            raise ParameterError(f"samples of {arm.images.id} follow no mask", field="candidates",
-                                 remedy="give 1")
-        return pseudo_label(student.segment, banks[0])
-    return most_adherent(banks, student.segment)
+    return pseudo_label(student.segment, banks[0]) if arm.candidates == 1 else most_adherent(banks, student.segment)
 
 
-def most_adherent(banks: Sequence[Slices], segment: Segment) -> Slices:
-    """Of several samples under each mask that in which `segment` finds the mask best, by mean Dice.
+def train_arms(study: Study, arms: Iterable[Arm], slices: Slices, *, network: str = NETWORK,
+               seeds: Sequence[int] | None = None) -> dict[str, list[Student]]:
+    """Every arm trained or loaded, with every seed: id → its students, in the order of the seeds.
 
-    Chosen mask by mask, not from the whole set, so that levels and phases stay as they were: apical slices
-    score lower.
+    What they need is made first, and what does not need each other at once, as ``workers`` of ``params.yaml`` says:
+    generators, students of real slices alone, banks, all other students.
+
+    An arm of samples alone in which the student that labels them sees no heart has nothing to learn: it is left out, with
+    a word.
     """
-    found = np.array([[_slice_dice(*pair) for pair in zip(segment(bank.images), bank.masks)]
-                      for bank in banks])
-    best, rows = found.argmax(axis=0), np.arange(len(banks[0]))
-    images = np.stack([bank.images for bank in banks])[best, rows]
-    return Slices(images, banks[0].masks, banks[0].table, banks[0].tissues)
+    arms, seeds = list(arms), [study.seed] if seeds is None else list(seeds)
+    for arm in arms:
+        refuse_generators(study, arm, slices)
+    train_all(study, [run for arm in arms for run in arm.runs], slices)
+    plain = {real_arm(arm.fraction).id: real_arm(arm.fraction) for arm in arms}
+    banks = {}  # of those that share a folder the largest
+    for arm, seed, k in [(a, s, k) for a in arms if a.images for s in seeds for k in range(a.candidates)]:
+        bank = arm_bank(study, arm, slices, seed, k)
+        if bank.folder not in banks or banks[bank.folder][0] < bank.count:
+            banks[bank.folder] = bank.count, (arm, seed, k)
+    _at_once(study, "students of real slices", [delayed(_silently)(train_arm, study, arm, slices, network=network, seed=seed)
+                                                for arm in plain.values() for seed in seeds])
+    _at_once(study, "banks", [delayed(_silently)(load_or_draw, study, arm, slices, seed, k)
+                              for _, (arm, seed, k) in banks.values()])
+    _at_once(study, "students", [delayed(_silently)(train_arm, study, arm, slices, network=network, seed=seed)
+                                 for arm in arms if arm.images for seed in seeds])
+    found = {}
+    for arm in arms:  # those that were trained in other processes are loaded
+        try:
+            found[arm.id] = [train_arm(study, arm, slices, network=network, seed=seed) for seed in seeds]
+        except NothingLabelled as problem:
+            print(f"left out, {arm.id}: {problem.problem}")
+    return found
 
 
-def _slice_dice(seen: np.ndarray, mask: np.ndarray) -> float:
-    """Mean over the labels that are in either; 0 without any."""
-    labels = np.union1d(seen, mask)
-    return float(np.mean([dice(seen == label, mask == label) for label in labels[labels > 0]] or [0.0]))
+def _at_once(study: Study, what: str, jobs: list) -> None:
+    """Run jobs in as many processes as there are workers; with one, nothing: what is needed is made when it is needed."""
+    workers = min(study.params.workers or cpu_count(), len(jobs))
+    if workers > 1:
+        for _ in tqdm(Parallel(n_jobs=workers, return_as="generator_unordered")(jobs), total=len(jobs), desc=what):
+            pass
 
 
-def own_slices(study: Study, arm: Arm, slices: Slices) -> Slices:
-    """The real training slices of the arm's patients."""
-    return slices.where(split="train", source="real", patient=arm_patients(study, slices, arm.fraction))
+def _silently(job: Callable[..., object], *given: object, **more: object) -> None:
+    """A job in a process of its own; its progress would mingle with that of others, and its result stays on disk."""
+    with redirect_stderr(io.StringIO()), suppress(StudyError):  # what is wrong is said when it is asked for again
+        job(*given, **more)
 
 
 def _joined(parts: Sequence[Slices]) -> Slices:
@@ -262,14 +185,22 @@ def _joined(parts: Sequence[Slices]) -> Slices:
     return concatenate([Slices(part.images, part.masks, part.table) for part in parts])
 
 
-def arm_rows(students: Sequence[Student], test: Slices, *, seed: int = 0, resamples: int = 1000
-             ) -> list[dict[str, object]]:
+def arm_rows(students: Sequence[Student], test: Slices, reference: Sequence[pd.DataFrame] | None = None, *,
+             tables: Sequence[pd.DataFrame] | None = None, seed: int = 0, resamples: int = 1000) -> list[dict[str, object]]:
     """Tidy rows of one arm from its students of several seeds: overlap, distance, misses, heart function.
+
+    Args:
+        reference: `Student.scores` of the students of the same real slices alone, whose means are the ceilings of the
+            overall rows; these rows are left out without it.
+        tables: `Student.scores` of the students, if they are known already.
 
     Raises:
         SplitError: if a student has met a test patient.
     """
     options = {"seed": seed, "resamples": resamples}
-    rows = volumetric_rows([student.scores(test) for student in students], **options)
+    tables = [student.scores(test) for student in students] if tables is None else tables
+    rows = volumetric_rows(tables, **options)
+    if reference is not None:
+        rows += overall_rows(tables, reference, **options)
     rows += function_rows([student.function_errors(test) for student in students], **options)
-    return with_system_columns(students[0].arm, rows)
+    return with_system_columns(students[0], rows)

@@ -1,5 +1,4 @@
-"""The register of metrics: under which name, in which unit and how every number of the result tables is
-shown.
+"""The register of metrics: under which name, in which unit and how every number of a table is shown.
 
 Tables carry short names (``kid_study``), figures and pages full ones. `describe` composes the description of
 a family, such as ``dice_<structure>`` or ``<measure>_<feature space>``, from its parts, so that a new
@@ -14,6 +13,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass, replace
 
 import pandas as pd
+
+from cmri_lib.reporting import utility_metrics
 
 #: Headings under which metrics are grouped, in this order.
 AXES = ("fidelity", "anatomy", "conditioning", "utility", "privacy", "cost")
@@ -234,6 +235,8 @@ def _anatomical(metric: str) -> Description | None:
 
 
 def _others(metric: str) -> Description | None:
+    if found := utility_metrics.words(metric):
+        return _of("utility", NONE, **found)
     if found := re.fullmatch(r"accuracy_([a-z]+)", metric):
         return _of("conditioning", RECOGNISED, f"Condition accuracy, {found[1]}", f"{found[1]} accuracy")
     if found := re.fullmatch(r"(histogram|spectrum) difference to (\w+)", metric):

@@ -21,6 +21,8 @@ Direction = Literal["above", "below", "beyond", "within"]
 ANATOMY, APPEARANCE, HEARTS = "mmd_anatomy", "mmd_classical", "heart_valid"
 #: Dice points by which two methods of conditioning must differ to count as different.
 LEAST_DICE = 0.01
+#: One Dice point: by so much may samples alone be worse than real slices.
+ONE_POINT = 0.01
 #: Share of samples nearest to training patients from which on a generator hands out its training images.
 MEMORISED = 0.9
 
@@ -82,6 +84,14 @@ PRIMARY = {test.claim: test for test in (
     PrimaryTest("M6", "flow, most of the fewer patients − all patients with the smallest label errors",
                 (Criterion("dice_mean", "above"),)),
     PrimaryTest("P3", "U10 FM + mask − real images: mid-ventricle − (apex, base)", (Criterion("dice_mean", "above"),)),
+    PrimaryTest("T1", "segmenter of C16 MOTFM SPADE samples alone − of as many real slices, all patients",
+                (Criterion("downstream_dice", "above", -ONE_POINT),)),
+    PrimaryTest("T2", "segmenter of real + 1 × C16 MOTFM SPADE samples − of real alone, a quarter of the patients",
+                (Criterion("downstream_dice", "above"), Criterion("downstream_hd95_mm", "below"))),
+    PrimaryTest("T5", "a quarter of the patients, real + samples: most − 1 ×, then a few of the rarest disease − as many of all",
+                (Criterion("downstream_dice", "below"), Criterion("downstream_dice", "above"))),
+    PrimaryTest("T6", "a quarter of the patients, test patients of their rarest disease: real + a few samples of it − real",
+                (Criterion("downstream_dice", "above"),)),
     PrimaryTest("E1", "U6 DDPM by its own sampler / U5 StyleGAN2-ADA", (Criterion("log10_seconds_ratio", "above"),)),
 )}
 

@@ -7,7 +7,7 @@ Each notebook writes ``results/<dataset>/NN_topic.csv`` (and ``NN_topic_claims.c
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -61,18 +61,22 @@ def _check(row: Mapping[str, Any]) -> None:
         raise DataError(f"value {value} lies outside [{low}, {high}]", field=field, remedy="check the interval")
 
 
-def write_claims(study: Study, name: str, rows: Iterable[Mapping[str, Any]]) -> pd.DataFrame:
+def write_claims(study: Study, name: str, rows: Iterable[Mapping[str, Any]], *, elsewhere: Collection[str] = ()
+                 ) -> pd.DataFrame:
     """Write the rows of a notebook's ledger (`claims.Ledger`).
 
+    Args:
+        elsewhere: claims whose primary test another notebook makes: here they are explored only.
+
     Raises:
-        DataError: on an unknown verdict, or a claim without its one primary test.
+        DataError: on an unknown verdict, or a claim without its one primary test, or with one that is made elsewhere.
     """
     complete = [{"dataset": study.dataset, "profile": study.profile, **row} for row in rows]
     for row in complete:
         if row["verdict"] not in VERDICTS:
             raise DataError(f"verdict {row['verdict']!r}", field=row["claim"], remedy=f"choose among {VERDICTS}")
     for claim in dict.fromkeys(row["claim"] for row in complete):
-        if (count := sum(row["primary"] for row in complete if row["claim"] == claim)) != 1:
+        if (count := sum(row["primary"] for row in complete if row["claim"] == claim)) != (claim not in elsewhere):
             raise DataError(f"{count} primary tests", field=claim, remedy="test what reporting/primary_tests.py states, once")
     return _write(study, f"{name}_claims", complete, CLAIM_COLUMNS)
 

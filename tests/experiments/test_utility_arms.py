@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -12,11 +13,15 @@ from conftest import discs
 from cmri_lib.cohort.slices import Slices, concatenate
 from cmri_lib.config.study import Study, open_study
 from cmri_lib.errors import DataError, ParameterError, SplitError
-from cmri_lib.experiments import utility
+from cmri_lib.experiments import arm_samples, utility
+from cmri_lib.experiments.arm_samples import arm_bank, load_or_draw, most_adherent, one_scan_each
+from cmri_lib.experiments.arms import (Arm, arm_patients, arm_seeds, few, generator_run, own_slices, rays,
+                                       real_arm, target_disease, unique, utility_runs)
+from cmri_lib.experiments.banks import kept_bank
 from cmri_lib.experiments.label_quality import LABEL_QUALITY
 from cmri_lib.experiments.provenance import patients_seen, refuse_leaks, refuse_seen
-from cmri_lib.experiments.utility import (Arm, arm_patients, arm_rows, arm_seeds, draw_samples, most_adherent, own_slices,
-                                          real_arm, train_arm, utility_arms)
+from cmri_lib.experiments.utility import arm_rows, draw_samples, train_arm, train_arms
+from cmri_lib.generators.base import draw
 from cmri_lib.generators.label_maps import masks_only
 from cmri_lib.measures.utility.baselines import BASELINES, baseline, fit, frozen
 from cmri_lib.measures.utility.volumetric import arm_difference
@@ -40,7 +45,8 @@ def cohort() -> Slices:
 @pytest.fixture
 def study(tmp_path: Path) -> Study:
     params = open_study("smoke", "phantom").params
-    quick = replace(params.utility, training=replace(params.utility.training, steps=4, log_every=1, batch=4), seeds=2)
+    quick = replace(params.utility, training=replace(params.utility.training, steps=4, log_every=1, batch=4),
+                    seeds=2, fractions=(0.5, 1.0))
     return Study(tmp_path, replace(params, utility=quick))
 
 
@@ -118,7 +124,8 @@ def test_every_arm_takes_the_same_steps_and_has_its_number_of_samples(study: Stu
     real = len(own_slices(study, arms[0], cohort))
     assert learnt == [(real, 4), (2 * real, 4), (real + real // 2, 4), (real, 1), (real, 3)]
     rows = arm_rows([students[2]] * 2, test, resamples=20)
-    assert {row["system"] for row in rows} == {"both"} and {row["family"] for row in rows} == {"GAN"}
+    named = "both" if network == utility.NETWORK else f"both ({network})"
+    assert {row["system"] for row in rows} == {named} and {row["family"] for row in rows} == {"GAN"}
     assert not set(SCORE_COLUMNS) - {"dataset", "profile"} - set(rows[0])
     assert np.isfinite(arm_difference([students[2].scores(test)], [students[0].scores(test)], resamples=20).value)
 
@@ -142,13 +149,13 @@ def test_samples_without_a_mask_are_labelled_by_the_student_of_the_same_patients
 
 
 def test_drawn_masks_are_shared_out_among_the_samples(study: Study, cohort: Slices, monkeypatch: pytest.MonkeyPatch) -> None:
-    def passed(generator, conditions, source, ranges, seed):
+    def passed(generator, conditions, source, ranges, seed, fewest):
         """Of every three masks one passes the screen: mirrored ones, so that they are no patient's."""
         some = conditions.take(np.arange(0, len(conditions), 3))
         names = [f"synthetic-{k:05d}" for k in range(len(some))]
         return masks_only(some.masks[:, ::-1].copy(), some.table.assign(patient=names, scan=names, source=source))
 
-    monkeypatch.setattr(utility, "sample_valid_masks", passed)
+    monkeypatch.setattr(arm_samples, "sample_valid_masks", passed)
     runs = {"images": Run(SPADE, **QUICK), "masks": Run(SYSTEMS["C4 label VAE"], **QUICK)}
     made = draw_samples(study, Arm("new hearts", real=False, factor=1.0, **runs), cohort)
     assert len(made) == len(cohort.where(split="train")) == 3 * len(set(made.patients)) and made.masks.any()
@@ -165,18 +172,147 @@ def test_of_several_samples_that_which_follows_its_mask_is_kept() -> None:
     assert np.array_equal(most_adherent(banks, segment).images, slices.images)
 
 
-def test_the_grid_of_arms_is_that_of_the_parameters(study: Study, cohort: Slices) -> None:
-    arms, settings = utility_arms(study, cohort, SPADE), study.params.utility
-    assert len({arm.id for arm in arms}) == len(arms) == len(settings.fractions) * (4 + len(settings.factors))
+def ill(cohort: Slices) -> Slices:
+    """The cohort with two healthy patients in every three, one DCM; the first training patients are one of each."""
+    names = {split: sorted(set(cohort.where(split=split).patients)) for split in ("train", "validation", "test", "holdout")}
+    group = {name: "DCM" if k % 2 else "NOR" for some in names.values() for k, name in enumerate(some)}
+    return cohort.with_columns(disease=[group[name] for name in cohort.patients])
+
+
+def test_every_arm_of_the_star_may_see_what_its_generators_have_seen(study: Study, cohort: Slices) -> None:
+    star = rays(study, cohort)
+    arms, settings = unique(star), study.params.utility
+    assert len({arm.id for arm in arms}) == len(arms) and arms[0].images is None
+    assert few(study) == 0.5 and [arm.factor for arm in star["number of samples"]] == list(settings.factors)
+    assert len(star["number of real patients"]) == 3 * len(settings.fractions) and "disease of the samples" not in star
     for arm in arms:
         for run in arm.runs:
-            refuse_seen(run, cohort, arm_patients(study, cohort, arm.fraction), arm.id)
+            refuse_seen(run, cohort, arm_patients(study, cohort, arm.generator_fraction or arm.fraction), arm.id)
+    assert {run.system.id for run in utility_runs(study, cohort)} == {"C16 MOTFM SPADE", "U10 FM", "C4 label VAE"}
     assert arm_seeds(study) == [study.seed, study.seed + 1]
+
+
+def test_generators_of_fewer_patients_lie_apart_from_what_they_would_overwrite(study: Study, cohort: Slices) -> None:
+    assert generator_run(study, cohort, SYSTEMS["C16 MOTFM SPADE"], 1.0) == Run(SYSTEMS["C16 MOTFM SPADE"])
+    for name in ("C16 MOTFM SPADE", "C10 SPADE LDM"):
+        run = generator_run(study, cohort, SYSTEMS[name], 0.5)
+        assert run.stage == run.start.stage == "utility" and run.patients == run.start.patients
+        assert run.system.first_stage is None or run.system.first_stage.stage == "utility"
+        assert patients_seen(run, cohort) == set(arm_patients(study, cohort, 0.5))
+
+
+def test_the_target_is_the_rarest_disease_of_which_there_are_test_patients(study: Study, cohort: Slices) -> None:
+    assert target_disease(study, cohort, 1.0) is None, "everybody is healthy"
+    groups = ill(cohort)
+    assert target_disease(study, groups, 1.0) == "DCM"
+    untested = groups.with_columns(disease=groups.table["disease"].mask(groups.table["split"] == "test", "NOR"))
+    assert target_disease(study, untested, 1.0) is None
+    assert [arm.disease for arm in rays(study, groups)["disease of the samples"]] == [None, "DCM", "DCM"]
+
+
+def test_samples_of_a_disease_follow_masks_of_it_or_moved_to_it(study: Study, cohort: Slices,
+                                                               monkeypatch: pytest.MonkeyPatch) -> None:
+    groups, common = ill(cohort), {"real": False, "factor": 0.5, "images": Run(SPADE, **QUICK)}
+    made = draw_samples(study, Arm("of DCM", disease="DCM", **common), groups)
+    assert set(made.table["disease"]) == {"DCM"} and len(made) == len(cohort.where(split="train")) // 2
+    own = {mask.tobytes() for mask in groups.where(split="train", disease="DCM").masks}
+    assert {mask.tobytes() for mask in made.masks} <= own
+    vae = Run(SYSTEMS["C4 label VAE"], **QUICK)
+    moved = draw_samples(study, Arm("moved", disease="DCM", masks=vae, **common), groups)
+    healthy = set(groups.where(split="train", disease="NOR").patients)
+    assert set(moved.table["disease"]) == {"DCM"} and set(moved.patients) <= healthy
+    with pytest.raises(DataError, match="no patient of the group HCM"):
+        draw_samples(study, Arm("of HCM", disease="HCM", **common), groups)
+    with pytest.raises(SplitError, match="has seen 1 patients whom leaky"):
+        planted = Run(SYSTEMS["C4 label VAE"], variant=with_planted(groups, "test"))
+        draw_samples(study, Arm("leaky", disease="DCM", masks=planted, **common), groups)
+
+
+def test_samples_are_drawn_once_and_shared_by_arms_of_one_generator(study: Study, cohort: Slices,
+                                                                    monkeypatch: pytest.MonkeyPatch) -> None:
+    drawn: list[int] = []
+    monkeypatch.setattr(arm_samples, "draw", lambda g, c, *rest, **more: drawn.append(len(c)) or draw(g, c, *rest, **more))
+    own = arm_patients(study, cohort, 0.5)
+    arm = Arm("both", fraction=0.5, images=Run(SPADE, patients=own, **QUICK), factor=2.0)
+    whole = draw_samples(study, arm, cohort, seed=1)
+    part = draw_samples(study, replace(arm, id="less", factor=0.5, real=False), cohort, seed=1)
+    assert drawn == [len(whole)] and np.array_equal(part.images, whole.images[:len(part)])
+    more = draw_samples(study, replace(arm, factor=3.0), cohort, seed=1)
+    assert np.allclose(more.images[:len(whole)], whole.images, atol=1e-5), "but for rounding in batches of other sizes"
+    draw_samples(study, arm, cohort, seed=2)
+    other = replace(arm, images=replace(arm.images, variant=Variant("quick", training={**QUICK["variant"].training, "steps": 3})))
+    assert arm_bank(study, other, cohort, 1).folder == arm_bank(study, arm, cohort, 1).folder
+    assert not np.array_equal(load_or_draw(study, other, cohort, 1).images, whole.images), "other weights, other samples"
+    assert drawn == [len(whole), len(whole) * 3 // 2, len(whole), len(whole)]
+
+
+def test_a_bank_without_its_key_is_drawn_again(tmp_path: Path) -> None:
+    some, asked = discs(4, 4), []
+
+    def make(count: int) -> Slices:
+        asked.append(count)
+        return some.take(np.arange(count))
+
+    for key, count, calls in (("a", 6, 1), ("a", 6, 1), ("a", 4, 1), ("a", 9, 2), ("b", 4, 3), ("b", 5, 4)):
+        assert len(kept_bank(tmp_path, key, count, make)) == count and len(asked) == calls
+    (tmp_path / "key.txt").unlink()
+    kept_bank(tmp_path, "b", 5, make)
+    assert len(asked) == 5
+
+
+def test_all_arms_at_once_are_those_trained_one_by_one(study: Study, cohort: Slices, monkeypatch: pytest.MonkeyPatch) -> None:
+    jobs: list[str] = []
+
+    def here(**_: object) -> Callable[[list], list]:
+        """In the place of joblib, whose processes take longer to start than these jobs to run."""
+        return lambda some: [(jobs.append(given[0].__name__), job(*given, **more)) for job, given, more in some]
+
+    monkeypatch.setattr(utility, "Parallel", here)
+    monkeypatch.setattr(utility, "train_all", lambda *_: None)
+    run = Run(SPADE, patients=arm_patients(study, cohort, 0.5), **QUICK)
+    arms = [Arm("both", fraction=0.5, images=run, factor=1.0), Arm("alone", fraction=0.5, real=False, images=run, factor=1.0)]
+    two = Study(study.root / "two", replace(study.params, workers=2))
+    students = train_arms(two, arms, cohort, seeds=[1])
+    assert list(students) == ["both", "alone"] and [s.seed for s in students["both"]] == [1]
+    assert jobs == ["train_arm", "train_arm"], "one student and one bank alone need no second process"
+    single, test = train_arm(study, arms[0], cohort, seed=1), cohort.where(split="test")
+    assert students["both"][0].scores(test).equals(single.scores(test))
+    with pytest.raises(SplitError, match="whom leaky may not learn from"):
+        train_arms(two, [Arm("leaky", factor=1.0, images=Run(SPADE, variant=with_planted(cohort, "test")))], cohort)
+
+
+def test_an_arm_in_which_nothing_is_labelled_is_left_out(study: Study, cohort: Slices, monkeypatch: pytest.MonkeyPatch,
+                                                         capsys: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.setattr(utility, "pseudo_label", lambda segment, samples: samples)
+    plain = Run(SYSTEMS["U1 VAE"], patients=arm_patients(study, cohort, 0.5), **QUICK)
+    common = {"fraction": 0.5, "images": plain, "factor": 1.0}
+    found = train_arms(study, [Arm("alone", real=False, **common), Arm("both", **common)], cohort, seeds=[1, 2])
+    assert [[s.seed for s in some] for some in found.values()] == [[1, 2]] and list(found) == ["both"]
+    assert "left out, alone: every mask is empty" in capsys.readouterr().out
+
+
+def test_rows_name_the_baseline_and_the_reference_is_the_ceiling(study: Study, cohort: Slices) -> None:
+    test = cohort.where(split="test")
+    plain = [train_arm(study, real_arm(0.5), cohort, network=name) for name in BASELINES]
+    assert [student.id for student in plain] == ["50 %: real", "50 %: real (residual U-Net)"]
+    rows = {row["metric"]: row for row in arm_rows([plain[1]], test, [plain[0].scores(test)], resamples=20)}
+    best = plain[0].scores(test).query("structure == 'foreground'")["dice"].mean()
+    assert rows["downstream_dice"]["ceiling"] == pytest.approx(best) and rows["downstream_dice"]["floor"] == 0
+    assert {row["system"] for row in rows.values()} == {"50 %: real (residual U-Net)"}
+    assert "downstream_dice" not in {row["metric"] for row in arm_rows(plain[:1], test, resamples=20)}
+
+
+def test_patients_with_several_scans_count_once() -> None:
+    some = discs(3, 2)
+    again = some.with_columns(scan=[f"{scan}-again" for scan in some.table["scan"]])
+    assert len(one_scan_each(concatenate([again, some]))) == len(some)
+    assert set(one_scan_each(concatenate([again, some])).table["scan"]) == set(some.table["scan"])
 
 
 @pytest.mark.parametrize(("field", "fields"), [
     ("real", {"real": False}), ("factor", {"factor": 1.0}), ("factor", {"images": Run(SPADE)}), ("fraction", {"fraction": 0.0}),
     ("masks", {"masks": Run(SPADE)}), ("pretraining", {"pretraining": 0.5}), ("candidates", {"candidates": 2}),
+    ("disease", {"disease": "DCM"}), ("disease", {"disease": "NOR", "images": Run(SPADE), "masks": Run(SPADE), "factor": 1.0}),
     ("generator_fraction", {"fraction": 0.5, "images": Run(SPADE), "factor": 1.0, "generator_fraction": 0.25})])
 def test_arms_that_contradict_themselves_are_refused(field: str, fields: dict) -> None:
     with pytest.raises(ParameterError) as caught:

@@ -26,6 +26,10 @@ from cmri_lib.training import Augment, Trainable, TrainSettings, train
 Batch = dict[str, Tensor]
 
 
+class NothingLabelled(DataError):
+    """A training set without a single mask."""
+
+
 class ResidualTraining(Trainable):
     """Deep supervision of a residual U-Net on batches of "image" (B, 1, H, W) and "mask" (B, H, W)."""
 
@@ -73,10 +77,10 @@ def fit(of: Baseline, training: Slices, settings: TrainSettings, folder: str | P
         start: a trained model of the same baseline, to start from its weights and not from random ones.
 
     Raises:
-        DataError: if there is no mask to learn from.
+        NothingLabelled: if there is no mask to learn from.
     """
     if not training.masks.any():
-        raise DataError("every mask is empty", field="masks", remedy="label the samples first (pseudo_label)")
+        raise NothingLabelled("every mask is empty", field="masks", remedy="label the samples first (pseudo_label)")
     torch.manual_seed(settings.seed)
     model = of.build()
     if start is not None:

@@ -114,6 +114,26 @@ def volumetric_rows(tables: Sequence[pd.DataFrame], *, seed: int = 0, resamples:
     return rows
 
 
+def overall_rows(tables: Sequence[pd.DataFrame], reference: Sequence[pd.DataFrame], *, seed: int = 0, resamples: int = 1000
+                 ) -> list[dict[str, object]]:
+    """Rows ``downstream_dice``, ``downstream_hd95_mm`` and ``downstream_missed`` of an arm: means over structures and volumes
+    of both phases, the distance where nothing is missed.
+
+    Args:
+        tables, reference: `volume_scores` of each training of the arm, and of the one that learnt from real slices
+            alone, whose mean is the **ceiling**. The floor of the Dice is 0; the others have none.
+    """
+    refuse_other_volumes(*tables, *reference)
+    chosen, rows = (tables[0]["structure"] == FOREGROUND).to_numpy(), []
+    patients = tables[0].loc[chosen, "patient"].to_numpy()
+    for column, name, better, floor in (("dice", "downstream_dice", "higher", 0.0), ("missed", "downstream_missed", "lower", np.nan),
+                                        ("hd95_mm", "downstream_hd95_mm", "lower", np.nan)):
+        score = mean_over_seeds([t.loc[chosen, column].to_numpy() for t in tables], patients, seed=seed, resamples=resamples)
+        ceiling = float(np.mean([t.loc[chosen, column].mean() for t in reference]))
+        rows.append(score.against(floor, ceiling).row(name, "utility", better))
+    return rows
+
+
 def arm_difference(first: Sequence[pd.DataFrame], second: Sequence[pd.DataFrame], column: str = "dice", *,
                    structure: str = FOREGROUND, phase: str | None = None, **options: object) -> Score:
     """Mean of `column` of the first arm minus that of the second, paired over volumes and over trainings of

@@ -1,0 +1,162 @@
+"""The samples of an arm: under whose masks they are drawn, and the banks in which they are kept.
+
+A bank belongs to a generator, the patients whose masks it follows, and a seed. Arms that share these share
+the bank, whatever their number of samples: the first samples of a bank are the same however many follow.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from cmri_lib.cohort.requirements import HEALTHY
+from cmri_lib.cohort.slices import Slices
+from cmri_lib.config.study import Study
+from cmri_lib.errors import DataError, ParameterError
+from cmri_lib.experiments.arms import STAGE, Arm, arm_patients, own_slices
+from cmri_lib.experiments.banks import kept_bank, sampling_conditions
+from cmri_lib.experiments.mask_screening import sample_valid_masks
+from cmri_lib.experiments.provenance import refuse_seen
+from cmri_lib.experiments.training import train_or_load, training_folder
+from cmri_lib.generators.base import Generator, draw
+from cmri_lib.generators.disease_shift import disease_direction, shift_to_disease
+from cmri_lib.measures.anatomy.adherence import Segment, dice
+from cmri_lib.measures.anatomy.validity import Ranges, validity
+from cmri_lib.systems.system import Run, file_name
+from cmri_lib.training.batches import mixed_seed
+from cmri_lib.training.fingerprint import code_digest, digest, model_digest
+
+#: If fewer drawn masks pass the screen, all of them are used: a handful says nothing of the generator.
+FEWEST_MASKS = 10
+#: (Weights, their time, settings) → digest, of the generators that this process has loaded: arms share them.
+_DIGESTS: dict[tuple[Path, int, str], str] = {}
+
+
+@dataclass(frozen=True)
+class Bank:
+    """Samples on disk.
+
+    Attributes:
+        folder: where they lie; arms with equal folders share them.
+        count: how many the arm asks for.
+    """
+
+    folder: Path
+    count: int
+
+
+def arm_bank(study: Study, arm: Arm, slices: Slices, seed: int, candidate: int = 0) -> Bank:
+    """The bank of an arm's samples drawn with `seed`; one for each of its candidates."""
+    own = own_slices(study, arm, slices)
+    count = max(1, round(arm.factor * len(own)))
+    masks = "" if arm.masks is None else f"{arm.masks.folder}-{count}"
+    parts = (arm.images.folder, f"{len(arm_patients(study, slices, arm.fraction))} patients", arm.disease or "", masks,
+             f"seed {seed}", f"candidate {candidate + 1}" if candidate else "")
+    return Bank(study.work("banks") / STAGE / file_name("-".join(filter(None, parts))), count)
+
+
+def load_or_draw(study: Study, arm: Arm, slices: Slices, seed: int, candidate: int = 0) -> Slices:
+    """The samples of an arm as its generators draw them: labelled by their masks alone, not selected.
+
+    Raises:
+        SplitError: if a generator has seen a patient whom the arm may not use, before anything is trained.
+        DataError: if the arm has no patient of the disease it asks for.
+    """
+    refuse_generators(study, arm, slices)
+    own, choices = own_slices(study, arm, slices), _choices(study, arm)
+    key = digest([repr((arm.disease, seed, candidate, sorted(choices.items()))).encode(), own.images.tobytes(),
+                  own.masks.tobytes(), *(_digest_of(study, run, slices).encode() for run in arm.runs),
+                  code_digest(draw, sampling_conditions, *([arm_conditions] if arm.masks else [])).encode()])
+    bank = arm_bank(study, arm, slices, seed, candidate)
+
+    def make(count: int) -> Slices:
+        images, *masks = (train_or_load(study, run, slices) for run in arm.runs)
+        conditions = arm_conditions(arm, own, count, seed, *masks)
+        return draw(images, conditions, arm.images.id, seed=mixed_seed(seed, candidate), **choices)
+
+    return kept_bank(bank.folder, key, bank.count, make)
+
+
+def _digest_of(study: Study, run: Run, slices: Slices) -> str:
+    """Digest of a trained generator, its weights, its settings and its code; a network is loaded for it once per process."""
+    file = training_folder(study, run) / "weights.safetensors"
+    settings = repr(run.settings(study.params, study.seed))
+    if not file.exists() or (file, file.stat().st_mtime_ns, settings) not in _DIGESTS:
+        generator = train_or_load(study, run, slices)
+        for module in generator.modules():
+            vars(module).pop("_is_accelerate_prepared", None)  # what was loaded does not bear this mark, and is the same
+        found = model_digest(generator) + code_digest(*generator.modules())
+        _DIGESTS[file, file.stat().st_mtime_ns, settings] = found
+    return _DIGESTS[file, file.stat().st_mtime_ns, settings]
+
+
+def refuse_generators(study: Study, arm: Arm, slices: Slices) -> None:
+    """Raise SplitError if a generator of the arm has seen a patient whom it may not use."""
+    share = arm.fraction if arm.generator_fraction is None else arm.generator_fraction
+    for run in arm.runs:
+        refuse_seen(run, slices, arm_patients(study, slices, share), arm.id)
+
+
+def arm_conditions(arm: Arm, own: Slices, count: int, seed: int, masks: Generator | None = None) -> Slices:
+    """`count` masks for the samples of an arm, and what else they are conditioned on.
+
+    Whole phases of scans of its patients; or masks drawn by `masks`, and those that are no heart drawn anew; or
+    masks of healthy patients that `masks` moves to the arm's disease, without those that are no heart then.
+
+    Args:
+        own: the real slices of the arm's patients.
+    """
+    moved = arm.disease is not None and masks is not None
+    group = HEALTHY if moved else arm.disease
+    of_group = own if group is None else own.where(disease=group)
+    if not len(of_group):
+        raise DataError(f"{arm.id} has no patient of the group {group}", field="disease",
+                        remedy=f"choose among {sorted(set(own.table['disease']))}, or give it more patients")
+    conditions = sampling_conditions(of_group, count, seed, split="train").take(np.arange(count))
+    if masks is None:
+        return conditions
+    ranges = Ranges.of(own)
+    if moved:
+        direction = disease_direction(masks, own, HEALTHY, arm.disease)
+        found = shift_to_disease(masks, conditions, direction, 1.0, arm.masks.id)
+        valid = validity(found.masks, found.table, ranges)["valid"].to_numpy()
+        found = found.take(valid) if valid.sum() >= FEWEST_MASKS else found
+    else:
+        found = sample_valid_masks(masks, conditions, arm.masks.id, ranges, seed, fewest=FEWEST_MASKS)
+    return found.take(np.arange(count) % len(found))
+
+
+def _choices(study: Study, arm: Arm) -> dict[str, object]:
+    """For the sampler: flows take as many steps as the parameters say, others have their own number."""
+    return {"steps": study.params.utility.sampling_steps} if arm.images.family == "flow" else {}
+
+
+def most_adherent(banks: list[Slices], segment: Segment) -> Slices:
+    """Of several samples under each mask that in which `segment` finds the mask best, by mean Dice.
+
+    Chosen mask by mask, not from the whole set, so that levels and phases stay as they were: apical slices
+    score lower. Raises ParameterError if the samples follow no mask.
+    """
+    if not banks[0].masks.any():
+        raise ParameterError(f"samples of {banks[0].table['source'].iloc[0]} follow no mask", field="candidates",
+                             remedy="give 1")
+    found = np.array([[_slice_dice(*pair) for pair in zip(segment(bank.images), bank.masks)]
+                      for bank in banks])
+    best, rows = found.argmax(axis=0), np.arange(len(banks[0]))
+    images = np.stack([bank.images for bank in banks])[best, rows]
+    return Slices(images, banks[0].masks, banks[0].table, banks[0].tissues)
+
+
+def _slice_dice(seen: np.ndarray, mask: np.ndarray) -> float:
+    """Mean over the labels that are in either; 0 without any."""
+    labels = np.union1d(seen, mask)
+    return float(np.mean([dice(seen == label, mask == label) for label in labels[labels > 0]] or [0.0]))
+
+
+def one_scan_each(slices: Slices) -> Slices:
+    """Of patients who were scanned several times the first scan alone, so that each counts once."""
+    first = slices.table.groupby("patient")["scan"].transform("min")
+    return slices.take(slices.table["scan"].eq(pd.Series(first)).to_numpy())

@@ -1,0 +1,159 @@
+"""Figures of the utility study: the forest of all arms, curves over patients, Bland-Altman plots, groups of slices.
+
+Differences are to a segmenter that has learnt from the same patients' real slices alone.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import matplotlib.pyplot as plt
+import numpy as np
+import pandas as pd
+import seaborn as sns
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+
+from cmri_lib.reporting import metrics
+from cmri_lib.reporting.figures import (CHARACTER, FAMILY_COLOURS, NORMAL, PAGE, REAL_COLOUR, SMALL, edges_of, interval,
+                                        legend_below, notice, point_beyond, set_ticks, wrapped)
+
+#: Inches of a row of the forest.
+ROW = 0.21
+MARKERS = ("o", "s", "^", "D", "v", "P", "X")
+
+
+def forest(table: pd.DataFrame) -> Figure:
+    """Differences with their intervals, a panel per metric, arms one below the other under the heading of what is varied.
+
+    Args:
+        table: group, arm, family, metric, value, low, high, better.
+    """
+    table = table[table["value"].notna()]
+    if table.empty:
+        return notice("no arm has been measured")
+    names, lines = list(dict.fromkeys(table["metric"])), []
+    for group, part in table.groupby("group", sort=False):
+        lines += [(group, None), *((group, arm) for arm in dict.fromkeys(part["arm"]))]
+    margin = 0.3 + CHARACTER * max(len(arm or f"{group}") for group, arm in lines)
+    width = min(3.4, (PAGE - margin) / len(names))
+    size = margin + width * len(names), ROW * len(lines) + 1.1
+    figure, axes = plt.subplots(1, len(names), figsize=size, squeeze=False, sharey=True, layout="constrained")
+    for axis, name in zip(axes[0], names):
+        _forest_panel(axis, table[table["metric"] == name], name, lines)
+    axes[0, 0].set_yticks(range(len(lines)), [f"{arm or group}" for group, arm in lines], fontsize=SMALL)
+    for label, (_, arm) in zip(axes[0, 0].get_yticklabels(), lines):
+        label.set_weight("normal" if arm else "bold")
+    axes[0, 0].set_ylim(len(lines) - 0.4, -0.6)
+    families = list(dict.fromkeys(table["family"]))
+    dots = {f: Line2D([], [], color=FAMILY_COLOURS.get(f, REAL_COLOUR), marker="o", ls="", ms=4) for f in families}
+    legend_below(figure, dots if len(dots) > 1 else {})
+    return figure
+
+
+def _forest_panel(axis: plt.Axes, rows: pd.DataFrame, name: str, lines: Sequence[tuple[str, str | None]]) -> None:
+    values, low, high = (rows[c].to_numpy(float) for c in ("value", "low", "high"))
+    axis.set_xlim(*edges_of(values, low, high, [0.0]))
+    first, last = axis.get_xlim()
+    for row in rows.itertuples():
+        place, colour = lines.index((row.group, row.arm)), FAMILY_COLOURS.get(row.family, REAL_COLOUR)
+        if first <= row.value <= last:
+            axis.errorbar(row.value, place, xerr=interval(row), fmt="o", ms=4, capsize=2, color=colour)
+        else:
+            point_beyond(axis, place, metrics.number(name, row.value), row.value > last, colour)
+    axis.axvline(0, color=REAL_COLOUR, lw=1, ls="--", zorder=1)
+    axis.set_xlabel(f"difference to real alone; {rows['better'].iloc[0]} is better", fontsize=SMALL)
+    axis.set_title(metrics.short(name), fontsize=NORMAL)
+    axis.tick_params(labelsize=SMALL)
+
+
+def over_patients(table: pd.DataFrame) -> Figure:
+    """Metrics against the number of real patients, on a logarithmic axis; one line per kind of training set.
+
+    Args:
+        table: kind, patients, metric, value, low, high, better.
+    """
+    if table.empty:
+        return notice("no arm has been measured")
+    names, kinds = list(dict.fromkeys(table["metric"])), list(dict.fromkeys(table["kind"]))
+    colours = [REAL_COLOUR, *sns.color_palette("colorblind", max(1, len(kinds) - 1)).as_hex()]
+    figure, axes = plt.subplots(1, len(names), figsize=(min(PAGE, 4.4 * len(names)), 3.6), squeeze=False,
+                                layout="constrained")
+    for axis, name in zip(axes[0], names):
+        part = table[table["metric"] == name]
+        for place, kind in enumerate(kinds):
+            line = part[part["kind"] == kind].sort_values("patients")
+            spread = np.nan_to_num(np.clip([line["value"] - line["low"], line["high"] - line["value"]], 0, None))
+            axis.errorbar(line["patients"] * 1.02 ** (place - (len(kinds) - 1) / 2), line["value"], spread, ms=4, lw=1.4,
+                          capsize=2, elinewidth=0.9, color=colours[place], marker=MARKERS[place % len(MARKERS)])
+        axis.set(xscale="log", xlim=(part["patients"].min() / 1.15, part["patients"].max() * 1.15))
+        set_ticks(axis, "x", 3.8, sorted(set(part["patients"])))
+        axis.set_xlabel("real training patients", fontsize=NORMAL)
+        axis.set_ylabel(f"{part['better'].iloc[0]} is better", fontsize=SMALL)
+        axis.set_title(metrics.short(name), fontsize=NORMAL)
+        axis.tick_params(labelsize=SMALL)
+    legend_below(figure, {kind: Line2D([], [], color=colour, marker=MARKERS[k % len(MARKERS)], ms=4)
+                          for k, (kind, colour) in enumerate(zip(kinds, colours))})
+    return figure
+
+
+def agreement_plot(table: pd.DataFrame) -> Figure:
+    """Bland-Altman: error against the mean of truth and prediction; arms across, indices of function down.
+
+    Args:
+        table: arm, index (in words, with unit), mean, error, bias, lower, upper: one row per scan.
+    """
+    if table.empty:
+        return notice("no index of heart function can be measured on this cohort")
+    arms, indices = (list(dict.fromkeys(table[c])) for c in ("arm", "index"))
+    size = min(PAGE, 0.6 + 2.6 * len(arms)), 1.9 * len(indices) + 0.5
+    figure, axes = plt.subplots(len(indices), len(arms), figsize=size, squeeze=False, sharex="row", sharey="row",
+                                layout="constrained")
+    for (index, arm), part in table.groupby(["index", "arm"], sort=False):
+        axis = axes[indices.index(index), arms.index(arm)]
+        axis.scatter(part["mean"], part["error"], s=9, color=FAMILY_COLOURS["flow"], alpha=0.7)
+        axis.axhline(0, color=REAL_COLOUR, lw=0.8)
+        for name, style in (("bias", "-"), ("lower", "--"), ("upper", "--")):
+            axis.axhline(part[name].iloc[0], color=FAMILY_COLOURS["VAE"], lw=1, ls=style)
+        axis.set_title(f"{part['bias'].iloc[0]:+.1f} [{part['lower'].iloc[0]:.1f}, {part['upper'].iloc[0]:.1f}]", fontsize=SMALL)
+        axis.tick_params(labelsize=SMALL)
+    for axis, index in zip(axes[:, 0], indices):
+        axis.set_ylabel(f"{wrapped(index, 1.6)}\npredicted − true", fontsize=SMALL)
+    for axis, arm in zip(axes[-1], arms):
+        axis.set_xlabel("mean of true and predicted", fontsize=SMALL)
+    for axis, arm in zip(axes[0], arms):
+        axis.set_title(f"{wrapped(arm, 2.4)}\n{axis.get_title()}", fontsize=SMALL)
+    lines = {"bias": "-", "limits of agreement": "--"}
+    legend_below(figure, {text: Line2D([], [], color=FAMILY_COLOURS["VAE"], ls=style, lw=1) for text, style in lines.items()})
+    return figure
+
+
+def by_group(table: pd.DataFrame) -> Figure:
+    """Dice by group of test slices (disease, level, phase …): a panel per kind of group, one mark per arm.
+
+    Args:
+        table: kind, group, n, arm, value, low, high.
+    """
+    if table.empty:
+        return notice("no group has enough test patients")
+    kinds, arms = (list(dict.fromkeys(table[c])) for c in ("kind", "arm"))
+    shares = [table.loc[table["kind"] == kind, "group"].nunique() + 0.6 for kind in kinds]
+    figure, axes = plt.subplots(1, len(kinds), figsize=(PAGE, 3.4), squeeze=False, sharey=True, layout="constrained",
+                                width_ratios=shares)
+    colours = [REAL_COLOUR, *sns.color_palette("colorblind", max(1, len(arms) - 1)).as_hex()]
+    for axis, kind in zip(axes[0], kinds):
+        part = table[table["kind"] == kind]
+        groups = list(dict.fromkeys(part["group"]))
+        for row in part.itertuples():
+            place = arms.index(row.arm)
+            axis.errorbar(groups.index(row.group) + 0.14 * (place - (len(arms) - 1) / 2), row.value, interval(row), ms=4,
+                          capsize=2, fmt=MARKERS[place % len(MARKERS)], color=colours[place])
+        counts = part.drop_duplicates("group").set_index("group")["n"]
+        axis.set_xticks(range(len(groups)), [f"{group}\nn = {counts[group]}" for group in groups], fontsize=SMALL)
+        axis.set_xlim(-0.6, len(groups) - 0.4)
+        axis.set_title(kind, fontsize=NORMAL)
+        axis.tick_params(labelsize=SMALL)
+    axes[0, 0].set_ylabel("Dice, mean of the structures", fontsize=SMALL)
+    legend_below(figure, {arm: Line2D([], [], color=c, marker=MARKERS[k % len(MARKERS)], ls="", ms=4)
+                          for k, (arm, c) in enumerate(zip(arms, colours))})
+    return figure
