@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from functools import cache
 
 import numpy as np
 import pandas as pd
@@ -12,19 +13,29 @@ from torch import Tensor, nn
 
 from cmri_lib.cohort.slices import Slices
 
+#: Whether this worker had the pipeline: what it runs afterwards need not wait.
+PIPELINE = pytest.StashKey[bool]()
 os.environ.setdefault("TQDM_DISABLE", "1")
 torch.set_num_threads(1)  # a test has small tensors, and a neighbour on the other core
-
-
-def pytest_configure() -> None:
-    """The first worker, which has the pipeline, takes the processor first: it alone cannot be shared out at the end."""
-    if os.environ.get("PYTEST_XDIST_WORKER", "gw0") != "gw0" and hasattr(os, "nice"):
-        os.nice(4)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """The pipeline first: it takes as long as everything else together, which goes on beside it."""
     items.sort(key=lambda item: item.get_closest_marker("pipeline") is None)
+
+
+@cache
+def _leave_way() -> None:
+    if "PYTEST_XDIST_WORKER" in os.environ and hasattr(os, "nice"):
+        os.nice(4)
+
+
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    """Workers without the pipeline leave it the processor: it alone cannot be shared out when it is the last that runs."""
+    if item.get_closest_marker("pipeline") is None and not item.session.stash.get(PIPELINE, False):
+        _leave_way()
+    else:
+        item.session.stash[PIPELINE] = True
 
 
 @pytest.fixture(autouse=True)
