@@ -8,6 +8,7 @@ from typing import Annotated, ClassVar, Literal
 from pydantic import ConfigDict, Field
 
 from cmri_lib.cohort.preprocessing.pipeline import PreprocessSettings
+from cmri_lib.config.privacy import PrivacySettings
 from cmri_lib.errors import ParameterError
 from cmri_lib.generators.diffusion import DiffusionSettings
 from cmri_lib.generators.flow import FlowSettings
@@ -321,6 +322,7 @@ class Parameters:
     fidelity: FidelitySettings
     curves: CurveSettings
     utility: UtilitySettings
+    privacy: PrivacySettings
 
     def __post_init__(self) -> None:
         halvings = {

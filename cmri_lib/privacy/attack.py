@@ -18,6 +18,7 @@ Calibration in Membership Inference Attacks", ICLR 2022 (arXiv 2111.08440).
 
 from __future__ import annotations
 
+import hashlib
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -91,6 +92,30 @@ class Calibrated(Attack):
     def scores(self, target: Target, slices: Slices) -> pd.DataFrame:
         refuse_known(self.reference, slices, "the reference of a calibrated attack")
         return self.attack.scores(target, slices) - self.attack.scores(self.reference, slices)
+
+
+class Remembered(Attack):
+    """An attack that asks a target about a slice once. Every score is of one slice and one target, so that attacks that share it
+    (calibration, shadows, a null on the same patients) need not pay again. Targets are told apart by their names."""
+
+    def __init__(self, attack: Attack):
+        self.attack, self.name = attack, attack.name
+        self._known: dict[tuple[str, bytes], np.ndarray] = {}
+        self._settings: list[str] = []
+
+    def suits(self, target: Target) -> bool:
+        return self.attack.suits(target)
+
+    def scores(self, target: Target, slices: Slices) -> pd.DataFrame:
+        conditions = slices.table.astype(str).agg("|".join, axis=1)
+        keys = [(target.name, hashlib.sha256(image.tobytes() + mask.tobytes() + row.encode()).digest())
+                for image, mask, row in zip(slices.images, slices.masks, conditions)]
+        new = {key: i for i, key in enumerate(keys) if key not in self._known}
+        if new:
+            found = self.attack.scores(target, slices.take(list(new.values())))
+            self._settings = list(found)
+            self._known.update(zip(new, found.to_numpy(float)))
+        return pd.DataFrame(np.stack([self._known[key] for key in keys]), columns=self._settings)
 
 
 def refuse_known(target: Target, slices: Slices, what: str) -> None:

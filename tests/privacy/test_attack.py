@@ -6,7 +6,7 @@ import pytest
 from sklearn.metrics import roc_auc_score, roc_curve
 
 from cmri_lib.errors import DataError, SplitError
-from cmri_lib.privacy.attack import (Attack, Calibrated, PatientScores, Sides, Target, attack_rows, auc, auc_difference, fpr_note,
+from cmri_lib.privacy.attack import (Attack, Calibrated, PatientScores, Remembered, Sides, Target, attack_rows, auc, auc_difference, fpr_note,
                                      membership_scores, score_of, tpr_at)
 from conftest import discs
 
@@ -114,6 +114,22 @@ def test_calibration_takes_difficulty_away_and_needs_a_reference_without_the_pat
     assert of["given"] < 0.8 and of["given_calibrated"] == 1
     with pytest.raises(SplitError, match="the reference"):
         membership_scores(Calibrated(plain, TARGET), TARGET, SIDES)
+
+
+def test_a_slice_is_scored_once_for_each_target():
+    asked = []
+
+    def scores(name, slices):
+        asked.append((name, len(slices)))
+        return {"s": slices.images.mean((1, 2, 3)), "t": slices.images.std((1, 2, 3))}
+
+    attack, other = Remembered(Given(scores)), Target("other", frozenset())
+    first = attack.scores(TARGET, MEMBERS.take(range(10)))
+    again = attack.scores(TARGET, MEMBERS.take(range(5, 15)))
+    attack.scores(other, MEMBERS.take(range(3)))
+    assert asked == [("g", 10), ("g", 5), ("other", 3)] and list(again) == ["s", "t"]
+    np.testing.assert_array_equal(again.to_numpy()[:5], first.to_numpy()[5:])
+    np.testing.assert_allclose(again["s"], MEMBERS.images[5:15].mean((1, 2, 3)), rtol=1e-6)
 
 
 def drawn(shift, seed, size=60):
