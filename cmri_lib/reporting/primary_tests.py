@@ -23,6 +23,8 @@ ANATOMY, APPEARANCE, HEARTS = "mmd_anatomy", "mmd_classical", "heart_valid"
 LEAST_DICE = 0.01
 #: Share of samples nearest to training patients from which on a generator hands out its training images.
 MEMORISED = 0.9
+#: AUC of a membership attack below which it is weak.
+WEAK = 0.6
 
 
 @dataclass(frozen=True)
@@ -82,6 +84,13 @@ PRIMARY = {test.claim: test for test in (
     PrimaryTest("M6", "flow, most of the fewer patients − all patients with the smallest label errors",
                 (Criterion("dice_mean", "above"),)),
     PrimaryTest("P3", "U10 FM + mask − real images: mid-ventricle − (apex, base)", (Criterion("dice_mean", "above"),)),
+    PrimaryTest("R1", "U6 DDPM, members against hold-out: the denoising loss, then FCRE − loss",
+                (Criterion("attack_auc_loss", "below", WEAK), Criterion("attack_auc_fcre", "above"))),
+    PrimaryTest("R2", "U10 OT-FM, fewest patients − all patients", (Criterion("swapped_share_copy", "above"),)),
+    PrimaryTest("R3", "U10 FM, overfitted: samples around members, against around strangers",
+                (Criterion("attack_auc_clusters", "above", 0.5),)),
+    PrimaryTest("R4", "flow mask + vendor − flow mask", (Criterion("attack_auc_loss", "above"),)),
+    PrimaryTest("R5", "U10 FM − U6 DDPM", (Criterion("attack_auc_loss", "above"),)),
     PrimaryTest("E1", "U6 DDPM by its own sampler / U5 StyleGAN2-ADA", (Criterion("log10_seconds_ratio", "above"),)),
 )}
 
