@@ -217,12 +217,15 @@ figures.publish(study, "11/low_rates", pd.concat(curves), privacy_plots.low_rate
 # ## Copies among the samples
 #
 # Every system has drawn samples under the conditions of test patients. For each system the table
-# shows, in the copy detector's space: the share of near copies (1 % is chance); the nearest-training
-# share, calibrated by swapping training and hold-out (0.5 is chance); and the share of samples
-# around the one training patient who has most of them.
+# shows, in the copy detector's space:
+#
+# - the share of **near copies**; 1 % is chance;
+# - the **excess** of that share over the same with training and hold-out in each other's place. A
+#   blurred sample lies near everybody, so it is a "near copy" of strangers too; 0 is chance;
+# - the share nearest to training, calibrated by the same swap; 0.5 is chance.
 
 # %%
-kept = ["near_copy_rate_copy", "swapped_share_copy", "concentration_copy"]
+kept = ["near_copy_rate_copy", "near_copy_excess_copy", "swapped_share_copy"]
 copy_rows = [row for name, run in runs.items() for r in (run, audit.overfitted(name))
              for row in audit.copy_rows(r)]
 found = pd.DataFrame(copy_rows)

@@ -99,10 +99,11 @@ def test_what_a_parameter_invalidates(clone: Path) -> None:
         edit(clone / "params.yaml", new, old)
         return found
 
-    assert stale("profile: smoke", "profile: laptop") == {"cohort", *FAMILIES, "fidelity", "conditional", "masks", "review"}
-    assert stale("coupling: ot ", "coupling: independent ") == {"flow", "fidelity", "conditional"}
+    assert stale("profile: smoke", "profile: laptop") == {"cohort", *FAMILIES, "fidelity", "conditional", "masks",
+                                                                    "privacy", "review"}
+    assert stale("coupling: ot ", "coupling: independent ") == {"flow", "fidelity", "conditional", "privacy"}
     assert stale("samples: {smoke: 64", "samples: {smoke: 60") == {*FAMILIES, "fidelity"}
-    assert stale("ada_target: 0.6", "ada_target: 0.5") == {"gan"}
+    assert stale("ada_target: 0.6", "ada_target: 0.5") == {"gan", "privacy"}
     assert stale("normalise: minmax", "normalise: zscore") == {"cohort"}
     assert "up to date" in dvc(clone, "status")
 
@@ -120,7 +121,7 @@ def test_prose_retrains_nothing_and_code_retrains_its_own(clone: Path) -> None:
     assert weights(clone) == before, "prose retrained a network"
 
     edit(code, "0.5 * (mean.square()", "0.4 * (mean.square()")
-    others = {"conditional", "masks"}  # C14's first stage is a VAE, and so is C4's source of masks
+    others = {"conditional", "masks", "privacy"}  # C14's first stage is a VAE, and so is C4's source of masks
     assert {"vae", *others} <= stale_stages(clone) <= {"vae", "fidelity", *others, "review"}
     python(clone, "cmri_lib.train", "U1 VAE", "U10 OT-FM", "U10 FM + mask")  # without what else the notebooks do
     after = weights(clone)

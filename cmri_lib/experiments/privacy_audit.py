@@ -1,11 +1,12 @@
 """The privacy audit of a run: every attack that suits it, with its controls, and copies among its samples.
 
-Whom a run has seen follows from the run and the cohort (`provenance.patients_seen`). Members are training patients, non-members
-hold-out patients, whom nothing in the study has looked at; validation patients serve attacks that need strangers of their own. An
-audit on shadow models takes all of them from training, since hold-out patients may never be learnt from (`PowerAudit`).
+Whom a run has seen follows from the run and the cohort (`provenance.patients_seen`). Members are training
+patients, non-members hold-out patients, whom nothing in the study has looked at; validation patients serve
+attacks that need strangers of their own. An audit on shadow models takes all of them from training, since
+hold-out patients may never be learnt from (`PowerAudit`).
 
-The power of an audit is that of its cohort. With a larger one (``python -m cmri_lib.phantom.cohort --patients 400``) nothing
-changes but the intervals.
+The power of an audit is that of its cohort. With a larger one (``python -m cmri_lib.phantom.cohort
+--patients 400``) nothing changes but the intervals.
 """
 
 from __future__ import annotations
@@ -45,7 +46,7 @@ from cmri_lib.training.checkpoint import load_weights
 from cmri_lib.training.loop import snapshot_file
 
 #: What the rows of an audit that are no system's are called.
-NULL, BLIND, PLANTED = "null: hold-out against hold-out", "blind baseline: no generator asked", "planted copies"
+NULL, BLIND = "null: hold-out against hold-out", "blind baseline: no generator asked"
 #: Scores of one audit: attack → aggregate over slices → patients.
 Found = dict[str, dict[str, PatientScores]]
 
@@ -97,13 +98,15 @@ class PrivacyAudit:
         fewer = Remembered(DenoisingLoss(self.params.times, max(1, self.params.draws // 4), self.study.seed))
         elbo, tokens = (Remembered(kind(draws=self.params.draws, **seed)) for kind in (ELBO, TokenLikelihood))
         plain = [SecMI(**times), PIA(**times), PIAN(**times), SimA(**times), FCRE(**times, draws=max(1, self.params.draws // 4)),
-                 ODELikelihood(**seed), CriticOutput(), LatentInversion(**seed), NearestSamples(pixel), NearestSamples(copy)]
+                 ODELikelihood(steps=self.params.draws, **seed), CriticOutput(),
+                 LatentInversion(steps=8 * self.params.draws, **seed), NearestSamples(pixel), NearestSamples(copy)]
         ratio = [DensityRatio(copy, self.strangers)] if len(self.strangers) else []
         return [self.loss, *map(Remembered, plain[:5]), *(Fluctuation(a, seed=self.study.seed) for a in (fewer, elbo, tokens)),
                 *map(Remembered, plain[5:]), elbo, tokens, *ratio]
 
     def target(self, run: Run, **choices: object) -> Target:
-        """The trained run with samples under the conditions of test patients; `choices` are for the sampler."""
+        """The trained run with samples under the conditions of test patients; `choices` are for the
+        sampler."""
         key = f"{run.id} {choices or ''}".strip()
         if key not in self._targets:
             generator = train_or_load(self.study, run, self.slices)
@@ -122,9 +125,11 @@ class PrivacyAudit:
 
     # --- scores
     def scores(self, run: Run, *, null: bool = False, only: Iterable[str] | None = None) -> Found:
-        """All attacks that suit the run, or those named in `only`, on its patients, or between halves of the hold-out."""
+        """All attacks that suit the run, or those named in `only`, on its patients, or between halves of the
+        hold-out."""
         target = self.target(run)
-        sides = null_sides(self.nonmembers, self.study.seed) if null else self.sides(run)
+        everyone = few_slices(self.holdout, len(self.holdout), self.params.slices, self.study.seed)
+        sides = null_sides(everyone, self.study.seed) if null else self.sides(run)
         options = {"seed": self.study.seed, "null": null}
         return {attack.name: membership_scores(attack, target, sides, **options) for attack in self.attacks
                 if attack.suits(target) and (only is None or attack.name in only)}
@@ -142,7 +147,8 @@ class PrivacyAudit:
         return score_of(blind_scores(self.sides(run), self.study_space, self.study.seed), **self.options)
 
     def controls(self, run: Run) -> Controls:
-        """What the controls of an audit of `run` show. The null is of the run itself, the positive control its overfitted twin."""
+        """What the controls of an audit of `run` show. The null is of the run itself, the positive control
+        its overfitted twin."""
         positive, null = self.scores(self.overfitted(run.system.id)), self.scores(run, null=True)
         aucs = [{name: score_of(found["mean"], **self.options) for name, found in one.items()} for one in (positive, null)]
         return Controls(*aucs, self.blind(run), self.planted_recall)
@@ -153,8 +159,9 @@ class PrivacyAudit:
                  *self._attack_rows(run, self.overfitted(run.system.id).id, self.scores(self.overfitted(run.system.id))),
                  *self._attack_rows(run, f"{run.id}, {NULL}", self.scores(run, null=True))]
         blind = self.blind(run).against(0.5, 1.0).row("attack_auc_blind", "privacy", "lower")
-        clusters = self.clusters(run).against(0.5, 1.0).row("attack_auc_clusters", "privacy", "lower")
-        return [*found, {**_columns(run, f"{run.id}, {BLIND}"), **blind}, *with_system_columns(run, [clusters])]
+        clusters = [{**_columns(run, one.id), **self.clusters(one).against(0.5, 1.0).row("attack_auc_clusters", "privacy", "lower")}
+                    for one in (run, self.overfitted(run.system.id))]
+        return [*found, {**_columns(run, f"{run.id}, {BLIND}"), **blind}, *clusters]
 
     def _attack_rows(self, run: Run, name: str, found: Found) -> list[dict[str, object]]:
         return [{**_columns(run, name), **row} for attack, scores in found.items()
@@ -175,7 +182,8 @@ class PrivacyAudit:
 
     @cached_property
     def planted(self) -> dict[tuple[str, str], float]:
-        """(disguise, space) → share of planted copies below the threshold; space "either" counts what any of them finds."""
+        """(disguise, space) → share of planted copies below the threshold; space "either" counts what any of
+        them finds."""
         found = {}
         for disguise in DISGUISES:
             copies = planted_copies(self.training, disguise, self.params.copies, self.study.seed)
@@ -191,7 +199,8 @@ class PrivacyAudit:
 
     # --- what drives leakage
     def along_training(self, run: Run) -> list[tuple[int, Score]]:
-        """(images seen, AUC of the strongest plain attack of the family) at every snapshot of the training, and at its end."""
+        """(images seen, AUC of the strongest plain attack of the family) at every snapshot of the training,
+        and at its end."""
         target, settings = self.target(run), run.settings(self.study.params, self.study.seed)
         attack = next(a for a in self.attacks if a.suits(target) and a.name in ("loss", "elbo", "tokens", "critic"))
         folder, found = training_folder(self.study, run), []
@@ -205,8 +214,9 @@ class PrivacyAudit:
 
 
 class PowerAudit:
-    """Attacks with shadow models and calibration, on training patients alone: a third of them members, a third non-members, a third
-    for the reference of calibrated attacks, see `privacy_runs.shadow_runs`.    """
+    """Attacks with shadow models and calibration, on training patients alone: a third of them members, a
+    third non-members, a third for the reference of calibrated attacks, see `privacy_runs.shadow_runs`.
+    """
 
     def __init__(self, audit: PrivacyAudit):
         self.audit, self.study = audit, audit.study
@@ -239,8 +249,8 @@ class PowerAudit:
 
 
 def identified(found: PatientScores, level: float = 0.05) -> tuple[int, int]:
-    """How many members, of how many, dataset inference names with a family-wise error of `level` (Holm), their ranks taken among the
-    non-members."""
+    """How many members, of how many, dataset inference names with a family-wise error of `level` (Holm),
+    their ranks taken among the non-members."""
     return int((holm(patient_p_values(found.members, found.nonmembers)) <= level).sum()), len(found.members)
 
 
@@ -249,7 +259,8 @@ def _columns(run: Run, name: str) -> Mapping[str, object]:
 
 
 def facts(audit: PrivacyAudit, run: Run, extra: Sequence[str] = ()) -> dict[str, object]:
-    """What the page of a system says (`reporting.privacy_report`): machine-readable, and without images or names of patients."""
+    """What the page of a system says (`reporting.privacy_report`): machine-readable, and without images or
+    names of patients."""
     controls, found, copies = audit.controls(run), audit.scores(run), audit.copies(run)
     aucs = {name: score_of(one["mean"], **audit.options) for name, one in found.items()}
     low = {name: score_of(one["mean"], "tpr1", **audit.options) for name, one in found.items()}
@@ -258,10 +269,11 @@ def facts(audit: PrivacyAudit, run: Run, extra: Sequence[str] = ()) -> dict[str,
                 "null": controls.null[name].value} for name in aucs]
     strongest = found[controls.strongest]["mean"]
     named, members = identified(strongest)
-    rate, share = copies.near_copies(), copies.swapped_share()
+    rate, excess, share = copies.near_copies(), copies.near_copy_excess(), copies.swapped_share()
     return {"system": run.id, "dataset": audit.study.dataset, "profile": audit.study.profile, "verdict": controls.verdict(),
             "members": members, "nonmembers": len(strongest.nonmembers), "slices_each": audit.params.slices,
             "strongest": controls.strongest, "named": named, "attacks": attacks, "blind": controls.blind.value,
             "samples": len(copies.distance), "near_copies": [rate.value, rate.low, rate.high, rate.floor],
+            "near_copy_excess": [excess.value, excess.low, excess.high],
             "swapped_share": [share.value, share.low, share.high], "suspects": int(copies.suspects.sum()),
             "planted": dict(controls.copies), "extra": list(extra)}

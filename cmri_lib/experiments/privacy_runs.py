@@ -1,4 +1,5 @@
-"""Trainings that exist for audits alone: overfitted twins, shadow models and their reference, and flows with and without a vendor.
+"""Trainings that exist for audits alone: overfitted twins, shadow models and their reference, and flows with
+and without a vendor.
 
 They lie in a folder of their own, since other notebooks know nothing of them.
 """
@@ -33,11 +34,12 @@ def audit_runs(study: Study, slices: Slices) -> list[Run]:
 
 
 def overfitted(study: Study, slices: Slices, name: str) -> Run:
-    """The positive control of a system: trained as long, on few slices of few patients."""
+    """The positive control of a system: trained on few slices of few patients, by default as long."""
     control = study.params.privacy.control
     change = partial(few_slices, patients=10**6, slices_each=control.slices, seed=study.seed)
     patients = training_patients(study, slices)[:control.patients]
-    return Run(_own(system(name)), patients=patients, variant=Variant("overfitted", change))
+    return Run(_own(system(name)), patients=patients,
+               variant=Variant("overfitted", change, _steps(study, system(name), control.share)))
 
 
 def shadow_thirds(study: Study, slices: Slices) -> list[tuple[str, ...]]:
@@ -54,18 +56,26 @@ def shadow_thirds(study: Study, slices: Slices) -> list[tuple[str, ...]]:
 
 
 def shadow_runs(study: Study, slices: Slices) -> list[Run]:
-    """The run that is attacked, on the first third; the reference, on the last; then the shadows, on halves of the first two in pairs
-    that share no patient, so that each of these patients is in half of the shadows."""
+    """The run that is attacked, on the first third; the reference, on the last; then the shadows, on halves
+    of the first two in pairs that share no patient, so that each of these patients is in half of the
+    shadows."""
     inside, outside, others = shadow_thirds(study, slices)
     settings, generator, people = study.params.privacy.shadows, np.random.default_rng(study.seed), np.array(inside + outside)
     halves = [half for _ in range(settings.count // 2) for half in np.array_split(generator.permutation(people), 2)]
     chosen = _own(system(settings.system))
-    return [Run(chosen, some) for some in (inside, others, *(tuple(sorted(half.tolist())) for half in halves))]
+    variant = Variant("shadow", training=_steps(study, chosen, settings.share))
+    groups = inside, others, *(tuple(sorted(half.tolist())) for half in halves)
+    return [Run(chosen, some, variant=variant) for some in groups]
 
 
 def vendor_runs() -> list[Run]:
     """Flows with a mask, without and with the vendor; notebook 07 trains them."""
     return [Run(condition_set_system("flow", conditions)) for conditions in VENDOR_SETS]
+
+
+def _steps(study: Study, one: System, share: float) -> dict[str, int]:
+    """The share of the system's steps, as a change of its training."""
+    return {} if share == 1 else {"steps": max(1, round(share * one.training(study.params).steps))}
 
 
 def _own(one: System) -> System:
@@ -74,11 +84,9 @@ def _own(one: System) -> System:
 
 
 def few_slices(slices: Slices, patients: int, slices_each: int, seed: int) -> Slices:
-    """At most so many patients, and of each so many slices, drawn at random; the same patients and slices whenever the slices are the
-    same."""
-    generator, rows = np.random.default_rng(seed), []
-    names = generator.permutation(np.unique(slices.patients))[:patients]
-    for name in np.sort(names):
-        own = np.flatnonzero(slices.patients == name)
-        rows.append(np.sort(generator.permutation(own)[:slices_each]))
-    return slices.take(np.concatenate(rows)) if rows else slices
+    """At most so many patients, and of each so many slices, drawn at random: the same slices of a patient
+    whatever the number of patients."""
+    generator, names = np.random.default_rng(seed), np.unique(slices.patients)
+    rows = {name: generator.permutation(np.flatnonzero(slices.patients == name))[:slices_each] for name in names}
+    chosen = np.sort(generator.permutation(names)[:patients])
+    return slices.take(np.concatenate([np.sort(rows[name]) for name in chosen])) if len(chosen) else slices

@@ -1,19 +1,21 @@
 """Membership inference: was this patient among those a generator learnt from? One interface for all attacks.
 
-An `Attack` scores slices, higher for likelier members, under one or several settings (times, bands, norms). Slices of a patient
-are seen together or not at all, so the patient is the unit: a patient's score is the mean, or the maximum, over his or her
-slices. What remains is to keep an audit honest:
+An `Attack` scores slices, higher for likelier members, under one or several settings (times, bands, norms).
+Slices of a patient are seen together or not at all, so the patient is the unit: a patient's score is the
+mean, or the maximum, over his or her slices. What remains is to keep an audit honest:
 
-- **settings are chosen on other patients than those that are scored** (`membership_scores`): members and non-members fall
+- **settings are chosen on other patients than those that are scored** (`membership_scores`): members and
+  non-members fall
   into two halves, and each half is scored with what suits the other best;
 - members and non-members are patients; whoever is on both sides is refused;
 - the sign of a score is fixed beforehand: an attack that chose it too could never score below one half;
 - an interval is over patients of both sides, and over trainings where there are several;
 - how small a false-positive rate so many non-members can show is said beside it (`fpr_note`).
 
-Carlini, Chien, Nasr, Song, Terzis & Tramèr, "Membership Inference Attacks From First Principles", S&P 2022 (arXiv 2112.03570),
-for the true-positive rate at a low false-positive rate; Watson, Guo, Cormode & Sablayrolles, "On the Importance of Difficulty
-Calibration in Membership Inference Attacks", ICLR 2022 (arXiv 2111.08440).
+Carlini, Chien, Nasr, Song, Terzis & Tramèr, "Membership Inference Attacks From First Principles", S&P 2022
+(arXiv 2112.03570), for the true-positive rate at a low false-positive rate; Watson, Guo, Cormode &
+Sablayrolles, "On the Importance of Difficulty Calibration in Membership Inference Attacks", ICLR 2022 (arXiv
+2111.08440).
 """
 
 from __future__ import annotations
@@ -67,13 +69,14 @@ class Attack(ABC):
 
     @abstractmethod
     def scores(self, target: Target, slices: Slices) -> pd.DataFrame:
-        """(N, settings): a score for every slice, higher for likelier members; one column for each setting."""
+        """(N, settings): a score for every slice, higher for likelier members; one column for each
+        setting."""
 
 
 @dataclass(frozen=True)
 class Calibrated(Attack):
-    """The score minus that of a reference generator which has not seen the patients (Watson et al. 2022, eq. 3): an image that
-    is hard for everyone is no stranger.
+    """The score minus that of a reference generator which has not seen the patients (Watson et al. 2022, eq.
+    3): an image that is hard for everyone is no stranger.
 
     Raises:
         SplitError: from `scores`, if the reference has seen a patient who is scored.
@@ -95,8 +98,9 @@ class Calibrated(Attack):
 
 
 class Remembered(Attack):
-    """An attack that asks a target about a slice once. Every score is of one slice and one target, so that attacks that share it
-    (calibration, shadows, a null on the same patients) need not pay again. Targets are told apart by their names."""
+    """An attack that asks a target about a slice once. Every score is of one slice and one target, so that
+    attacks that share it (calibration, shadows, a null on the same patients) need not pay again. Targets are
+    told apart by their names."""
 
     def __init__(self, attack: Attack):
         self.attack, self.name = attack, attack.name
@@ -153,8 +157,8 @@ class Sides:
 
 @dataclass(frozen=True)
 class PatientScores:
-    """Scores (P,) of members and of non-members by one aggregate, each with its patients' names (P,), and the settings that were
-    chosen for the two halves."""
+    """Scores (P,) of members and of non-members by one aggregate, each with its patients' names (P,), and
+    the settings that were chosen for the two halves."""
 
     members: np.ndarray
     nonmembers: np.ndarray
@@ -165,10 +169,11 @@ class PatientScores:
 
 def membership_scores(attack: Attack, target: Target, sides: Sides, *, seed: int = 0, null: bool = False
                       ) -> dict[str, PatientScores]:
-    """Aggregate → scores of all patients, each with the setting that was best for the other half of the patients.
+    """Aggregate → scores of all patients, each with the setting that was best for the other half of the
+    patients.
 
-    Where there are several settings, whose scores have scales of their own, a score is told in standard deviations of the other
-    half's non-members from their mean.
+    Where there are several settings, whose scores have scales of their own, a score is told in standard
+    deviations of the other half's non-members from their mean.
 
     Args:
         null: the members are none, as they need not have been seen.
@@ -219,7 +224,8 @@ def _cross_fitted(members: pd.DataFrame, nonmembers: pd.DataFrame, seed: int) ->
 
 
 def auc(members: np.ndarray, nonmembers: np.ndarray, u: np.ndarray | None = None, v: np.ndarray | None = None) -> float:
-    """Chance that a member scores above a non-member, ties half; u and v say how often each of both counts."""
+    """Chance that a member scores above a non-member, ties half; u and v say how often each of both
+    counts."""
     x, y = np.asarray(members, float), np.asarray(nonmembers, float)
     u, v = (np.ones(len(s)) if w is None else np.asarray(w, float) for s, w in ((x, u), (y, v)))
     order = np.argsort(y, kind="stable")
@@ -242,8 +248,9 @@ def tpr_at(members: np.ndarray, nonmembers: np.ndarray, rate: float, u: np.ndarr
 
 
 def fpr_note(nonmembers: int, rate: float) -> str:
-    """What so many non-members can say about a false-positive rate. Where they are fewer than 1 / rate, no false alarm at all is
-    allowed, and the true rate may still be up to 1 − 0.05^(1/n) (exact one-sided 95 % limit, Clopper & Pearson 1934)."""
+    """What so many non-members can say about a false-positive rate. Where they are fewer than 1 / rate, no
+    false alarm at all is allowed, and the true rate may still be up to 1 − 0.05^(1/n) (exact one-sided 95 %
+    limit, Clopper & Pearson 1934)."""
     if rate * nonmembers >= 1:
         return f"{rate:.0%} of {nonmembers} non-members are {int(rate * nonmembers)}"
     return (f"{rate:.0%} of {nonmembers} non-members are less than one: this is the share of members above all of them, at a "
@@ -251,8 +258,8 @@ def fpr_note(nonmembers: int, rate: float) -> str:
 
 
 def score_of(found: PatientScores | Sequence[PatientScores], statistic: str = "auc", **options: object) -> Score:
-    """"auc", "tpr1" or "tpr5" with its interval over patients, and over trainings where there are several. n is the number of
-    patients of the smaller side.
+    """"auc", "tpr1" or "tpr5" with its interval over patients, and over trainings where there are several. n
+    is the number of patients of the smaller side.
 
     Raises:
         DataError: if the trainings were not attacked with the same patients.
@@ -268,8 +275,9 @@ def score_of(found: PatientScores | Sequence[PatientScores], statistic: str = "a
 
 
 def attack_rows(attack: str, found: Sequence[dict[str, PatientScores]], **options: object) -> list[dict[str, object]]:
-    """Tidy rows of one attack on one or several trainings of a system: ``attack_auc_<attack>``, ``attack_auc_max_<attack>`` (by
-    the maximum over slices), ``attack_tpr1_<attack>`` and ``attack_tpr5_<attack>``. Floor: what guessing scores; ceiling: 1."""
+    """Tidy rows of one attack on one or several trainings of a system: ``attack_auc_<attack>``,
+    ``attack_auc_max_<attack>`` (by the maximum over slices), ``attack_tpr1_<attack>`` and
+    ``attack_tpr5_<attack>``. Floor: what guessing scores; ceiling: 1."""
     rows = []
     for metric, aggregate, statistic, chance in (("auc", "mean", "auc", 0.5), ("auc_max", "max", "auc", 0.5),
                                                  *((name, "mean", name, rate) for name, rate in LOW_RATES.items())):

@@ -1,10 +1,14 @@
-"""Controls of an audit: what it must find, what it must not, and what it would find without asking the generator.
+"""Controls of an audit: what it must find, what it must not, and what it would find without asking the
+generator.
 
-An attack that fails says nothing until it has succeeded where there is something to be found. So every audit has
+An attack that fails says nothing until it has succeeded where there is something to be found. So every audit
+has
 
-- a **positive control**: a generator overfitted on few patients, and copies planted among samples, exact and disguised;
+- a **positive control**: a generator overfitted on few patients, and copies planted among samples, exact and
+  disguised;
 - a **null**: two halves of hold-out patients, whom nobody has learnt from, told apart by the same attacks;
-- a **blind baseline**: a classifier of members and non-members that never asks the generator. If it succeeds, the two sides
+- a **blind baseline**: a classifier of members and non-members that never asks the generator. If it
+  succeeds, the two sides
   differ in other ways (vendors, centres, diseases), and so would any attack.
 
 An audit that misses a control is reported as broken (`verdict`), never as "private".
@@ -74,7 +78,8 @@ DISGUISES: Mapping[str, Callable[[Tensor], Tensor]] = {
 
 
 def planted_copies(training: Slices, disguise: str, count: int, seed: int = 0) -> Slices:
-    """`count` training slices of different patients as far as there are so many, disguised, under names of synthetic patients.
+    """`count` training slices of different patients as far as there are so many, disguised, under names of
+    synthetic patients.
 
     Raises:
         ParameterError: for an unknown disguise.
@@ -91,8 +96,8 @@ def planted_copies(training: Slices, disguise: str, count: int, seed: int = 0) -
 
 
 def blind_scores(sides: Sides, space: Features, seed: int = 0) -> PatientScores:
-    """Members against non-members by logistic regression on features of their images, patient by patient: the score of a patient
-    comes from a classifier that has seen neither him or her nor the generator."""
+    """Members against non-members by logistic regression on features of their images, patient by patient:
+    the score of a patient comes from a classifier that has seen neither him or her nor the generator."""
     every = [side.patients for side in (sides.members, sides.nonmembers)]
     names = [np.unique(side) for side in every]
     patients, inside = np.concatenate(names), np.repeat([1, 0], [len(n) for n in names])
@@ -147,7 +152,8 @@ class Controls:
         elif (best := self.positive[self.strongest]).value < LEAST_AUC:
             found.append(f"the strongest attack, {self.strongest}, reaches an AUC of {best.value:.2f} on the overfitted generator, "
                          f"less than {LEAST_AUC:.2f}")
-        # Of many intervals of 95 %, one in twenty misses: the strongest attack, chosen elsewhere, stands for all.
+        # Of many intervals of 95 %, one in twenty misses: the strongest attack, chosen elsewhere, stands for
+        # all.
         null = self.null.get(self.strongest) if self.positive else None
         if null is not None and not null.low <= 0.5 <= null.high:
             found.append(f"{self.strongest} tells hold-out patients apart: AUC {null.value:.2f} [{null.low:.2f}, {null.high:.2f}]")

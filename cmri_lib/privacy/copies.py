@@ -1,7 +1,9 @@
-"""Are there copies among the samples? Distances to training slices, each read against what strangers' slices show.
+"""Are there copies among the samples? Distances to training slices, each read against what strangers' slices
+show.
 
-All is told in one feature space: pixels, features, or the copy detector's (`copy_detector`), in which a mirrored or shifted copy
-still lies beside its original. The real slices that set thresholds are of hold-out patients, whom the generator has not seen.
+All is told in one feature space: pixels, features, or the copy detector's (`copy_detector`), in which a
+mirrored or shifted copy still lies beside its original. The real slices that set thresholds are of hold-out
+patients, whom the generator has not seen.
 """
 
 from __future__ import annotations
@@ -11,7 +13,6 @@ from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
-from scipy.spatial.distance import cdist
 from sklearn.cluster import KMeans
 
 from cmri_lib.cohort.slices import Slices, refuse_overlap
@@ -36,16 +37,12 @@ class Described:
 
     def nearest(self, other: Described, *, strangers: bool = False) -> tuple[np.ndarray, np.ndarray]:
         """Distance to, and index of, the nearest row of `other`; with `strangers` of another patient. (N,) each."""
-        between = self.between(other, strangers)
-        index = between.argmin(1)
-        return between[np.arange(len(index)), index], index
-
-    def between(self, other: Described, strangers: bool = False) -> np.ndarray:
-        """(N, M) distances, infinite within a patient if `strangers`."""
-        found = cdist(self.rows, other.rows)
+        squares = (other.rows**2).sum(1)[None] - 2 * self.rows @ other.rows.T
         if strangers:
-            found[self.patients[:, None] == other.patients[None]] = np.inf
-        return found
+            squares[self.patients[:, None] == other.patients[None]] = np.inf
+        index = squares.argmin(1)
+        # Taken anew from the difference: the expanded square loses the digits that tell a copy from a near copy.
+        return np.linalg.norm(self.rows - other.rows[index], axis=1), index
 
 
 class CopyAudit:
@@ -60,7 +57,8 @@ class CopyAudit:
 
     Raises:
         SplitError: if training and hold-out share a patient.
-        DataError: if a set is empty or unlike the others in size or intensities, or has fewer than two patients.
+        DataError: if a set is empty or unlike the others in size or intensities, or has fewer than two
+            patients.
     """
 
     def __init__(self, samples: Slices, training: Slices, holdout: Slices, space: Features, *, rate: float = RATE,
@@ -75,11 +73,14 @@ class CopyAudit:
                                                      for s in (samples, training, holdout))
         self.distance, self.index = self.samples.nearest(self.training)
         self.null, _ = self.holdout.nearest(self.training)
-        self.threshold = self._threshold(np.ones(len(self.null), int))
+        # The same with the two sides in each other's place.
+        self.swapped_distance, _ = self.samples.nearest(self.holdout)
+        self.swapped_null, _ = self.training.nearest(self.holdout)
+        self.threshold = self._threshold(self.null)
 
-    def _threshold(self, counts: np.ndarray) -> float:
-        """The distance below which at most the share `rate` of hold-out slices lies."""
-        ordered = np.sort(np.repeat(self.null, counts))
+    def _threshold(self, null: np.ndarray, counts: np.ndarray | None = None) -> float:
+        """The distance below which at most the share `rate` of strangers' slices lies."""
+        ordered = np.sort(null if counts is None else np.repeat(null, counts))
         return float(ordered[int(self.rate * len(ordered))])
 
     @property
@@ -88,57 +89,74 @@ class CopyAudit:
         return self.distance < self.threshold
 
     def closest(self, count: int) -> pd.DataFrame:
-        """The closest pairs: sample, training (indices), distance, p (share of hold-out slices at least as near)."""
+        """The closest pairs: sample, training (indices), distance, p (share of hold-out slices at least as
+        near)."""
         order = np.argsort(self.distance, kind="stable")[:count]
         p = (1 + np.searchsorted(np.sort(self.null), self.distance[order], "right")) / (len(self.null) + 1)
         return pd.DataFrame({"sample": order, "training": self.index[order], "distance": self.distance[order], "p": p})
 
     def near_copies(self) -> Score:
-        """Share of samples below the threshold, whose own uncertainty the interval holds: hold-out patients are drawn too.
+        """Share of samples below the threshold, whose own uncertainty the interval holds: hold-out patients
+        are drawn too.
         Floor: the rate; ceiling: 1."""
         def share(mine: np.ndarray, theirs: np.ndarray) -> float:
-            return float(np.average(self.distance < self._threshold(theirs), weights=mine))
+            return float(np.average(self.distance < self._threshold(self.null, theirs), weights=mine))
 
         return self._score(share, self.samples.patients, self.holdout.patients).against(self.rate, 1.0)
 
-    def swapped_share(self) -> Score:
-        """Nearest-training share, **calibrated by swapping**: a sample's distance to training, as a rank among those of hold-out
-        slices to training, against its distance to hold-out, as a rank among those of training slices to hold-out. The chance
-        that the first rank is lower, ties half: 0.5 for a generator that favours neither side, at any sizes of the two; 1
-        for copies. Floor: 0.5."""
-        other, _ = self.samples.nearest(self.holdout)
-        null, _ = self.training.nearest(self.holdout)
+    def near_copy_excess(self) -> Score:
+        """`near_copies` minus the same with training and hold-out in each other's place. Samples that lie near
+        everything, such as blurred ones, are near copies of strangers as well; copies are of training alone.
+        Floor: 0; ceiling: 1."""
+        def excess(mine: np.ndarray, theirs: np.ndarray, seen: np.ndarray) -> float:
+            near = self.distance < self._threshold(self.null, theirs)
+            swapped = self.swapped_distance < self._threshold(self.swapped_null, seen)
+            return float(np.average(near.astype(float) - swapped, weights=mine))
 
+        patients = self.samples.patients, self.holdout.patients, self.training.patients
+        return self._score(excess, *patients).against(0.0, 1.0)
+
+    def swapped_share(self) -> Score:
+        """Nearest-training share, **calibrated by swapping**: a sample's distance to training, as a rank
+        among those of hold-out slices to training, against its distance to hold-out, as a rank among those
+        of training slices to hold-out. The chance
+        that the first rank is lower, ties half: 0.5 for a generator that favours neither side, at any sizes
+            of the two; 1 for copies. Floor: 0.5."""
         def share(mine: np.ndarray, theirs: np.ndarray, seen: np.ndarray) -> float:
-            first, second = _ranks(self.distance, self.null, theirs), _ranks(other, null, seen)
+            first, second = (
+                _ranks(*sides) for sides in ((self.distance, self.null, theirs),
+                                             (self.swapped_distance, self.swapped_null, seen)))
             return float(np.average(0.5 + 0.5 * np.sign(second - first), weights=mine))
 
         patients = self.samples.patients, self.holdout.patients, self.training.patients
         return self._score(share, *patients).against(0.5, 1.0)
 
     def authenticity(self) -> Score:
-        """Share of samples that lie further from their nearest training slice than this lies from the next patient's (Alaa, van Breugel,
-        Saveliev & van der Schaar, ICML 2022, arXiv 2102.08921, section 3). Floor: that of hold-out slices; ceiling: 0, copies."""
+        """Share of samples that lie further from their nearest training slice than this lies from the next
+        patient's (Alaa, van Breugel, Saveliev & van der Schaar, ICML 2022, arXiv 2102.08921, section 3).
+        Floor: that of hold-out slices; ceiling: 0, copies."""
         reach, _ = self.training.nearest(self.training, strangers=True)
         distance, index = self.holdout.nearest(self.training)
         return self._mean(self.distance > reach[self.index]).against(float((distance > reach[index]).mean()), 0.0)
 
     def neighbour_ratio(self) -> Score:
-        """Nearest-neighbour distance ratio by patient: the distance to the nearest training slice over that to the nearest of any
-        other patient, mean over samples. Floor: that of hold-out slices; ceiling: 0, copies."""
+        """Nearest-neighbour distance ratio by patient: the distance to the nearest training slice over that
+        to the nearest of any other patient, mean over samples. Floor: that of hold-out slices; ceiling: 0,
+        copies."""
         own, null = (self._ratios(side) for side in (self.samples, self.holdout))
         return self._mean(own).against(float(null.mean()), 0.0)
 
     def _ratios(self, side: Described) -> np.ndarray:
-        between = side.between(self.training)
-        first = between.argmin(1)
-        others = np.where(self.training.patients[None] == self.training.patients[first][:, None], np.inf, between)
-        return between[np.arange(len(first)), first] / np.maximum(others.min(1), 1e-12)
+        first, index = side.nearest(self.training)
+        own = Described(side.rows, self.training.patients[index])  # so that this very patient is left out
+        second, _ = own.nearest(self.training, strangers=True)
+        return first / np.maximum(second, 1e-12)
 
     def privacy_loss(self) -> Score:
-        """Adversarial accuracy with hold-out minus that with training (Yale, Dash, Dutta, Guyon, Pavao & Bennett, Neurocomputing 2020,
-        section 3): 0 without memory, up to 0.5 for copies. Slices of one patient do not count as neighbours; of training, as many
-        patients as there are of hold-out take part. Floor: 0; ceiling: 0.5."""
+        """Adversarial accuracy with hold-out minus that with training (Yale, Dash, Dutta, Guyon, Pavao &
+        Bennett, Neurocomputing 2020, section 3): 0 without memory, up to 0.5 for copies. Slices of one
+        patient do not count as neighbours; of training, as many patients as there are of hold-out take part.
+        Floor: 0; ceiling: 0.5."""
         generator = np.random.default_rng(self.options["seed"])
         names = np.unique(self.training.patients)
         fewer = generator.permutation(names)[:len(np.unique(self.holdout.patients))]
@@ -154,24 +172,26 @@ class CopyAudit:
         return self._score(loss, self.samples.patients, self.holdout.patients, part.patients).against(0.0, 0.5)
 
     def _accuracy(self, real: Described) -> tuple[np.ndarray, np.ndarray]:
-        """Of real slices, and of samples: is the nearest of the other kind further than the nearest of the own?"""
+        """Of real slices, and of samples: is the nearest of the other kind further than the nearest of the
+        own?"""
         own, across = real.nearest(real, strangers=True)[0], real.nearest(self.samples)[0]
         each = Described(self.samples.rows, np.arange(len(self.samples.rows)))
         return across > own, each.nearest(real)[0] > each.nearest(each, strangers=True)[0]
 
     def data_copying(self) -> Score:
-        """C_T: are samples nearer to training than hold-out slices are, cell by cell of the space? A mean of Mann–Whitney z-scores, weighed by
-        the hold-out slices of each cell (Meehan, Chaudhuri & Dasgupta, AISTATS 2020, arXiv 2004.05675, eq. 4); below 0: copying, above
+        """C_T: are samples nearer to training than hold-out slices are, cell by cell of the space? A mean of
+        Mann–Whitney z-scores, weighed by the hold-out slices of each cell (Meehan, Chaudhuri & Dasgupta,
+        AISTATS 2020, arXiv 2004.05675, eq. 4); below 0: copying, above
         0: underfitting. The z-scores take slices for independent, the interval takes patients. Floor: 0."""
         cells = KMeans(min(CELLS, len(self.training.rows)), n_init=3, random_state=0).fit(self.training.rows)
         mine, theirs = (cells.predict(side.rows) for side in (self.samples, self.holdout))
 
+        kept = [cell for cell in range(cells.n_clusters) if min((mine == cell).sum(), (theirs == cell).sum()) >= FEWEST]
+
         def statistic(u: np.ndarray, v: np.ndarray) -> float:
             found, weights = [], []
-            for cell in range(cells.n_clusters):
-                here, there = mine == cell, theirs == cell
-                m, n = u[here].sum(), v[there].sum()
-                if min(m, n) >= FEWEST:
+            for here, there in ((mine == cell, theirs == cell) for cell in kept):
+                if (m := u[here].sum()) and (n := v[there].sum()):
                     farther = auc(self.distance[here], self.null[there], u[here], v[there])
                     found.append((farther - 0.5) * np.sqrt(12 * m * n / (m + n + 1)))
                     weights.append(n)
@@ -180,8 +200,8 @@ class CopyAudit:
         return self._score(statistic, self.samples.patients, self.holdout.patients).against(0.0, float("nan"))
 
     def concentration(self) -> Score:
-        """Share of samples nearest to the one training patient who has most of them. Floor: the same of as many hold-out slices, drawn
-        with replacement; ceiling: 1."""
+        """Share of samples nearest to the one training patient who has most of them. Floor: the same of as
+        many hold-out slices, drawn with replacement; ceiling: 1."""
         names, whose = np.unique(self.training.patients, return_inverse=True)
         _, index = self.holdout.nearest(self.training)
         generator = np.random.default_rng(self.options["seed"])
@@ -195,7 +215,8 @@ class CopyAudit:
 
     def rows(self) -> list[dict[str, object]]:
         """Tidy rows of all of these, with the space's name behind each."""
-        found = (("near_copy_rate", self.near_copies(), "lower"), ("swapped_share", self.swapped_share(), "lower"),
+        found = (("near_copy_rate", self.near_copies(), "lower"),
+                 ("near_copy_excess", self.near_copy_excess(), "lower"), ("swapped_share", self.swapped_share(), "lower"),
                  ("authenticity", self.authenticity(), "higher"), ("neighbour_ratio", self.neighbour_ratio(), "higher"),
                  ("privacy_loss", self.privacy_loss(), "lower"), ("data_copying", self.data_copying(), "higher"),
                  ("concentration", self.concentration(), "lower"))
@@ -216,9 +237,9 @@ def _ranks(values: np.ndarray, reference: np.ndarray, counts: np.ndarray) -> np.
 
 
 def cluster_scores(samples: Slices, sides: Sides, space: Features) -> PatientScores:
-    """Clusters of samples around one patient as an attack on samples alone: a patient's score is the number of samples of which he or
-    she is the nearest, among members and non-members together, per slice of his or hers. Clusters that betray memory stand around
-    members."""
+    """Clusters of samples around one patient as an attack on samples alone: a patient's score is the number
+    of samples of which he or she is the nearest, among members and non-members together, per slice of his or
+    hers. Clusters that betray memory stand around members."""
     rows = space(samples.images)
     known = [Described(space(side.images), side.patients) for side in (sides.members, sides.nonmembers)]
     everyone = Described(np.concatenate([k.rows for k in known]), np.concatenate([k.patients for k in known]))

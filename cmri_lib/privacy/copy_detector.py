@@ -1,11 +1,13 @@
-"""A space for finding copies: a network that gives a slice and its disguises one place, and other slices others.
+"""A space for finding copies: a network that gives a slice and its disguises one place, and other slices
+others.
 
-Pixels lose a copy that has been shifted or mirrored, and features that were made to judge images keep what a disguise
-changes. So an encoder learns to name every training slice whatever was done to it: two disguises of each are drawn, and each must find
-the other among all of a batch (Chen, Kornblith, Norouzi & Hinton, "A Simple Framework for Contrastive Learning
-of Visual Representations", ICML 2020, arXiv 2002.05709, eq. 1; for copies: Pizzi, Roy, Ravindra, Goyal & Douze, "A Self-Supervised
-Descriptor for Image Copy Detection", CVPR 2022, arXiv 2202.10261). Mirrors need not be learnt: the description is the mean over the
-four mirrored images, and so the same for each of them.
+Pixels lose a copy that has been shifted or mirrored, and features that were made to judge images keep what a
+disguise changes. So an encoder learns to name every training slice whatever was done to it: two disguises of
+each are drawn, and each must find the other among all of a batch (Chen, Kornblith, Norouzi & Hinton, "A
+Simple Framework for Contrastive Learning of Visual Representations", ICML 2020, arXiv 2002.05709, eq. 1; for
+copies: Pizzi, Roy, Ravindra, Goyal & Douze, "A Self-Supervised Descriptor for Image Copy Detection", CVPR
+2022, arXiv 2202.10261). Mirrors need not be learnt: the description is the mean over the four mirrored
+images, and so the same for each of them.
 """
 
 from __future__ import annotations
@@ -34,10 +36,12 @@ MIRRORS = ((), (2,), (3,), (2, 3))
 
 @dataclass(frozen=True)
 class Disguise:
-    """What a copy may look like, drawn for each image alone: turned, shifted and zoomed, its grey values bent, blurred or noisy.
+    """What a copy may look like, drawn for each image alone: turned, shifted and zoomed, its grey values
+    bent, blurred or noisy.
 
     Attributes:
-        rotation: degrees, uniform in ±. shift: share of the side. zoom: relative. gamma: spread of the natural log of the exponent.
+        rotation: degrees, uniform in ±. shift: share of the side. zoom: relative. gamma: spread of the
+            natural log of the exponent.
         contrast: relative, and brightness in units of the range. noise: largest standard deviation.
     """
 
@@ -95,8 +99,8 @@ class CopyTraining(Trainable):
 
 
 def contrastive_loss(first: Tensor, second: Tensor, temperature: float) -> Tensor:
-    """NT-Xent (Chen et al. 2020, eq. 1): each of 2 B unit vectors must find its partner among the other 2 B − 1; mean negative
-    log-probability. `first[i]` and `second[i]` are partners."""
+    """NT-Xent (Chen et al. 2020, eq. 1): each of 2 B unit vectors must find its partner among the other 2 B
+    − 1; mean negative log-probability. `first[i]` and `second[i]` are partners."""
     both = torch.cat([first, second])
     alike = (both @ both.T / temperature).fill_diagonal_(-math.inf)
     partners = torch.arange(len(both), device=both.device).roll(len(first))
@@ -104,8 +108,8 @@ def contrastive_loss(first: Tensor, second: Tensor, temperature: float) -> Tenso
 
 
 class CopySpace:
-    """The frozen network as a feature space: the mean description of the four mirrored images, of length 1, so that distances lie
-    between 0 and 2."""
+    """The frozen network as a feature space: the mean description of the four mirrored images, of length 1,
+    so that distances lie between 0 and 2."""
 
     name = "copy"
 

@@ -22,6 +22,8 @@ STRANGERS = Bounds("slices of strangers", "copies")
 IN_SPACE = {
     "near_copy_rate": of_axis("privacy", STRANGERS, "Share of near copies, threshold from the hold-out", "near copies, hold-out",
                               format=".3f"),
+    "near_copy_excess": of_axis("privacy", Bounds("no memory", "copies"), "Share of near copies, above that of hold-out slices",
+                                "near copies − swapped", format="+.3f"),
     "swapped_share": of_axis("privacy", STRANGERS, "Nearest-training share, calibrated by swapping", "nearest to training, swapped"),
     "authenticity": of_axis("privacy", STRANGERS, "Share of authentic samples", "authenticity"),
     "neighbour_ratio": of_axis("privacy", STRANGERS, "Nearest-neighbour distance ratio by patient", "NNDR"),

@@ -1,4 +1,5 @@
-"""Plots of the privacy audits: attacks × systems with their controls, curves at low false-positive rates, recall of copies."""
+"""Plots of the privacy audits: attacks × systems with their controls, curves at low false-positive rates,
+recall of copies."""
 
 from __future__ import annotations
 
@@ -8,31 +9,34 @@ import pandas as pd
 import seaborn as sns
 from matplotlib.figure import Figure
 
-from cmri_lib.reporting.figures import CHARACTER, NORMAL, PAGE, SMALL, legend_below, notice, wrapped
+from cmri_lib.reporting.figures import NORMAL, PAGE, SMALL, legend_below, notice, wrapped
 from cmri_lib.reporting.privacy_metrics import ATTACKS
 
 
 def attack_map(table: pd.DataFrame) -> Figure:
-    """Systems and controls × attacks: AUC, 0.5 white; a dot where the interval lies above one half. Columns: system, metric, value, low."""
+    """Systems and controls × attacks: AUC, 0.5 white; a dot where the interval lies above one half. Columns:
+    system, metric, value, low."""
     part = table[table["metric"].str.startswith("attack_auc_") & ~table["metric"].str.startswith("attack_auc_max_")]
     if part.empty:
         return notice("no attack was mounted")
-    part = part.assign(attack=part["metric"].str.removeprefix("attack_auc_").map(lambda a: ATTACKS.get(a, a)))
-    systems, attacks = (list(dict.fromkeys(part[c])) for c in ("system", "attack"))
+    part = part.assign(attack=part["metric"].str.removeprefix("attack_auc_"))
+    systems, found = list(dict.fromkeys(part["system"])), set(part["attack"])
+    attacks = [a for a in ATTACKS if a in found]
     wide, low = (part.pivot_table(index="system", columns="attack", values=c).reindex(systems, columns=attacks)
                  for c in ("value", "low"))
     text = wide.map(lambda v: "" if np.isnan(v) else f"{v:.2f}") + (low > 0.5).replace({True: " •", False: ""})
-    margin = 0.3 + CHARACTER * min(42, max(map(len, systems)))
-    figure, axis = plt.subplots(figsize=(PAGE, 0.3 * len(systems) + 1.9), layout="constrained")
-    sns.heatmap(wide, annot=text, fmt="", cmap="vlag", vmin=0, vmax=1, center=0.5, ax=axis, annot_kws={"size": SMALL},
-                linewidths=0.5, cbar_kws={"location": "bottom", "aspect": 50, "shrink": 0.6, "pad": 0.02})
+    figure, axis = plt.subplots(figsize=(PAGE, 0.3 * len(systems) + 2.3), layout="constrained")
+    axis.set_facecolor("0.93")
+    axis.grid(False)
+    sns.heatmap(wide, annot=text, fmt="", cmap="vlag", vmin=0, vmax=1, center=0.5, ax=axis,
+                annot_kws={"size": SMALL}, linewidths=0.5,
+                cbar_kws={"location": "bottom", "aspect": 50, "shrink": 0.6, "pad": 0.02})
     scale = axis.collections[0].colorbar
     scale.set_label("AUC; 0.5: guessing; •: the interval over patients lies above it", fontsize=SMALL)
     scale.ax.tick_params(labelsize=SMALL)
     axis.xaxis.tick_top()
-    cell = (PAGE - margin) / len(attacks)
-    axis.set_xticks(np.arange(len(attacks)) + 0.5, [wrapped(a, max(0.55, cell)) for a in attacks], fontsize=SMALL,
-                    rotation=90 if cell < 0.6 else 0)
+    labels = [wrapped(ATTACKS[a], 1.25) for a in attacks]
+    axis.set_xticks(np.arange(len(attacks)) + 0.5, labels, fontsize=SMALL, rotation=90)
     axis.set_yticks(np.arange(len(systems)) + 0.5, [wrapped(s, 3.2) for s in systems], fontsize=SMALL, rotation=0)
     axis.set(xlabel="", ylabel="")
     axis.tick_params(length=0)

@@ -79,16 +79,16 @@ def test_patients_are_scored_by_the_mean_and_by_the_maximum_of_their_slices():
 
 
 def test_settings_are_chosen_on_other_patients():
-    """Of 300 settings of pure noise the best on the same patients has an AUC far above one half; chosen on others it has not."""
+    """Of 150 settings of pure noise the best on the same patients has an AUC far above one half; chosen on others it has not."""
     found, best = [], []
     for seed in range(12):
         rng = np.random.default_rng(seed)
-        noise = {len(s): rng.normal(size=(len(s), 300)) for s in (MEMBERS, OTHERS)}
-        attack = Given(lambda name, slices: dict(zip(map(str, range(300)), noise[len(slices)].T)))
+        noise = {len(s): rng.normal(size=(len(s), 150)) for s in (MEMBERS, OTHERS)}
+        attack = Given(lambda name, slices: dict(zip(map(str, range(150)), noise[len(slices)].T)))
         found.append(score_of(membership_scores(attack, TARGET, SIDES, seed=seed)["mean"], resamples=1).value)
         by_patient = [pd.DataFrame(noise[len(s)]).groupby(s.patients).mean() for s in (MEMBERS, OTHERS)]
-        best.append(max(auc(by_patient[0][k], by_patient[1][k]) for k in range(300)))
-    assert np.mean(best) > 0.7 and np.mean(found) == pytest.approx(0.5, abs=3 * 0.09 / 12**0.5)
+        best.append(max(auc(by_patient[0][k], by_patient[1][k]) for k in range(150)))
+    assert np.mean(best) > 0.65 and np.mean(found) == pytest.approx(0.5, abs=3 * 0.09 / 12**0.5)
 
 
 def test_the_one_setting_that_tells_is_found_whatever_its_scale():

@@ -1,1 +1,1 @@
-"""Membership attacks, by what they look at: the network's errors, a likelihood, a critic, shadow runs, samples alone."""
+"""Membership attacks, by what they look at: errors, likelihood, critic, shadow runs, samples alone."""

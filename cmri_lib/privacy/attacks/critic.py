@@ -1,4 +1,5 @@
-"""Attacks on GANs and VAEs: what the critic says of an image, and how closely the generator can be made to show it."""
+"""Attacks on GANs and VAEs: what the critic says of an image, and how closely the generator can be made to
+show it."""
 
 from __future__ import annotations
 
@@ -21,9 +22,9 @@ BATCH = 32
 
 @dataclass(frozen=True)
 class CriticOutput(Attack):
-    """The critic's logit, the mean over patches: an overfitted critic deems real what it has been shown (Hayes, Melis, Danezis & De
-    Cristofaro, "LOGAN: Membership Inference Attacks Against Generative Models", PoPETs 2019, arXiv 1705.07663, the white-box
-    attack)."""
+    """The critic's logit, the mean over patches: an overfitted critic deems real what it has been shown
+    (Hayes, Melis, Danezis & De Cristofaro, "LOGAN: Membership Inference Attacks Against Generative Models",
+    PoPETs 2019, arXiv 1705.07663, the white-box attack)."""
 
     name = "critic"
 
@@ -40,9 +41,10 @@ class CriticOutput(Attack):
 
 @dataclass(frozen=True)
 class LatentInversion(Attack):
-    """Minus the least mean squared error of any image that the generator makes, found by `steps` of Adam on its noise from `starts`
-    (Chen, Yu, Zhang & Fritz, "GAN-Leaks: A Taxonomy of Membership Inference Attacks against Generative Models", CCS 2020, arXiv
-    1909.03935, the white-box attack). A VAE starts from its encoder's code."""
+    """Minus the least mean squared error of any image that the generator makes, found by `steps` of Adam on
+    its noise from `starts` (Chen, Yu, Zhang & Fritz, "GAN-Leaks: A Taxonomy of Membership Inference Attacks
+    against Generative Models", CCS 2020, arXiv 1909.03935, the white-box attack). A VAE starts from its
+    encoder's code."""
 
     steps: int = 60
     starts: int = 1

@@ -1,7 +1,9 @@
-"""Attacks on diffusion and flow matching, in pixels or latents: a network errs less on what it has learnt from.
+"""Attacks on diffusion and flow matching, in pixels or latents: a network errs less on what it has learnt
+from.
 
-All look at the estimates x̂_0 and ε̂ along the path of `noise_path`. Every setting (a time, a norm, a band) is a column; which is
-used is chosen on other patients. All slices meet the same draws of noise, so that they differ by themselves only.
+All look at the estimates x̂_0 and ε̂ along the path of `noise_path`. Every setting (a time, a norm, a band)
+is a column; which is used is chosen on other patients. All slices meet the same draws of noise, so that they
+differ by themselves only.
 """
 
 from __future__ import annotations
@@ -25,7 +27,8 @@ from cmri_lib.privacy.attacks.noise_path import FIRST, NoisePath, noise_path
 
 @dataclass(frozen=True)
 class OnPath(Attack):
-    """An attack on a denoiser. `times` u lie between the image (0) and noise (1); `draws` of noise are averaged."""
+    """An attack on a denoiser. `times` u lie between the image (0) and noise (1); `draws` of noise are
+    averaged."""
 
     times: tuple[float, ...] = (0.1, 0.2, 0.3, 0.5, 0.7)
     draws: int = 8
@@ -51,9 +54,10 @@ class OnPath(Attack):
 
 
 class DenoisingLoss(OnPath):
-    """‖ε̂ − ε‖² / D at each time, mean over draws, and their mean over times: the training loss on this one image (Matsumoto, Miura
-    & Yanai, "Membership Inference Attacks against Diffusion Models", 2023, arXiv 2302.03262; Ho et al. 2020, eq. 14). At one time
-    it ranks slices as the error in x_0, v or velocity does, of which it is a multiple."""
+    """‖ε̂ − ε‖² / D at each time, mean over draws, and their mean over times: the training loss on this one
+    image (Matsumoto, Miura & Yanai, "Membership Inference Attacks against Diffusion Models", 2023, arXiv
+    2302.03262; Ho et al. 2020, eq. 14). At one time it ranks slices as the error in x_0, v or velocity does,
+    of which it is a multiple."""
 
     name = "loss"
 
@@ -67,9 +71,9 @@ class DenoisingLoss(OnPath):
 
 
 class SecMI(OnPath):
-    """t-error: the image goes to x_u deterministically, one more step and back; ‖back − x_u‖² / D (Duan, Kong, Wang, Shi & Xu, "Are
-    Diffusion Models Vulnerable to Membership Inference Attacks?", ICML 2023, arXiv 2302.01316, the t-error of section 4). The steps
-    are those between the attack's times."""
+    """t-error: the image goes to x_u deterministically, one more step and back; ‖back − x_u‖² / D (Duan,
+    Kong, Wang, Shi & Xu, "Are Diffusion Models Vulnerable to Membership Inference Attacks?", ICML 2023,
+    arXiv 2302.01316, the t-error of section 4). The steps are those between the attack's times."""
 
     name = "secmi"
 
@@ -83,9 +87,10 @@ class SecMI(OnPath):
 
 
 class PIA(OnPath):
-    """Proximal initialisation: the noise that the network sees in the image itself, ε̂_0, takes the place of a random one; ‖ε̂_0 −
-    ε̂(a x_0 + b ε̂_0, u)‖_p, p = 2 and 4 (Kong, Duan, Ma, Shen, Shi, Zhu & Xu, "An Efficient Membership Inference Attack for the
-    Diffusion Model by Proximal Initialization", ICLR 2024, arXiv 2305.18355)."""
+    """Proximal initialisation: the noise that the network sees in the image itself, ε̂_0, takes the place of
+    a random one; ‖ε̂_0 − ε̂(a x_0 + b ε̂_0, u)‖_p, p = 2 and 4 (Kong, Duan, Ma, Shen, Shi, Zhu & Xu, "An
+    Efficient Membership Inference Attack for the Diffusion Model by Proximal Initialization", ICLR 2024,
+    arXiv 2305.18355)."""
 
     name = "pia"
 
@@ -104,7 +109,8 @@ class PIA(OnPath):
 
 
 class PIAN(PIA):
-    """PIA with ε̂_0 scaled so that its mean absolute value is that of standard normal noise, √(2/π) (Kong et al. 2024)."""
+    """PIA with ε̂_0 scaled so that its mean absolute value is that of standard normal noise, √(2/π) (Kong et
+    al. 2024)."""
 
     name = "pian"
 
@@ -114,9 +120,9 @@ class PIAN(PIA):
 
 
 class SimA(OnPath):
-    """‖ε̂(x_0, u)‖_p of the bare image as if it were noisy, p = 2 and 4: an optimal network points from it to a weighted mean of the
-    training images around it, and from one of them hardly anywhere (Rao, Qu & Moyer, "Score-based Membership Inference on
-    Diffusion Models", 2025, arXiv 2509.25003)."""
+    """‖ε̂(x_0, u)‖_p of the bare image as if it were noisy, p = 2 and 4: an optimal network points from it
+    to a weighted mean of the training images around it, and from one of them hardly anywhere (Rao, Qu &
+    Moyer, "Score-based Membership Inference on Diffusion Models", 2025, arXiv 2509.25003)."""
 
     name = "sima"
 
@@ -130,12 +136,13 @@ class SimA(OnPath):
 
 @dataclass(frozen=True)
 class FCRE(OnPath):
-    """Frequency-calibrated reconstruction error: the image is made noisy and denoised, and one band of frequencies of both compared,
-    by mean squared error and by 1 − SSIM (Zhao, Tokuoka, Iwasawa & Oda, "Frequency-Calibrated Membership Inference Attacks on Medical
-    Image Diffusion Models", 2025, arXiv 2506.14919). Low frequencies tell little, high ones are hard for any network.
+    """Frequency-calibrated reconstruction error: the image is made noisy and denoised, and one band of
+    frequencies of both compared, by mean squared error and by 1 − SSIM (Zhao, Tokuoka, Iwasawa & Oda,
+    "Frequency-Calibrated Membership Inference Attacks on Medical Image Diffusion Models", 2025, arXiv
+    2506.14919). Low frequencies tell little, high ones are hard for any network.
 
-    `bands` are shares of the highest frequency of a row of pixels, 1 being half a cycle per pixel; `steps` of deterministic
-    denoising lead back to the image. `draws` are few: each costs all steps.
+    `bands` are shares of the highest frequency of a row of pixels, 1 being half a cycle per pixel; `steps`
+    of deterministic denoising lead back to the image. `draws` are few: each costs all steps.
     """
 
     bands: tuple[tuple[float, float], ...] = ((0.0, 0.125), (0.125, 0.25), (0.25, 0.5), (0.5, 1.0))
@@ -166,7 +173,8 @@ class FCRE(OnPath):
 
 
 def in_band(images: Tensor, band: tuple[float, float]) -> Tensor:
-    """What of images (B, 1, H, W) lies between two frequencies, as shares of 1/2 cycle per pixel, the upper one excluded."""
+    """What of images (B, 1, H, W) lies between two frequencies, as shares of 1/2 cycle per pixel, the upper
+    one excluded."""
     rows, columns = (torch.fft.fftfreq(n, device=images.device) * 2 for n in images.shape[-2:])
     radius = torch.hypot(rows[:, None], columns[None])
     kept = (radius >= band[0]) & (radius < band[1])
@@ -175,13 +183,15 @@ def in_band(images: Tensor, band: tuple[float, float]) -> Tensor:
 
 @dataclass(frozen=True)
 class Fluctuation(Attack):
-    """Probabilistic fluctuation, for any family: the score of an image minus the mean of those of images slightly beside it. A
-    member stands on a local peak of the model's density, wherever the density itself is high (Fu, Wang, Gao, Liu, Li & Jiang, "A
-    Probabilistic Fluctuation based Membership Inference Attack for Diffusion Models", 2023, arXiv 2308.12143).
+    """Probabilistic fluctuation, for any family: the score of an image minus the mean of those of images
+    slightly beside it. A member stands on a local peak of the model's density, wherever the density itself
+    is high (Fu, Wang, Gao, Liu, Li & Jiang, "A Probabilistic Fluctuation based Membership Inference Attack
+    for Diffusion Models", 2023, arXiv 2308.12143).
 
     Args:
         attack: whose score stands for the log-density: `DenoisingLoss`, an ELBO, tokens.
-        strengths: largest relative zoom and shift of each neighbour; one setting is the mean over all neighbours.
+        strengths: largest relative zoom and shift of each neighbour; one setting is the mean over all
+            neighbours.
     """
 
     attack: Attack
@@ -202,7 +212,8 @@ class Fluctuation(Attack):
 
 
 def beside(slices: Slices, strength: float, seed: int) -> Slices:
-    """The slices, all zoomed and shifted alike by at most `strength` of their side; masks and all else stay."""
+    """The slices, all zoomed and shifted alike by at most `strength` of their side; masks and all else
+    stay."""
     zoom, down, right = np.random.default_rng(seed).uniform(-1, 1, 3) * strength
     images = torch.from_numpy(slices.images)
     matrix = torch.tensor([[[1 + zoom, 0, 2 * right], [0, 1 + zoom, 2 * down]]], dtype=images.dtype)

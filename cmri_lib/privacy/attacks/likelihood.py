@@ -1,7 +1,7 @@
 """Attacks by likelihood: a generator deems more likely what it has learnt from.
 
-Of a diffusion or a flow it is the density that its deterministic sampler implies, of a VAE the evidence lower bound, of a masked
-transformer how well it guesses hidden tokens.
+Of a diffusion or a flow it is the density that its deterministic sampler implies, of a VAE the evidence
+lower bound, of a masked transformer how well it guesses hidden tokens.
 """
 
 from __future__ import annotations
@@ -28,11 +28,13 @@ LAST = 0.996
 
 @dataclass(frozen=True)
 class ODELikelihood(Attack):
-    """Log-density by the instantaneous change of variables along the probability-flow ODE, the trace by Hutchinson's estimate
-    (Song et al., "Score-Based Generative Modeling through Stochastic Differential Equations", ICLR 2021, arXiv 2011.13456, eq. 39 and
-    40; Lipman et al. 2023, app. C). Of latents it is the density of latents.
+    """Log-density by the instantaneous change of variables along the probability-flow ODE, the trace by
+    Hutchinson's estimate (Song et al., "Score-Based Generative Modeling through Stochastic Differential
+    Equations", ICLR 2021, arXiv 2011.13456, eq. 39 and 40; Lipman et al. 2023, app. C). Of latents it is the
+    density of latents.
 
-    `steps` of the midpoint method (two evaluations, with gradients, each) and `probes` of ±1, the same for every slice.
+    `steps` of the midpoint method (two evaluations, with gradients, each) and `probes` of ±1, the same for
+    every slice.
     """
 
     steps: int = 8
@@ -83,8 +85,9 @@ class ODELikelihood(Attack):
 
 @dataclass(frozen=True)
 class ELBO(Attack):
-    """Of a VAE: the two terms of the evidence lower bound, and the bound (Kingma & Welling 2014, eq. 10), mean over `draws` codes. The
-    decoder's σ² is at its optimum for the one image, its mean squared error (Rybkin et al. 2021, eq. 5 and 6)."""
+    """Of a VAE: the two terms of the evidence lower bound, and the bound (Kingma & Welling 2014, eq. 10),
+    mean over `draws` codes. The decoder's σ² is at its optimum for the one image, its mean squared error
+    (Rybkin et al. 2021, eq. 5 and 6)."""
 
     draws: int = 8
     seed: int = 0
@@ -113,8 +116,9 @@ class ELBO(Attack):
 
 @dataclass(frozen=True)
 class TokenLikelihood(Attack):
-    """Of a masked transformer: the mean log-probability of tokens that are hidden, given the others, at several shares of hidden
-    ones (Chang et al. 2022, eq. 1, on one image); `draws` of places, the same for every slice."""
+    """Of a masked transformer: the mean log-probability of tokens that are hidden, given the others, at
+    several shares of hidden ones (Chang et al. 2022, eq. 1, on one image); `draws` of places, the same for
+    every slice."""
 
     shares: tuple[float, ...] = (0.25, 0.5, 0.75)
     draws: int = 8

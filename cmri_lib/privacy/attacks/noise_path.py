@@ -1,9 +1,11 @@
-"""Diffusion and flow matching as an attacker sees them: one path from image to noise, and a network that tells both apart.
+"""Diffusion and flow matching as an attacker sees them: one path from image to noise, and a network that
+tells both apart.
 
-x_u = a(u) x_0 + b(u) ε, from the image at u = 0 to noise at u = 1. Whatever a network predicts (ε, v, x_0, velocity), at a given
-x_u it amounts to an estimate of x_0 and one of ε; they never go through the sampler's clipping. The path's probability-flow ODE is
-dx/du = a'(u) x̂_0 + b'(u) ε̂, since the velocity of a path is the conditional mean of its derivative (Lipman et al. 2023, eq. 9;
-Song et al. 2021, eq. 13, in other coordinates).
+x_u = a(u) x_0 + b(u) ε, from the image at u = 0 to noise at u = 1. Whatever a network predicts (ε, v, x_0,
+velocity), at a given x_u it amounts to an estimate of x_0 and one of ε; they never go through the sampler's
+clipping. The path's probability-flow ODE is dx/du = a'(u) x̂_0 + b'(u) ε̂, since the velocity of a path is
+the conditional mean of its derivative (Lipman et al. 2023, eq. 9; Song et al. 2021, eq. 13, in other
+coordinates).
 """
 
 from __future__ import annotations
@@ -29,13 +31,15 @@ BATCH = 16
 
 @dataclass(frozen=True)
 class NoisePath:
-    """`generator` as it was trained, `denoiser` the diffusion or flow in it: the same, or the prior of its latents."""
+    """`generator` as it was trained, `denoiser` the diffusion or flow in it: the same, or the prior of its
+    latents."""
 
     generator: Generator
     denoiser: Diffusion | FlowMatching
 
     def batches(self, slices: Slices) -> Iterator[tuple[Tensor, Batch]]:
-        """What the denoiser has learnt from, images or latents (B, ...), with the conditions of the same slices."""
+        """What the denoiser has learnt from, images or latents (B, ...), with the conditions of the same
+        slices."""
         self.generator.eval()
         data = self.generator.prepare(batch_of(slices, self.generator.conditioning))
         for start in range(0, len(slices), BATCH):
@@ -74,8 +78,8 @@ class NoisePath:
         return answer, (x - alpha * answer) / sigma
 
     def move(self, x: Tensor, u: float, w: float, batch: Batch) -> Tensor:
-        """x_w from x_u in one deterministic step, to either side: DDIM (Song, Meng & Ermon 2021, eq. 12 with σ = 0), which for
-        a flow is Euler's."""
+        """x_w from x_u in one deterministic step, to either side: DDIM (Song, Meng & Ermon 2021, eq. 12 with
+        σ = 0), which for a flow is Euler's."""
         x0, noise = self.estimates(x, u, batch)
         a, b = self.levels(w)
         return a * x0 + b * noise

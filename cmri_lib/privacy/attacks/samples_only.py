@@ -27,8 +27,8 @@ class _OnSamples(Attack):
 
 @dataclass(frozen=True)
 class NearestSamples(_OnSamples):
-    """Minus the distance to the nearest samples, the mean over the nearest k (Chen et al. 2020, the attack on a full black box, eq.
-    3, for k = 1)."""
+    """Minus the distance to the nearest samples, the mean over the nearest k (Chen et al. 2020, the attack
+    on a full black box, eq. 3, for k = 1)."""
 
     nearest: tuple[int, ...] = (1, 5)
 
@@ -44,10 +44,11 @@ class NearestSamples(_OnSamples):
 
 @dataclass(frozen=True)
 class DensityRatio(_OnSamples):
-    """log p_samples(x) − log p_real(x): where samples are denser than real patients would make them, the generator has overfitted
-    (van Breugel, Sun, Qian & van der Schaar, "Membership Inference Attacks against Synthetic Data through Overfitting Detection"
-    (DOMIAS), AISTATS 2023, arXiv 2302.12580, eq. 2). Both are kernel estimates, in as many principal components of the reference as
-    `components` says, scaled to unit variance.
+    """log p_samples(x) − log p_real(x): where samples are denser than real patients would make them, the
+    generator has overfitted (van Breugel, Sun, Qian & van der Schaar, "Membership Inference Attacks against
+    Synthetic Data through Overfitting Detection" (DOMIAS), AISTATS 2023, arXiv 2302.12580, eq. 2). Both are
+    kernel estimates, in as many principal components of the reference as `components` says, scaled to unit
+    variance.
 
     Args:
         reference: real patients whom the generator has not seen and who are not scored.
@@ -76,20 +77,23 @@ class DensityRatio(_OnSamples):
 
 
 def log_density(points: np.ndarray, data: np.ndarray, factor: float) -> np.ndarray:
-    """(N,) log of a Gaussian kernel estimate from `data` (M, D) of unit variance, of bandwidth `factor` · M^(−1/(D + 4)) (Scott 1992)."""
+    """(N,) log of a Gaussian kernel estimate from `data` (M, D) of unit variance, of bandwidth `factor` ·
+    M^(−1/(D + 4)) (Scott 1992)."""
     count, size = data.shape
     width = factor * count ** (-1 / (size + 4))
     return logsumexp(-cdist(points, data, "sqeuclidean") / (2 * width**2), axis=1) - np.log(count) - size / 2 * np.log(2 * np.pi * width**2)
 
 
 def patient_p_values(scores: np.ndarray, strangers: np.ndarray) -> np.ndarray:
-    """Dataset inference (Maini, Yaghini & Papernot, "Dataset Inference", ICLR 2021, arXiv 2104.10706) for one patient at a time:
-    (P,) p-values of "this patient was not in the training set", from `scores` (P,) of patients, each aggregated over slices, and
-    those of `strangers` (M,), patients known not to have been in it.
+    """Dataset inference (Maini, Yaghini & Papernot, "Dataset Inference", ICLR 2021, arXiv 2104.10706) for
+    one patient at a time: (P,) p-values of "this patient was not in the training set", from `scores` (P,) of
+    patients, each aggregated over slices, and those of `strangers` (M,), patients known not to have been in
+    it.
 
-    The rank of a patient among strangers gives p = (1 + #{strangers who score as high}) / (M + 1), which is valid for any
-    distribution if patient and strangers are alike (Vovk, Gammerman & Shafer 2005, prop. 2.4). A t-test over a patient's slices, as
-    of Maini et al., is not: slices of a patient are alike, so it would count one patient as many.
+    The rank of a patient among strangers gives p = (1 + #{strangers who score as high}) / (M + 1), which is
+    valid for any distribution if patient and strangers are alike (Vovk, Gammerman & Shafer 2005, prop. 2.4).
+    A t-test over a patient's slices, as of Maini et al., is not: slices of a patient are alike, so it would
+    count one patient as many.
 
     Raises:
         DataError: without strangers.

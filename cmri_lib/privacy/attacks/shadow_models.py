@@ -1,7 +1,9 @@
-"""Attacks with shadow models: the same system, trained on other subsets of the patients, shows what a score is worth.
+"""Attacks with shadow models: the same system, trained on other subsets of the patients, shows what a score
+is worth.
 
-Each shadow is a `Target`, that is, a `Run` on a random subset of the patients, and knows whom it has seen. A score that a slice
-would get from any generator of this kind is no sign of membership; one that only generators give that have seen it is.
+Each shadow is a `Target`, that is, a `Run` on a random subset of the patients, and knows whom it has seen. A
+score that a slice would get from any generator of this kind is no sign of membership; one that only
+generators give that have seen it is.
 """
 
 from __future__ import annotations
@@ -34,16 +36,18 @@ class _Shadowed(Attack):
         return all(map(self.attack.suits, (target, *self.shadows)))
 
     def asked(self, slices: Slices) -> tuple[np.ndarray, np.ndarray]:
-        """Scores (shadows, N, settings), and which of them have seen the slice's patient, (shadows, N) bool."""
+        """Scores (shadows, N, settings), and which of them have seen the slice's patient, (shadows, N)
+        bool."""
         scores = np.stack([self.attack.scores(shadow, slices).to_numpy(float) for shadow in self.shadows])
         return scores, np.stack([np.isin(slices.patients, list(shadow.seen)) for shadow in self.shadows])
 
 
 class LiRA(_Shadowed):
-    """Likelihood ratio of the score under two Gaussians: of shadows that have seen the slice, and of those that have not (Carlini et
-    al. 2022, eq. 4 and algorithm 1). With few shadows the standard deviations are those of all slices together (their section
-    VI.D). Where a slice has fewer than two shadows that have seen it, the attack is their offline one (section V.B): how far the
-    score lies above those of shadows that have not."""
+    """Likelihood ratio of the score under two Gaussians: of shadows that have seen the slice, and of those
+    that have not (Carlini et al. 2022, eq. 4 and algorithm 1). With few shadows the standard deviations are
+    those of all slices together (their section VI.D). Where a slice has fewer than two shadows that have
+    seen it, the attack is their offline one (section V.B): how far the score lies above those of shadows
+    that have not."""
 
     @property
     def name(self) -> str:
@@ -57,7 +61,8 @@ class LiRA(_Shadowed):
 
 
 def likelihood_ratio(own: np.ndarray, scores: np.ndarray, inside: np.ndarray) -> np.ndarray:
-    """(N,) log-likelihood ratio of `own` (N,) from `scores` (S, N) of shadows, of which `inside` (S, N) have seen the slice.
+    """(N,) log-likelihood ratio of `own` (N,) from `scores` (S, N) of shadows, of which `inside` (S, N) have
+    seen the slice.
 
     Raises:
         DataError: if a slice has fewer than two shadows that have not seen it.
@@ -74,7 +79,8 @@ def likelihood_ratio(own: np.ndarray, scores: np.ndarray, inside: np.ndarray) ->
 
 
 def _moments(scores: np.ndarray, kept: np.ndarray) -> tuple[np.ndarray, float]:
-    """Means (N,) over the shadows that are `kept`, and one unbiased standard deviation, pooled over slices."""
+    """Means (N,) over the shadows that are `kept`, and one unbiased standard deviation, pooled over
+    slices."""
     count = kept.sum(0)
     mean = np.where(kept, scores, 0).sum(0) / count
     squares = np.where(kept, (scores - mean) ** 2, 0).sum()
@@ -83,9 +89,10 @@ def _moments(scores: np.ndarray, kept: np.ndarray) -> tuple[np.ndarray, float]:
 
 @dataclass(frozen=True)
 class RMIA(_Shadowed):
-    """Share of strangers z whose ratio p(z|θ) / p(z) the slice's own exceeds γ times (Zarifzadeh, Liu & Shokri, "Low-Cost High-Power
-    Membership Inference Attacks", ICML 2024, arXiv 2312.03262, eq. 4). p(x) is the mean over shadows, as many that have seen x as
-    not, or of the latter alone where too few have. A score is a density up to an unknown power, so means are geometric, and γ = 1.
+    """Share of strangers z whose ratio p(z|θ) / p(z) the slice's own exceeds γ times (Zarifzadeh, Liu &
+    Shokri, "Low-Cost High-Power Membership Inference Attacks", ICML 2024, arXiv 2312.03262, eq. 4). p(x) is
+    the mean over shadows, as many that have seen x as not, or of the latter alone where too few have. A
+    score is a density up to an unknown power, so means are geometric, and γ = 1.
 
     Args:
         population: strangers, whom neither the target nor a shadow has seen.
