@@ -30,7 +30,12 @@ FEWEST = 4
 def audit_runs(study: Study, slices: Slices) -> list[Run]:
     """Every training that the audits add to those of other notebooks."""
     twins = [overfitted(study, slices, name) for name in study.params.privacy.systems]
-    return [*twins, *shadow_runs(study, slices)]
+    return [*twins, *(shadow_runs(study, slices) if shadows_possible(study, slices) else ())]
+
+
+def shadows_possible(study: Study, slices: Slices) -> bool:
+    """Whether there are training patients enough for three groups of `FEWEST`."""
+    return len(training_patients(study, slices)) >= 3 * FEWEST
 
 
 def overfitted(study: Study, slices: Slices, name: str) -> Run:
