@@ -84,7 +84,9 @@
 #    that fails there has no power, and its failure elsewhere says nothing.
 # 3. **Null.** Two halves of the held-out patients must look alike to the attacks.
 # 4. **Blind baseline.** A classifier that never asks the generator must fail. If it succeeds, the
-#    two groups differ in other ways, for example in their scanners.
+#    two groups differ in other ways, for example in their scanners. Its features, like those of all
+#    attacks on samples, have learnt from nobody: a network that was trained on members would
+#    recognise them by itself.
 # 5. **Planted copies.** Training slices, as they are and in disguise, are mixed in and must be
 #    found.
 #
@@ -225,8 +227,8 @@ figures.publish(study, "11/low_rates", pd.concat(curves), privacy_plots.low_rate
 # shows, in the copy detector's space:
 #
 # - the share of **near copies**; 1 % is chance;
-# - the **excess** of that share over the same with training and hold-out in each other's place. A
-#   blurred sample lies near everybody, so it is a "near copy" of strangers too; 0 is chance;
+# - the **excess** of that share over the same with the hold-out in the place of training. A blurred
+#   sample lies near everybody, so it is a "near copy" of strangers too; 0 is chance;
 # - the share nearest to training, calibrated by the same swap; 0.5 is chance.
 
 # %%

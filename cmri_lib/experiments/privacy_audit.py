@@ -20,12 +20,12 @@ import numpy as np
 from cmri_lib.cohort.slices import Slices
 from cmri_lib.config.study import Study
 from cmri_lib.errors import DataError
-from cmri_lib.experiments import instruments
 from cmri_lib.experiments.banks import sampling_conditions
 from cmri_lib.experiments.privacy_runs import few_slices, overfitted, shadow_runs, shadow_thirds
 from cmri_lib.experiments.provenance import patients_seen
 from cmri_lib.experiments.training import train_or_load, training_folder, training_slices
 from cmri_lib.generators.base import draw
+from cmri_lib.measures.instruments.classical_features import ClassicalFeatures
 from cmri_lib.measures.instruments.learned_features import Cached
 from cmri_lib.measures.statistics.bootstrap import Score
 from cmri_lib.privacy.attack import (Attack, Calibrated, PatientScores, Remembered, Sides, Target, attack_rows, membership_scores,
@@ -64,7 +64,8 @@ class PrivacyAudit:
 
     def __init__(self, study: Study, slices: Slices):
         self.study, self.slices, self.params = study, slices, study.params.privacy
-        self.training, self.holdout, self.strangers = (slices.where(split=s) for s in ("train", "holdout", "validation"))
+        self.training, self.holdout, self.strangers, self.test = (
+            slices.where(split=s) for s in ("train", "holdout", "validation", "test"))
         self.options = {"seed": study.seed, "resamples": study.params.fidelity.resamples}
         self.nonmembers = few_slices(self.holdout, self.params.patients, self.params.slices, study.seed)
         self._targets: dict[str, Target] = {}
@@ -81,9 +82,10 @@ class PrivacyAudit:
         return [Cached(Pixels()), Cached(detector)]
 
     @cached_property
-    def study_space(self) -> Cached:
-        """The study's own feature space, for the blind baseline."""
-        return instruments.feature_spaces(self.study, self.slices)[0]
+    def unlearnt(self) -> Cached:
+        """A space that has learnt from nobody. One that has learnt from members would itself tell them from
+        non-members, without any generator."""
+        return Cached(ClassicalFeatures())
 
     @cached_property
     def loss(self) -> Remembered:
@@ -94,13 +96,13 @@ class PrivacyAudit:
     def attacks(self) -> list[Attack]:
         """All attacks on one target, in the order of tables."""
         times, seed = {"times": self.params.times, "seed": self.study.seed}, {"seed": self.study.seed}
-        pixel, copy = self.spaces
         fewer = Remembered(DenoisingLoss(self.params.times, max(1, self.params.draws // 4), self.study.seed))
         elbo, tokens = (Remembered(kind(draws=self.params.draws, **seed)) for kind in (ELBO, TokenLikelihood))
         plain = [SecMI(**times), PIA(**times), PIAN(**times), SimA(**times), FCRE(**times, draws=max(1, self.params.draws // 4)),
                  ODELikelihood(steps=self.params.draws, **seed), CriticOutput(),
-                 LatentInversion(steps=8 * self.params.draws, **seed), NearestSamples(pixel), NearestSamples(copy)]
-        ratio = [DensityRatio(copy, self.strangers)] if len(self.strangers) else []
+                 LatentInversion(steps=8 * self.params.draws, **seed), NearestSamples(self.spaces[0]),
+                 NearestSamples(self.unlearnt)]
+        ratio = [DensityRatio(self.unlearnt, self.strangers)] if len(self.strangers) else []
         return [self.loss, *map(Remembered, plain[:5]), *(Fluctuation(a, seed=self.study.seed) for a in (fewer, elbo, tokens)),
                 *map(Remembered, plain[5:]), elbo, tokens, *ratio]
 
@@ -136,7 +138,7 @@ class PrivacyAudit:
 
     def clusters(self, run: Run) -> Score:
         """AUC of the number of samples around each patient (claim R3)."""
-        return score_of(cluster_scores(self.target(run).samples, self.sides(run), self.spaces[1]), **self.options)
+        return score_of(cluster_scores(self.target(run).samples, self.sides(run), self.spaces[0]), **self.options)
 
     def score(self, run: Run, attack: str) -> Score:
         """AUC of one attack."""
@@ -144,7 +146,7 @@ class PrivacyAudit:
 
     def blind(self, run: Run) -> Score:
         """AUC of the blind baseline between the run's members and the hold-out."""
-        return score_of(blind_scores(self.sides(run), self.study_space, self.study.seed), **self.options)
+        return score_of(blind_scores(self.sides(run), self.unlearnt, self.study.seed), **self.options)
 
     def controls(self, run: Run) -> Controls:
         """What the controls of an audit of `run` show. The null is of the run itself, the positive control
@@ -174,7 +176,7 @@ class PrivacyAudit:
 
     def copy_audit(self, samples: Slices, training: Slices, space: Cached | None = None) -> CopyAudit:
         """The audit of any samples, by default in the copy detector's space."""
-        return CopyAudit(samples, training, self.holdout, space or self.spaces[1], **self.options)
+        return CopyAudit(samples, training, self.holdout, self.test, space or self.spaces[1], **self.options)
 
     def copy_rows(self, run: Run) -> list[dict[str, object]]:
         """Tidy rows of the copy audit in every space."""

@@ -4,6 +4,9 @@ show.
 All is told in one feature space: pixels, features, or the copy detector's (`copy_detector`), in which a
 mirrored or shifted copy still lies beside its original. The real slices that set thresholds are of hold-out
 patients, whom the generator has not seen.
+
+A space that has learnt from the training slices, as the copy detector has, places them apart from all others. So
+they are what samples and strangers are compared *with*, and samples are only ever ranked among strangers.
 """
 
 from __future__ import annotations
@@ -46,12 +49,13 @@ class Described:
 
 
 class CopyAudit:
-    """``CopyAudit(samples, training, holdout, space).rows()``.
+    """``CopyAudit(samples, training, holdout, others, space).rows()``.
 
     Args:
         samples: synthetic slices.
         training: exactly the slices that the generator learnt from.
         holdout: real slices of patients it has not seen; their patients set the threshold.
+        others: further patients it has not seen, for the same audit with the hold-out in the place of training.
         space: a feature space, or `Pixels()`.
         rate: share of hold-out slices that lie below the threshold.
 
@@ -61,21 +65,25 @@ class CopyAudit:
             patients.
     """
 
-    def __init__(self, samples: Slices, training: Slices, holdout: Slices, space: Features, *, rate: float = RATE,
+    def __init__(self, samples: Slices, training: Slices, holdout: Slices, others: Slices, space: Features, *,
+                 rate: float = RATE,
                  resamples: int = 500, seed: int = 0):
-        refuse_unlike(training=training, holdout=holdout, samples=samples)
+        refuse_unlike(training=training, holdout=holdout, others=others, samples=samples)
         refuse_overlap(training, holdout, ("training", "holdout"))
+        for name, side in (("training", training), ("holdout", holdout)):
+            refuse_overlap(side, others, (name, "others"))
         for name, side in (("training", training), ("holdout", holdout)):
             if len(np.unique(side.patients)) < 2:
                 raise DataError("one patient", field=name, remedy="give at least two")
         self.space, self.rate, self.options = space.name, rate, {"resamples": resamples, "seed": seed}
-        self.samples, self.training, self.holdout = (Described(space(s.images), s.patients)
-                                                     for s in (samples, training, holdout))
+        self.samples, self.training, self.holdout, self.others = (
+            Described(space(s.images), s.patients) for s in (samples, training, holdout, others))
+        self.learnt = getattr(getattr(space, "function", space), "learnt", False)
         self.distance, self.index = self.samples.nearest(self.training)
         self.null, _ = self.holdout.nearest(self.training)
-        # The same with the two sides in each other's place.
+        # The same with the hold-out in the place of training, whom nobody has learnt from.
         self.swapped_distance, _ = self.samples.nearest(self.holdout)
-        self.swapped_null, _ = self.training.nearest(self.holdout)
+        self.swapped_null, _ = self.others.nearest(self.holdout)
         self.threshold = self._threshold(self.null)
 
     def _threshold(self, null: np.ndarray, counts: np.ndarray | None = None) -> float:
@@ -105,7 +113,7 @@ class CopyAudit:
         return self._score(share, self.samples.patients, self.holdout.patients).against(self.rate, 1.0)
 
     def near_copy_excess(self) -> Score:
-        """`near_copies` minus the same with training and hold-out in each other's place. Samples that lie near
+        """`near_copies` minus the same with the hold-out in the place of training. Samples that lie near
         everything, such as blurred ones, are near copies of strangers as well; copies are of training alone.
         Floor: 0; ceiling: 1."""
         def excess(mine: np.ndarray, theirs: np.ndarray, seen: np.ndarray) -> float:
@@ -113,22 +121,21 @@ class CopyAudit:
             swapped = self.swapped_distance < self._threshold(self.swapped_null, seen)
             return float(np.average(near.astype(float) - swapped, weights=mine))
 
-        patients = self.samples.patients, self.holdout.patients, self.training.patients
+        patients = self.samples.patients, self.holdout.patients, self.others.patients
         return self._score(excess, *patients).against(0.0, 1.0)
 
     def swapped_share(self) -> Score:
-        """Nearest-training share, **calibrated by swapping**: a sample's distance to training, as a rank
-        among those of hold-out slices to training, against its distance to hold-out, as a rank among those
-        of training slices to hold-out. The chance
-        that the first rank is lower, ties half: 0.5 for a generator that favours neither side, at any sizes
-            of the two; 1 for copies. Floor: 0.5."""
+        """Nearest-training share, **calibrated by swapping**: the distance of a sample to training, as a rank
+        among those of hold-out slices to training, against its distance to the hold-out, as a rank among those
+        of others to the hold-out. The chance that the first rank is lower, ties half: 0.5 for a generator that
+        favours neither side, at any sizes of the two; 1 for copies. Floor: 0.5."""
         def share(mine: np.ndarray, theirs: np.ndarray, seen: np.ndarray) -> float:
             first, second = (
                 _ranks(*sides) for sides in ((self.distance, self.null, theirs),
                                              (self.swapped_distance, self.swapped_null, seen)))
             return float(np.average(0.5 + 0.5 * np.sign(second - first), weights=mine))
 
-        patients = self.samples.patients, self.holdout.patients, self.training.patients
+        patients = self.samples.patients, self.holdout.patients, self.others.patients
         return self._score(share, *patients).against(0.5, 1.0)
 
     def authenticity(self) -> Score:
@@ -214,13 +221,15 @@ class CopyAudit:
         return self._score(largest, self.samples.patients).against(float(np.mean(floors)), 1.0)
 
     def rows(self) -> list[dict[str, object]]:
-        """Tidy rows of all of these, with the space's name behind each."""
+        """Tidy rows of all of these, with the space's name behind each; no adversarial accuracy in a space that
+        has learnt from training, for it compares training with itself."""
         found = (("near_copy_rate", self.near_copies(), "lower"),
                  ("near_copy_excess", self.near_copy_excess(), "lower"), ("swapped_share", self.swapped_share(), "lower"),
                  ("authenticity", self.authenticity(), "higher"), ("neighbour_ratio", self.neighbour_ratio(), "higher"),
                  ("privacy_loss", self.privacy_loss(), "lower"), ("data_copying", self.data_copying(), "higher"),
                  ("concentration", self.concentration(), "lower"))
-        return [score.row(f"{name}_{self.space}", "privacy", better) for name, score, better in found]
+        return [score.row(f"{name}_{self.space}", "privacy", better) for name, score, better in found
+                if not (self.learnt and name == "privacy_loss")]
 
     def _mean(self, values: np.ndarray) -> Score:
         return self._score(lambda counts: float(np.average(values, weights=counts)), self.samples.patients)

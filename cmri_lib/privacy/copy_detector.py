@@ -112,6 +112,7 @@ class CopySpace:
     so that distances lie between 0 and 2."""
 
     name = "copy"
+    learnt = True  # from the training slices, which it therefore places apart from all others
 
     def __init__(self, model: CopyTraining):
         self.model, self.dimension = freeze(model), model.encoder.dimension

@@ -11,8 +11,8 @@ ATTACKS = {
     "loss": "denoising loss", "loss_calibrated": "denoising loss, calibrated", "secmi": "SecMI", "pia": "PIA", "pian": "PIAN",
     "sima": "SimA", "fcre": "FCRE", "pfami": "PFAMI", "ode": "likelihood by the ODE", "critic": "critic's output",
     "inversion": "latent inversion", "elbo": "evidence lower bound", "tokens": "token likelihood",
-    "distance_pixel": "distance to samples, pixels", "distance_copy": "distance to samples, copy detector",
-    "domias_copy": "density ratio (DOMIAS)", "clusters": "clusters of samples around a patient", "lira": "LiRA",
+    "distance_pixel": "distance to samples, pixels", "distance_classical": "distance to samples, Gabor",
+    "domias_classical": "density ratio (DOMIAS)", "clusters": "clusters of samples around a patient", "lira": "LiRA",
     "rmia": "RMIA", "blind": "blind baseline",
 }
 GUESSING = Bounds("guessing", "every member found")

@@ -44,8 +44,9 @@ def normal(count):
 
 TRAINING, HOLDOUT = cloud(normal(400), "t", 4), cloud(normal(400), "h", 4, "holdout")
 HONEST = cloud(normal(300), "s", split="test")
+OTHERS = cloud(normal(400), "o", 4, "validation")
 COPIED = cloud(First()(TRAINING.images)[:300] + 0.0002 * RNG.normal(size=(300, 2)), "c", split="test")
-HONEST_AUDIT, COPIED_AUDIT = (CopyAudit(s, TRAINING, HOLDOUT, First(), resamples=200) for s in (HONEST, COPIED))
+HONEST_AUDIT, COPIED_AUDIT = (CopyAudit(s, TRAINING, HOLDOUT, OTHERS, First(), resamples=200) for s in (HONEST, COPIED))
 
 
 def test_nearest_with_strangers_is_brute_force():
@@ -75,18 +76,18 @@ def test_honest_samples_score_the_floor_and_copies_the_ceiling(name):
 
 def test_the_threshold_is_below_all_but_the_rate_of_strangers():
     for rate in (0.0, 0.01, 0.1):
-        audit = CopyAudit(HONEST, TRAINING, HOLDOUT, First(), rate=rate, resamples=10)
+        audit = CopyAudit(HONEST, TRAINING, HOLDOUT, OTHERS, First(), rate=rate, resamples=10)
         assert (audit.null < audit.threshold).mean() == pytest.approx(rate, abs=1e-9)
 
 
 def test_few_copies_among_many_samples_are_told_from_none():
     few = concatenate([HONEST.take(range(264)), COPIED.take(range(0, 288, 8))])  # 12 %
-    audit = CopyAudit(few, TRAINING, HOLDOUT, First(), resamples=200)
+    audit = CopyAudit(few, TRAINING, HOLDOUT, OTHERS, First(), resamples=200)
     rate = audit.near_copies()
     assert rate.low > audit.rate and rate.value == pytest.approx(0.12, abs=0.03)
     assert set(audit.closest(30)["sample"]) <= set(range(264, 300))
     assert audit.closest(3)["p"].max() <= 2 / 401
-    one = CopyAudit(concatenate([HONEST, COPIED.take([7])]), TRAINING, HOLDOUT, First(), resamples=10)
+    one = CopyAudit(concatenate([HONEST, COPIED.take([7])]), TRAINING, HOLDOUT, OTHERS, First(), resamples=10)
     assert one.suspects[300] and one.closest(1).iloc[0]["training"] == 7
 
 
@@ -95,7 +96,7 @@ def test_swapping_takes_away_what_the_sizes_of_the_sides_do():
     plain, swapped, covered = [], [], []
     for seed in range(20):
         few = cloud(normal(48), f"h{seed}-", 4, "holdout")
-        audit = CopyAudit(cloud(normal(100), f"s{seed}-", split="test"), TRAINING, few, First(), resamples=100)
+        audit = CopyAudit(cloud(normal(100), f"s{seed}-", split="test"), TRAINING, few, OTHERS, First(), resamples=100)
         plain.append((audit.distance < audit.samples.nearest(audit.holdout)[0]).mean())
         share = audit.swapped_share()
         swapped.append(share.value)
@@ -105,7 +106,7 @@ def test_swapping_takes_away_what_the_sizes_of_the_sides_do():
 
 def test_c_t_is_a_mann_whitney_z_where_there_is_one_cell(monkeypatch):
     monkeypatch.setattr("cmri_lib.privacy.copies.CELLS", 1)
-    audit = CopyAudit(HONEST, TRAINING, HOLDOUT, First(), resamples=5)
+    audit = CopyAudit(HONEST, TRAINING, HOLDOUT, OTHERS, First(), resamples=5)
     count = len(audit.distance), len(audit.null)
     wins = stats.mannwhitneyu(audit.distance, audit.null).statistic
     z = (wins - count[0] * count[1] / 2) / np.sqrt(count[0] * count[1] * (sum(count) + 1) / 12)
@@ -118,7 +119,7 @@ def test_samples_near_everybody_are_no_copies():
     for seed in range(15):
         training, strangers = cloud(normal(200), f"a{seed}-", 4), cloud(normal(200), f"b{seed}-", 4, "holdout")
         middle = cloud(0.05 * RNG.normal(size=(100, 2)), f"m{seed}-", split="test")
-        audit = CopyAudit(middle, training, strangers, First(), rate=0.2, resamples=5)
+        audit = CopyAudit(middle, training, strangers, OTHERS, First(), rate=0.2, resamples=5)
         rates.append(audit.near_copies().value)
         excesses.append(audit.near_copy_excess().value)
     assert np.mean(rates) > 0.3 and abs(np.mean(excesses)) < 0.1
@@ -126,7 +127,7 @@ def test_samples_near_everybody_are_no_copies():
 
 def test_a_cluster_around_one_patient_is_seen():
     around = cloud(np.repeat(First()(TRAINING.images)[:1], 60, 0) + 1e-4 * RNG.normal(size=(60, 2)), "k", split="test")
-    found = CopyAudit(concatenate([HONEST, around]), TRAINING, HOLDOUT, First(), resamples=50).concentration()
+    found = CopyAudit(concatenate([HONEST, around]), TRAINING, HOLDOUT, OTHERS, First(), resamples=50).concentration()
     assert found.value >= 60 / 360 and found.low > found.floor
     scores = cluster_scores(COPIED, Sides(TRAINING.take(range(300)), HOLDOUT), First())
     assert auc(scores.members, scores.nonmembers) > 0.9
@@ -137,9 +138,11 @@ def test_a_cluster_around_one_patient_is_seen():
 
 def test_what_cannot_be_audited_is_refused():
     with pytest.raises(SplitError):
-        CopyAudit(HONEST, TRAINING, TRAINING, First())
+        CopyAudit(HONEST, TRAINING, TRAINING, OTHERS, First())
+    with pytest.raises(SplitError):
+        CopyAudit(HONEST, TRAINING, HOLDOUT, HOLDOUT, First())
     with pytest.raises(DataError, match="one patient"):
-        CopyAudit(HONEST, TRAINING, HOLDOUT.take(range(4)), First())
+        CopyAudit(HONEST, TRAINING, HOLDOUT.take(range(4)), OTHERS, First())
     with pytest.raises(ParameterError, match="choose among"):
         planted_copies(TRAINING, "moustache", 3)
 
@@ -197,10 +200,10 @@ def detector(tmp_path_factory) -> CopySpace:
 
 
 def test_the_detector_sees_through_a_mirror_where_pixels_do_not(detector):
-    training, holdout = patterns(96, "t", 1), patterns(96, "h", 2, "holdout")
+    training, holdout, others = patterns(96, "t", 1), patterns(96, "h", 2, "holdout"), patterns(48, "o", 3, "test")
     for disguise, least in (("mirrored", 0.95), ("shift of (3, 2) pixels", 0.2)):
         copies = planted_copies(training, disguise, 96)
-        audits = {space.name: CopyAudit(copies, training, holdout, space, resamples=10) for space in (detector, Pixels())}
+        audits = {space.name: CopyAudit(copies, training, holdout, others, space, resamples=10) for space in (detector, Pixels())}
         assert audits["copy"].suspects.mean() > least, disguise
         assert disguise != "mirrored" or audits["pixel"].suspects.mean() < 0.1
     np.testing.assert_allclose(detector(training.images), detector(np.ascontiguousarray(training.images[..., ::-1])), atol=1e-5)
@@ -208,6 +211,16 @@ def test_the_detector_sees_through_a_mirror_where_pixels_do_not(detector):
     with pytest.raises(SplitError):
         train_copy_detector(holdout, TrainSettings(steps=1), "nowhere")
     assert isinstance(detector.model, CopyTraining) and not any(p.requires_grad for p in detector.model.parameters())
+
+
+def test_honest_samples_are_like_strangers_in_a_space_that_has_learnt_training_by_heart(detector):
+    """The detector has seen training alone; samples and strangers are new to it alike, and so no copies are found."""
+    training, holdout, others = patterns(96, "t", 1), patterns(96, "h", 2, "holdout"), patterns(96, "o", 3, "test")
+    honest = patterns(96, "s", 4, "validation")
+    audit = CopyAudit(honest, training, holdout, others, detector, resamples=200)
+    share, excess = audit.swapped_share(), audit.near_copy_excess()
+    assert share.low < 0.5 < share.high and abs(excess.value) < 0.06
+    assert audit.learnt and not [row for row in audit.rows() if row["metric"].startswith("privacy_loss")]
 
 
 # --- controls
