@@ -10,6 +10,7 @@ from pydantic import ConfigDict, Field
 from cmri_lib.cohort.preprocessing.pipeline import PreprocessSettings
 from cmri_lib.config.measuring import (Count, Counts, CurveSettings, FidelitySettings, InstrumentSettings, Share,
                                        UtilitySettings)
+from cmri_lib.config.privacy import PrivacySettings
 from cmri_lib.errors import ParameterError
 from cmri_lib.generators.diffusion import DiffusionSettings
 from cmri_lib.generators.flow import FlowSettings
@@ -275,6 +276,7 @@ class Parameters:
     fidelity: FidelitySettings
     curves: CurveSettings
     utility: UtilitySettings
+    privacy: PrivacySettings
 
     def __post_init__(self) -> None:
         halvings = {

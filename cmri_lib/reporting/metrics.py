@@ -10,11 +10,15 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Iterable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 import pandas as pd
 
-from cmri_lib.reporting import utility_metrics
+from cmri_lib.reporting import privacy_metrics, utility_metrics
+from cmri_lib.reporting.metric_description import (COPIED, DISTANCES, FOLLOWED, LEARNT, MASKS, NONE, NULL, RECOGNISED,
+                                                   REMEMBERED, REPEATED, SAMPLES, SHAPES, SPACES, STRUCTURES, Bounds,
+                                                   Description)
+from cmri_lib.reporting.metric_description import of_axis as _of
 
 #: Headings under which metrics are grouped, in this order.
 AXES = ("fidelity", "anatomy", "conditioning", "utility", "privacy", "cost")
@@ -28,69 +32,6 @@ HEADLINE = ("mmd_anatomy", "mmd_classical", "kid_study", "frechet_study", "preci
             "nearest_share_study", "nearest_excess_study", "near_copies_pixel",
             "seconds_per_image", "nfe", "images_seen", "training_seconds")
 
-
-@dataclass(frozen=True)
-class Bounds:
-    """What the columns `floor` and `ceiling` of a metric hold, and which of the two (`real`) real images
-    score.
-    """
-
-    floor: str = ""
-    ceiling: str = ""
-    real: str = "floor"
-
-
-NONE = Bounds()
-SAMPLES = Bounds("real against real", "training images handed out")
-MASKS = Bounds("real masks against real", "training masks handed out")
-FOLLOWED = Bounds("another patient's mask", "real images", "ceiling")
-RECOGNISED = Bounds("chance", "real images", "ceiling")
-LEARNT = Bounds("nothing found", "trained on real images", "ceiling")
-REMEMBERED = Bounds("real test images", "training images handed out")
-NULL = Bounds("real test images")
-COPIED = Bounds("real masks held out", "training masks handed out")
-REPEATED = Bounds("scans of one heart, or other masks", "one image per mask")
-
-
-@dataclass(frozen=True)
-class Description:
-    """How a metric is shown.
-
-    Attributes:
-        title: full plain name, without unit.
-        short: title for the head of a narrow column.
-        unit: "" for shares, scores and distances in feature space.
-        axis: one of `AXES`, or "".
-        format: of a single number, for `format`.
-        bounds: what its floor and ceiling mean.
-        wide: values of different systems differ by orders of magnitude: use a logarithmic scale.
-        zero: neither lower nor higher is better, but nearer to 0.
-    """
-
-    title: str
-    short: str = ""
-    unit: str = ""
-    axis: str = ""
-    format: str = ".2f"
-    bounds: Bounds = Bounds()
-    wide: bool = False
-    zero: bool = False
-
-
-def _of(axis: str, bounds: Bounds, title: str, short: str = "", **more: object) -> Description:
-    return Description(title, short or title, axis=axis, bounds=bounds, **more)
-
-
-#: Feature spaces, the last part of a name: in titles, and in short ones where it is not the study's own.
-SPACES = {"study": ("study features", ""), "classical": ("Gabor features", "Gabor"),
-          "anatomy": ("segmenter's features", "segmenter"), "pixel": ("pixels", "pixels"),
-          "components": ("principal components of pixels", "pixels"),
-          "published": ("features of a published ResNet-50", "ResNet-50")}
-#: The two spaces of the headline distance have names of what they see.
-DISTANCES = {"anatomy": "anatomy", "classical": "appearance"}
-STRUCTURES = {"LV": "LV", "Myo": "myocardium", "RV": "RV", "mean": "mean of LV, myocardium and RV"}
-SHAPES = {"lv_cm2": "LV area", "myo_cm2": "myocardial area", "rv_cm2": "RV area",
-          "lv_myo": "LV / myocardium ratio", "rv_lv": "RV / LV ratio", "wall_mm": "wall thickness"}
 
 #: Measures in a feature space: ``<measure>_<space>``.
 IN_SPACE = {
@@ -115,6 +56,8 @@ IN_SPACE = {
     "near_copies": _of("privacy", REMEMBERED, "Share of near copies of training images", "near copies",
                        format=".3f"),
 }
+
+IN_SPACE |= privacy_metrics.IN_SPACE
 
 #: The same as other papers compute them: ``<measure>_textbook_<space>``.
 IN_SPACE |= {f"{name}_textbook": replace(IN_SPACE[name], title=f"{IN_SPACE[name].title}, textbook form",
@@ -197,7 +140,8 @@ def known(metric: str) -> bool:
 
 
 def _described(metric: str) -> Description | None:
-    return SINGLE.get(metric) or _in_space(metric) or _anatomical(metric) or _others(metric)
+    return (SINGLE.get(metric) or _in_space(metric) or privacy_metrics.described(metric) or _anatomical(metric)
+            or _others(metric))
 
 
 def _in_space(metric: str) -> Description | None:

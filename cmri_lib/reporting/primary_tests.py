@@ -25,6 +25,8 @@ LEAST_DICE = 0.01
 ONE_POINT = 0.01
 #: Share of samples nearest to training patients from which on a generator hands out its training images.
 MEMORISED = 0.9
+#: AUC of a membership attack below which it is weak.
+WEAK = 0.6
 
 
 @dataclass(frozen=True)
@@ -92,6 +94,13 @@ PRIMARY = {test.claim: test for test in (
                 (Criterion("downstream_dice", "below"), Criterion("downstream_dice", "above"))),
     PrimaryTest("T6", "a quarter of the patients, test patients of their rarest disease: real + a few samples of it − real",
                 (Criterion("downstream_dice", "above"),)),
+    PrimaryTest("R1", "U6 DDPM, members against hold-out: the denoising loss, then FCRE − loss",
+                (Criterion("attack_auc_loss", "below", WEAK), Criterion("attack_auc_fcre", "above"))),
+    PrimaryTest("R2", "U10 OT-FM, fewest patients − all patients", (Criterion("swapped_share_copy", "above"),)),
+    PrimaryTest("R3", "U10 FM, overfitted: samples around members, against around strangers",
+                (Criterion("attack_auc_clusters", "above", 0.5),)),
+    PrimaryTest("R4", "flow mask + vendor − flow mask", (Criterion("attack_auc_loss", "above"),)),
+    PrimaryTest("R5", "U10 FM − U6 DDPM", (Criterion("attack_auc_loss", "above"),)),
     PrimaryTest("E1", "U6 DDPM by its own sampler / U5 StyleGAN2-ADA", (Criterion("log10_seconds_ratio", "above"),)),
 )}
 

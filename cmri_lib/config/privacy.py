@@ -1,0 +1,53 @@
+"""Section `privacy` of ``params.yaml``: who attacks what, and with which controls."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from cmri_lib.training import TrainSettings
+
+Count = Annotated[int, Field(ge=1)]
+Share = Annotated[float, Field(gt=0, le=1)]
+
+
+@dataclass(frozen=True)
+class PrivacyControl:
+    """Patients, and slices of each, that the overfitted generator learns from; the share of the system's
+    steps that it is trained for."""
+
+    patients: Annotated[int, Field(ge=4)]
+    slices: Count
+    share: Share
+
+
+@dataclass(frozen=True)
+class ShadowSettings:
+    """Which system, and how many shadows: pairs that learn from complementary halves of the patients;
+    the share of the system's steps that each is trained for."""
+
+    system: Annotated[str, Field(min_length=1)]
+    share: Share
+    count: Annotated[int, Field(ge=4, multiple_of=2)]
+
+
+@dataclass(frozen=True)
+class PrivacySettings:
+    """Section `privacy`: systems that are attacked; members and non-members (each at most `patients`), and
+    `slices` of each; times between image (0) and noise (1), `draws` of noise
+    (as many steps of the ODE, and eight times as many of inversion); `samples` drawn from every
+    system; `copies` planted of every disguise; `arms` of what may drive leakage."""
+
+    systems: tuple[str, ...]
+    patients: Annotated[int, Field(ge=4)]
+    slices: Count
+    times: tuple[Annotated[float, Field(gt=0, lt=1)], ...]
+    draws: Count
+    samples: Annotated[int, Field(ge=10)]
+    copies: Count
+    arms: tuple[Literal["patients", "length", "sampler", "vendor"], ...]
+    control: PrivacyControl
+    shadows: ShadowSettings
+    detector: TrainSettings

@@ -1,0 +1,281 @@
+"""The privacy audit of a run: every attack that suits it, with its controls, and copies among its samples.
+
+Whom a run has seen follows from the run and the cohort (`provenance.patients_seen`). Members are training
+patients, non-members hold-out patients, whom nothing in the study has looked at; validation patients serve
+attacks that need strangers of their own. An audit on shadow models takes all of them from training, since
+hold-out patients may never be learnt from (`PowerAudit`).
+
+The power of an audit is that of its cohort. With a larger one (``python -m cmri_lib.phantom.cohort
+--patients 400``) nothing changes but the intervals.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
+from functools import cached_property
+
+import numpy as np
+
+from cmri_lib.cohort.slices import Slices
+from cmri_lib.config.study import Study
+from cmri_lib.errors import DataError
+from cmri_lib.experiments.banks import sampling_conditions
+from cmri_lib.experiments.privacy_runs import few_slices, overfitted, shadow_runs, shadow_thirds
+from cmri_lib.experiments.provenance import patients_seen
+from cmri_lib.experiments.training import train_or_load, training_folder, training_slices
+from cmri_lib.generators.base import draw
+from cmri_lib.measures.instruments.classical_features import ClassicalFeatures
+from cmri_lib.measures.instruments.learned_features import Cached
+from cmri_lib.measures.statistics.bootstrap import Score
+from cmri_lib.privacy.attack import (Attack, Calibrated, PatientScores, Remembered, Sides, Target, attack_rows, membership_scores,
+                                     score_of)
+from cmri_lib.privacy.attacks.critic import CriticOutput, LatentInversion
+from cmri_lib.privacy.attacks.denoising_error import FCRE, PIA, PIAN, DenoisingLoss, Fluctuation, SecMI, SimA
+from cmri_lib.privacy.attacks.likelihood import ELBO, ODELikelihood, TokenLikelihood
+from cmri_lib.privacy.attacks.samples_only import DensityRatio, NearestSamples, patient_p_values
+from cmri_lib.privacy.attacks.shadow_models import RMIA, LiRA
+from cmri_lib.privacy.controls import DISGUISES, Controls, blind_scores, null_sides, planted_copies
+from cmri_lib.privacy.copies import CopyAudit, cluster_scores
+from cmri_lib.privacy.copy_detector import train_copy_detector
+from cmri_lib.privacy.nearest_neighbours import Pixels
+from cmri_lib.reporting.claims import holm
+from cmri_lib.reporting.results import with_system_columns
+from cmri_lib.systems.system import Run
+from cmri_lib.training.checkpoint import load_weights
+from cmri_lib.training.loop import snapshot_file
+
+#: What the rows of an audit that are no system's are called.
+NULL, BLIND = "null: hold-out against hold-out", "blind baseline: no generator asked"
+#: Scores of one audit: attack → aggregate over slices → patients.
+Found = dict[str, dict[str, PatientScores]]
+
+
+class PrivacyAudit:
+    """``audit.rows(run)``, ``audit.controls(run)``, ``audit.copy_rows(run)``.
+
+    Args:
+        slices: the whole preprocessed cohort.
+
+    Attributes:
+        spaces: pixels and the copy detector's space.
+        options: seed and resamples of every bootstrap.
+    """
+
+    def __init__(self, study: Study, slices: Slices):
+        self.study, self.slices, self.params = study, slices, study.params.privacy
+        self.training, self.holdout, self.strangers, self.test = (
+            slices.where(split=s) for s in ("train", "holdout", "validation", "test"))
+        self.options = {"seed": study.seed, "resamples": study.params.fidelity.resamples}
+        self.nonmembers = few_slices(self.holdout, self.params.patients, self.params.slices, study.seed)
+        self._targets: dict[str, Target] = {}
+
+    def overfitted(self, name: str) -> Run:
+        """The positive control of a system."""
+        return overfitted(self.study, self.slices, name)
+
+    # --- what is attacked, and with what
+    @cached_property
+    def spaces(self) -> list[Cached]:
+        settings = replace(self.params.detector, seed=self.study.seed)
+        detector = train_copy_detector(self.training, settings, self.study.work("privacy") / "copy_detector")
+        return [Cached(Pixels()), Cached(detector)]
+
+    @cached_property
+    def unlearnt(self) -> Cached:
+        """A space that has learnt from nobody. One that has learnt from members would itself tell them from
+        non-members, without any generator."""
+        return Cached(ClassicalFeatures())
+
+    @cached_property
+    def loss(self) -> Remembered:
+        """The denoising loss, which several attacks build on."""
+        return Remembered(DenoisingLoss(self.params.times, self.params.draws, self.study.seed))
+
+    @cached_property
+    def attacks(self) -> list[Attack]:
+        """All attacks on one target, in the order of tables."""
+        times, seed = {"times": self.params.times, "seed": self.study.seed}, {"seed": self.study.seed}
+        fewer = Remembered(DenoisingLoss(self.params.times, max(1, self.params.draws // 4), self.study.seed))
+        elbo, tokens = (Remembered(kind(draws=self.params.draws, **seed)) for kind in (ELBO, TokenLikelihood))
+        plain = [SecMI(**times), PIA(**times), PIAN(**times), SimA(**times), FCRE(**times, draws=max(1, self.params.draws // 4)),
+                 ODELikelihood(steps=self.params.draws, **seed), CriticOutput(),
+                 LatentInversion(steps=8 * self.params.draws, **seed), NearestSamples(self.spaces[0]),
+                 NearestSamples(self.unlearnt)]
+        ratio = [DensityRatio(self.unlearnt, self.strangers)] if len(self.strangers) else []
+        return [self.loss, *map(Remembered, plain[:5]), *(Fluctuation(a, seed=self.study.seed) for a in (fewer, elbo, tokens)),
+                *map(Remembered, plain[5:]), elbo, tokens, *ratio]
+
+    def target(self, run: Run, **choices: object) -> Target:
+        """The trained run with samples under the conditions of test patients; `choices` are for the
+        sampler."""
+        key = f"{run.id} {choices or ''}".strip()
+        if key not in self._targets:
+            generator = train_or_load(self.study, run, self.slices)
+            conditions = sampling_conditions(self.slices, self.params.samples, self.study.seed)
+            samples = draw(generator, conditions, run.id, seed=self.study.seed, **choices)
+            self._targets[key] = Target(key, patients_seen(run, self.slices), generator, samples)
+        return self._targets[key]
+
+    def members(self, run: Run) -> Slices:
+        """Some slices of patients that the run has learnt from, just as it has seen them."""
+        return few_slices(training_slices(run, self.slices)[0], self.params.patients, self.params.slices, self.study.seed)
+
+    def sides(self, run: Run) -> Sides:
+        """Those members, and hold-out patients."""
+        return Sides(self.members(run), self.nonmembers)
+
+    # --- scores
+    def scores(self, run: Run, *, null: bool = False, only: Iterable[str] | None = None) -> Found:
+        """All attacks that suit the run, or those named in `only`, on its patients, or between halves of the
+        hold-out."""
+        target = self.target(run)
+        everyone = few_slices(self.holdout, len(self.holdout), self.params.slices, self.study.seed)
+        sides = null_sides(everyone, self.study.seed) if null else self.sides(run)
+        options = {"seed": self.study.seed, "null": null}
+        return {attack.name: membership_scores(attack, target, sides, **options) for attack in self.attacks
+                if attack.suits(target) and (only is None or attack.name in only)}
+
+    def clusters(self, run: Run) -> Score:
+        """AUC of the number of samples around each patient (claim R3)."""
+        return score_of(cluster_scores(self.target(run).samples, self.sides(run), self.spaces[0]), **self.options)
+
+    def score(self, run: Run, attack: str) -> Score:
+        """AUC of one attack."""
+        return score_of(self.scores(run, only=[attack])[attack]["mean"], **self.options)
+
+    def blind(self, run: Run) -> Score:
+        """AUC of the blind baseline between the run's members and the hold-out."""
+        return score_of(blind_scores(self.sides(run), self.unlearnt, self.study.seed), **self.options)
+
+    def controls(self, run: Run) -> Controls:
+        """What the controls of an audit of `run` show. The null is of the run itself, the positive control
+        its overfitted twin."""
+        positive, null = self.scores(self.overfitted(run.system.id)), self.scores(run, null=True)
+        aucs = [{name: score_of(found["mean"], **self.options) for name, found in one.items()} for one in (positive, null)]
+        return Controls(*aucs, self.blind(run), self.planted_recall)
+
+    def rows(self, run: Run) -> list[dict[str, object]]:
+        """Tidy rows of all attacks on the run, its overfitted twin, its null and the blind baseline."""
+        found = [*self._attack_rows(run, run.id, self.scores(run)),
+                 *self._attack_rows(run, self.overfitted(run.system.id).id, self.scores(self.overfitted(run.system.id))),
+                 *self._attack_rows(run, f"{run.id}, {NULL}", self.scores(run, null=True))]
+        blind = self.blind(run).against(0.5, 1.0).row("attack_auc_blind", "privacy", "lower")
+        clusters = [{**_columns(run, one.id), **self.clusters(one).against(0.5, 1.0).row("attack_auc_clusters", "privacy", "lower")}
+                    for one in (run, self.overfitted(run.system.id))]
+        return [*found, {**_columns(run, f"{run.id}, {BLIND}"), **blind}, *clusters]
+
+    def _attack_rows(self, run: Run, name: str, found: Found) -> list[dict[str, object]]:
+        return [{**_columns(run, name), **row} for attack, scores in found.items()
+                for row in attack_rows(attack, [scores], **self.options)]
+
+    # --- copies
+    def copies(self, run: Run, space: Cached | None = None, **choices: object) -> CopyAudit:
+        """The audit of the run's samples, in the copy detector's space unless another is given."""
+        return self.copy_audit(self.target(run, **choices).samples, training_slices(run, self.slices)[0], space)
+
+    def copy_audit(self, samples: Slices, training: Slices, space: Cached | None = None) -> CopyAudit:
+        """The audit of any samples, by default in the copy detector's space."""
+        return CopyAudit(samples, training, self.holdout, self.test, space or self.spaces[1], **self.options)
+
+    def copy_rows(self, run: Run) -> list[dict[str, object]]:
+        """Tidy rows of the copy audit in every space."""
+        return with_system_columns(run, [row for space in self.spaces for row in self.copies(run, space).rows()])
+
+    @cached_property
+    def planted(self) -> dict[tuple[str, str], float]:
+        """(disguise, space) → share of planted copies below the threshold; space "either" counts what any of
+        them finds."""
+        found = {}
+        for disguise in DISGUISES:
+            copies = planted_copies(self.training, disguise, self.params.copies, self.study.seed)
+            each = {space.name: self.copy_audit(copies, self.training, space).suspects for space in self.spaces}
+            each["either"] = np.logical_or.reduce(list(each.values()))
+            found |= {(disguise, name): float(suspects.mean()) for name, suspects in each.items()}
+        return found
+
+    @property
+    def planted_recall(self) -> dict[str, float]:
+        """Disguise → share of planted copies that any of the spaces finds."""
+        return {disguise: share for (disguise, space), share in self.planted.items() if space == "either"}
+
+    # --- what drives leakage
+    def along_training(self, run: Run) -> list[tuple[int, Score]]:
+        """(images seen, AUC of the strongest plain attack of the family) at every snapshot of the training,
+        and at its end."""
+        target, settings = self.target(run), run.settings(self.study.params, self.study.seed)
+        attack = next(a for a in self.attacks if a.suits(target) and a.name in ("loss", "elbo", "tokens", "critic"))
+        folder, found = training_folder(self.study, run), []
+        for step in (*settings.snapshot_steps(), settings.steps):
+            file = folder / "weights.safetensors" if step == settings.steps else snapshot_file(folder, step)
+            load_weights(target.generator, file)
+            at_step = replace(target, name=f"{target.name}, step {step}")
+            scores = membership_scores(attack, at_step, self.sides(run), seed=self.study.seed)
+            found.append((step * settings.batch, score_of(scores["mean"], **self.options)))
+        return found
+
+
+class PowerAudit:
+    """Attacks with shadow models and calibration, on training patients alone: a third of them members, a
+    third non-members, a third for the reference of calibrated attacks, see `privacy_runs.shadow_runs`.
+    """
+
+    def __init__(self, audit: PrivacyAudit):
+        self.audit, self.study = audit, audit.study
+        self.thirds = shadow_thirds(audit.study, audit.slices)
+        self.run, self.reference, *self.shadows = shadow_runs(audit.study, audit.slices)
+
+    def scores(self) -> Found:
+        """Loss, calibrated loss, LiRA and RMIA on the same patients."""
+        base = self.audit.loss
+        target, reference, *shadows = map(self._target, (self.run, self.reference, *self.shadows))
+        if not base.suits(target):
+            raise DataError(f"{self.run.system.id} has no denoising loss", field="privacy.shadows.system",
+                            remedy="choose a diffusion or a flow")
+        attacks: list[Attack] = [base, Calibrated(base, reference), LiRA(base, tuple(shadows))]
+        if len(self.audit.strangers):
+            strangers = few_slices(self.audit.strangers, self.audit.params.patients, self.audit.params.slices, self.study.seed)
+            attacks.append(RMIA(base, tuple(shadows), strangers))
+        sides = Sides(*(few_slices(self.audit.training.where(patient=names), self.audit.params.patients,
+                                   self.audit.params.slices, self.study.seed) for names in self.thirds[:2]))
+        return {attack.name: membership_scores(attack, target, sides, seed=self.study.seed) for attack in attacks}
+
+    def rows(self) -> list[dict[str, object]]:
+        """Tidy rows of these."""
+        return with_system_columns(self.run, [row for name, found in self.scores().items()
+                                              for row in attack_rows(name, [found], **self.audit.options)])
+
+    def _target(self, run: Run) -> Target:
+        generator = train_or_load(self.study, run, self.audit.slices)
+        return Target(f"{run.id} {run.folder}", patients_seen(run, self.audit.slices), generator)
+
+
+def identified(found: PatientScores, level: float = 0.05) -> tuple[int, int]:
+    """How many members, of how many, dataset inference names with a family-wise error of `level` (Holm),
+    their ranks taken among the non-members."""
+    return int((holm(patient_p_values(found.members, found.nonmembers)) <= level).sum()), len(found.members)
+
+
+def _columns(run: Run, name: str) -> Mapping[str, object]:
+    return {"system": name, "family": run.family, "conditioning": run.conditioning}
+
+
+def facts(audit: PrivacyAudit, run: Run, extra: Sequence[str] = ()) -> dict[str, object]:
+    """What the page of a system says (`reporting.privacy_report`): machine-readable, and without images or
+    names of patients."""
+    controls, found, copies = audit.controls(run), audit.scores(run), audit.copies(run)
+    aucs = {name: score_of(one["mean"], **audit.options) for name, one in found.items()}
+    low = {name: score_of(one["mean"], "tpr1", **audit.options) for name, one in found.items()}
+    attacks = [{"attack": name, "auc": aucs[name].value, "low": aucs[name].low, "high": aucs[name].high, "tpr1": low[name].value,
+                "power": controls.power(name), "control": controls.positive[name].value if name in controls.positive else None,
+                "null": controls.null[name].value} for name in aucs]
+    strongest = found[controls.strongest]["mean"]
+    named, members = identified(strongest)
+    rate, excess, share = copies.near_copies(), copies.near_copy_excess(), copies.swapped_share()
+    return {"system": run.id, "dataset": audit.study.dataset, "profile": audit.study.profile, "verdict": controls.verdict(),
+            "members": members, "nonmembers": len(strongest.nonmembers), "slices_each": audit.params.slices,
+            "strongest": controls.strongest, "named": named, "attacks": attacks, "blind": controls.blind.value,
+            "samples": len(copies.distance), "near_copies": [rate.value, rate.low, rate.high, rate.floor],
+            "near_copy_excess": [excess.value, excess.low, excess.high],
+            "swapped_share": [share.value, share.low, share.high], "suspects": int(copies.suspects.sum()),
+            "planted": dict(controls.copies), "extra": list(extra)}

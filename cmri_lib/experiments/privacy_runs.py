@@ -1,0 +1,97 @@
+"""Trainings that exist for audits alone: overfitted twins, shadow models and their reference, and flows with
+and without a vendor.
+
+They lie in a folder of their own, since other notebooks know nothing of them.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from functools import partial
+
+import numpy as np
+
+from cmri_lib.cohort.slices import Slices
+from cmri_lib.config.study import Study
+from cmri_lib.errors import DataError
+from cmri_lib.experiments.training import training_patients
+from cmri_lib.systems.ablation import condition_set_system
+from cmri_lib.systems.register import system
+from cmri_lib.systems.system import Run, System, Variant
+
+#: Folder of these trainings.
+STAGE = "privacy"
+#: Flows with a mask, without and with the vendor (claim R4).
+VENDOR_SETS = ("mask", "mask + vendor")
+#: Members below which shadow models are not worth training.
+FEWEST = 4
+
+
+def audit_runs(study: Study, slices: Slices) -> list[Run]:
+    """Every training that the audits add to those of other notebooks."""
+    twins = [overfitted(study, slices, name) for name in study.params.privacy.systems]
+    return [*twins, *(shadow_runs(study, slices) if shadows_possible(study, slices) else ())]
+
+
+def shadows_possible(study: Study, slices: Slices) -> bool:
+    """Whether there are training patients enough for three groups of `FEWEST`."""
+    return len(training_patients(study, slices)) >= 3 * FEWEST
+
+
+def overfitted(study: Study, slices: Slices, name: str) -> Run:
+    """The positive control of a system: trained on few slices of few patients, by default as long."""
+    control = study.params.privacy.control
+    change = partial(few_slices, patients=10**6, slices_each=control.slices, seed=study.seed)
+    patients = training_patients(study, slices)[:control.patients]
+    return Run(_own(system(name)), patients=patients,
+               variant=Variant("overfitted", change, _steps(study, system(name), control.share)))
+
+
+def shadow_thirds(study: Study, slices: Slices) -> list[tuple[str, ...]]:
+    """Training patients in thirds: members, non-members, and those of the reference.
+
+    Raises:
+        DataError: if there are too few.
+    """
+    names = training_patients(study, slices)
+    third = len(names) // 3
+    if third < FEWEST:
+        raise DataError(f"{len(names)} training patients", field="patients", remedy=f"shadow models take at least {3 * FEWEST}")
+    return [names[:third], names[third:2 * third], names[2 * third:]]
+
+
+def shadow_runs(study: Study, slices: Slices) -> list[Run]:
+    """The run that is attacked, on the first third; the reference, on the last; then the shadows, on halves
+    of the first two in pairs that share no patient, so that each of these patients is in half of the
+    shadows."""
+    inside, outside, others = shadow_thirds(study, slices)
+    settings, generator, people = study.params.privacy.shadows, np.random.default_rng(study.seed), np.array(inside + outside)
+    halves = [half for _ in range(settings.count // 2) for half in np.array_split(generator.permutation(people), 2)]
+    chosen = _own(system(settings.system))
+    variant = Variant("shadow", training=_steps(study, chosen, settings.share))
+    groups = inside, others, *(tuple(sorted(half.tolist())) for half in halves)
+    return [Run(chosen, some, variant=variant) for some in groups]
+
+
+def vendor_runs() -> list[Run]:
+    """Flows with a mask, without and with the vendor; notebook 07 trains them."""
+    return [Run(condition_set_system("flow", conditions)) for conditions in VENDOR_SETS]
+
+
+def _steps(study: Study, one: System, share: float) -> dict[str, int]:
+    """The share of the system's steps, as a change of its training."""
+    return {} if share == 1 else {"steps": max(1, round(share * one.training(study.params).steps))}
+
+
+def _own(one: System) -> System:
+    """The same system with its trainings, those of its first stage too, in the audits' folder."""
+    return replace(one, stage=STAGE, first_stage=one.first_stage and replace(one.first_stage, stage=STAGE))
+
+
+def few_slices(slices: Slices, patients: int, slices_each: int, seed: int) -> Slices:
+    """At most so many patients, and of each so many slices, drawn at random: the same slices of a patient
+    whatever the number of patients."""
+    generator, names = np.random.default_rng(seed), np.unique(slices.patients)
+    rows = {name: generator.permutation(np.flatnonzero(slices.patients == name))[:slices_each] for name in names}
+    chosen = np.sort(generator.permutation(names)[:patients])
+    return slices.take(np.concatenate([np.sort(rows[name]) for name in chosen])) if len(chosen) else slices

@@ -1,0 +1,69 @@
+"""How a metric of the result tables is described, and the parts of which descriptions are made."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Bounds:
+    """What the columns `floor` and `ceiling` of a metric hold, and which of the two (`real`) real images
+    score.
+    """
+
+    floor: str = ""
+    ceiling: str = ""
+    real: str = "floor"
+
+
+NONE = Bounds()
+SAMPLES = Bounds("real against real", "training images handed out")
+MASKS = Bounds("real masks against real", "training masks handed out")
+FOLLOWED = Bounds("another patient's mask", "real images", "ceiling")
+RECOGNISED = Bounds("chance", "real images", "ceiling")
+LEARNT = Bounds("nothing found", "trained on real images", "ceiling")
+REMEMBERED = Bounds("real test images", "training images handed out")
+NULL = Bounds("real test images")
+COPIED = Bounds("real masks held out", "training masks handed out")
+REPEATED = Bounds("scans of one heart, or other masks", "one image per mask")
+
+
+@dataclass(frozen=True)
+class Description:
+    """How a metric is shown.
+
+    Attributes:
+        title: full plain name, without unit.
+        short: title for the head of a narrow column.
+        unit: "" for shares, scores and distances in feature space.
+        axis: one of `AXES`, or "".
+        format: of a single number, for `format`.
+        bounds: what its floor and ceiling mean.
+        wide: values of different systems differ by orders of magnitude: use a logarithmic scale.
+        zero: neither lower nor higher is better, but nearer to 0.
+    """
+
+    title: str
+    short: str = ""
+    unit: str = ""
+    axis: str = ""
+    format: str = ".2f"
+    bounds: Bounds = Bounds()
+    wide: bool = False
+    zero: bool = False
+
+
+def of_axis(axis: str, bounds: Bounds, title: str, short: str = "", **more: object) -> Description:
+    return Description(title, short or title, axis=axis, bounds=bounds, **more)
+
+
+#: Feature spaces, the last part of a name: in titles, and in short ones where it is not the study's own.
+SPACES = {"study": ("study features", ""), "classical": ("Gabor features", "Gabor"),
+          "anatomy": ("segmenter's features", "segmenter"), "pixel": ("pixels", "pixels"),
+          "components": ("principal components of pixels", "pixels"),
+          "published": ("features of a published ResNet-50", "ResNet-50"), "copy": ("the copy detector's space", "copies")}
+#: The two spaces of the headline distance have names of what they see.
+DISTANCES = {"anatomy": "anatomy", "classical": "appearance"}
+STRUCTURES = {"LV": "LV", "Myo": "myocardium", "RV": "RV", "mean": "mean of LV, myocardium and RV"}
+SHAPES = {"lv_cm2": "LV area", "myo_cm2": "myocardial area", "rv_cm2": "RV area",
+          "lv_myo": "LV / myocardium ratio", "rv_lv": "RV / LV ratio", "wall_mm": "wall thickness"}

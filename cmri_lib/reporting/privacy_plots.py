@@ -1,0 +1,97 @@
+"""Plots of the privacy audits: attacks × systems with their controls, curves at low false-positive rates,
+recall of copies."""
+
+from __future__ import annotations
+
+import matplotlib.pyplot as plt
+import numpy as np
+import pandas as pd
+import seaborn as sns
+from matplotlib.figure import Figure
+
+from cmri_lib.reporting.figures import NORMAL, PAGE, SMALL, legend_below, notice, wrapped
+from cmri_lib.reporting.privacy_metrics import ATTACKS
+
+
+def attack_map(table: pd.DataFrame) -> Figure:
+    """Systems and controls × attacks: AUC, 0.5 white; a dot where the interval lies above one half. Columns:
+    system, metric, value, low."""
+    part = table[table["metric"].str.startswith("attack_auc_") & ~table["metric"].str.startswith("attack_auc_max_")]
+    if part.empty:
+        return notice("no attack was mounted")
+    part = part.assign(attack=part["metric"].str.removeprefix("attack_auc_"))
+    systems, found = list(dict.fromkeys(part["system"])), set(part["attack"])
+    attacks = [a for a in ATTACKS if a in found]
+    wide, low = (part.pivot_table(index="system", columns="attack", values=c).reindex(systems, columns=attacks)
+                 for c in ("value", "low"))
+    text = wide.map(lambda v: "" if np.isnan(v) else f"{v:.2f}") + (low > 0.5).replace({True: " •", False: ""})
+    figure, axis = plt.subplots(figsize=(PAGE, 0.3 * len(systems) + 2.3), layout="constrained")
+    axis.set_facecolor("0.93")
+    axis.grid(False)
+    sns.heatmap(wide, annot=text, fmt="", cmap="vlag", vmin=0, vmax=1, center=0.5, ax=axis,
+                annot_kws={"size": SMALL}, linewidths=0.5,
+                cbar_kws={"location": "bottom", "aspect": 50, "shrink": 0.6, "pad": 0.02})
+    scale = axis.collections[0].colorbar
+    scale.set_label("AUC; 0.5: guessing; •: the interval over patients lies above it", fontsize=SMALL)
+    scale.ax.tick_params(labelsize=SMALL)
+    axis.xaxis.tick_top()
+    labels = [wrapped(ATTACKS[a], 1.25) for a in attacks]
+    axis.set_xticks(np.arange(len(attacks)) + 0.5, labels, fontsize=SMALL, rotation=90)
+    axis.set_yticks(np.arange(len(systems)) + 0.5, [wrapped(s, 3.2) for s in systems], fontsize=SMALL, rotation=0)
+    axis.set(xlabel="", ylabel="")
+    axis.tick_params(length=0)
+    return figure
+
+
+def low_rates(table: pd.DataFrame) -> Figure:
+    """True- against false-positive rates, both logarithmic. Columns: curve, fpr, tpr; curves in order."""
+    figure, axis = plt.subplots(figsize=(6.2, 4.2), layout="constrained")
+    least = max(1e-3, table.loc[table["fpr"] > 0, "fpr"].min() / 2)
+    handles = {}
+    for name, line in table.groupby("curve", sort=False):
+        x, y = (line[c].clip(lower=least).to_numpy() for c in ("fpr", "tpr"))
+        handles[name], = axis.plot(x, y, drawstyle="steps-post", lw=1.5)
+    handles["guessing"], = axis.plot([least, 1], [least, 1], ls=":", color="0.5", lw=1)
+    axis.set(xscale="log", yscale="log", xlim=(least, 1), ylim=(least, 1.05))
+    axis.set_xlabel("false alarms: share of strangers taken for members", fontsize=NORMAL)
+    axis.set_ylabel("share of members found", fontsize=NORMAL)
+    axis.tick_params(labelsize=SMALL)
+    legend_below(figure, handles)
+    return figure
+
+
+def recall(table: pd.DataFrame) -> Figure:
+    """Share of planted copies that were found: disguise × space. Columns: disguise, space, recall."""
+    names = {"pixel": "pixels", "copy": "copy detector", "either": "either of them"}
+    wide = table.pivot(index="disguise", columns="space", values="recall").loc[list(dict.fromkeys(table["disguise"])), list(names)]
+    figure, axis = plt.subplots(figsize=(5.6, 0.28 * len(wide) + 1.0), layout="constrained")
+    sns.heatmap(wide, annot=True, fmt=".0%", cmap="Greens", vmin=0, vmax=1, cbar=False, ax=axis, annot_kws={"size": SMALL},
+                linewidths=0.5)
+    axis.xaxis.tick_top()
+    axis.set_xticks(np.arange(len(names)) + 0.5, list(names.values()), fontsize=SMALL)
+    axis.set_yticks(np.arange(len(wide)) + 0.5, list(wide.index), fontsize=SMALL, rotation=0)
+    axis.set(xlabel="", ylabel="")
+    axis.tick_params(length=0)
+    return figure
+
+
+def along_training(table: pd.DataFrame) -> Figure:
+    """AUC against images seen, one line per system. Columns: system, images, value, low, high."""
+    if table.empty:
+        return notice("no system was attacked on the way")
+    figure, axis = plt.subplots(figsize=(6.2, 3.6), layout="constrained")
+    handles = {}
+    for k, (name, line) in enumerate(table.groupby("system", sort=False)):
+        spread = np.clip([line["value"] - line["low"], line["high"] - line["value"]], 0, None)
+        handles[name] = axis.errorbar(line["images"] * (1 + 0.02 * k), line["value"], np.nan_to_num(spread), marker="o", ms=4,
+                                      capsize=2, lw=1.4, elinewidth=0.8)
+    axis.axhline(0.5, ls=":", color="0.5", lw=1)
+    axis.set_xscale("log")
+    points = sorted(set(table["images"]))
+    axis.set_xticks(points, [f"{x:,.0f}" for x in points])
+    axis.minorticks_off()
+    axis.set_xlabel("training images seen", fontsize=NORMAL)
+    axis.set_ylabel("AUC (0.5: guessing)", fontsize=NORMAL)
+    axis.tick_params(labelsize=SMALL)
+    legend_below(figure, handles)
+    return figure

@@ -1,0 +1,116 @@
+"""A page on the privacy of one system, for whoever decides whether its samples may leave the house, and the
+same as JSON.
+
+The page says what was attacked, with what power, what was found and what remains. It promises nothing: that
+an attack fails says that this attack, with this power, on these patients failed. An audit whose controls
+failed says so in its first line.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from cmri_lib.config.study import Study
+from cmri_lib.privacy.attack import fpr_note
+from cmri_lib.reporting.privacy_metrics import ATTACKS
+from cmri_lib.systems.system import file_name
+
+TEMPLATE = """# Privacy of {system}
+
+Cohort {dataset}, profile {profile}. **{headline}**
+
+## What was attacked
+
+{members} patients the system has learnt from were to be told from {nonmembers} it has never seen,
+{slices_each} slices of each, by {count} attacks. Settings of attacks were chosen on other patients than
+those that were scored. {samples} samples were searched for copies of training slices.
+
+## With what power
+
+{power}
+
+## What was found
+
+| attack | AUC (0.5: guessing) | 95 % interval | found at 1 % false alarms | AUC on overfitted twin |
+|---|---|---|---|---|
+{table}
+
+- {rate_note}.
+- With the strongest attack ({strongest}), {named} of {members} members can be named with a chance of any
+  mistake of 5 %.
+- {copies}
+{extra}
+## What remains
+
+{remains}
+"""
+
+
+def page(facts: Mapping[str, Any]) -> str:
+    """The page, in Markdown, of `experiments.privacy_audit.facts`."""
+    attacks = sorted(facts["attacks"], key=lambda row: -row["auc"])
+    table = "\n".join(f"| {_name(row['attack'])} | {row['auc']:.2f} | {row['low']:.2f} to {row['high']:.2f} | {row['tpr1']:.0%} | "
+                      f"{'not run' if row['control'] is None else format(row['control'], '.2f')} |" for row in attacks)
+    rate, low, high, floor = facts["near_copies"]
+    copies = (f"{facts['suspects']} of {facts['samples']} samples lie nearer to a training slice than {1 - floor:.0%} of slices of "
+              f"strangers do: {rate:.1%} [{low:.1%}, {high:.1%}], where {floor:.0%} is chance. Above the share that is as near to "
+              f"strangers: {facts['near_copy_excess'][0]:+.1%} [{facts['near_copy_excess'][1]:+.1%}, "
+              f"{facts['near_copy_excess'][2]:+.1%}].")
+    return TEMPLATE.format(**{**facts, "headline": headline(facts), "count": len(attacks), "power": _power(facts), "table": table,
+                              "rate_note": fpr_note(facts["nonmembers"], 0.01), "copies": copies,
+                              "strongest": _name(facts["strongest"]), "remains": _remains(facts),
+                              "extra": "".join(f"- {line}\n" for line in facts["extra"])})
+
+
+def headline(facts: Mapping[str, Any]) -> str:
+    """One sentence: broken, leaking, or what was not found."""
+    if facts["verdict"] != "sound":
+        return f"This audit is {_in_words(str(facts['verdict']))}. Nothing below says that the system is private."
+    leaks = [row for row in facts["attacks"] if row["low"] > 0.5 and row["power"]]
+    copying = facts["near_copy_excess"][1] > 0
+    if not leaks and not copying:
+        return "No attack with power told members from strangers, and no more near copies than chance were found."
+    found = [f"{_name(max(leaks, key=lambda row: row['auc'])['attack'])} tells members from strangers"] if leaks else []
+    return f"The system leaks: {' and '.join([*found, *(['it hands out near copies'] if copying else [])])}."
+
+
+def _power(facts: Mapping[str, Any]) -> str:
+    weak = [_name(row["attack"]) for row in facts["attacks"] if not row["power"]]
+    control = max((row["control"] for row in facts["attacks"] if row["control"] is not None), default=float("nan"))
+    lines = [f"On the same system overfitted on few slices the strongest attack reaches an AUC of {control:.2f}.",
+             f"Without asking any system, members are told from strangers with an AUC of {facts['blind']:.2f}.",
+             "Of copies planted among samples were found: "
+             + ", ".join(f"{kind} {share:.0%}" for kind, share in facts["planted"].items()) + "."]
+    if weak:
+        lines.append(f"Without power, because they do not even find the control: {', '.join(weak)}.")
+    return " ".join(lines)
+
+
+def _remains(facts: Mapping[str, Any]) -> str:
+    lines = ["An attack that nobody has thought of yet is not in this table.",
+             f"An effect smaller than {facts['nonmembers']} strangers can show may be there.",
+             "Attacks on weights say what publishing weights would risk; whoever publishes samples alone reads the attacks on samples.",
+             "No differential privacy was applied, so there is no bound on what could be inferred."]
+    return "\n".join(f"- {line}" for line in lines)
+
+
+def _in_words(text: str) -> str:
+    """The text with attacks under their full names."""
+    return re.sub(rf"\b({'|'.join(sorted(ATTACKS, key=len, reverse=True))})\b", lambda found: ATTACKS[found[0]], text)
+
+
+def _name(attack: str) -> str:
+    return ATTACKS.get(attack, attack)
+
+
+def write(study: Study, facts: Mapping[str, Any]) -> Path:
+    """Write ``results/<dataset>/privacy/<system>.md`` and ``.json``; returns the page's path."""
+    file = study.results / "privacy" / f"{file_name(str(facts['system']))}.md"
+    file.parent.mkdir(parents=True, exist_ok=True)
+    file.write_text(page(facts), encoding="utf-8")
+    file.with_suffix(".json").write_text(json.dumps(facts, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+    return file

@@ -1,0 +1,45 @@
+"""The trainings of the audits: who learns from whom."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from cmri_lib.config.study import open_study
+from cmri_lib.errors import DataError
+from cmri_lib.experiments.privacy_runs import audit_runs, few_slices, overfitted, shadow_runs, shadow_thirds
+from cmri_lib.experiments.training import training_slices
+from conftest import discs
+
+STUDY, SLICES = open_study("smoke", "phantom"), discs(24, 6, 8)
+
+
+def test_every_patient_is_in_half_of_the_shadows_and_the_reference_is_a_stranger() -> None:
+    inside, outside, others = shadow_thirds(STUDY, SLICES)
+    assert len(inside) == len(outside) == len(others) == 8 and len({*inside, *outside, *others}) == 24
+    target, reference, *shadows = shadow_runs(STUDY, SLICES)
+    assert set(target.patients) == set(inside) and set(reference.patients) == set(others)
+    count = STUDY.params.privacy.shadows.count
+    assert len(shadows) == count and len({run.folder for run in [target, reference, *shadows]}) == count + 2
+    for patient in (*inside, *outside):
+        assert sum(patient in run.patients for run in shadows) == count / 2
+    with pytest.raises(DataError, match="at least 12"):
+        shadow_thirds(STUDY, SLICES.where(patient=inside))
+
+
+def test_the_overfitted_twin_learns_from_few_slices_and_lies_in_a_folder_of_its_own() -> None:
+    twin = overfitted(STUDY, SLICES, "U7 LDM-KL")
+    control = STUDY.params.privacy.control
+    learnt = training_slices(twin, SLICES)[0]
+    assert len(learnt) == control.patients * control.slices and len(set(learnt.patients)) == control.patients
+    assert twin.stage == twin.system.first_stage.stage == "privacy" and twin.id.startswith("U7 LDM-KL")
+    assert {run.stage for run in audit_runs(STUDY, SLICES)} == {"privacy"}
+
+
+def test_the_same_few_slices_are_drawn_again() -> None:
+    first, again = (few_slices(SLICES, 5, 2, seed=3) for _ in range(2))
+    np.testing.assert_array_equal(first.images, again.images)
+    more = few_slices(SLICES, 24, 2, seed=3)
+    np.testing.assert_array_equal(more.where(patient=list(set(first.patients))).images, first.images)
+    assert len(first) == 10 and len(few_slices(SLICES, 100, 100, 0)) == len(SLICES)
+    assert not np.array_equal(few_slices(SLICES, 5, 2, seed=4).images, first.images)

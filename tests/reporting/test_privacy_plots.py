@@ -1,0 +1,53 @@
+"""Plots of the privacy audits show what their tables say."""
+
+from __future__ import annotations
+
+import matplotlib.pyplot as plt
+import numpy as np
+import pandas as pd
+import pytest
+
+from cmri_lib.reporting import privacy_plots
+
+
+@pytest.fixture(autouse=True)
+def _closed():
+    yield
+    plt.close("all")
+
+
+def test_the_map_shows_every_attack_once_and_marks_what_lies_above_guessing() -> None:
+    rows = [("U6 DDPM", "attack_auc_loss", 0.62, 0.55), ("U6 DDPM", "attack_auc_fcre", 0.40, 0.30),
+            ("U1 VAE", "attack_auc_elbo", 0.91, 0.80), ("U1 VAE", "attack_auc_max_elbo", 0.99, 0.9),
+            ("U1 VAE", "near_copy_rate_copy", 0.5, 0.4)]
+    figure = privacy_plots.attack_map(pd.DataFrame(rows, columns=["system", "metric", "value", "low"]))
+    axis = figure.axes[0]
+    assert sorted(text.get_text() for text in axis.texts) == ["0.40", "0.62 •", "0.91 •"]
+    assert [label.get_text().replace("\n", " ") for label in axis.get_xticklabels()] == [
+        "denoising loss", "FCRE", "evidence lower bound"]
+    assert [label.get_text() for label in axis.get_yticklabels()] == ["U6 DDPM", "U1 VAE"]
+    assert "no attack" in privacy_plots.attack_map(pd.DataFrame(rows[-1:], columns=["system", "metric", "value", "low"])
+                                                   ).axes[0].texts[0].get_text()
+
+
+def test_low_rates_are_logarithmic_and_reach_the_least_rate() -> None:
+    table = pd.DataFrame({"curve": ["a", "a", "a", "b", "b"], "fpr": [0, 0.05, 1, 0, 1], "tpr": [0.2, 0.5, 1, 0.0, 1]})
+    axis = privacy_plots.low_rates(table).axes[0]
+    assert axis.get_xscale() == axis.get_yscale() == "log" and axis.get_xlim()[0] == pytest.approx(0.025)
+    assert len(axis.lines) == 3 and np.allclose(axis.lines[0].get_xdata(), [0.025, 0.05, 1])
+
+
+def test_recall_keeps_the_order_of_disguises() -> None:
+    table = pd.DataFrame([(d, s, r) for d, r in (("mirrored", 0.0), ("exact", 1.0)) for s in ("pixel", "copy", "either")],
+                         columns=["disguise", "space", "recall"])
+    axis = privacy_plots.recall(table).axes[0]
+    assert [label.get_text() for label in axis.get_yticklabels()] == ["mirrored", "exact"]
+    assert [text.get_text() for text in axis.texts] == ["0%"] * 3 + ["100%"] * 3
+
+
+def test_a_curve_for_every_system_along_its_training() -> None:
+    table = pd.DataFrame({"system": ["a", "a", "b"], "images": [100, 200, 200], "value": [0.5, 0.6, 0.7],
+                          "low": [0.4, 0.5, np.nan], "high": [0.6, 0.7, np.nan]})
+    axis = privacy_plots.along_training(table).axes[0]
+    assert len(axis.containers) == 2 and [t.get_text() for t in axis.get_xticklabels()] == ["100", "200"]
+    assert "no system" in privacy_plots.along_training(table.iloc[:0]).axes[0].texts[0].get_text()
