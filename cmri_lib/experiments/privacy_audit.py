@@ -28,7 +28,8 @@ from cmri_lib.generators.base import draw
 from cmri_lib.measures.instruments.classical_features import ClassicalFeatures
 from cmri_lib.measures.instruments.learned_features import Cached
 from cmri_lib.measures.statistics.bootstrap import Score
-from cmri_lib.privacy.attack import (Attack, Calibrated, PatientScores, Remembered, Sides, Target, attack_rows, membership_scores,
+from cmri_lib.privacy.attack import (Attack, Calibrated, PatientScores, Remembered, Sides, Target,
+                                     attack_rows, membership_scores,
                                      score_of)
 from cmri_lib.privacy.attacks.critic import CriticOutput, LatentInversion
 from cmri_lib.privacy.attacks.denoising_error import FCRE, PIA, PIAN, DenoisingLoss, Fluctuation, SecMI, SimA
@@ -98,12 +99,14 @@ class PrivacyAudit:
         times, seed = {"times": self.params.times, "seed": self.study.seed}, {"seed": self.study.seed}
         fewer = Remembered(DenoisingLoss(self.params.times, max(1, self.params.draws // 4), self.study.seed))
         elbo, tokens = (Remembered(kind(draws=self.params.draws, **seed)) for kind in (ELBO, TokenLikelihood))
-        plain = [SecMI(**times), PIA(**times), PIAN(**times), SimA(**times), FCRE(**times, draws=max(1, self.params.draws // 4)),
+        plain = [SecMI(**times), PIA(**times), PIAN(**times), SimA(**times),
+                 FCRE(**times, draws=max(1, self.params.draws // 4)),
                  ODELikelihood(steps=self.params.draws, **seed), CriticOutput(),
                  LatentInversion(steps=8 * self.params.draws, **seed), NearestSamples(self.spaces[0]),
                  NearestSamples(self.unlearnt)]
         ratio = [DensityRatio(self.unlearnt, self.strangers)] if len(self.strangers) else []
-        return [self.loss, *map(Remembered, plain[:5]), *(Fluctuation(a, seed=self.study.seed) for a in (fewer, elbo, tokens)),
+        return [self.loss, *map(Remembered, plain[:5]),
+                *(Fluctuation(a, seed=self.study.seed) for a in (fewer, elbo, tokens)),
                 *map(Remembered, plain[5:]), elbo, tokens, *ratio]
 
     def target(self, run: Run, **choices: object) -> Target:
@@ -119,7 +122,8 @@ class PrivacyAudit:
 
     def members(self, run: Run) -> Slices:
         """Some slices of patients that the run has learnt from, just as it has seen them."""
-        return few_slices(training_slices(run, self.slices)[0], self.params.patients, self.params.slices, self.study.seed)
+        return few_slices(training_slices(run, self.slices)[0], self.params.patients, self.params.slices,
+                          self.study.seed)
 
     def sides(self, run: Run) -> Sides:
         """Those members, and hold-out patients."""
@@ -138,7 +142,8 @@ class PrivacyAudit:
 
     def clusters(self, run: Run) -> Score:
         """AUC of the number of samples around each patient (claim R3)."""
-        return score_of(cluster_scores(self.target(run).samples, self.sides(run), self.spaces[0]), **self.options)
+        return score_of(cluster_scores(self.target(run).samples, self.sides(run), self.spaces[0]),
+                        **self.options)
 
     def score(self, run: Run, attack: str) -> Score:
         """AUC of one attack."""
@@ -152,16 +157,19 @@ class PrivacyAudit:
         """What the controls of an audit of `run` show. The null is of the run itself, the positive control
         its overfitted twin."""
         positive, null = self.scores(self.overfitted(run.system.id)), self.scores(run, null=True)
-        aucs = [{name: score_of(found["mean"], **self.options) for name, found in one.items()} for one in (positive, null)]
+        aucs = [{name: score_of(found["mean"], **self.options) for name, found in one.items()}
+                for one in (positive, null)]
         return Controls(*aucs, self.blind(run), self.planted_recall)
 
     def rows(self, run: Run) -> list[dict[str, object]]:
         """Tidy rows of all attacks on the run, its overfitted twin, its null and the blind baseline."""
         found = [*self._attack_rows(run, run.id, self.scores(run)),
-                 *self._attack_rows(run, self.overfitted(run.system.id).id, self.scores(self.overfitted(run.system.id))),
+                 *self._attack_rows(run, self.overfitted(run.system.id).id,
+                                    self.scores(self.overfitted(run.system.id))),
                  *self._attack_rows(run, f"{run.id}, {NULL}", self.scores(run, null=True))]
         blind = self.blind(run).against(0.5, 1.0).row("attack_auc_blind", "privacy", "lower")
-        clusters = [{**_columns(run, one.id), **self.clusters(one).against(0.5, 1.0).row("attack_auc_clusters", "privacy", "lower")}
+        clusters = [{**_columns(run, one.id),
+                     **self.clusters(one).against(0.5, 1.0).row("attack_auc_clusters", "privacy", "lower")}
                     for one in (run, self.overfitted(run.system.id))]
         return [*found, {**_columns(run, f"{run.id}, {BLIND}"), **blind}, *clusters]
 
@@ -172,7 +180,8 @@ class PrivacyAudit:
     # --- copies
     def copies(self, run: Run, space: Cached | None = None, **choices: object) -> CopyAudit:
         """The audit of the run's samples, in the copy detector's space unless another is given."""
-        return self.copy_audit(self.target(run, **choices).samples, training_slices(run, self.slices)[0], space)
+        return self.copy_audit(self.target(run, **choices).samples, training_slices(run, self.slices)[0],
+                               space)
 
     def copy_audit(self, samples: Slices, training: Slices, space: Cached | None = None) -> CopyAudit:
         """The audit of any samples, by default in the copy detector's space."""
@@ -180,7 +189,8 @@ class PrivacyAudit:
 
     def copy_rows(self, run: Run) -> list[dict[str, object]]:
         """Tidy rows of the copy audit in every space."""
-        return with_system_columns(run, [row for space in self.spaces for row in self.copies(run, space).rows()])
+        return with_system_columns(run, [row for space in self.spaces
+                                         for row in self.copies(run, space).rows()])
 
     @cached_property
     def planted(self) -> dict[tuple[str, str], float]:
@@ -189,7 +199,8 @@ class PrivacyAudit:
         found = {}
         for disguise in DISGUISES:
             copies = planted_copies(self.training, disguise, self.params.copies, self.study.seed)
-            each = {space.name: self.copy_audit(copies, self.training, space).suspects for space in self.spaces}
+            each = {space.name: self.copy_audit(copies, self.training, space).suspects
+                    for space in self.spaces}
             each["either"] = np.logical_or.reduce(list(each.values()))
             found |= {(disguise, name): float(suspects.mean()) for name, suspects in each.items()}
         return found
@@ -204,7 +215,8 @@ class PrivacyAudit:
         """(images seen, AUC of the strongest plain attack of the family) at every snapshot of the training,
         and at its end."""
         target, settings = self.target(run), run.settings(self.study.params, self.study.seed)
-        attack = next(a for a in self.attacks if a.suits(target) and a.name in ("loss", "elbo", "tokens", "critic"))
+        attack = next(a for a in self.attacks if a.suits(target)
+                      and a.name in ("loss", "elbo", "tokens", "critic"))
         folder, found = training_folder(self.study, run), []
         for step in (*settings.snapshot_steps(), settings.steps):
             file = folder / "weights.safetensors" if step == settings.steps else snapshot_file(folder, step)
@@ -234,11 +246,13 @@ class PowerAudit:
                             remedy="choose a diffusion or a flow")
         attacks: list[Attack] = [base, Calibrated(base, reference), LiRA(base, tuple(shadows))]
         if len(self.audit.strangers):
-            strangers = few_slices(self.audit.strangers, self.audit.params.patients, self.audit.params.slices, self.study.seed)
+            strangers = few_slices(self.audit.strangers, self.audit.params.patients,
+                                   self.audit.params.slices, self.study.seed)
             attacks.append(RMIA(base, tuple(shadows), strangers))
         sides = Sides(*(few_slices(self.audit.training.where(patient=names), self.audit.params.patients,
                                    self.audit.params.slices, self.study.seed) for names in self.thirds[:2]))
-        return {attack.name: membership_scores(attack, target, sides, seed=self.study.seed) for attack in attacks}
+        return {attack.name: membership_scores(attack, target, sides, seed=self.study.seed)
+                for attack in attacks}
 
     def rows(self) -> list[dict[str, object]]:
         """Tidy rows of these."""
@@ -266,15 +280,19 @@ def facts(audit: PrivacyAudit, run: Run, extra: Sequence[str] = ()) -> dict[str,
     controls, found, copies = audit.controls(run), audit.scores(run), audit.copies(run)
     aucs = {name: score_of(one["mean"], **audit.options) for name, one in found.items()}
     low = {name: score_of(one["mean"], "tpr1", **audit.options) for name, one in found.items()}
-    attacks = [{"attack": name, "auc": aucs[name].value, "low": aucs[name].low, "high": aucs[name].high, "tpr1": low[name].value,
-                "power": controls.power(name), "control": controls.positive[name].value if name in controls.positive else None,
+    attacks = [{"attack": name, "auc": aucs[name].value, "low": aucs[name].low, "high": aucs[name].high,
+                "tpr1": low[name].value,
+                "power": controls.power(name), "control": controls.positive[name].value
+                if name in controls.positive else None,
                 "null": controls.null[name].value} for name in aucs]
     strongest = found[controls.strongest]["mean"]
     named, members = identified(strongest)
     rate, excess, share = copies.near_copies(), copies.near_copy_excess(), copies.swapped_share()
-    return {"system": run.id, "dataset": audit.study.dataset, "profile": audit.study.profile, "verdict": controls.verdict(),
+    return {"system": run.id, "dataset": audit.study.dataset, "profile": audit.study.profile,
+            "verdict": controls.verdict(),
             "members": members, "nonmembers": len(strongest.nonmembers), "slices_each": audit.params.slices,
-            "strongest": controls.strongest, "named": named, "attacks": attacks, "blind": controls.blind.value,
+            "strongest": controls.strongest, "named": named, "attacks": attacks,
+            "blind": controls.blind.value,
             "samples": len(copies.distance), "near_copies": [rate.value, rate.low, rate.high, rate.floor],
             "near_copy_excess": [excess.value, excess.low, excess.high],
             "swapped_share": [share.value, share.low, share.high], "suspects": int(copies.suspects.sum()),

@@ -56,7 +56,8 @@ def shadow_thirds(study: Study, slices: Slices) -> list[tuple[str, ...]]:
     names = training_patients(study, slices)
     third = len(names) // 3
     if third < FEWEST:
-        raise DataError(f"{len(names)} training patients", field="patients", remedy=f"shadow models take at least {3 * FEWEST}")
+        raise DataError(f"{len(names)} training patients", field="patients",
+                        remedy=f"shadow models take at least {3 * FEWEST}")
     return [names[:third], names[third:2 * third], names[2 * third:]]
 
 
@@ -66,7 +67,8 @@ def shadow_runs(study: Study, slices: Slices) -> list[Run]:
     shadows."""
     inside, outside, others = shadow_thirds(study, slices)
     settings, generator, people = study.params.privacy.shadows, np.random.default_rng(study.seed), np.array(inside + outside)
-    halves = [half for _ in range(settings.count // 2) for half in np.array_split(generator.permutation(people), 2)]
+    halves = [half for _ in range(settings.count // 2)
+              for half in np.array_split(generator.permutation(people), 2)]
     chosen = _own(system(settings.system))
     variant = Variant("shadow", training=_steps(study, chosen, settings.share))
     groups = inside, others, *(tuple(sorted(half.tolist())) for half in halves)
@@ -92,6 +94,7 @@ def few_slices(slices: Slices, patients: int, slices_each: int, seed: int) -> Sl
     """At most so many patients, and of each so many slices, drawn at random: the same slices of a patient
     whatever the number of patients."""
     generator, names = np.random.default_rng(seed), np.unique(slices.patients)
-    rows = {name: generator.permutation(np.flatnonzero(slices.patients == name))[:slices_each] for name in names}
+    rows = {name: generator.permutation(np.flatnonzero(slices.patients == name))[:slices_each]
+            for name in names}
     chosen = np.sort(generator.permutation(names)[:patients])
     return slices.take(np.concatenate([np.sort(rows[name]) for name in chosen])) if len(chosen) else slices

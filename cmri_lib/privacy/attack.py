@@ -125,7 +125,8 @@ class Remembered(Attack):
 def refuse_known(target: Target, slices: Slices, what: str) -> None:
     """Raise SplitError if `target` has learnt from a patient of `slices`."""
     if known := sorted(target.seen & set(slices.patients)):
-        raise SplitError(f"{target.name}, {what}, has seen {len(known)} of the patients, e.g. {known[:3]}", field="patient",
+        raise SplitError(f"{target.name}, {what}, has seen {len(known)} of the patients, e.g. {known[:3]}",
+                         field="patient",
                          remedy="take patients it has not learnt from")
 
 
@@ -151,7 +152,8 @@ class Sides:
         """Raise SplitError if a member was not seen, or a non-member was."""
         if strangers := sorted(set(self.members.patients) - target.seen):
             raise SplitError(f"{target.name} has not learnt from {len(strangers)} members, e.g. {strangers[:3]}",
-                             field="members", remedy="give patients it has learnt from, or say that this is a null")
+                             field="members",
+                             remedy="give patients it has learnt from, or say that this is a null")
         refuse_known(target, self.nonmembers, "whose non-members these are to be")
 
 
@@ -213,17 +215,20 @@ def _cross_fitted(members: pd.DataFrame, nonmembers: pd.DataFrame, seed: int) ->
     chosen = []
     for here, there in ((0, 1), (1, 0)):
         known = [side.loc[part[there]] for side, part in zip((members, nonmembers), parts)]
-        best = max(members.columns, key=lambda setting: auc(known[0][setting], known[1][setting])) if several \
+        best = max(members.columns,
+                   key=lambda setting: auc(known[0][setting], known[1][setting])) if several \
             else members.columns[0]
         centre, spread = (known[1][best].mean(), known[1][best].std(ddof=0)) if several else (0.0, 1.0)
         for side, frame, part in zip(scored, (members, nonmembers), parts):
             side.append((frame.loc[part[here], best] - centre) / (spread or 1.0))
         chosen.append(str(best))
     ins, outs = (pd.concat(side).sort_index() for side in scored)
-    return PatientScores(ins.to_numpy(), outs.to_numpy(), ins.index.to_numpy(), outs.index.to_numpy(), tuple(chosen))
+    return PatientScores(ins.to_numpy(), outs.to_numpy(), ins.index.to_numpy(), outs.index.to_numpy(),
+                         tuple(chosen))
 
 
-def auc(members: np.ndarray, nonmembers: np.ndarray, u: np.ndarray | None = None, v: np.ndarray | None = None) -> float:
+def auc(members: np.ndarray, nonmembers: np.ndarray, u: np.ndarray | None = None,
+        v: np.ndarray | None = None) -> float:
     """Chance that a member scores above a non-member, ties half; u and v say how often each of both
     counts."""
     x, y = np.asarray(members, float), np.asarray(nonmembers, float)
@@ -234,8 +239,8 @@ def auc(members: np.ndarray, nonmembers: np.ndarray, u: np.ndarray | None = None
     return float((u * wins).sum() / (2 * u.sum() * v.sum()))
 
 
-def tpr_at(members: np.ndarray, nonmembers: np.ndarray, rate: float, u: np.ndarray | None = None, v: np.ndarray | None = None
-           ) -> float:
+def tpr_at(members: np.ndarray, nonmembers: np.ndarray, rate: float, u: np.ndarray | None = None,
+           v: np.ndarray | None = None) -> float:
     """Largest share of members above a threshold that at most the share `rate` of non-members reaches."""
     x, y = np.asarray(members, float), np.asarray(nonmembers, float)
     u, v = (np.ones(len(s)) if w is None else np.asarray(w, float) for s, w in ((x, u), (y, v)))
@@ -257,7 +262,8 @@ def fpr_note(nonmembers: int, rate: float) -> str:
             f"false-positive rate of up to {1 - 0.05 ** (1 / nonmembers):.0%}")
 
 
-def score_of(found: PatientScores | Sequence[PatientScores], statistic: str = "auc", **options: object) -> Score:
+def score_of(found: PatientScores | Sequence[PatientScores], statistic: str = "auc",
+             **options: object) -> Score:
     """"auc", "tpr1" or "tpr5" with its interval over patients, and over trainings where there are several. n
     is the number of patients of the smaller side.
 
@@ -268,29 +274,33 @@ def score_of(found: PatientScores | Sequence[PatientScores], statistic: str = "a
     names = several[0].member_names, several[0].nonmember_names
     if any(not np.array_equal(a, b) for one in several for a, b in
            zip((one.member_names, one.nonmember_names), names)):
-        raise DataError("trainings were attacked with different patients", field="members", remedy="attack all with the same")
+        raise DataError("trainings were attacked with different patients", field="members",
+                        remedy="attack all with the same")
     value = auc if statistic == "auc" else partial(tpr_at, rate=LOW_RATES[statistic])
     each = [lambda u, v, one=one: value(one.members, one.nonmembers, u=u, v=v) for one in several]
     return bootstrap_seeds(each, *names, **options)
 
 
-def attack_rows(attack: str, found: Sequence[dict[str, PatientScores]], **options: object) -> list[dict[str, object]]:
+def attack_rows(attack: str, found: Sequence[dict[str, PatientScores]],
+                **options: object) -> list[dict[str, object]]:
     """Tidy rows of one attack on one or several trainings of a system: ``attack_auc_<attack>``,
     ``attack_auc_max_<attack>`` (by the maximum over slices), ``attack_tpr1_<attack>`` and
     ``attack_tpr5_<attack>``. Floor: what guessing scores; ceiling: 1."""
     rows = []
     for metric, aggregate, statistic, chance in (("auc", "mean", "auc", 0.5), ("auc_max", "max", "auc", 0.5),
-                                                 *((name, "mean", name, rate) for name, rate in LOW_RATES.items())):
+                                                 *((k, "mean", k, rate) for k, rate in LOW_RATES.items())):
         score = score_of([one[aggregate] for one in found], statistic, **options)
         rows.append(score.against(chance, 1.0).row(f"attack_{metric}_{attack}", "privacy", "lower"))
     return rows
 
 
-def auc_difference(first: Sequence[PatientScores], second: Sequence[PatientScores], **options: object) -> Score:
+def auc_difference(first: Sequence[PatientScores], second: Sequence[PatientScores],
+                   **options: object) -> Score:
     """AUC of the first minus that of the second, paired over the patients that both were mounted on."""
     pairs = list(zip(first, second, strict=True))
     every = [[one.member_names, one.nonmember_names] for pair in pairs for one in pair]
     each = []
     for a, b in pairs:
-        each.append(lambda u, v, s, t, a=a, b=b: auc(a.members, a.nonmembers, u, v) - auc(b.members, b.nonmembers, s, t))
+        each.append(lambda u, v, s, t, a=a, b=b:
+                    auc(a.members, a.nonmembers, u, v) - auc(b.members, b.nonmembers, s, t))
     return bootstrap_seeds(each, *every[0], *every[1], **options)

@@ -45,8 +45,10 @@ EXACT = "exact"
 def _moved(images: Tensor, degrees: float = 0.0, down: float = 0.0, right: float = 0.0) -> Tensor:
     """Turned about the middle, and shifted by pixels."""
     angle, side = np.deg2rad(degrees), images.shape[-1]
-    matrix = [[np.cos(angle), -np.sin(angle), -2 * right / side], [np.sin(angle), np.cos(angle), -2 * down / side]]
-    grid = F.affine_grid(torch.tensor([matrix]).to(images).expand(len(images), 2, 3), list(images.shape), align_corners=False)
+    matrix = [[np.cos(angle), -np.sin(angle), -2 * right / side],
+              [np.sin(angle), np.cos(angle), -2 * down / side]]
+    grid = F.affine_grid(torch.tensor([matrix]).to(images).expand(len(images), 2, 3), list(images.shape),
+                         align_corners=False)
     return F.grid_sample(images, grid, padding_mode="border", align_corners=False)
 
 
@@ -73,7 +75,8 @@ DISGUISES: Mapping[str, Callable[[Tensor], Tensor]] = {
     "gamma 1.4": lambda x: _bent(x, 1.4),
     "noise of 0.05": lambda x: _noisy(x, 0.05),
     "blur of 3 pixels": _blurred,
-    "all but the mirror, slight": lambda x: _noisy(_bent(_moved(x, 3, x.shape[-1] / 64, x.shape[-1] / 64), 1.2), 0.03),
+    "all but the mirror, slight": lambda x: _noisy(_bent(_moved(x, 3, x.shape[-1] / 64, x.shape[-1] / 64),
+                                                         1.2), 0.03),
 }
 
 
@@ -92,7 +95,8 @@ def planted_copies(training: Slices, disguise: str, count: int, seed: int = 0) -
     some = training.take(np.resize(chosen, count))
     images = DISGUISES[disguise](torch.from_numpy(some.images)).clamp(-1, 1).numpy().astype(np.float32)
     names = [f"synthetic-copy-{i:05d}" for i in range(count)]
-    return Slices(images, np.zeros_like(some.masks), some.table.assign(patient=names, scan=names, source=f"planted, {disguise}"))
+    return Slices(images, np.zeros_like(some.masks),
+                  some.table.assign(patient=names, scan=names, source=f"planted, {disguise}"))
 
 
 def blind_scores(sides: Sides, space: Features, seed: int = 0) -> PatientScores:
@@ -106,7 +110,8 @@ def blind_scores(sides: Sides, space: Features, seed: int = 0) -> PatientScores:
     folds = StratifiedKFold(min(FOLDS, np.bincount(inside).min()), shuffle=True, random_state=seed)
     for learn, judge in folds.split(patients[:, None], inside):
         known = np.isin(whose, patients[learn])
-        model = make_pipeline(StandardScaler(), LogisticRegression(C=0.1, class_weight="balanced", max_iter=500))
+        model = make_pipeline(StandardScaler(),
+                              LogisticRegression(C=0.1, class_weight="balanced", max_iter=500))
         model.fit(rows[known], np.isin(whose[known], names[0]))
         here = np.isin(whose, patients[judge])
         logits = pd.Series(model.decision_function(rows[here])).groupby(whose[here]).mean()

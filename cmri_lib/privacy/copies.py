@@ -101,7 +101,8 @@ class CopyAudit:
         near)."""
         order = np.argsort(self.distance, kind="stable")[:count]
         p = (1 + np.searchsorted(np.sort(self.null), self.distance[order], "right")) / (len(self.null) + 1)
-        return pd.DataFrame({"sample": order, "training": self.index[order], "distance": self.distance[order], "p": p})
+        return pd.DataFrame({"sample": order, "training": self.index[order],
+                             "distance": self.distance[order], "p": p})
 
     def near_copies(self) -> Score:
         """Share of samples below the threshold, whose own uncertainty the interval holds: hold-out patients
@@ -144,7 +145,8 @@ class CopyAudit:
         Floor: that of hold-out slices; ceiling: 0, copies."""
         reach, _ = self.training.nearest(self.training, strangers=True)
         distance, index = self.holdout.nearest(self.training)
-        return self._mean(self.distance > reach[self.index]).against(float((distance > reach[index]).mean()), 0.0)
+        floor = float((distance > reach[index]).mean())
+        return self._mean(self.distance > reach[self.index]).against(floor, 0.0)
 
     def neighbour_ratio(self) -> Score:
         """Nearest-neighbour distance ratio by patient: the distance to the nearest training slice over that
@@ -176,7 +178,8 @@ class CopyAudit:
             held = np.average(far_h, weights=theirs) + np.average(far_s, weights=mine)
             return float(held - np.average(far_t, weights=seen) - np.average(far_u, weights=mine)) / 2
 
-        return self._score(loss, self.samples.patients, self.holdout.patients, part.patients).against(0.0, 0.5)
+        return self._score(loss, self.samples.patients, self.holdout.patients,
+                           part.patients).against(0.0, 0.5)
 
     def _accuracy(self, real: Described) -> tuple[np.ndarray, np.ndarray]:
         """Of real slices, and of samples: is the nearest of the other kind further than the nearest of the
@@ -193,7 +196,8 @@ class CopyAudit:
         cells = KMeans(min(CELLS, len(self.training.rows)), n_init=3, random_state=0).fit(self.training.rows)
         mine, theirs = (cells.predict(side.rows) for side in (self.samples, self.holdout))
 
-        kept = [cell for cell in range(cells.n_clusters) if min((mine == cell).sum(), (theirs == cell).sum()) >= FEWEST]
+        kept = [cell for cell in range(cells.n_clusters)
+                if min((mine == cell).sum(), (theirs == cell).sum()) >= FEWEST]
 
         def statistic(u: np.ndarray, v: np.ndarray) -> float:
             found, weights = [], []
@@ -212,11 +216,11 @@ class CopyAudit:
         names, whose = np.unique(self.training.patients, return_inverse=True)
         _, index = self.holdout.nearest(self.training)
         generator = np.random.default_rng(self.options["seed"])
-        floors = [np.bincount(whose[index[generator.integers(0, len(index), len(self.index))]]).max() / len(self.index)
-                  for _ in range(50)]
+        draws = generator.integers(0, len(index), (50, len(self.index)))
+        floors = [np.bincount(whose[index[drawn]]).max() / len(drawn) for drawn in draws]
 
         def largest(counts: np.ndarray) -> float:
-            return float(np.bincount(whose[self.index], weights=counts, minlength=len(names)).max() / counts.sum())
+            return float(np.bincount(whose[self.index], counts, len(names)).max() / counts.sum())
 
         return self._score(largest, self.samples.patients).against(float(np.mean(floors)), 1.0)
 
@@ -224,9 +228,12 @@ class CopyAudit:
         """Tidy rows of all of these, with the space's name behind each; no adversarial accuracy in a space that
         has learnt from training, for it compares training with itself."""
         found = (("near_copy_rate", self.near_copies(), "lower"),
-                 ("near_copy_excess", self.near_copy_excess(), "lower"), ("swapped_share", self.swapped_share(), "lower"),
-                 ("authenticity", self.authenticity(), "higher"), ("neighbour_ratio", self.neighbour_ratio(), "higher"),
-                 ("privacy_loss", self.privacy_loss(), "lower"), ("data_copying", self.data_copying(), "higher"),
+                 ("near_copy_excess", self.near_copy_excess(), "lower"),
+                 ("swapped_share", self.swapped_share(), "lower"),
+                 ("authenticity", self.authenticity(), "higher"),
+                 ("neighbour_ratio", self.neighbour_ratio(), "higher"),
+                 ("privacy_loss", self.privacy_loss(), "lower"),
+                 ("data_copying", self.data_copying(), "higher"),
                  ("concentration", self.concentration(), "lower"))
         return [score.row(f"{name}_{self.space}", "privacy", better) for name, score, better in found
                 if not (self.learnt and name == "privacy_loss")]
@@ -256,4 +263,5 @@ def cluster_scores(samples: Slices, sides: Sides, space: Features) -> PatientSco
     counts = pd.Series(everyone.patients[index]).value_counts()
     scores = [pd.Series(k.patients).groupby(k.patients).size().pipe(lambda n: counts.reindex(n.index, fill_value=0) / n)
               for k in known]
-    return PatientScores(*(s.to_numpy(float) for s in scores), *(s.index.to_numpy() for s in scores), ("nearest patient",))
+    return PatientScores(*(s.to_numpy(float) for s in scores), *(s.index.to_numpy() for s in scores),
+                         ("nearest patient",))

@@ -61,7 +61,8 @@ class Disguise:
 
         angle, size = spread(math.radians(self.rotation)), 1 + spread(self.zoom)
         cos, sin = torch.cos(angle) * size, torch.sin(angle) * size
-        rows = [torch.stack([cos, -sin, spread(2 * self.shift)], -1), torch.stack([sin, cos, spread(2 * self.shift)], -1)]
+        rows = [torch.stack([cos, -sin, spread(2 * self.shift)], -1),
+                torch.stack([sin, cos, spread(2 * self.shift)], -1)]
         grid = F.affine_grid(torch.stack(rows, 1).to(images), list(images.shape), align_corners=False)
         return self._intensity(F.grid_sample(images, grid, padding_mode="border", align_corners=False))
 
@@ -72,7 +73,8 @@ class Disguise:
         smooth = F.avg_pool2d(F.pad(images, (1, 1, 1, 1), mode="replicate"), 3, stride=1)
         images = torch.lerp(images, smooth, draw(0, 1) * (draw(0, 1) > 0.5))
         unit = ((images + 1) / 2).clamp(0, 1) ** torch.exp(draw(-self.gamma, self.gamma))
-        changed = (2 * unit - 1) * draw(1 - self.contrast, 1 + self.contrast) + draw(-self.contrast, self.contrast)
+        contrast, brightness = 1 + draw(-self.contrast, self.contrast), draw(-self.contrast, self.contrast)
+        changed = (2 * unit - 1) * contrast + brightness
         return (changed + draw(0, self.noise) * torch.randn_like(images)).clamp(-1, 1)
 
 
@@ -126,8 +128,8 @@ class CopySpace:
         return in_batches(describe, images, self.device).double().numpy()
 
 
-def train_copy_detector(training: Slices, settings: TrainSettings, folder: str | Path, *, disguise: Disguise = Disguise()
-                        ) -> CopySpace:
+def train_copy_detector(training: Slices, settings: TrainSettings, folder: str | Path, *,
+                        disguise: Disguise = Disguise()) -> CopySpace:
     """Train the copy detector on real training slices, or load it if `folder` already holds this training.
 
     Raises:

@@ -8,32 +8,38 @@ from cmri_lib.reporting.metric_description import Bounds, Description, of_axis
 
 #: Attack → its name.
 ATTACKS = {
-    "loss": "denoising loss", "loss_calibrated": "denoising loss, calibrated", "secmi": "SecMI", "pia": "PIA", "pian": "PIAN",
-    "sima": "SimA", "fcre": "FCRE", "pfami": "PFAMI", "ode": "likelihood by the ODE", "critic": "critic's output",
-    "inversion": "latent inversion", "elbo": "evidence lower bound", "tokens": "token likelihood",
-    "distance_pixel": "distance to samples, pixels", "distance_classical": "distance to samples, Gabor",
-    "domias_classical": "density ratio (DOMIAS)", "clusters": "clusters of samples around a patient", "lira": "LiRA",
-    "rmia": "RMIA", "blind": "blind baseline",
+    "loss": "denoising loss", "loss_calibrated": "denoising loss, calibrated",
+    "secmi": "SecMI", "pia": "PIA", "pian": "PIAN", "sima": "SimA", "fcre": "FCRE", "pfami": "PFAMI",
+    "ode": "likelihood by the ODE", "elbo": "evidence lower bound", "tokens": "token likelihood",
+    "critic": "critic's output", "inversion": "latent inversion", "distance_pixel": "distance to samples, pixels",
+    "distance_classical": "distance to samples, Gabor", "domias_classical": "density ratio (DOMIAS)",
+    "clusters": "clusters of samples around a patient", "lira": "LiRA", "rmia": "RMIA", "blind": "blind baseline",
 }
 GUESSING = Bounds("guessing", "every member found")
 STRANGERS = Bounds("slices of strangers", "copies")
 
 #: Measures in a feature space.
 IN_SPACE = {
-    "near_copy_rate": of_axis("privacy", STRANGERS, "Share of near copies, threshold from the hold-out", "near copies, hold-out",
+    "near_copy_rate": of_axis("privacy", STRANGERS, "Share of near copies, threshold from the hold-out",
+                              "near copies, hold-out",
                               format=".3f"),
-    "near_copy_excess": of_axis("privacy", Bounds("no memory", "copies"), "Share of near copies, above that of hold-out slices",
+    "near_copy_excess": of_axis("privacy", Bounds("no memory", "copies"),
+                                "Share of near copies, above that of hold-out slices",
                                 "near copies − swapped", format="+.3f"),
-    "swapped_share": of_axis("privacy", STRANGERS, "Nearest-training share, calibrated by swapping", "nearest to training, swapped"),
+    "swapped_share": of_axis("privacy", STRANGERS, "Nearest-training share, calibrated by swapping",
+                             "nearest to training, swapped"),
     "authenticity": of_axis("privacy", STRANGERS, "Share of authentic samples", "authenticity"),
     "neighbour_ratio": of_axis("privacy", STRANGERS, "Nearest-neighbour distance ratio by patient", "NNDR"),
-    "privacy_loss": of_axis("privacy", Bounds("no memory", "copies"), "Loss of adversarial accuracy", "privacy loss",
+    "privacy_loss": of_axis("privacy", Bounds("no memory", "copies"), "Loss of adversarial accuracy",
+                            "privacy loss",
                             format="+.2f"),
-    "data_copying": of_axis("privacy", Bounds("no memory"), "Data-copying statistic C_T", "C_T", format="+.1f"),
+    "data_copying": of_axis("privacy", Bounds("no memory"), "Data-copying statistic C_T", "C_T",
+                            format="+.1f"),
     "concentration": of_axis("privacy", STRANGERS, "Share of samples around one patient", "largest cluster"),
 }
 #: What is told of an attack.
-STATISTICS = {"auc": ("AUC of the attack: {}", "AUC, {}"), "auc_max": ("AUC of the attack, by its boldest slice: {}", "AUC by maximum, {}"),
+STATISTICS = {"auc": ("AUC of the attack: {}", "AUC, {}"),
+              "auc_max": ("AUC of the attack, by its boldest slice: {}", "AUC by maximum, {}"),
               "tpr1": ("Members found at 1 % false alarms: {}", "TPR at 1 %, {}"),
               "tpr5": ("Members found at 5 % false alarms: {}", "TPR at 5 %, {}")}
 

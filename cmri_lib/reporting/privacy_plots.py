@@ -22,9 +22,10 @@ def attack_map(table: pd.DataFrame) -> Figure:
     part = part.assign(attack=part["metric"].str.removeprefix("attack_auc_"))
     systems, found = list(dict.fromkeys(part["system"])), set(part["attack"])
     attacks = [a for a in ATTACKS if a in found]
-    wide, low = (part.pivot_table(index="system", columns="attack", values=c).reindex(systems, columns=attacks)
+    wide, low = (part.pivot_table(c, "system", "attack").reindex(systems, columns=attacks)
                  for c in ("value", "low"))
-    text = wide.map(lambda v: "" if np.isnan(v) else f"{v:.2f}") + (low > 0.5).replace({True: " •", False: ""})
+    shown = wide.map(lambda v: "" if np.isnan(v) else f"{v:.2f}")
+    text = shown + (low > 0.5).replace({True: " •", False: ""})
     figure, axis = plt.subplots(figsize=(PAGE, 0.3 * len(systems) + 2.3), layout="constrained")
     axis.set_facecolor("0.93")
     axis.grid(False)
@@ -37,7 +38,8 @@ def attack_map(table: pd.DataFrame) -> Figure:
     axis.xaxis.tick_top()
     labels = [wrapped(ATTACKS[a], 1.25) for a in attacks]
     axis.set_xticks(np.arange(len(attacks)) + 0.5, labels, fontsize=SMALL, rotation=90)
-    axis.set_yticks(np.arange(len(systems)) + 0.5, [wrapped(s, 3.2) for s in systems], fontsize=SMALL, rotation=0)
+    axis.set_yticks(np.arange(len(systems)) + 0.5, [wrapped(s, 3.2) for s in systems], fontsize=SMALL,
+                    rotation=0)
     axis.set(xlabel="", ylabel="")
     axis.tick_params(length=0)
     return figure
@@ -63,9 +65,11 @@ def low_rates(table: pd.DataFrame) -> Figure:
 def recall(table: pd.DataFrame) -> Figure:
     """Share of planted copies that were found: disguise × space. Columns: disguise, space, recall."""
     names = {"pixel": "pixels", "copy": "copy detector", "either": "either of them"}
-    wide = table.pivot(index="disguise", columns="space", values="recall").loc[list(dict.fromkeys(table["disguise"])), list(names)]
+    wide = table.pivot(index="disguise", columns="space", values="recall")
+    wide = wide.loc[list(dict.fromkeys(table["disguise"])), list(names)]
     figure, axis = plt.subplots(figsize=(5.6, 0.28 * len(wide) + 1.0), layout="constrained")
-    sns.heatmap(wide, annot=True, fmt=".0%", cmap="Greens", vmin=0, vmax=1, cbar=False, ax=axis, annot_kws={"size": SMALL},
+    sns.heatmap(wide, annot=True, fmt=".0%", cmap="Greens", vmin=0, vmax=1, cbar=False, ax=axis,
+                annot_kws={"size": SMALL},
                 linewidths=0.5)
     axis.xaxis.tick_top()
     axis.set_xticks(np.arange(len(names)) + 0.5, list(names.values()), fontsize=SMALL)
@@ -83,7 +87,8 @@ def along_training(table: pd.DataFrame) -> Figure:
     handles = {}
     for k, (name, line) in enumerate(table.groupby("system", sort=False)):
         spread = np.clip([line["value"] - line["low"], line["high"] - line["value"]], 0, None)
-        handles[name] = axis.errorbar(line["images"] * (1 + 0.02 * k), line["value"], np.nan_to_num(spread), marker="o", ms=4,
+        handles[name] = axis.errorbar(line["images"] * (1 + 0.02 * k), line["value"], np.nan_to_num(spread),
+                                      marker="o", ms=4,
                                       capsize=2, lw=1.4, elinewidth=0.8)
     axis.axhline(0.5, ls=":", color="0.5", lw=1)
     axis.set_xscale("log")

@@ -54,13 +54,15 @@ def page(facts: Mapping[str, Any]) -> str:
     """The page, in Markdown, of `experiments.privacy_audit.facts`."""
     attacks = sorted(facts["attacks"], key=lambda row: -row["auc"])
     table = "\n".join(f"| {_name(row['attack'])} | {row['auc']:.2f} | {row['low']:.2f} to {row['high']:.2f} | {row['tpr1']:.0%} | "
-                      f"{'not run' if row['control'] is None else format(row['control'], '.2f')} |" for row in attacks)
+                      f"{'not run' if row['control'] is None else format(row['control'], '.2f')} |"
+                      for row in attacks)
     rate, low, high, floor = facts["near_copies"]
     copies = (f"{facts['suspects']} of {facts['samples']} samples lie nearer to a training slice than {1 - floor:.0%} of slices of "
               f"strangers do: {rate:.1%} [{low:.1%}, {high:.1%}], where {floor:.0%} is chance. Above the share that is as near to "
               f"strangers: {facts['near_copy_excess'][0]:+.1%} [{facts['near_copy_excess'][1]:+.1%}, "
               f"{facts['near_copy_excess'][2]:+.1%}].")
-    return TEMPLATE.format(**{**facts, "headline": headline(facts), "count": len(attacks), "power": _power(facts), "table": table,
+    return TEMPLATE.format(**{**facts, "headline": headline(facts), "count": len(attacks),
+                              "power": _power(facts), "table": table,
                               "rate_note": fpr_note(facts["nonmembers"], 0.01), "copies": copies,
                               "strongest": _name(facts["strongest"]), "remains": _remains(facts),
                               "extra": "".join(f"- {line}\n" for line in facts["extra"])})
@@ -80,7 +82,8 @@ def headline(facts: Mapping[str, Any]) -> str:
 
 def _power(facts: Mapping[str, Any]) -> str:
     weak = [_name(row["attack"]) for row in facts["attacks"] if not row["power"]]
-    control = max((row["control"] for row in facts["attacks"] if row["control"] is not None), default=float("nan"))
+    control = max((row["control"] for row in facts["attacks"] if row["control"] is not None),
+                  default=float("nan"))
     lines = [f"On the same system overfitted on few slices the strongest attack reaches an AUC of {control:.2f}.",
              f"Without asking any system, members are told from strangers with an AUC of {facts['blind']:.2f}.",
              "Of copies planted among samples were found: "
@@ -100,7 +103,8 @@ def _remains(facts: Mapping[str, Any]) -> str:
 
 def _in_words(text: str) -> str:
     """The text with attacks under their full names."""
-    return re.sub(rf"\b({'|'.join(sorted(ATTACKS, key=len, reverse=True))})\b", lambda found: ATTACKS[found[0]], text)
+    return re.sub(rf"\b({'|'.join(sorted(ATTACKS, key=len, reverse=True))})\b",
+                  lambda found: ATTACKS[found[0]], text)
 
 
 def _name(attack: str) -> str:
@@ -112,5 +116,6 @@ def write(study: Study, facts: Mapping[str, Any]) -> Path:
     file = study.results / "privacy" / f"{file_name(str(facts['system']))}.md"
     file.parent.mkdir(parents=True, exist_ok=True)
     file.write_text(page(facts), encoding="utf-8")
-    file.with_suffix(".json").write_text(json.dumps(facts, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+    file.with_suffix(".json").write_text(json.dumps(facts, indent=1, ensure_ascii=False) + "\n",
+                                         encoding="utf-8")
     return file

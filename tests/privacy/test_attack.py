@@ -6,7 +6,8 @@ import pytest
 from sklearn.metrics import roc_auc_score, roc_curve
 
 from cmri_lib.errors import DataError, SplitError
-from cmri_lib.privacy.attack import (Attack, Calibrated, PatientScores, Remembered, Sides, Target, attack_rows, auc, auc_difference, fpr_note,
+from cmri_lib.privacy.attack import (Attack, Calibrated, PatientScores, Remembered, Sides, Target,
+                                     attack_rows, auc, auc_difference, fpr_note,
                                      membership_scores, score_of, tpr_at)
 from conftest import discs
 
@@ -44,7 +45,8 @@ def test_counts_are_repetitions():
     rng = np.random.default_rng(0)
     x, y, u, v = rng.normal(1, 1, 9), rng.normal(0, 1, 11), rng.integers(0, 4, 9), rng.integers(0, 4, 11)
     twice = np.repeat(x, u), np.repeat(y, v)
-    assert auc(x, y, u, v) == pytest.approx(auc(*twice)) and tpr_at(x, y, 0.1, u, v) == pytest.approx(tpr_at(*twice, 0.1))
+    assert auc(x, y, u, v) == pytest.approx(auc(*twice))
+    assert tpr_at(x, y, 0.1, u, v) == pytest.approx(tpr_at(*twice, 0.1))
 
 
 def test_what_few_non_members_can_show():
@@ -95,7 +97,8 @@ def test_the_one_setting_that_tells_is_found_whatever_its_scale():
     def scores(name, slices):
         rng = np.random.default_rng(len(slices))
         inside = np.isin(slices.patients, MEMBERS.patients)
-        return {"noise": rng.normal(size=len(slices)), "tells": 1000 + 50 * (inside + 0.05 * rng.normal(size=len(slices)))}
+        return {"noise": rng.normal(size=len(slices)),
+                "tells": 1000 + 50 * (inside + 0.05 * rng.normal(size=len(slices)))}
 
     found = membership_scores(Given(scores), TARGET, SIDES)["mean"]
     assert found.chosen == ("tells", "tells") and auc(found.members, found.nonmembers) > 0.99
@@ -110,7 +113,8 @@ def test_calibration_takes_difficulty_away_and_needs_a_reference_without_the_pat
         return {"s": np.array([hard[p] for p in slices.patients]) + inside}
 
     plain, attack = Given(scores), Calibrated(Given(scores), Target("reference", frozenset(["somebody"])))
-    of = {a.name: score_of(membership_scores(a, TARGET, SIDES)["mean"], resamples=1).value for a in (plain, attack)}
+    of = {a.name: score_of(membership_scores(a, TARGET, SIDES)["mean"], resamples=1).value
+          for a in (plain, attack)}
     assert of["given"] < 0.8 and of["given_calibrated"] == 1
     with pytest.raises(SplitError, match="the reference"):
         membership_scores(Calibrated(plain, TARGET), TARGET, SIDES)
@@ -145,7 +149,8 @@ def test_rows_have_intervals_over_patients_and_trainings_that_cover_the_truth():
         score = score_of(drawn(1.0, seed), resamples=200)
         covered.append(score.low <= truth <= score.high)
     assert np.mean(covered) >= 0.85
-    rows = {r["metric"]: r for r in attack_rows("loss", [{"mean": drawn(1.0, s), "max": drawn(1.0, s)} for s in range(3)],
+    rows = {r["metric"]: r for r in attack_rows("loss", [{"mean": drawn(1.0, s), "max": drawn(1.0, s)}
+                                                         for s in range(3)],
                                                 resamples=50)}
     assert set(rows) == {f"attack_{m}_loss" for m in ("auc", "auc_max", "tpr1", "tpr5")}
     row = rows["attack_auc_loss"]

@@ -129,7 +129,8 @@ def test_proximal_noise_and_the_norm_of_noise_under_a_gaussian(name):
         a, b = path.levels(u)
         k = (1 - a * gain(a, b, 0.4)) / b
         distance = np.sqrt(apart() * size)
-        np.testing.assert_allclose(-plain[f"u = {u:g}, p = 2"], abs(k * (a + b * first) - first) * distance, rtol=2e-2, atol=1e-4)
+        np.testing.assert_allclose(-plain[f"u = {u:g}, p = 2"], abs(k * (a + b * first) - first) * distance,
+                                   rtol=2e-2, atol=1e-4)
         bare = SLICES.images.astype(float) - a * SLICES.images[:1]  # nothing has scaled the image by a
         norm = k * (np.abs(bare) ** 4).sum((1, 2, 3)) ** 0.25
         np.testing.assert_allclose(-sima[f"u = {u:g}, p = 4"], norm, rtol=2e-3)
@@ -139,7 +140,8 @@ def test_normalised_proximal_noise_is_as_large_as_normal_noise():
     noise = torch.rand(4, 1, 8, 8) * torch.arange(1, 5).view(4, 1, 1, 1)
     scaled = PIAN(TIMES).proximal(noise)
     np.testing.assert_allclose(scaled.abs().mean((1, 2, 3)), math.sqrt(2 / math.pi), rtol=1e-5)
-    np.testing.assert_allclose(torch.corrcoef(torch.stack([noise[0].flatten(), scaled[0].flatten()])), 1, rtol=1e-5)
+    np.testing.assert_allclose(torch.corrcoef(torch.stack([noise[0].flatten(), scaled[0].flatten()])), 1,
+                               rtol=1e-5)
 
 
 def test_bands_take_an_image_apart_and_a_planted_one_is_found():
@@ -215,7 +217,8 @@ def test_the_critic_says_what_it_says():
             return torch.stack([x.mean((1, 2, 3)), x.mean((1, 2, 3)) + 1], 1)  # two patches
 
     gan = GAN(Line(MEAN), Critic(), Conditioning())
-    np.testing.assert_allclose(scores(CriticOutput(), gan)["logit"], SLICES.images.mean((1, 2, 3)) + 0.5, rtol=1e-4)
+    np.testing.assert_allclose(scores(CriticOutput(), gan)["logit"], SLICES.images.mean((1, 2, 3)) + 0.5,
+                               rtol=1e-4)
     assert not CriticOutput().suits(Target("g", frozenset(), flow_of(MEAN)))
 
 
@@ -241,7 +244,8 @@ def test_tokens_of_a_network_that_guesses_by_frequency():
 
     found = scores(TokenLikelihood((0.5, 1.0), draws=4), MaskGIT(Codes(), Network()))
     bright = (SLICES.images[:, 0] > 0).mean((1, 2))
-    np.testing.assert_allclose(found["100% hidden"], bright * math.log(0.2) + (1 - bright) * math.log(0.8), rtol=1e-6)
+    np.testing.assert_allclose(found["100% hidden"], bright * math.log(0.2) + (1 - bright) * math.log(0.8),
+                               rtol=1e-6)
     np.testing.assert_allclose(found["50% hidden"], found["100% hidden"], atol=0.1)
 
 
@@ -300,8 +304,10 @@ class Named(Attack):
 def test_shadows_know_whom_they_have_seen():
     rng, people, strangers = np.random.default_rng(0), discs(40, 1, 8, seed=1), discs(30, 1, 8, seed=2)
     hard = {p: rng.normal(0, 5) for p in [*people.patients, *strangers.patients]}
-    seen = {name: frozenset(rng.permutation(people.patients)[:20]) for name in ("g", *(f"s{i}" for i in range(12)))}
-    table = {name: {p: hard[p] + (p in inside) + 0.2 * rng.normal() for p in hard} for name, inside in seen.items()}
+    seen = {name: frozenset(rng.permutation(people.patients)[:20])
+            for name in ("g", *(f"s{i}" for i in range(12)))}
+    table = {name: {p: hard[p] + (p in inside) + 0.2 * rng.normal() for p in hard}
+             for name, inside in seen.items()}
     target, *shadows = (Target(name, inside) for name, inside in seen.items())
     inside = np.isin(people.patients, list(target.seen))
     for attack in (LiRA(Named(table), tuple(shadows)), RMIA(Named(table), tuple(shadows), strangers)):
@@ -316,8 +322,10 @@ def test_shadows_know_whom_they_have_seen():
 def test_the_ratio_to_the_population_is_counted_by_hand():
     people, strangers = discs(4, 1, 8, seed=1), discs(5, 1, 8, seed=2)
     rng = np.random.default_rng(1)
-    table = {name: {p: rng.normal() for p in [*people.patients, *strangers.patients]} for name in ("g", "a", "b")}
-    found = RMIA(Named(table), (Target("a", frozenset()), Target("b", frozenset())), strangers).scores(Target("g", frozenset()), people)
+    table = {name: {p: rng.normal() for p in [*people.patients, *strangers.patients]}
+             for name in ("g", "a", "b")}
+    found = RMIA(Named(table), (Target("a", frozenset()), Target("b", frozenset())),
+                 strangers).scores(Target("g", frozenset()), people)
     ratio = {p: table["g"][p] - (table["a"][p] + table["b"][p]) / 2 for p in table["g"]}
     expected = [np.mean([ratio[p] >= ratio[z] for z in strangers.patients]) for p in people.patients]
     np.testing.assert_allclose(found["s"], expected)
@@ -340,7 +348,8 @@ def test_a_kernel_density_is_that_of_a_gaussian():
     exact = stats.multivariate_normal(np.zeros(2), (1 + width**2) * np.eye(2)).logpdf(points)
     np.testing.assert_allclose(log_density(points, data, 1.0), exact, atol=0.1)
     single = log_density(np.zeros((1, 3)), np.ones((1, 3)), 0.7)[0]
-    assert single == pytest.approx(stats.multivariate_normal(np.ones(3), 0.49 * np.eye(3)).logpdf(np.zeros(3)))
+    assert single == pytest.approx(stats.multivariate_normal(np.ones(3),
+                                                             0.49 * np.eye(3)).logpdf(np.zeros(3)))
 
 
 class First:
@@ -355,14 +364,16 @@ class First:
 def cloud(points, prefix, split="train"):
     images = np.zeros((len(points), 1, 8, 8), np.float32)
     images.reshape(len(points), -1)[:, :3] = points
-    return Slices.from_arrays(images, patient=[f"{prefix}{i}" for i in range(len(points))], value_range=(-1, 1), split=split)
+    return Slices.from_arrays(images, patient=[f"{prefix}{i}" for i in range(len(points))],
+                              value_range=(-1, 1), split=split)
 
 
 def test_where_samples_are_too_dense_somebody_was_learnt():
     rng = np.random.default_rng(0)
     people, strangers, others = (cloud(0.1 * rng.normal(size=(40, 3)), name) for name in "mno")
     around = np.repeat(First()(people.images), 10, axis=0) + 0.01 * rng.normal(size=(400, 3))
-    attack, target = DensityRatio(First(), others, components=3), Target("g", frozenset(people.patients), None, cloud(around, "s"))
+    attack, target = DensityRatio(First(), others, components=3), Target("g", frozenset(people.patients),
+                                                                         None, cloud(around, "s"))
     ins, outs = (attack.scores(target, side)["bandwidth 0.5"] for side in (people, strangers))
     assert np.mean(ins.to_numpy()[:, None] > outs.to_numpy()) > 0.8
     with pytest.raises(SplitError, match="density ratio"):

@@ -46,7 +46,8 @@ TRAINING, HOLDOUT = cloud(normal(400), "t", 4), cloud(normal(400), "h", 4, "hold
 HONEST = cloud(normal(300), "s", split="test")
 OTHERS = cloud(normal(400), "o", 4, "validation")
 COPIED = cloud(First()(TRAINING.images)[:300] + 0.0002 * RNG.normal(size=(300, 2)), "c", split="test")
-HONEST_AUDIT, COPIED_AUDIT = (CopyAudit(s, TRAINING, HOLDOUT, OTHERS, First(), resamples=200) for s in (HONEST, COPIED))
+HONEST_AUDIT, COPIED_AUDIT = (CopyAudit(s, TRAINING, HOLDOUT, OTHERS, First(), resamples=200)
+                              for s in (HONEST, COPIED))
 
 
 def test_nearest_with_strangers_is_brute_force():
@@ -59,7 +60,8 @@ def test_nearest_with_strangers_is_brute_force():
     assert (a.nearest(a)[0] == 0).all()
 
 
-@pytest.mark.parametrize("name", ["near_copies", "near_copy_excess", "swapped_share", "authenticity", "neighbour_ratio", "privacy_loss",
+@pytest.mark.parametrize("name", ["near_copies", "near_copy_excess", "swapped_share", "authenticity",
+                                  "neighbour_ratio", "privacy_loss",
                                   "data_copying", "concentration"])
 def test_honest_samples_score_the_floor_and_copies_the_ceiling(name):
     honest, copied = (getattr(audit, name)() for audit in (HONEST_AUDIT, COPIED_AUDIT))
@@ -96,7 +98,8 @@ def test_swapping_takes_away_what_the_sizes_of_the_sides_do():
     plain, swapped, covered = [], [], []
     for seed in range(20):
         few = cloud(normal(48), f"h{seed}-", 4, "holdout")
-        audit = CopyAudit(cloud(normal(100), f"s{seed}-", split="test"), TRAINING, few, OTHERS, First(), resamples=100)
+        audit = CopyAudit(cloud(normal(100), f"s{seed}-", split="test"), TRAINING, few, OTHERS, First(),
+                          resamples=100)
         plain.append((audit.distance < audit.samples.nearest(audit.holdout)[0]).mean())
         share = audit.swapped_share()
         swapped.append(share.value)
@@ -117,7 +120,8 @@ def test_samples_near_everybody_are_no_copies():
     """Samples in the dense middle of both sides are near copies by the threshold, but of strangers as well."""
     rates, excesses = [], []
     for seed in range(15):
-        training, strangers = cloud(normal(200), f"a{seed}-", 4), cloud(normal(200), f"b{seed}-", 4, "holdout")
+        training, strangers = cloud(normal(200), f"a{seed}-", 4), cloud(normal(200), f"b{seed}-", 4,
+                                                                        "holdout")
         middle = cloud(0.05 * RNG.normal(size=(100, 2)), f"m{seed}-", split="test")
         audit = CopyAudit(middle, training, strangers, OTHERS, First(), rate=0.2, resamples=5)
         rates.append(audit.near_copies().value)
@@ -126,8 +130,10 @@ def test_samples_near_everybody_are_no_copies():
 
 
 def test_a_cluster_around_one_patient_is_seen():
-    around = cloud(np.repeat(First()(TRAINING.images)[:1], 60, 0) + 1e-4 * RNG.normal(size=(60, 2)), "k", split="test")
-    found = CopyAudit(concatenate([HONEST, around]), TRAINING, HOLDOUT, OTHERS, First(), resamples=50).concentration()
+    around = cloud(np.repeat(First()(TRAINING.images)[:1], 60, 0) + 1e-4 * RNG.normal(size=(60, 2)), "k",
+                   split="test")
+    found = CopyAudit(concatenate([HONEST, around]), TRAINING, HOLDOUT, OTHERS, First(),
+                      resamples=50).concentration()
     assert found.value >= 60 / 360 and found.low > found.floor
     scores = cluster_scores(COPIED, Sides(TRAINING.take(range(300)), HOLDOUT), First())
     assert auc(scores.members, scores.nonmembers) > 0.9
@@ -181,16 +187,19 @@ def test_disguises_of_planted_copies():
         Described(Pixels()(training.images), training.patients))
     assert len(set(training.patients[index])) == 6, "a patient was copied twice before another once"
     moved = planted_copies(training, "shift of (3, 2) pixels", 6, seed=1)  # 1.5 and 1 pixels of 32
-    np.testing.assert_allclose(moved.images[:, :, 2:, 1:], (exact.images[:, :, 1:-1, :-1] + exact.images[:, :, :-2, :-1]) / 2,
+    np.testing.assert_allclose(moved.images[:, :, 2:, 1:],
+                               (exact.images[:, :, 1:-1, :-1] + exact.images[:, :, :-2, :-1]) / 2,
                                atol=1e-4)
-    np.testing.assert_array_equal(planted_copies(training, "mirrored", 6, seed=1).images, exact.images[..., ::-1])
+    np.testing.assert_array_equal(planted_copies(training, "mirrored", 6, seed=1).images,
+                                  exact.images[..., ::-1])
 
 
 def patterns(count, prefix, seed, split="train"):
     """Smooth random images, each of a patient of its own: what tells them apart has no direction."""
     coarse = torch.randn(count, 1, 6, 6, generator=torch.Generator().manual_seed(seed))
     images = torch.tanh(F.interpolate(coarse, size=32, mode="bicubic")).numpy()
-    return Slices.from_arrays(images, patient=[f"{prefix}{i}" for i in range(count)], value_range=(-1, 1), split=split)
+    return Slices.from_arrays(images, patient=[f"{prefix}{i}" for i in range(count)], value_range=(-1, 1),
+                              split=split)
 
 
 @pytest.fixture(scope="module")
@@ -200,22 +209,27 @@ def detector(tmp_path_factory) -> CopySpace:
 
 
 def test_the_detector_sees_through_a_mirror_where_pixels_do_not(detector):
-    training, holdout, others = patterns(96, "t", 1), patterns(96, "h", 2, "holdout"), patterns(48, "o", 3, "test")
+    training, holdout, others = patterns(96, "t", 1), patterns(96, "h", 2, "holdout"), patterns(48, "o", 3,
+                                                                                                "test")
     for disguise, least in (("mirrored", 0.95), ("shift of (3, 2) pixels", 0.2)):
         copies = planted_copies(training, disguise, 96)
-        audits = {space.name: CopyAudit(copies, training, holdout, others, space, resamples=10) for space in (detector, Pixels())}
+        audits = {space.name: CopyAudit(copies, training, holdout, others, space, resamples=10)
+                  for space in (detector, Pixels())}
         assert audits["copy"].suspects.mean() > least, disguise
         assert disguise != "mirrored" or audits["pixel"].suspects.mean() < 0.1
-    np.testing.assert_allclose(detector(training.images), detector(np.ascontiguousarray(training.images[..., ::-1])), atol=1e-5)
+    np.testing.assert_allclose(detector(training.images),
+                               detector(np.ascontiguousarray(training.images[..., ::-1])), atol=1e-5)
     np.testing.assert_allclose(np.linalg.norm(detector(training.images), axis=1), 1, atol=1e-5)
     with pytest.raises(SplitError):
         train_copy_detector(holdout, TrainSettings(steps=1), "nowhere")
-    assert isinstance(detector.model, CopyTraining) and not any(p.requires_grad for p in detector.model.parameters())
+    assert isinstance(detector.model, CopyTraining) and not any(p.requires_grad
+                                                                for p in detector.model.parameters())
 
 
 def test_honest_samples_are_like_strangers_in_a_space_that_has_learnt_training_by_heart(detector):
     """The detector has seen training alone; samples and strangers are new to it alike, and so no copies are found."""
-    training, holdout, others = patterns(96, "t", 1), patterns(96, "h", 2, "holdout"), patterns(96, "o", 3, "test")
+    training, holdout, others = patterns(96, "t", 1), patterns(96, "h", 2, "holdout"), patterns(96, "o", 3,
+                                                                                                "test")
     honest = patterns(96, "s", 4, "validation")
     audit = CopyAudit(honest, training, holdout, others, detector, resamples=200)
     share, excess = audit.swapped_share(), audit.near_copy_excess()
@@ -225,7 +239,8 @@ def test_honest_samples_are_like_strangers_in_a_space_that_has_learnt_training_b
 
 # --- controls
 def test_the_blind_baseline_finds_a_domain_shift_and_nothing_else():
-    alike = score_of(blind_scores(Sides(discs(30, 2, seed=1), discs(30, 2, seed=2, split="holdout")), Pixels()), resamples=200)
+    alike = score_of(blind_scores(Sides(discs(30, 2, seed=1), discs(30, 2, seed=2, split="holdout")),
+                                  Pixels()), resamples=200)
     assert alike.low < 0.5 < alike.high or alike.value < 0.5
     other = discs(30, 2, seed=2, split="holdout")
     other = Slices(np.clip(other.images * 0.8 + 0.1, -1, 1).astype(np.float32), other.masks, other.table)
@@ -243,7 +258,8 @@ def score(value, low, high):
 
 
 def test_an_audit_that_misses_a_control_is_broken():
-    good = {"positive": {"loss": score(0.98, 0.9, 1), "sima": score(0.6, 0.4, 0.8)}, "null": {"loss": score(0.52, 0.3, 0.7)},
+    good = {"positive": {"loss": score(0.98, 0.9, 1), "sima": score(0.6, 0.4, 0.8)},
+            "null": {"loss": score(0.52, 0.3, 0.7)},
             "blind": score(0.5, 0.4, 0.6), "copies": {EXACT: 1.0, "mirrored": 0.92}}
     sound = Controls(**good)
     assert sound.verdict() == "sound" and sound.strongest == "loss" and sound.power("loss") and not sound.power("sima")

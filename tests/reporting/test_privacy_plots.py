@@ -26,19 +26,22 @@ def test_the_map_shows_every_attack_once_and_marks_what_lies_above_guessing() ->
     assert [label.get_text().replace("\n", " ") for label in axis.get_xticklabels()] == [
         "denoising loss", "FCRE", "evidence lower bound"]
     assert [label.get_text() for label in axis.get_yticklabels()] == ["U6 DDPM", "U1 VAE"]
-    assert "no attack" in privacy_plots.attack_map(pd.DataFrame(rows[-1:], columns=["system", "metric", "value", "low"])
+    assert "no attack" in privacy_plots.attack_map(pd.DataFrame(rows[-1:], columns=["system", "metric",
+                                                                                    "value", "low"])
                                                    ).axes[0].texts[0].get_text()
 
 
 def test_low_rates_are_logarithmic_and_reach_the_least_rate() -> None:
-    table = pd.DataFrame({"curve": ["a", "a", "a", "b", "b"], "fpr": [0, 0.05, 1, 0, 1], "tpr": [0.2, 0.5, 1, 0.0, 1]})
+    table = pd.DataFrame({"curve": ["a", "a", "a", "b", "b"], "fpr": [0, 0.05, 1, 0, 1],
+                          "tpr": [0.2, 0.5, 1, 0.0, 1]})
     axis = privacy_plots.low_rates(table).axes[0]
     assert axis.get_xscale() == axis.get_yscale() == "log" and axis.get_xlim()[0] == pytest.approx(0.025)
     assert len(axis.lines) == 3 and np.allclose(axis.lines[0].get_xdata(), [0.025, 0.05, 1])
 
 
 def test_recall_keeps_the_order_of_disguises() -> None:
-    table = pd.DataFrame([(d, s, r) for d, r in (("mirrored", 0.0), ("exact", 1.0)) for s in ("pixel", "copy", "either")],
+    table = pd.DataFrame([(d, s, r) for d, r in (("mirrored", 0.0), ("exact", 1.0))
+                          for s in ("pixel", "copy", "either")],
                          columns=["disguise", "space", "recall"])
     axis = privacy_plots.recall(table).axes[0]
     assert [label.get_text() for label in axis.get_yticklabels()] == ["mirrored", "exact"]

@@ -12,15 +12,20 @@ from cmri_lib.reporting.privacy_metrics import ATTACKS
 
 
 def attack(name: str, auc: float, low: float, power: bool = True) -> dict:
-    return {"attack": name, "auc": auc, "low": low, "high": min(1, auc + 0.1), "tpr1": 0.1, "power": power, "control": 0.97,
+    return {"attack": name, "auc": auc, "low": low, "high": min(1, auc + 0.1), "tpr1": 0.1, "power": power,
+            "control": 0.97,
             "null": 0.5}
 
 
 def facts(**changes: object) -> dict:
-    found = {"system": "U6 DDPM", "dataset": "phantom", "profile": "laptop", "verdict": "sound", "members": 24, "nonmembers": 24,
-             "slices_each": 2, "strongest": "loss", "named": 0, "attacks": [attack("loss", 0.55, 0.45), attack("sima", 0.5, 0.4)],
-             "blind": 0.48, "samples": 64, "near_copies": [0.02, 0.0, 0.05, 0.01], "near_copy_excess": [0.0, -0.02, 0.02],
-             "swapped_share": [0.5, 0.4, 0.6], "suspects": 1, "planted": {"exact": 1.0, "mirrored": 0.95}, "extra": []}
+    found = {"system": "U6 DDPM", "dataset": "phantom", "profile": "laptop", "verdict": "sound",
+             "members": 24, "nonmembers": 24,
+             "slices_each": 2, "strongest": "loss", "named": 0,
+             "attacks": [attack("loss", 0.55, 0.45), attack("sima", 0.5, 0.4)],
+             "blind": 0.48, "samples": 64, "near_copies": [0.02, 0.0, 0.05, 0.01],
+             "near_copy_excess": [0.0, -0.02, 0.02],
+             "swapped_share": [0.5, 0.4, 0.6], "suspects": 1, "planted": {"exact": 1.0, "mirrored": 0.95},
+             "extra": []}
     return found | changes
 
 
@@ -33,7 +38,8 @@ def test_a_sound_audit_without_a_finding_says_what_was_not_found() -> None:
 
 @pytest.mark.parametrize(("change", "words"), [
     ({"verdict": "broken: the null fails"}, "This audit is broken: the null fails"),
-    ({"verdict": "broken: sima tells hold-out patients apart"}, "This audit is broken: SimA tells hold-out patients apart"),
+    ({"verdict": "broken: sima tells hold-out patients apart"},
+     "This audit is broken: SimA tells hold-out patients apart"),
     ({"verdict": "broken: x", "attacks": [attack("loss", 0.9, 0.8)]}, "This audit is broken"),
     ({"attacks": [attack("loss", 0.8, 0.7)]}, "leaks: denoising loss tells members from strangers"),
     ({"near_copy_excess": [0.2, 0.1, 0.3]}, "it hands out near copies"),

@@ -35,7 +35,8 @@ class CriticOutput(Attack):
     def scores(self, target: Target, slices: Slices) -> pd.DataFrame:
         gan, found = target.generator.eval(), []
         for part in _batches(gan, slices):
-            found.append(gan.critic(part["image"], part).double().reshape(len(part["image"]), -1).mean(1).cpu())
+            logits = gan.critic(part["image"], part).double()
+            found.append(logits.reshape(len(logits), -1).mean(1).cpu())
         return pd.DataFrame({"logit": torch.cat(found).numpy()})
 
 

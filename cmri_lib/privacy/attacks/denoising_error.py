@@ -41,7 +41,8 @@ class OnPath(Attack):
     def scores(self, target: Target, slices: Slices) -> pd.DataFrame:
         path = noise_path(target.generator)
         parts = [self.errors(path, x0, batch) for x0, batch in path.batches(slices)]
-        return pd.DataFrame({name: -torch.cat([part[name] for part in parts]).double().cpu().numpy() for name in parts[0]})
+        return pd.DataFrame({name: -torch.cat([part[name] for part in parts]).double().cpu().numpy()
+                             for name in parts[0]})
 
     @abstractmethod
     def errors(self, path: NoisePath, x0: Tensor, batch: Batch) -> Mapping[str, Tensor]:
@@ -65,7 +66,8 @@ class DenoisingLoss(OnPath):
         found = {}
         for u in self.times:
             a, b = path.levels(u)
-            each = [_mean_square(path.estimates(a * x0 + b * noise, u, batch)[1] - noise) for noise in self.noises(x0)]
+            each = [_mean_square(path.estimates(a * x0 + b * noise, u, batch)[1] - noise)
+                    for noise in self.noises(x0)]
             found[f"u = {u:g}"] = torch.stack(each).mean(0)
         return {**found, "all times": torch.stack(list(found.values())).mean(0)}
 
@@ -161,7 +163,8 @@ class FCRE(OnPath):
                     true, again = in_band(image, band), in_band(made, band)
                     alike = ssim(again, true, data_range=2.0, reduction="none")
                     here = f"u = {u:g}, band {band[0]:g} to {band[1]:g}"
-                    for how, error in (("squared", _mean_square(again - true)), ("SSIM", 1 - alike.reshape(len(x0)))):
+                    for how, error in (("squared", _mean_square(again - true)),
+                                       ("SSIM", 1 - alike.reshape(len(x0)))):
                         found[f"{here}, {how}"] = found.get(f"{here}, {how}", 0) + error / self.draws
         return found
 

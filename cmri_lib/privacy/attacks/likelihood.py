@@ -54,7 +54,8 @@ class ODELikelihood(Attack):
     def log_density(self, path: NoisePath, x0: Tensor, batch: Batch) -> Tensor:
         """(B,) float64 log-density in nats of a(u) x_0 at the first time u, plus D log a(u)."""
         size = x0[0].numel()
-        signs = torch.randint(0, 2, (self.probes, 1, *x0.shape[1:]), generator=torch.Generator().manual_seed(self.seed))
+        signs = torch.randint(0, 2, (self.probes, 1, *x0.shape[1:]),
+                              generator=torch.Generator().manual_seed(self.seed))
         probes = (2 * signs - 1).to(x0)
         a = path.levels(FIRST)[0]
         x, change = a * x0, torch.zeros(len(x0), dtype=torch.float64, device=x0.device)
@@ -101,17 +102,20 @@ class ELBO(Attack):
     def scores(self, target: Target, slices: Slices) -> pd.DataFrame:
         vae = target.generator.eval()
         data, errors, divergences = batch_of(slices, vae.conditioning), [], []
-        codes = torch.randn(self.draws, 1, vae.latent, generator=torch.Generator().manual_seed(self.seed)).to(vae.device)
+        codes = torch.randn(self.draws, 1, vae.latent,
+                            generator=torch.Generator().manual_seed(self.seed)).to(vae.device)
         for start in range(0, len(slices), BATCH):
             part = {name: values[start:start + BATCH].to(vae.device) for name, values in data.items()}
             mean, log_variance = vae.encoder(part["image"], part)
             drawn = [vae.decoder(mean + (log_variance / 2).exp() * z, part) for z in codes]
-            errors.append(torch.stack([(x - part["image"]).double().square().flatten(1).mean(1) for x in drawn]).mean(0))
+            errors.append(torch.stack([(x - part["image"]).double().square().flatten(1).mean(1)
+                                       for x in drawn]).mean(0))
             divergences.append(divergence_from_prior(mean, log_variance).double())
         error, divergence = torch.cat(errors).cpu(), torch.cat(divergences).cpu()
         variance, size = error.clamp_min(vae.least_variance), slices.images[0].size
         bound = -size / 2 * (math.log(2 * math.pi) + variance.log() + error / variance) - divergence
-        return pd.DataFrame({"reconstruction": -error.numpy(), "divergence": -divergence.numpy(), "bound": bound.numpy()})
+        return pd.DataFrame({"reconstruction": -error.numpy(), "divergence": -divergence.numpy(),
+                             "bound": bound.numpy()})
 
 
 @dataclass(frozen=True)
@@ -135,7 +139,8 @@ class TokenLikelihood(Attack):
         data = model.prepare(batch_of(slices, model.conditioning))
         places = data["image"][0].numel()
         order = torch.rand(self.draws, places, generator=torch.Generator().manual_seed(self.seed))
-        found = {f"{share:.0%} hidden": torch.zeros(len(slices), dtype=torch.float64) for share in self.shares}
+        found = {f"{share:.0%} hidden": torch.zeros(len(slices), dtype=torch.float64)
+                 for share in self.shares}
         for start in range(0, len(slices), BATCH):
             part = {name: values[start:start + BATCH].to(model.device) for name, values in data.items()}
             tokens = part["image"]
@@ -143,7 +148,8 @@ class TokenLikelihood(Attack):
                 for hidden in lowest(order, torch.full((self.draws,), max(1, round(share * places)))):
                     hidden = hidden.view(1, *tokens.shape[1:]).expand_as(tokens).to(tokens.device)
                     logits = model.network(tokens.masked_fill(hidden, model.hidden), part).double()
-                    nats = F.cross_entropy(logits.flatten(0, -2), tokens.flatten(), reduction="none").view_as(tokens)
+                    nats = F.cross_entropy(logits.flatten(0, -2), tokens.flatten(),
+                                           reduction="none").view_as(tokens)
                     mean = -(nats * hidden).flatten(1).sum(1) / hidden.flatten(1).sum(1)
                     total[start:start + BATCH] += mean.cpu() / self.draws
         return pd.DataFrame({name: total.numpy() for name, total in found.items()})

@@ -43,7 +43,8 @@ class NoisePath:
         self.generator.eval()
         data = self.generator.prepare(batch_of(slices, self.generator.conditioning))
         for start in range(0, len(slices), BATCH):
-            part = {name: values[start:start + BATCH].to(self.generator.device) for name, values in data.items()}
+            part = {name: values[start:start + BATCH].to(self.generator.device)
+                    for name, values in data.items()}
             yield part["image"], part
 
     def levels(self, u: float) -> tuple[float, float]:
@@ -66,7 +67,8 @@ class NoisePath:
     def estimates(self, x: Tensor, u: float, batch: Batch) -> tuple[Tensor, Tensor]:
         """x̂_0 and ε̂ from x_u (B, ...)."""
         if isinstance(self.denoiser, FlowMatching):
-            velocity = self.denoiser.network(x, torch.full((len(x),), 1 - u, dtype=x.dtype, device=x.device), batch)
+            velocity = self.denoiser.network(x, torch.full((len(x),), 1 - u, dtype=x.dtype, device=x.device),
+                                             batch)
             return x + u * velocity, x - (1 - u) * velocity
         n, (alpha, sigma) = self._step(u), self.levels(u)
         time = torch.full((len(x),), n / self.denoiser.last, dtype=x.dtype, device=x.device)

@@ -39,7 +39,8 @@ class NearestSamples(_OnSamples):
     def scores(self, target: Target, slices: Slices) -> pd.DataFrame:
         distances = cdist(self.space(slices.images), self.space(target.samples.images))
         distances.sort(axis=1)
-        return pd.DataFrame({f"nearest {k}": -distances[:, :k].mean(1) for k in self.nearest if k <= distances.shape[1]})
+        return pd.DataFrame({f"nearest {k}": -distances[:, :k].mean(1) for k in self.nearest
+                             if k <= distances.shape[1]})
 
 
 @dataclass(frozen=True)
@@ -71,7 +72,8 @@ class DensityRatio(_OnSamples):
         _, sizes, axes = np.linalg.svd(real - centre, full_matrices=False)
         kept = min(self.components, int((sizes > 1e-8 * sizes[0]).sum()))
         scale = axes[:kept].T / sizes[:kept] * np.sqrt(len(real))
-        points, made, real = ((self.space(s.images) - centre) @ scale for s in (slices, target.samples, self.reference))
+        points, made, real = ((self.space(s.images) - centre) @ scale
+                              for s in (slices, target.samples, self.reference))
         return pd.DataFrame({f"bandwidth {h:g}": log_density(points, made, h) - log_density(points, real, h)
                              for h in self.bandwidths})
 
@@ -81,7 +83,8 @@ def log_density(points: np.ndarray, data: np.ndarray, factor: float) -> np.ndarr
     M^(−1/(D + 4)) (Scott 1992)."""
     count, size = data.shape
     width = factor * count ** (-1 / (size + 4))
-    return logsumexp(-cdist(points, data, "sqeuclidean") / (2 * width**2), axis=1) - np.log(count) - size / 2 * np.log(2 * np.pi * width**2)
+    kernels = -cdist(points, data, "sqeuclidean") / (2 * width**2)
+    return logsumexp(kernels, axis=1) - np.log(count) - size / 2 * np.log(2 * np.pi * width**2)
 
 
 def patient_p_values(scores: np.ndarray, strangers: np.ndarray) -> np.ndarray:
@@ -99,6 +102,7 @@ def patient_p_values(scores: np.ndarray, strangers: np.ndarray) -> np.ndarray:
         DataError: without strangers.
     """
     if not len(strangers):
-        raise DataError("no strangers to compare with", field="strangers", remedy="keep some patients out of training")
+        raise DataError("no strangers to compare with", field="strangers",
+                        remedy="keep some patients out of training")
     reached = (np.asarray(strangers)[None] >= np.asarray(scores)[:, None]).sum(1)
     return (1 + reached) / (len(strangers) + 1)

@@ -30,7 +30,8 @@ class _Shadowed(Attack):
 
     def __post_init__(self) -> None:
         if len(self.shadows) < FEWEST:
-            raise DataError(f"{len(self.shadows)} shadow models", field="shadows", remedy=f"train at least {FEWEST}")
+            raise DataError(f"{len(self.shadows)} shadow models", field="shadows",
+                            remedy=f"train at least {FEWEST}")
 
     def suits(self, target: Target) -> bool:
         return all(map(self.attack.suits, (target, *self.shadows)))
@@ -116,6 +117,7 @@ class RMIA(_Shadowed):
         scores, inside = self.asked(slices)
         kept = [side for side in (inside, ~inside) if side.sum(0).min() >= FEWEST]
         if not kept:
-            raise DataError("slices with fewer than two shadows on either side", field="shadows", remedy="train more shadows")
+            raise DataError("slices with fewer than two shadows on either side", field="shadows",
+                            remedy="train more shadows")
         means = [np.where(side[..., None], scores, 0).sum(0) / side.sum(0)[:, None] for side in kept]
         return own - sum(means) / len(means)
