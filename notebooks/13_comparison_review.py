@@ -325,6 +325,7 @@ for verdict, found in counts.sum().items():
 # %%
 def best(part):
     """The system with the best value of one metric, and the value."""
+    part = part.dropna(subset="value")
     if part.empty:
         return ""
     metric = part["metric"].iloc[0]
