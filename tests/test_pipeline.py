@@ -121,7 +121,8 @@ def test_prose_retrains_nothing_and_code_retrains_its_own(clone: Path) -> None:
     assert weights(clone) == before, "prose retrained a network"
 
     edit(code, "0.5 * (mean.square()", "0.4 * (mean.square()")
-    others = {"conditional", "masks", "privacy"}  # C14's first stage is a VAE, and so is C4's source of masks
+    # C14's first stage is a VAE, and so is C4's source of masks; utility and privacy train systems of all families.
+    others = {"conditional", "masks", "utility", "privacy"}
     assert {"vae", *others} <= stale_stages(clone) <= {"vae", "fidelity", *others, "review"}
     python(clone, "cmri_lib.train", "U1 VAE", "U10 OT-FM", "U10 FM + mask")  # without what else the notebooks do
     after = weights(clone)
