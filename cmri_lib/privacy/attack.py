@@ -22,7 +22,7 @@ from __future__ import annotations
 
 import hashlib
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 
@@ -31,10 +31,13 @@ import pandas as pd
 
 from cmri_lib.cohort.slices import Slices, refuse_overlap
 from cmri_lib.errors import DataError, SplitError
-from cmri_lib.generators.base import Generator
+from cmri_lib.generators.base import Generator, batch_of
 from cmri_lib.measures.statistics.bootstrap import Score
 from cmri_lib.measures.statistics.seeds import bootstrap_seeds
+from cmri_lib.networks.conditioning.base import Batch
 
+#: Images that an attack evaluates at once; small batches are faster on a CPU.
+BATCH = 16
 #: How the scores of a patient's slices become one.
 AGGREGATES = {"mean": "mean", "max": "max"}
 #: False-positive rates at which the true-positive rate is told, and how they are named.
@@ -250,6 +253,13 @@ def tpr_at(members: np.ndarray, nonmembers: np.ndarray, rate: float, u: np.ndarr
     if not len(beyond):
         return 1.0
     return float(u[x > y[order[beyond[0]]]].sum() / u.sum())
+
+
+def batches_of(generator: Generator, slices: Slices) -> Iterator[Batch]:
+    """What the generator has learnt from, images, latents or tokens, with the conditions of the same slices."""
+    data = generator.eval().prepare(batch_of(slices, generator.conditioning))
+    for start in range(0, len(slices), BATCH):
+        yield {name: values[start:start + BATCH].to(generator.device) for name, values in data.items()}
 
 
 def fpr_note(nonmembers: int, rate: float) -> str:

@@ -10,14 +10,10 @@ import torch
 from torch import Tensor
 
 from cmri_lib.cohort.slices import Slices
-from cmri_lib.generators.base import Generator, batch_of
 from cmri_lib.generators.gan import GAN
 from cmri_lib.generators.vae import VAE
 from cmri_lib.networks.conditioning.base import Batch
-from cmri_lib.privacy.attack import Attack, Target
-
-#: Images inverted at once.
-BATCH = 32
+from cmri_lib.privacy.attack import Attack, Target, batches_of
 
 
 @dataclass(frozen=True)
@@ -33,8 +29,8 @@ class CriticOutput(Attack):
 
     @torch.no_grad()
     def scores(self, target: Target, slices: Slices) -> pd.DataFrame:
-        gan, found = target.generator.eval(), []
-        for part in _batches(gan, slices):
+        gan, found = target.generator, []
+        for part in batches_of(gan, slices):
             logits = gan.critic(part["image"], part).double()
             found.append(logits.reshape(len(logits), -1).mean(1).cpu())
         return pd.DataFrame({"logit": torch.cat(found).numpy()})
@@ -58,8 +54,8 @@ class LatentInversion(Attack):
         return isinstance(target.generator, GAN | VAE)
 
     def scores(self, target: Target, slices: Slices) -> pd.DataFrame:
-        model = target.generator.eval()
-        found = torch.cat([self._least_error(model, part, slices.size) for part in _batches(model, slices)])
+        model = target.generator
+        found = torch.cat([self._least_error(model, part, slices.size) for part in batches_of(model, slices)])
         return pd.DataFrame({"error": -found.cpu().numpy()})
 
     def _least_error(self, model: GAN | VAE, batch: Batch, size: int) -> Tensor:
@@ -84,9 +80,3 @@ class LatentInversion(Attack):
     @staticmethod
     def _errors(made: Tensor, images: Tensor) -> Tensor:
         return (made - images).double().square().flatten(1).mean(1)
-
-
-def _batches(model: Generator, slices: Slices) -> list[Batch]:
-    data = batch_of(slices, model.conditioning)
-    return [{name: values[start:start + BATCH].to(model.device) for name, values in data.items()}
-            for start in range(0, len(slices), BATCH)]

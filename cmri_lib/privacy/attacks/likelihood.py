@@ -15,12 +15,11 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from cmri_lib.cohort.slices import Slices
-from cmri_lib.generators.base import batch_of
 from cmri_lib.generators.masked import MaskGIT, lowest
 from cmri_lib.generators.vae import VAE, divergence_from_prior
 from cmri_lib.networks.conditioning.base import Batch
-from cmri_lib.privacy.attack import Attack, Target
-from cmri_lib.privacy.attacks.noise_path import BATCH, FIRST, NoisePath, noise_path
+from cmri_lib.privacy.attack import Attack, Target, batches_of
+from cmri_lib.privacy.attacks.noise_path import FIRST, NoisePath, noise_path
 
 #: Where the ODE ends: there a diffusion's image is below 1 % of its noise, see `diffusion.LEAST_LOG_RATIO`.
 LAST = 0.996
@@ -100,12 +99,10 @@ class ELBO(Attack):
 
     @torch.no_grad()
     def scores(self, target: Target, slices: Slices) -> pd.DataFrame:
-        vae = target.generator.eval()
-        data, errors, divergences = batch_of(slices, vae.conditioning), [], []
+        vae, errors, divergences = target.generator, [], []
         codes = torch.randn(self.draws, 1, vae.latent,
                             generator=torch.Generator().manual_seed(self.seed)).to(vae.device)
-        for start in range(0, len(slices), BATCH):
-            part = {name: values[start:start + BATCH].to(vae.device) for name, values in data.items()}
+        for part in batches_of(vae, slices):
             mean, log_variance = vae.encoder(part["image"], part)
             drawn = [vae.decoder(mean + (log_variance / 2).exp() * z, part) for z in codes]
             errors.append(torch.stack([(x - part["image"]).double().square().flatten(1).mean(1)
@@ -135,21 +132,19 @@ class TokenLikelihood(Attack):
 
     @torch.no_grad()
     def scores(self, target: Target, slices: Slices) -> pd.DataFrame:
-        model = target.generator.eval()
-        data = model.prepare(batch_of(slices, model.conditioning))
-        places = data["image"][0].numel()
-        order = torch.rand(self.draws, places, generator=torch.Generator().manual_seed(self.seed))
-        found = {f"{share:.0%} hidden": torch.zeros(len(slices), dtype=torch.float64)
-                 for share in self.shares}
-        for start in range(0, len(slices), BATCH):
-            part = {name: values[start:start + BATCH].to(model.device) for name, values in data.items()}
+        model, found = target.generator, {share: [] for share in self.shares}
+        for part in batches_of(model, slices):
             tokens = part["image"]
-            for share, total in zip(self.shares, found.values()):
+            places = tokens[0].numel()
+            order = torch.rand(self.draws, places, generator=torch.Generator().manual_seed(self.seed))
+            for share in self.shares:
+                total = torch.zeros(len(tokens), dtype=torch.float64)
                 for hidden in lowest(order, torch.full((self.draws,), max(1, round(share * places)))):
                     hidden = hidden.view(1, *tokens.shape[1:]).expand_as(tokens).to(tokens.device)
                     logits = model.network(tokens.masked_fill(hidden, model.hidden), part).double()
                     nats = F.cross_entropy(logits.flatten(0, -2), tokens.flatten(),
                                            reduction="none").view_as(tokens)
                     mean = -(nats * hidden).flatten(1).sum(1) / hidden.flatten(1).sum(1)
-                    total[start:start + BATCH] += mean.cpu() / self.draws
-        return pd.DataFrame({name: total.numpy() for name, total in found.items()})
+                    total += mean.cpu() / self.draws
+                found[share].append(total)
+        return pd.DataFrame({f"{share:.0%} hidden": torch.cat(parts).numpy() for share, parts in found.items()})

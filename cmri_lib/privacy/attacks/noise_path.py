@@ -17,16 +17,15 @@ import torch
 from torch import Tensor
 
 from cmri_lib.cohort.slices import Slices
-from cmri_lib.generators.base import Generator, batch_of
+from cmri_lib.generators.base import Generator
 from cmri_lib.generators.diffusion import Diffusion
 from cmri_lib.generators.flow import FlowMatching
 from cmri_lib.generators.latent import Latent
 from cmri_lib.networks.conditioning.base import Batch
+from cmri_lib.privacy.attack import batches_of
 
 #: The time that stands for the image itself: neither a diffusion nor a flow learns anything at u = 0.
 FIRST = 0.01
-#: Images evaluated at once; small batches are faster on a CPU.
-BATCH = 16
 
 
 @dataclass(frozen=True)
@@ -40,12 +39,7 @@ class NoisePath:
     def batches(self, slices: Slices) -> Iterator[tuple[Tensor, Batch]]:
         """What the denoiser has learnt from, images or latents (B, ...), with the conditions of the same
         slices."""
-        self.generator.eval()
-        data = self.generator.prepare(batch_of(slices, self.generator.conditioning))
-        for start in range(0, len(slices), BATCH):
-            part = {name: values[start:start + BATCH].to(self.generator.device)
-                    for name, values in data.items()}
-            yield part["image"], part
+        return ((part["image"], part) for part in batches_of(self.generator, slices))
 
     def levels(self, u: float) -> tuple[float, float]:
         """a(u) and b(u)."""
