@@ -65,7 +65,7 @@ def clone(tmp_path_factory: pytest.TempPathFactory) -> Path:
             (folder / name).parent.mkdir(parents=True, exist_ok=True)
             shutil.copy2(ROOT / name, folder / name)
     subprocess.run(["git", "init", "-q"], cwd=folder, check=True)
-    edit(folder / "params.yaml", "profile: laptop", "profile: smoke")
+    edit(folder / "params.yaml", "profile: overnight", "profile: smoke")
     dvc(folder, "pull", "data.dvc", "trainings.dvc")
     # DVC lets other commands in while the command of a stage runs: stages that do not need each other go side by side.
     with ThreadPoolExecutor(2) as hands:
@@ -100,7 +100,7 @@ def test_what_a_parameter_invalidates(clone: Path) -> None:
         return found
 
     everything = {"cohort", *FAMILIES, "fidelity", "conditional", "masks", "utility", "privacy", "review"}
-    assert stale("profile: smoke", "profile: laptop") == everything
+    assert stale("profile: smoke", "profile: overnight") == everything
     assert stale("coupling: ot ", "coupling: independent ") == {"flow", "fidelity", "conditional", "utility", "privacy"}
     assert stale("samples: {smoke: 64", "samples: {smoke: 60") == {*FAMILIES, "fidelity"}
     assert stale("ada_target: 0.6", "ada_target: 0.5") == {"gan", "privacy"}
