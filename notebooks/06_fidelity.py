@@ -371,6 +371,10 @@ wide[forms].rename(columns=metrics.short).round(3)
 # %% [markdown]
 # With few patients of many slices the two forms differ, for real images too. Compare with another
 # paper only what was computed in the same form.
+#
+# **What is not here.** Some papers give a radiomics distance (`frd-score`). It needs `pyradiomics`,
+# which has no wheel for current versions of Python, and whose last release on PyPI does not build
+# there. Texture is measured by the Gabor features of the appearance space instead.
 
 # %% [markdown]
 # ## Near copies
