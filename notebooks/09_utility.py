@@ -108,7 +108,7 @@ from cmri_lib.measures.utility.baselines import BASELINES
 from cmri_lib.measures.utility.heart_volumes import bland_altman
 from cmri_lib.measures.utility.volumetric import FOREGROUND, arm_difference
 from cmri_lib.reporting import (
-    claims, figures, primary_tests, recipe, results, review, utility_plots)
+    claims, figures, primary_tests, recipe, results, utility_plots)
 from cmri_lib.systems.register import SYSTEMS
 from cmri_lib.systems.system import Run, Variant
 
@@ -424,8 +424,9 @@ stated = primary_tests.register()
 stated[stated["claim"].str.startswith("T") | (stated["claim"] == "M1")].set_index("claim")
 
 # %% [markdown]
-# A test is *not testable at this budget* if a generator of it shows no hearts: then a difference
-# says only how short its training was. The next cell counts the valid hearts of the generators.
+# A test is *not testable at this budget* if a generator of it shows no hearts, or if the segmenter
+# finds too few in real slices to tell. A difference to it says only how short its training was. The
+# next cell counts the valid hearts of the generators.
 
 # %%
 free_run = arms.generator_run(study, slices, FREE, few)
@@ -437,7 +438,7 @@ for run in (all_run, central, free_run):
                     **options)
     hearts += results.with_system_columns(run, found)
 hearts = pd.DataFrame(hearts)
-unfit = dict.fromkeys(review.without_hearts(hearts), "no hearts")
+unfit = claims.unfit(hearts)
 ledger = claims.Ledger(unfit)
 hearts.assign(unfit=hearts["system"].map(unfit).fillna(""))[
     ["system", "value", "low", "high", "floor", "unfit"]].set_index("system").round(3)
@@ -534,7 +535,7 @@ advice = recipe.recipe(
     PATIENTS, people[nearest], dice[nearest], recipe.differences_of(beside),
     [(people[share], score) for share, score in dice.items()])
 if central.id in unfit:
-    advice.append("The generators show no hearts at this budget: train them longer first.")
+    advice.append(f"Of the generator: {unfit[central.id]}. Train it longer first.")
 print("\n".join(advice))
 
 # %% [markdown]

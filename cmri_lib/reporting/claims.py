@@ -139,15 +139,19 @@ def after_holm(table: pd.DataFrame) -> pd.DataFrame:
     return table.assign(**{"after Holm": verdicts})
 
 
-def unfit(scores: pd.DataFrame, curves: pd.DataFrame) -> dict[str, str]:
-    """System → why claims about it are not testable: it shows no hearts, or has not converged.
+def unfit(scores: pd.DataFrame, curves: pd.DataFrame | None = None) -> dict[str, str]:
+    """System → why claims about it are not testable: it shows no hearts, nobody can tell whether it does, or it has not
+    converged.
 
     Args:
         scores: rows with ``heart_valid`` and its floor, see `review.without_hearts`.
         curves: of `experiments.learning_curves`; systems without a curve over compute are not asked for convergence.
     """
-    reasons = {name: "no hearts" for name in sorted(review.without_hearts(scores))}
-    points = curves[curves["curve"] == "images"] if len(curves) else curves
+    reasons = dict.fromkeys(sorted(review.unjudged(scores)), "whether it shows hearts cannot be judged")
+    reasons |= dict.fromkeys(sorted(review.without_hearts(scores)), "no hearts")
+    if curves is None or curves.empty:
+        return reasons
+    points = curves[curves["curve"] == "images"]
     for (system, metric), line in points[points["metric"].isin([ANATOMY, APPEARANCE])].groupby(["system", "metric"]):
         change = last_doubling(line)
         if change is not None and abs(change[1]) >= STILL_MOVING and not change[0].low <= 0 <= change[0].high:

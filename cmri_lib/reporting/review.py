@@ -86,6 +86,12 @@ def without_hearts(table: pd.DataFrame) -> set[str]:
     return set(rows.loc[judged & (rows["value"] < FEWEST_HEARTS * rows["floor"]), "system"])
 
 
+def unjudged(table: pd.DataFrame) -> set[str]:
+    """The systems of a table of scores of which valid hearts say nothing, because real images have too few of them."""
+    rows = table[(table["metric"] == "heart_valid") & (table["system"] != "real")]
+    return set(rows.loc[rows["floor"] < FEWEST_REAL_HEARTS, "system"])
+
+
 def cannot_judge(metric: str, real: float) -> bool:
     """Do real images themselves score so little, `real`, that valid hearts say nothing about samples?"""
     return metric == "heart_valid" and real < FEWEST_REAL_HEARTS

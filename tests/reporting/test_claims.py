@@ -147,7 +147,14 @@ def test_the_gate_asks_for_hearts_and_for_a_curve_that_has_ended() -> None:
     change, share = last_doubling(line("B", {200: 0.5, 400: 0.2}))
     assert change.value == pytest.approx(-0.3) and share == pytest.approx(-0.6)
     assert last_doubling(line("E", {100: 0.5, 400: 0.2})) is None
-    assert set(unfit(hearts, pd.DataFrame(columns=curves.columns))) == {"A"}
+    assert set(unfit(hearts, pd.DataFrame(columns=curves.columns))) == set(unfit(hearts)) == {"A"}
+
+
+def test_where_real_images_show_no_hearts_no_claim_is_testable() -> None:
+    hearts = pd.DataFrame({"system": ["A", "real"], "metric": HEARTS, "value": [0.3, 0.3], "floor": 0.3})
+    ledger = Ledger(unfit(hearts))
+    ledger.explore("T1", "A − real", Score(0.2, 0.1, 0.3, 20), "downstream_dice", "above", parties=["A"])
+    assert "cannot be judged" in ledger.unfit["A"] and ledger.rows[0]["verdict"] == UNTESTABLE
 
 
 def test_difference_of_scores_is_exact_for_independent_normal_ones() -> None:
