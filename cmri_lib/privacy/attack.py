@@ -114,7 +114,7 @@ class Remembered(Attack):
         return self.attack.suits(target)
 
     def scores(self, target: Target, slices: Slices) -> pd.DataFrame:
-        conditions = slices.table.astype(str).agg("|".join, axis=1)
+        conditions = slices.table.map(str).agg("|".join, axis=1)  # what is missing has a name, too
         keys = [(target.name, hashlib.sha256(image.tobytes() + mask.tobytes() + row.encode()).digest())
                 for image, mask, row in zip(slices.images, slices.masks, conditions)]
         new = {key: i for i, key in enumerate(keys) if key not in self._known}
