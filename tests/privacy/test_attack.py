@@ -5,6 +5,7 @@ import pandas as pd
 import pytest
 from sklearn.metrics import roc_auc_score, roc_curve
 
+from cmri_lib.cohort.slices import Slices
 from cmri_lib.errors import DataError, SplitError
 from cmri_lib.privacy.attack import (Attack, Calibrated, PatientScores, Remembered, Sides, Target,
                                      attack_rows, auc, auc_difference, fpr_note,
@@ -134,6 +135,8 @@ def test_a_slice_is_scored_once_for_each_target():
     assert asked == [("g", 10), ("g", 5), ("other", 3)] and list(again) == ["s", "t"]
     np.testing.assert_array_equal(again.to_numpy()[:5], first.to_numpy()[5:])
     np.testing.assert_allclose(again["s"], MEMBERS.images[5:15].mean((1, 2, 3)), rtol=1e-6)
+    unknown = MEMBERS.table.assign(sex=pd.Series([None] * len(MEMBERS), dtype="str"))
+    assert len(attack.scores(TARGET, Slices(MEMBERS.images, MEMBERS.masks, unknown))) == len(MEMBERS)
 
 
 def drawn(shift, seed, size=60):
