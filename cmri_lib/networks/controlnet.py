@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-import torch
 from monai.networks.nets import ControlNet
 from torch import Tensor, nn
 
@@ -24,13 +23,14 @@ class Controlled(nn.Module):
         base: the conditioning of the denoiser that is to be controlled.
         hint: the conditioning whose planes are shown to the copy.
         channels: of the image or latent.
-        shrink: how many times the hint's planes must be halved to be as wide as x: 0 for images, more for latents.
+        shrink: how many times the hint's planes must be halved to be as wide as x: 0 for images, more for latents. They
+            are halved further where the settings put the pixels of a square in one place.
 
     Call `load_pretrained` with the trained weights of the base before training. What conditions drop in training is dropped once,
     for base and copy alike.
 
     Raises:
-        ParameterError: on a negative `shrink`.
+        ParameterError: on a negative `shrink`, or a patch that is no power of 2.
     """
 
     def __init__(self, settings: UNetSettings, base: Conditioning, hint: Conditioning, channels: int = 1,
@@ -38,8 +38,10 @@ class Controlled(nn.Module):
         super().__init__()
         if shrink < 0:
             raise ParameterError(f"{shrink}", field="shrink", remedy="give the number of halvings, at least 0")
+        if settings.patch & (settings.patch - 1):
+            raise ParameterError(f"{settings.patch}", field="patch", remedy="give a power of 2, for the hint is halved")
         self.base, self.hint = Denoiser(settings, base, channels), hint
-        levels = len(settings.channels)
+        levels, shrink = len(settings.channels), shrink + settings.patch.bit_length() - 1
         options = {"with_conditioning": True, "cross_attention_dim": base.context} if base.context else {}
         if base.width:
             options |= {"num_class_embeds": 1}
@@ -47,7 +49,7 @@ class Controlled(nn.Module):
         # many as the copy has would cost more there than all the rest at the latents' size.
         embedding = tuple(max(1, settings.channels[0] >> k) for k in reversed(range(shrink + 1)))
         self.copy = ControlNet(
-            spatial_dims=2, in_channels=channels + base.channels, channels=settings.channels,
+            spatial_dims=2, in_channels=settings.patch ** 2 * (channels + base.channels), channels=settings.channels,
             num_res_blocks=settings.blocks, norm_num_groups=8,
             attention_levels=(False,) * (levels - 1) + (True,), num_head_channels=settings.head_channels,
             conditioning_embedding_in_channels=hint.channels,
@@ -73,8 +75,7 @@ class Controlled(nn.Module):
         """x (B, C, H, W); t (B,) in [0, 1]; the hint's planes in `batch` are 2^shrink times as wide as x."""
         if self.training:
             batch = self.hint.apply_dropout(self.base.conditioning.apply_dropout(batch))
-        condition, planes = self.base.conditioning, self.base.conditioning.planes(batch)
-        inputs = x if planes is None else torch.cat([x, planes.to(x.dtype)], dim=1)
-        down, middle = self.copy(inputs, TIMES * t, self.hint.planes(batch).to(x.dtype),
+        condition = self.base.conditioning
+        down, middle = self.copy(self.base.inputs(x, batch), TIMES * t, self.hint.planes(batch).to(x.dtype),
                                  context=condition.tokens(batch), class_labels=condition.vector(batch))
         return self.base(x, t, batch, control=(tuple(down), middle))

@@ -29,6 +29,7 @@ from cmri_lib.systems.conditions import Condition
 from cmri_lib.training.fingerprint import model_digest
 
 SMALL = UNetSettings((8, 16), head_channels=8)
+PATCHED = UNetSettings((8, 16), head_channels=8, patch=2)
 TINY = MaskToImageSettings(generator=(8, 16, 16), critic=(8, 16))
 VOCABULARY = Vocabulary({"vendor": ("GE", "Philips", "Siemens"), "disease": ("DCM", "NOR"), "phase": ("ED", "ES"),
                          "level": ("apical", "basal", "mid")})
@@ -88,11 +89,13 @@ def changed(batch: dict[str, Tensor], field: str) -> dict[str, Tensor]:
     return {**batch, field: other}
 
 
+@pytest.mark.parametrize("settings", [SMALL, PATCHED], ids=["pixels", "patches"])
 @pytest.mark.parametrize("method", METHODS)
-def test_each_denoiser_answers_to_its_condition_and_image_by_image(method: str, batch: dict[str, Tensor]) -> None:
+def test_each_denoiser_answers_to_its_condition_and_image_by_image(method: str, settings: UNetSettings,
+                                                                   batch: dict[str, Tensor]) -> None:
     torch.manual_seed(0)
     condition = METHODS[method]()
-    network = randomised(Denoiser(SMALL, condition))
+    network = randomised(Denoiser(settings, condition))
     x, t = torch.randn_like(batch["image"]), torch.full((4,), 0.4)
     before = network(x, t, batch)
     for field in condition.fields:
@@ -197,14 +200,32 @@ def test_ablated_masks_lose_each_structure_half_of_the_time() -> None:
 
 
 # --- ControlNet
+@pytest.mark.parametrize("settings", [SMALL, PATCHED], ids=["pixels", "patches"])
 @pytest.mark.parametrize("conditioned", [Conditioning, lambda: categories("vendor"), lambda: prompt("vendor", "phase")])
-def test_fresh_controlnet_equals_its_base_exactly(conditioned, batch: dict[str, Tensor]) -> None:
+def test_fresh_controlnet_equals_its_base_exactly(conditioned, settings: UNetSettings, batch: dict[str, Tensor]) -> None:
     torch.manual_seed(0)
-    base = randomised(Denoiser(SMALL, conditioned()))
-    network = Controlled(SMALL, conditioned(), mask())
+    base = randomised(Denoiser(settings, conditioned()))
+    network = Controlled(settings, conditioned(), mask())
     network.load_pretrained(base.state_dict())
     x, t = torch.randn_like(batch["image"]), torch.full((4,), 0.7)
     assert torch.equal(network.eval()(x, t, batch), base(x, t, batch))
+    randomised(network.copy)
+    moved = network(x, t, changed(batch, "mask")) - network(x, t, batch)
+    assert moved[0].abs().mean() > 1e-5 and moved[1:].abs().max() < 1e-5
+    with pytest.raises(ParameterError, match="power of 2"):
+        Controlled(UNetSettings((8, 16), patch=3), conditioned(), mask())
+
+
+def test_a_patch_lies_where_it_was() -> None:
+    """A network that hands its first channels back gives the image back, whatever shares a place."""
+    class First(nn.Module):
+        def forward(self, x: Tensor, t: Tensor, **given: object) -> Tensor:
+            return x[:, :4]
+
+    network, images = Denoiser(PATCHED, mask()), torch.randn(2, 1, 8, 8)
+    network.unet = First()
+    labels = torch.zeros(2, 8, 8, dtype=torch.uint8)
+    assert torch.equal(network(images, torch.zeros(2), {"image": images, "mask": labels}), images)
 
 
 def test_controlnet_learns_in_its_copy_alone_and_answers_to_the_mask(batch: dict[str, Tensor]) -> None:
