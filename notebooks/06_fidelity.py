@@ -938,7 +938,7 @@ assert all(audit["low"] > 0.9 for audit in copied[1:]), "the audit misses exact 
 real = evaluator.test
 noise = np.random.default_rng(study.seed).normal(0, 0.5, real.images.shape)
 noisy = np.clip(real.images + noise, -1, 1).astype(np.float32)
-enough = len(set(evaluator.others.patients)) >= 10  # of fewer, an interval may hold its floor
+enough = len(set(evaluator.others.patients)) >= 10  # among fewer, chance may hide a fault
 for row in compare(evaluator.others, Slices(noisy, real.masks, real.table), distance,
                    reference_real=real, repeats=params.fidelity.repeats, **options):
     assert row["low"] > row["floor"] or not enough, f"{row['metric']} does not see heavy noise"
@@ -949,7 +949,7 @@ shuffled = responses[responses["corruption"] == "masks shuffled"]
 is_dice = shuffled["metric"] == "dice with the mask"
 blind = shuffled.loc[~is_dice, "response"].abs()
 assert (blind < 1e-6).all(), "a metric of images answers to masks"
-assert shuffled.loc[is_dice, "beyond"].all(), "shuffled masks go unnoticed"
+assert shuffled.loc[is_dice, "beyond"].all() or not enough, "shuffled masks go unnoticed"
 print(f"{len(blind)} metrics of images do not respond to shuffled masks; "
       f"the Dice with the mask responds by {shuffled.loc[is_dice, 'response'].iloc[0]:.1f}")
 
