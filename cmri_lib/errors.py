@@ -29,6 +29,10 @@ class DataError(StudyError):
     """An image, a mask, a header or a metadata table cannot be used."""
 
 
+class NothingToDo(DataError):
+    """A notebook finds nothing in this cohort that it could do; the pipeline goes on without it."""
+
+
 class SplitError(StudyError):
     """A split of patients is incomplete or lets a patient appear on both sides."""
 

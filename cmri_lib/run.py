@@ -33,7 +33,7 @@ from papermill.engines import NBClientEngine, NotebookExecutionManager, papermil
 from papermill.exceptions import PapermillExecutionError
 
 from cmri_lib.config.places import project_root
-from cmri_lib.errors import ParameterError, StudyError
+from cmri_lib.errors import NothingToDo, ParameterError, StudyError
 from cmri_lib.reporting.progress import Progress
 
 
@@ -79,7 +79,8 @@ def run(number: str, parameters: dict[str, Any], root: Path | None = None) -> Pa
     Raises:
         ParameterError: before anything runs, on parameters the notebook does not know.
         KernelDied: if the executing process ends early; the copy holds everything up to there.
-        PapermillExecutionError: if a cell fails; the copy holds everything up to there.
+        PapermillExecutionError: if a cell fails; the copy holds everything up to there. A cell that raises `NothingToDo`
+            ends the notebook without failure: what it would have made is written, empty.
     """
     root = root or project_root()
     source = find_notebook(root, number)
@@ -91,16 +92,32 @@ def run(number: str, parameters: dict[str, Any], root: Path | None = None) -> Pa
     nbformat.write(notebook, target)
     # What Papermill and its client log as an error they also raise; their warnings concern only themselves.
     logging.getLogger("papermill").setLevel(logging.CRITICAL)
+    left_out = False
     try:
         with Progress(source.stem) as progress:
             papermill.execute_notebook(target, target, parameters=parameters, cwd=root, kernel_name="python3",
                                        language="python", progress_bar=False, log_output=False,
                                        engine_name=ReportingEngine.name, progress=progress)
+    except PapermillExecutionError as problem:
+        if problem.ename != NothingToDo.__name__:
+            raise
+        left_out = True
+        _leave_out(root, number, parameters, problem.evalue.split("\n")[0])
     finally:
         executed = nbformat.read(target, nbformat.NO_CONVERT)
         keep_last_states(executed)
+        executed.metadata.papermill["left_out"] = left_out
         nbformat.write(executed, target)
     return target
+
+
+def _leave_out(root: Path, number: str, parameters: dict[str, Any], why: str) -> None:
+    # Imported here: the library takes longer to load than all that a runner does.
+    from cmri_lib.config.study import open_study
+    from cmri_lib.reporting.left_out import leave_out
+
+    leave_out(open_study(parameters.get("profile"), parameters.get("dataset"), root), number, why)
+    print(f"notebook {number} is left out: {why}", flush=True)
 
 
 def keep_last_states(notebook: nbformat.NotebookNode) -> None:
@@ -218,7 +235,8 @@ def last_run(executed: Path) -> str:
         return "broken off"
     when = datetime.fromisoformat(run["end_time"]).astimezone().strftime("%Y-%m-%d %H:%M")
     given = "".join(f", {name} {value}" for name, value in run.get("parameters", {}).items())
-    return f"{'failed' if run.get('exception') else 'ran'} {when} in {duration(run['duration'])}{given}"
+    ended = "left out" if run.get("left_out") else "failed" if run.get("exception") else "ran"
+    return f"{ended} {when} in {duration(run['duration'])}{given}"
 
 
 def summary(root: Path, dataset: str | None = None) -> str:

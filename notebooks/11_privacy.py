@@ -104,6 +104,7 @@ from sklearn.metrics import roc_curve
 from cmri_lib.cohort import requirements
 from cmri_lib.cohort.slices import concatenate
 from cmri_lib.config.study import open_study
+from cmri_lib.errors import NothingToDo
 from cmri_lib.experiments import learning_curves, training
 from cmri_lib.experiments.instruments import load_slices
 from cmri_lib.experiments.parallel import train_all
@@ -125,7 +126,8 @@ params = study.params.privacy
 figures.use_style()
 slices = load_slices(study)
 outlook = requirements.outlook(slices)
-outlook.need("networks trained on this cohort", "near-copy audit")
+outlook.need("networks trained on this cohort")
+outlook.need("near-copy audit", otherwise=NothingToDo)
 audit = PrivacyAudit(study, slices)
 strangers = len(np.unique(audit.nonmembers.patients))
 print(study.dataset, study.profile, f"· {strangers} non-members ·", fpr_note(strangers, 0.01))

@@ -16,6 +16,7 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import nbformat
+import pandas as pd
 import pytest
 from papermill.exceptions import PapermillExecutionError
 from tqdm import tqdm
@@ -340,6 +341,47 @@ To look at a notebook: source .venv/bin/activate; jupyter lab notebooks/13_revie
     assert re.search(r"13_review \(ran 20[-\d]+ \d\d:\d\d in \d+ s, profile smoke\): 1 figure", printed)
     assert printed.endswith("jupyter lab executed/13_review.ipynb\n")
     assert "executed/: the notebooks" in printed
+
+
+LEAVING = SOURCE.replace("count = 3", 'dataset = "phantom"\ncount = 3') + '''
+# %%
+from cmri_lib.errors import NothingToDo
+raise NothingToDo("audit: 2 patients in train", remedy="add patients")
+'''
+STAGE = """stages:
+  topic:
+    cmd: python -m cmri_lib.run 01
+    outs:
+      - work/${dataset}/${profile}/topic: {persist: true}
+      - results/${dataset}/01_topic.csv: {cache: false}
+      - results/${dataset}/01_topic_claims.csv: {cache: false}
+      - figures/${dataset}/01: {cache: false}
+  other:
+    cmd: python -m cmri_lib.run 02
+    outs:
+      - results/${dataset}/02_other.csv
+"""
+
+
+def test_a_notebook_with_nothing_to_do_leaves_empty_tables_and_says_why(project: Path, monkeypatch: pytest.MonkeyPatch,
+                                                                        capfd: pytest.CaptureFixture) -> None:
+    (project / "params.yaml").write_text((Path(__file__).parents[1] / "params.yaml").read_text())
+    (project / "dvc.yaml").write_text(STAGE)
+    (project / "notebooks" / "01_topic.py").write_text(LEAVING)
+    old = project / "figures" / "mine" / "01" / "old.png"
+    trained = project / "work" / "mine" / "smoke" / "topic" / "weights"
+    for file in (old, trained):
+        file.parent.mkdir(parents=True)
+        file.write_text("of an earlier run")
+    monkeypatch.chdir(project)
+    assert run.main(["01", "--profile", "smoke", "--dataset", "mine"]) == 0
+    assert "notebook 01 is left out: audit: 2 patients in train" in capfd.readouterr().out
+    results = project / "results" / "mine"
+    assert pd.read_csv(results / "01_topic.csv").empty and "verdict" in pd.read_csv(results / "01_topic_claims.csv")
+    why = pd.read_csv(old.with_name("left_out.csv"))
+    assert why["why"].tolist() == ["audit: 2 patients in train"] and old.with_name("left_out.png").exists()
+    assert not old.exists() and trained.exists() and not (results / "02_other.csv").exists()
+    assert run.last_run(project / "executed" / "01_topic.ipynb").startswith("left out 20")
 
 
 def test_nothing_to_do_is_an_error(capsys: pytest.CaptureFixture) -> None:

@@ -163,11 +163,12 @@ class Outlook(Mapping[str, Experiment]):
         lines = [textwrap.fill(line, 98, subsequent_indent="  ") for line in missing]
         return "\n".join(lines) or "nothing is left out"
 
-    def need(self, *names: str) -> None:
-        """Raise DataError if one of these is impossible: without it a notebook has nothing to do."""
+    def need(self, *names: str, otherwise: type[DataError] = DataError) -> None:
+        """Raise `otherwise` if one of these is impossible: DataError where nothing after it would work either,
+        `NothingToDo` where only this notebook is left out."""
         for experiment in (self[name] for name in names):
             if not experiment:
-                raise DataError(f"{experiment.name}: {experiment.why}", field="split",
+                raise otherwise(f"{experiment.name}: {experiment.why}", field="split",
                                 remedy="add patients, or move some to the split that lacks them (split.csv in the "
                                        "cohort's folder); notebook 01 runs with fewer")
 

@@ -15,7 +15,7 @@ from cmri_lib.cohort.requirements import FEWEST, MOVES, WITHHELD_PAIRS, Contents
 from cmri_lib.cohort.slices import Slices, concatenate
 from cmri_lib.cohort.splits import FRACTIONS, apply_split, load_split, split_cohort
 from cmri_lib.cohort.vocabulary import Vocabulary, names_nothing
-from cmri_lib.errors import DataError
+from cmri_lib.errors import DataError, NothingToDo
 from cmri_lib.generators.base import batch_of
 from cmri_lib.measures.statistics.bootstrap import MINIMUM
 from cmri_lib.systems.ablation import ablation_systems
@@ -137,6 +137,8 @@ def test_what_is_lacking_is_refused_in_words() -> None:
     few.need("networks trained on this cohort")
     with pytest.raises(DataError, match=r"distance to real patients: 2 patients in test, at least 3 needed\n  Remedy: add"):
         few.need("distance to real patients")
+    with pytest.raises(NothingToDo, match="2 patients in test"):
+        few.need("distance to real patients", otherwise=NothingToDo)
     nobody = outlook(cohort({"test": 5}))
     with pytest.raises(DataError, match="networks trained on this cohort: 0 patients in train, at least 1 needed"):
         nobody.need("networks trained on this cohort")
