@@ -92,5 +92,6 @@ def union(root: Path, *, claims: bool = False) -> pd.DataFrame:
     """All notebooks' tables of all cohorts, in file order."""
     columns = CLAIM_COLUMNS if claims else SCORE_COLUMNS
     files = [f for f in sorted((root / "results").glob("*/*.csv")) if f.stem.endswith("_claims") == claims]
-    tables = [t for t in (pd.read_csv(f, dtype={"system": str}) for f in files) if set(columns) <= set(t.columns)]
+    read = (pd.read_csv(f, dtype={"system": str}) for f in files)
+    tables = [t for t in read if len(t) and set(columns) <= set(t.columns)]  # one without rows would leave no column a number
     return pd.concat(tables, ignore_index=True)[list(columns)] if tables else pd.DataFrame(columns=list(columns))

@@ -84,6 +84,7 @@ def test_eight_patients(published) -> None:
     assert sorted(pd.Series(split).value_counts().items()) == [("holdout", 2), ("test", 3), ("train", 2), ("validation", 1)]
     found = possible(published, "eight")
     assert found["near-copy audit"] == "no: 2 patients in train, at least 3 needed"
+    assert found["membership audit"] == "no: 2 patients in train, at least 4 needed"
     assert found["learning curve over patients"] == "no: 2 patients in train, at least 5 needed"
     assert found["uniform ejection fractions (C5)"] == "no: 2 patients in train, at least 3 needed"
     assert "distance to real patients" not in found and "segmenter on real test patients" not in found
