@@ -11,7 +11,6 @@ from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
-from diffusers.models.embeddings import TimestepEmbedding, Timesteps, get_2d_sincos_pos_embed
 from torch import Tensor, nn
 
 from cmri_lib.errors import ParameterError
@@ -50,6 +49,8 @@ def assemble(tokens: Tensor, patch: int, rows: int, columns: int) -> Tensor:
 
 def positions(width: int, rows: int, columns: int, like: Tensor) -> Tensor:
     """(rows·columns, width) fixed sines and cosines of a token's place; each side counts as 16, whatever the grid."""
+    from diffusers.models.embeddings import get_2d_sincos_pos_embed  # here: it loads torch's compiler, seconds for everybody
+
     return get_2d_sincos_pos_embed(width, (rows, columns), output_type="pt", device=like.device).to(like.dtype)
 
 
@@ -84,6 +85,8 @@ class TransformerDenoiser(nn.Module):
     """
 
     def __init__(self, settings: TransformerSettings, conditioning: Conditioning, channels: int = 1):
+        from diffusers.models.embeddings import TimestepEmbedding, Timesteps  # as above
+
         super().__init__()
         self.conditioning, self.patch = conditioning, settings.patch
         width, area = settings.width, settings.patch**2
