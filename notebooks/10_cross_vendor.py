@@ -115,6 +115,7 @@ from cmri_lib.systems.system import Run, Variant
 study = vendor_arms.with_own_training(open_study(profile, dataset))
 params, seeds = study.params, arm_seeds(study)
 figures.use_style()
+vendor_arms.make_folders(study)
 pd.set_option("display.max_colwidth", None)
 slices = load_slices(study)
 test = slices.where(split="test", source="real")

@@ -12,10 +12,10 @@ from cmri_lib.training import TrainSettings
 
 @dataclass(frozen=True)
 class CrossVendorSettings:
-    """Section `cross_vendor`: whether segmenters learn from each vendor alone as well; systems that draw samples in the style
-    of a vendor, besides that of the primary test; samples per real slice, of which validation patients choose one; names of
-    other ways of preprocessing (`experiments.preprocessing_ways`); trainings of each arm of a primary test, which differ by
-    their seed; and how every segmenter is trained."""
+    """Section `cross_vendor`: whether segmenters learn from each vendor alone as well; systems that draw samples in
+    the style of a vendor, besides that of the primary test; samples per real slice, of which validation patients
+    choose one; names of other ways of preprocessing (`experiments.preprocessing_ways`); trainings of each arm of a
+    primary test, which differ by their seed; and how every segmenter is trained."""
 
     single: bool
     systems: tuple[str, ...]

@@ -1,7 +1,7 @@
 """Other ways to preprocess a cohort, each of which changes one thing, and segmenters that learn from them.
 
-Training and test images go the same way: nobody would normalise the ones and not the others. What is left out of the
-*training* (a phase, levels of the heart) stays in the test.
+Training and test images go the same way: nobody would normalise the ones and not the others. What is left out
+of the *training* (a phase, levels of the heart) stays in the test.
 """
 
 from __future__ import annotations
@@ -112,8 +112,8 @@ class _Placed:
 
 
 class Preprocessor:
-    """The slices of a group of training patients and of all test patients, preprocessed in other ways. Scans are read when
-    they are first needed, and once."""
+    """The slices of a group of training patients and of all test patients, preprocessed in other ways. Scans are
+    read when they are first needed, and once."""
 
     def __init__(self, study: Study, slices: Slices, group: Group) -> None:
         self.study, self.cohort = study, slices
@@ -143,8 +143,8 @@ class Preprocessor:
 
 
 def one_scale(slices: Slices) -> Slices:
-    """Intensities on [−1, 1] by one line for all scans: `SCALE` of the training slices lie at its ends, what lies beyond is
-    cut. That is what is left without normalisation, for networks that expect this range."""
+    """Intensities on [−1, 1] by one line for all scans: `SCALE` of the training slices lie at its ends, what lies
+    beyond is cut. That is what is left without normalisation, for networks that expect this range."""
     low, high = np.percentile(slices.where(split="train").images, SCALE)
     unit = np.clip((slices.images - low) / max(high - low, np.finfo(np.float32).tiny), 0, 1)
     return Slices((2 * unit - 1).astype(np.float32), slices.masks, slices.table, slices.tissues)
@@ -154,7 +154,8 @@ def train_ways(study: Study, made: Mapping[str, Slices], group: Group, seeds: Ma
                ) -> dict[str, list[Student]]:
     """Name of a way → segmenters of the group's slices, one for each of its seeds."""
     arms = {name: of_vendors(Group(f"{group.name}, {name}", group.patients)) for name in made}
-    at_once(study, "ways of preprocessing", [delayed(silently)(train_arm, study, arms[name], slices, seed=seed)
-                                             for name, slices in made.items() for seed in seeds[name]])
+    jobs = [delayed(silently)(train_arm, study, arms[name], slices, seed=seed)
+            for name, slices in made.items() for seed in seeds[name]]
+    at_once(study, "ways of preprocessing", jobs)
     return {name: [train_arm(study, arms[name], slices, seed=seed) for seed in seeds[name]]
             for name, slices in made.items()}

@@ -1,7 +1,8 @@
 """Arms that differ in the vendors behind their real slices, or in whose style their samples are drawn.
 
-A segmenter that learns from two vendors has fewer patients than one that learns from all. So each has a partner with as
-many patients, dealt out over all vendors: what separates the two is the vendors alone. All is trained by `utility`.
+A segmenter that learns from two vendors has fewer patients than one that learns from all. So each has a
+partner with as many patients, dealt out over all vendors: what separates the two is the vendors alone. All is
+trained by `utility`.
 """
 
 from __future__ import annotations
@@ -38,7 +39,8 @@ class Vendors:
 
     Attributes:
         seen, unseen: see `requirements.vendors_apart`; both are empty in a cohort whose vendors nobody knows.
-        patients: vendor → its training patients, in the order of `training_patients`; not those who were scanned by several.
+        patients: vendor → its training patients, in the order of `training_patients`; not those who were
+            scanned by several.
     """
 
     seen: tuple[str, ...]
@@ -77,7 +79,7 @@ class Vendors:
 
 
 def base_group(study: Study, slices: Slices, vendors: Vendors) -> Group:
-    """Whose slices the ways of preprocessing are compared on: the seen vendors', or everybody's if there is no other."""
+    """Whose slices ways of preprocessing are compared on: the seen vendors', or all if there is no other."""
     return vendors.group(*vendors.seen) if vendors.unseen else Group("all", training_patients(study, slices))
 
 
@@ -87,15 +89,15 @@ def of_vendors(group: Group) -> Arm:
 
 
 def style_arm(vendors: Vendors, name: str, style: Sequence[str], factor: float) -> Arm:
-    """Real slices of the seen vendors, and `factor` times as many samples under masks of the same patients in the style of
-    other vendors, or, for comparison, of the same.
+    """Real slices of the seen vendors, and `factor` times as many samples under masks of the same patients in the
+    style of other vendors, or, for comparison, of the same.
 
-    The generator has learnt from all training patients, from those of the unseen vendors too, with their masks. The
-    segmenter meets none of their images and none of their masks.
+    The generator has learnt from all training patients, from those of the unseen vendors too, with their masks.
+    The segmenter meets none of their images and none of their masks.
     """
     group, words = vendors.group(*vendors.seen), "unseen" if set(style) - set(vendors.seen) else "seen"
-    return Arm(f"{group.name}: real + {factor:g} × {name}, {words} style", images=Run(system(name)), factor=factor, group=group,
-               generator_fraction=1.0, vendors=tuple(style), stage=STAGE)
+    return Arm(f"{group.name}: real + {factor:g} × {name}, {words} style", images=Run(system(name)),
+               factor=factor, group=group, generator_fraction=1.0, vendors=tuple(style), stage=STAGE)
 
 
 def with_own_training(study: Study) -> Study:
@@ -103,6 +105,12 @@ def with_own_training(study: Study) -> Study:
     own = study.params.cross_vendor
     utility = replace(study.params.utility, training=own.training, seeds=own.seeds)
     return replace(study, params=replace(study.params, utility=utility))
+
+
+def make_folders(study: Study) -> None:
+    """The folders of students and samples, which DVC expects of every cohort, of one without vendors too."""
+    for folder in (study.work(STAGE), study.work("banks") / STAGE):
+        folder.mkdir(parents=True, exist_ok=True)
 
 
 # --- scores by vendor
@@ -134,10 +142,11 @@ def mean_dice(tables: Sequence[pd.DataFrame], **options: object) -> Score:
 
 def difference(first: Sequence[pd.DataFrame], second: Sequence[pd.DataFrame], scans: set[str] | None = None,
                column: str = "dice", **options: object) -> Score:
-    """`arm_difference` on some scans, on the volumes that both were scored on and for as many seeds as both have: another
-    crop can lose a volume."""
+    """`arm_difference` on some scans, on the volumes that both were scored on and for as many seeds as both have:
+    another crop can lose a volume."""
     count = min(len(first), len(second))
-    chosen = [table if scans is None else on_scans([table], scans)[0] for table in (*first[:count], *second[:count])]
+    chosen = [*first[:count], *second[:count]]
+    chosen = chosen if scans is None else on_scans(chosen, scans)
     keys = [pd.MultiIndex.from_frame(table[KEYS]) for table in chosen]
     shared = keys[0].intersection(keys[-1])
     chosen = [table[key.isin(shared)].reset_index(drop=True) for table, key in zip(chosen, keys)]
@@ -145,13 +154,13 @@ def difference(first: Sequence[pd.DataFrame], second: Sequence[pd.DataFrame], sc
 
 
 def gap(tables: Sequence[pd.DataFrame], first: set[str], second: set[str], **options: object) -> Score:
-    """Mean Dice on the scans `first` minus that on the scans `second`, of the same students. A patient with scans in both
-    is drawn once for both."""
+    """Mean Dice on the scans `first` minus that on the scans `second`, of the same students. A patient with scans in
+    both is drawn once for both."""
     parts = [table[(table["structure"] == FOREGROUND) & table["scan"].isin(first | second)] for table in tables]
     ahead = parts[0]["scan"].isin(first).to_numpy()
 
     def statistic(counts: np.ndarray, dice: np.ndarray) -> float:
         return weighted_mean(dice[ahead], counts[ahead]) - weighted_mean(dice[~ahead], counts[~ahead])
 
-    return bootstrap_seeds([lambda counts, dice=part["dice"].to_numpy(): statistic(counts, dice) for part in parts],
-                           parts[0]["patient"].to_numpy(), **options)
+    statistics = [lambda counts, dice=part["dice"].to_numpy(): statistic(counts, dice) for part in parts]
+    return bootstrap_seeds(statistics, parts[0]["patient"].to_numpy(), **options)

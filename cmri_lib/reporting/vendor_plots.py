@@ -15,8 +15,8 @@ ROW, COLUMN = 0.42, 1.25
 
 
 def vendor_map(table: pd.DataFrame) -> Figure:
-    """Dice with its interval for every training set (down) and every vendor of the test patients (across); a frame where the
-    segmenter has learnt from real slices of this vendor.
+    """Dice with its interval for every training set (down) and every vendor of the test patients (across); a frame
+    where the segmenter has learnt from real slices of this vendor.
 
     Args:
         table: arm, vendor, learnt (bool), value, low, high, n (patients).
@@ -36,7 +36,8 @@ def vendor_map(table: pd.DataFrame) -> Figure:
         axis.text(x, y, f"{row.value:.3f}{interval}", ha="center", va="center", fontsize=SMALL,
                   color="white" if dark else "black")
         if row.learnt:
-            axis.add_patch(Rectangle((x - 0.47, y - 0.46), 0.94, 0.92, fill=False, ec="white" if dark else "black", lw=1.6))
+            axis.add_patch(Rectangle((x - 0.47, y - 0.46), 0.94, 0.92, fill=False, lw=1.6,
+                                     ec="white" if dark else "black"))
     counts = table.drop_duplicates("vendor").set_index("vendor")["n"]
     axis.set_xticks(range(len(vendors)), [f"{wrapped(v, COLUMN)}\nn = {counts[v]}" for v in vendors], fontsize=SMALL)
     axis.set_yticks(range(len(arms)), [wrapped(arm, margin) for arm in arms], fontsize=SMALL)

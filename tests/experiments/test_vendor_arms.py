@@ -16,8 +16,9 @@ from cmri_lib.errors import DataError, SplitError
 from cmri_lib.experiments.arm_samples import arm_bank, in_turn
 from cmri_lib.experiments.arms import Arm, Group, own_slices
 from cmri_lib.experiments.utility import draw_samples, train_arm, train_arms
-from cmri_lib.experiments.vendor_arms import (STAGE, STYLE, Vendors, base_group, dice_tables, difference, gap, mean_dice, of_vendors,
-                                              on_scans, scans_of, style_arm, with_own_training)
+from cmri_lib.experiments.vendor_arms import (STAGE, STYLE, Vendors, base_group, dice_tables, difference, gap,
+                                              make_folders, mean_dice, of_vendors, on_scans, scans_of, style_arm,
+                                              with_own_training)
 from cmri_lib.measures.statistics.seeds import mean_over_seeds
 from cmri_lib.measures.utility.volumetric import volume_scores
 from cmri_lib.systems.register import SYSTEMS
@@ -83,6 +84,8 @@ def test_a_cohort_of_one_vendor_or_of_none_has_no_unseen_one(study: Study, cohor
         group = base_group(study, cohort, vendors)
         assert (vendors.seen, vendors.unseen, vendors.drawable) == (seen, (), ()) and group.name == "all"
         assert set(group.patients) == set(cohort.where(split="train").patients)
+    make_folders(study)
+    assert (study.work("banks") / STAGE).is_dir() and study.work(STAGE).is_dir(), "DVC expects them where nothing is drawn"
 
 
 def test_styles_differ_in_nothing_but_the_vendor(study: Study, cohort: Slices) -> None:
@@ -175,7 +178,8 @@ def test_volumes_that_one_crop_has_lost_are_compared_in_neither(cohort: Slices) 
 def test_a_network_that_learns_from_one_look_loses_on_another(tmp_path: Path, cohort: Slices) -> None:
     """The smallest study of T3: C and D are inverted. The partner has met them, with as many patients."""
     params = open_study("smoke", "phantom").params
-    own = replace(params.cross_vendor, training=replace(params.cross_vendor.training, steps=40, batch=8, ema=0.9, learning_rate=5e-3))
+    training = replace(params.cross_vendor.training, steps=30, batch=8, ema=0.9, learning_rate=5e-3)
+    own = replace(params.cross_vendor, training=training)
     study = with_own_training(Study(tmp_path, replace(params, cross_vendor=own)))
     sign = np.where(cohort.table["vendor"].isin(["C", "D"]), -1, 1).astype(np.float32)[:, None, None, None]
     inverted = Slices(cohort.images * sign, cohort.masks, cohort.table)
