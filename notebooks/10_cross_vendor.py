@@ -42,8 +42,8 @@
 # ### Terms
 #
 # - A **vendor** is a maker of scanners. The **seen vendors** are the two with most training
-#   patients (one, where there are two in all). The others, which the segmenter meets only in the
-#   test, are the **unseen vendors**.
+#   patients (one, where there are two in all; the first by name among equals). The others, which
+#   the segmenter meets only in the test, are the **unseen vendors**.
 # - **Vendor shift** is what makes a network worse on the images of a vendor that it has not learnt
 #   from: contrast, noise and sharpness differ.
 # - An **arm** is one way to compose a training set, a **student** is the segmenter that was trained
@@ -124,8 +124,9 @@ group = vendor_arms.base_group(study, slices, vendors)
 options = {"seed": study.seed, "resamples": params.fidelity.resamples}
 outlook = requirements.outlook(slices)
 outlook.need("networks trained on this cohort", "segmentation of test patients")
-print(f"profile {study.profile}, cohort {study.dataset}; seen vendors: {vendors.seen}, "
-      f"unseen: {vendors.unseen}")
+print(f"profile {study.profile}, cohort {study.dataset}")
+print("seen vendors:", ", ".join(vendors.seen) or "none is named",
+      "· unseen vendors:", ", ".join(vendors.unseen) or "none")
 print(outlook.left_out("10"))
 
 # %%
@@ -356,7 +357,7 @@ compared = [row for name, way in listed.items()
             for row in effects(way.factor, name, "real", way_scores[name], scores[seen.id])]
 own_way = partial(utility_plots.forest, reference="the study's own way")
 figures.publish(study, "10/preprocessing", pd.DataFrame(compared, columns=table_of), own_way,
-                title="Segmentation after other ways to preprocess, by vendors of the test");
+                title="Segmentation after other ways to preprocess");
 
 # %% [markdown]
 # **How to read it.** The dashed line is the study's own way, with all slices. What lies to the left
@@ -442,7 +443,8 @@ for name, some in style_arms.items():
         score.row("heart_valid", "anatomy", "higher")])
 hearts = pd.DataFrame(hearts, columns=["system", "metric", "value", "low", "high", "floor"])
 unfit |= dict.fromkeys(review.without_hearts(hearts), "no hearts")
-print(review.hearts_note(hearts))
+if note := review.hearts_note(hearts):
+    print(note)
 ledger = claims.Ledger(unfit)
 hearts.assign(unfit=hearts["system"].map(unfit).fillna("")).set_index("system").round(3)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
+from matplotlib.colors import ListedColormap
 from matplotlib.figure import Figure
 from matplotlib.patches import Patch, Rectangle
 
@@ -12,6 +13,8 @@ from cmri_lib.reporting.figures import CHARACTER, NORMAL, PAGE, REAL_COLOUR, SMA
 
 #: Inches of a row, and the widest that a column is.
 ROW, COLUMN = 0.42, 1.25
+#: Colours on which text and frames can be read.
+LIGHT = ListedColormap(plt.get_cmap("YlGnBu")(np.linspace(0, 0.55, 256)))
 
 
 def vendor_map(table: pd.DataFrame) -> Figure:
@@ -28,16 +31,13 @@ def vendor_map(table: pd.DataFrame) -> Figure:
     margin = min(3.6, 0.4 + CHARACTER * max(map(len, arms)))
     width = min(PAGE, margin + COLUMN * len(vendors) + 0.9)
     figure, axis = plt.subplots(figsize=(width, ROW * len(arms) + 1.2), layout="constrained")
-    shown = axis.imshow(values, cmap="viridis", vmin=np.nanmin(values), vmax=np.nanmax(values), aspect="auto")
+    shown = axis.imshow(values, cmap=LIGHT, vmin=np.nanmin(values), vmax=np.nanmax(values), aspect="auto")
     for row in table.itertuples():
         x, y = vendors.index(row.vendor), arms.index(row.arm)
-        dark = shown.norm(row.value) < 0.6
         interval = "" if np.isnan(row.low) else f"\n[{row.low:.2f}, {row.high:.2f}]"
-        axis.text(x, y, f"{row.value:.3f}{interval}", ha="center", va="center", fontsize=SMALL,
-                  color="white" if dark else "black")
+        axis.text(x, y, f"{row.value:.3f}{interval}", ha="center", va="center", fontsize=SMALL)
         if row.learnt:
-            axis.add_patch(Rectangle((x - 0.47, y - 0.46), 0.94, 0.92, fill=False, lw=1.6,
-                                     ec="white" if dark else "black"))
+            axis.add_patch(Rectangle((x - 0.47, y - 0.46), 0.94, 0.92, fill=False, lw=1.6, ec=REAL_COLOUR))
     counts = table.drop_duplicates("vendor").set_index("vendor")["n"]
     axis.set_xticks(range(len(vendors)), [f"{wrapped(v, COLUMN)}\nn = {counts[v]}" for v in vendors], fontsize=SMALL)
     axis.set_yticks(range(len(arms)), [wrapped(arm, margin) for arm in arms], fontsize=SMALL)
