@@ -122,6 +122,8 @@ test = slices.where(split="test", source="real")
 vendors = Vendors.of(study, slices)
 group = vendor_arms.base_group(study, slices, vendors)
 options = {"seed": study.seed, "resamples": params.fidelity.resamples}
+
+# %%
 outlook = requirements.outlook(slices)
 outlook.need("networks trained on this cohort", "segmentation of test patients")
 print(f"profile {study.profile}, cohort {study.dataset}")
@@ -179,13 +181,17 @@ columns = {vendor: scans_of(test, vendor) for vendor in dict.fromkeys(
 columns = columns or {"all": set(test.table["scan"])}
 
 
+def learnt(arm):
+    """The vendors of an arm's real slices."""
+    return set(own_slices(study, arm, slices).table["vendor"])
+
+
 def vendor_rows(arm):
     """Dice of an arm's students on the test patients of each vendor."""
-    learnt = set(own_slices(study, arm, slices).table["vendor"])
     for vendor, scans in columns.items():
         score = mean_dice(on_scans(scores[arm.id], scans), **options)
-        yield {"arm": arm.id, "vendor": vendor, "learnt": vendor in learnt, "value": score.value,
-               "low": score.low, "high": score.high, "n": score.n}
+        yield {"arm": arm.id, "vendor": vendor, "learnt": vendor in learnt(arm),
+               "value": score.value, "low": score.low, "high": score.high, "n": score.n}
 
 # %%
 mapped = [row for arm in [*real_arms, *explored.values()] for row in vendor_rows(arm)]
@@ -207,21 +213,19 @@ def difference(first, second, scans=None):
     return vendor_arms.difference(scores[first.id], scores[second.id], scans, **options)
 
 
-def scans_without(arm):
-    """Scans of test patients by vendors that an arm has no real slices of, and by the others."""
-    learnt = set(own_slices(study, arm, slices).table["vendor"])
-    parts = {vendor: scans for vendor, scans in columns.items() if vendor not in learnt}
-    other = [scans for vendor, scans in columns.items() if vendor in learnt]
-    return set().union(*parts.values()), set().union(*other)
+def scans_by(some):
+    """Scans of test patients by some vendors."""
+    return set().union(*(columns.get(vendor, set()) for vendor in some))
 
 # %%
 pairs = [(seen, partner)] if shift else []
 pairs += [(arm, single_partners[vendor]) for vendor, arm in single.items()]
 losses, gaps = {}, {}
 for arm, other in pairs:
-    away, home = scans_without(arm)
-    losses[arm.id] = difference(arm, other, away)
-    if home:
+    away, home = scans_by(learnt(other) - learnt(arm)), scans_by(learnt(arm))
+    if away:
+        losses[arm.id] = difference(arm, other, away)
+    if away and home:
         gaps[arm.id] = vendor_arms.gap(scores[arm.id], away, home, **options)
 pd.DataFrame([{"student": name, "minus its partner": score.value, "low": score.low,
                "high": score.high, "unseen − seen": gaps[name].value if name in gaps else np.nan}
@@ -298,8 +302,8 @@ figures.publish_slices(study, "10/samples", shown,
 # styles, and the arms below differ by little. Notebook 07 measures how well vendors are recognised.
 
 # %%
-sides = {"downstream_dice_unseen": set().union(*(columns.get(v, set()) for v in vendors.unseen)),
-         "downstream_dice_seen": set().union(*(columns.get(v, set()) for v in vendors.seen))}
+sides = {"downstream_dice_unseen": scans_by(vendors.unseen),
+         "downstream_dice_seen": scans_by(vendors.seen)}
 sides = {metric: scans for metric, scans in sides.items() if scans} or {
     "downstream_dice": set(test.table["scan"])}
 
@@ -461,15 +465,18 @@ loss = -primary_tests.SHIFT
 if shift:
     ledger.primary("T3", losses[seen.id], parties=[seen.id, partner.id])
 for arm, other in pairs[1:]:
-    ledger.explore("T3", f"{arm.id} − {other.id}, other vendors", losses[arm.id],
-                   "downstream_dice", "below", loss, parties=[seen.id])
-if vendors.unseen:
-    found = gaps.get(seen.id) or vendor_arms.gap(scores[seen.id], *scans_without(seen), **options)
+    if arm.id in losses:
+        ledger.explore("T3", f"{arm.id} − {other.id}, other vendors", losses[arm.id],
+                       "downstream_dice", "below", loss, parties=[seen.id])
+if len(sides) == 2:
+    found = vendor_arms.gap(scores[seen.id], *sides.values(), **options)
     ledger.explore("T3", f"{seen.id}: unseen − seen vendors", found, "downstream_dice_shift",
                    "below", loss, parties=[seen.id])
+
+# %%
 for name, (away, home_style) in style_arms.items():
     party = [seen.id, away.images.id]
-    effect = difference(away, home_style, sides["downstream_dice_unseen"])
+    effect = difference(away, home_style, scans_by(vendors.drawable))
     if name == vendor_arms.STYLE:
         ledger.primary("T4", effect, parties=party)
 
@@ -648,7 +655,7 @@ def said(score):
 for name, score in losses.items():
     print(f"1. vendor shift, {name} − as many patients of all vendors: {said(score)}")
 for name, (away, home_style) in style_arms.items():
-    effect = difference(away, home_style, sides["downstream_dice_unseen"])
+    effect = difference(away, home_style, scans_by(vendors.drawable))
     print(f"2. {name}, unseen style − seen style, unseen vendors: {said(effect)}")
 for name in made:
     print(f"3. the study's own way − {name}: {said(own_minus(name))}")
