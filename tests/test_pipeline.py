@@ -69,7 +69,7 @@ def clone(tmp_path_factory: pytest.TempPathFactory) -> Path:
     dvc(folder, "pull", "data.dvc", "trainings.dvc")
     # DVC lets other commands in while the command of a stage runs: stages that do not need each other go side by side.
     with ThreadPoolExecutor(2) as hands:
-        for stages in (["cohort"], ["diffusion", "flow", "gan", "vae"], ["conditional", "fidelity"], ["masks", "utility", "privacy"]):
+        for stages in (["cohort"], ["diffusion", "flow", "gan", "vae"], ["conditional", "fidelity"], ["masks", "utility", "cross_vendor", "privacy"]):
             list(hands.map(lambda stage: dvc(folder, "--wait-for-lock", "repro", "--single-item", stage), stages))
     printed = dvc(folder, "repro", "--pull")  # what is left
     assert "Stage 'conditional' didn't change" in printed and "Running stage 'review'" in printed
@@ -99,12 +99,12 @@ def test_what_a_parameter_invalidates(clone: Path) -> None:
         edit(clone / "params.yaml", new, old)
         return found
 
-    everything = {"cohort", *FAMILIES, "fidelity", "conditional", "masks", "utility", "privacy", "review"}
+    everything = {"cohort", *FAMILIES, "fidelity", "conditional", "masks", "utility", "cross_vendor", "privacy", "review"}
     assert stale("profile: smoke", "profile: overnight") == everything
-    assert stale("coupling: ot ", "coupling: independent ") == {"flow", "fidelity", "conditional", "utility", "privacy"}
+    assert stale("coupling: ot ", "coupling: independent ") == {"flow", "fidelity", "conditional", "utility", "cross_vendor", "privacy"}
     assert stale("samples: {smoke: 64", "samples: {smoke: 60") == {*FAMILIES, "fidelity"}
     assert stale("ada_target: 0.6", "ada_target: 0.5") == {"gan", "privacy"}
-    assert stale("normalise: minmax", "normalise: zscore") == {"cohort"}
+    assert stale("normalise: minmax", "normalise: zscore") == {"cohort", "cross_vendor"}
     assert "up to date" in dvc(clone, "status")
 
 
@@ -121,8 +121,8 @@ def test_prose_retrains_nothing_and_code_retrains_its_own(clone: Path) -> None:
     assert weights(clone) == before, "prose retrained a network"
 
     edit(code, "0.5 * (mean.square()", "0.4 * (mean.square()")
-    # C14's first stage is a VAE, and so is C4's source of masks; utility and privacy train systems of all families.
-    others = {"conditional", "masks", "utility", "privacy"}
+    # C14's first stage is a VAE, and so is C4's source of masks; utility, cross_vendor and privacy use systems of all families.
+    others = {"conditional", "masks", "utility", "cross_vendor", "privacy"}
     assert {"vae", *others} <= stale_stages(clone) <= {"vae", "fidelity", *others, "review"}
     python(clone, "cmri_lib.train", "U1 VAE", "U10 OT-FM", "U10 FM + mask")  # without what else the notebooks do
     after = weights(clone)

@@ -191,7 +191,7 @@ def outlook(cohort: Contents | Slices) -> Outlook:
 
 def _experiments(has: Contents) -> Iterator[tuple[str, str, dict[str, str]]]:
     interval = _few(has, "test"), _few(has, "validation", "holdout")
-    yield "01–09", "networks trained on this cohort", {"networks": _few(has, "train", least=1)}
+    yield "01–10", "networks trained on this cohort", {"networks": _few(has, "train", least=1)}
     yield "01", "clinical measures", {
         "LV": _unlabelled(has, "LV"), "LV mass, wall": _unlabelled(has, "Myo"), "RV": _unlabelled(has, "RV")}
     vendors = has.words("vendor", "train", of_patients=4)
@@ -211,13 +211,14 @@ def _experiments(has: Contents) -> Iterator[tuple[str, str, dict[str, str]]]:
     yield from _masks(has)
     ill = [word for word in _common(has, "disease") if word != HEALTHY and not _few(has, "test", disease=word)]
     targeted = "" if ill else f"no disease named in training has {FEWEST} test patients"
-    yield "09", "segmentation of test patients", {"arms": _few(has, "train", least=2) or interval[0]}
+    yield "09, 10", "segmentation of test patients", {"arms": _few(has, "train", least=2) or interval[0]}
     yield "09", "samples of one disease (T5, T6)", {
         "masks of the disease": targeted,
         "masks moved to it": targeted or _few(has, "train", least=1, disease=HEALTHY) or _unlabelled(has, "LV")}
     yield "09", "heart function by Bland and Altman", {
         "LV EF": _no_ejection(has), "LV volumes": _unlabelled(has, "LV"), "LV mass": _unlabelled(has, "Myo"),
         "RV volumes": _unlabelled(has, "RV")}
+    yield from _cross_vendor(has)
     # Two patients on either side of an attack, and of its null, which halves the hold-out.
     yield "11", "membership audit", {"audit": _few(has, "train", least=4) or _few(has, "holdout", least=4) or interval[0]}
     yield "13", "scoreboard", {"scores": interval[0] or interval[1]}
@@ -251,6 +252,20 @@ def _conditioning(has: Contents) -> Iterator[tuple[str, str, dict[str, str]]]:
     yield "07", "train on synthetic, test on real (TSTR)", {"students": _few(has, "test")}
 
 
+def _cross_vendor(has: Contents) -> Iterator[tuple[str, str, dict[str, str]]]:
+    seen, unseen = vendors_apart(has.scans)
+    lack = "" if unseen else (f"no vendor beside {' and '.join(seen)} has {FEWEST} test patients" if seen
+                              else "no vendor is named in training")
+    known = [vendor for vendor in unseen if has.patients("train", vendor=vendor)]
+    yield "10", "scanners never seen (T3)", {
+        "vendors": lack, "as many patients of all vendors": lack or _fewer_than(
+            1, known, "vendors met in the test alone have training patients")}
+    yield "10", "samples in the style of an unseen vendor (T4)", {
+        "samples": lack or _fewer_than(1, known, "vendors met in the test alone have training patients")}
+    yield "10", "ED and ES, levels (P3)", {
+        "phases": _fewer_than(2, has.phases, "phases"), "levels": _fewer_than(2, has.levels, "levels")}
+
+
 def _masks(has: Contents) -> Iterator[tuple[str, str, dict[str, str]]]:
     unseen = ("validation", "test", "holdout")
     moves = {}
@@ -270,6 +285,25 @@ def _masks(has: Contents) -> Iterator[tuple[str, str, dict[str, str]]]:
     yield "08", "rules of a valid mask (C10)", {
         "connected structures": "", "closed wall": walls,
         "RV beside the wall": walls or _unlabelled(has, "RV")}
+
+
+def vendors_apart(table: pd.DataFrame) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """(vendors to learn from, vendors that are met in the test alone): the two with most training patients, or all but one
+    where there are but two; of the others those with `FEWEST` test patients. Patients who were scanned by several vendors
+    are not learnt from.
+
+    Args:
+        table: patient, split, vendor; a row per scan or slice.
+    """
+    pairs = table[["patient", "split", "vendor"]].drop_duplicates()
+    pairs = pairs[~pairs["vendor"].map(names_nothing)]
+    learnt = pairs[pairs["split"] == "train"]
+    counts = learnt[~learnt["patient"].duplicated(keep=False)]["vendor"].value_counts()
+    order = sorted(counts.index, key=lambda vendor: (-counts[vendor], vendor))
+    tested = pairs[pairs["split"] == "test"]["vendor"].value_counts()
+    tested = {vendor for vendor in tested.index if tested[vendor] >= FEWEST}
+    seen = tuple(sorted(order[:max(1, min(2, len({*order, *tested}) - 1))]))
+    return seen, tuple(sorted(tested - set(seen))) if seen else ()
 
 
 def withheld_pairs(table: pd.DataFrame) -> list[tuple[str, str]]:

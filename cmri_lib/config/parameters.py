@@ -8,6 +8,7 @@ from typing import Annotated, ClassVar, Literal
 from pydantic import ConfigDict, Field
 
 from cmri_lib.cohort.preprocessing.pipeline import PreprocessSettings
+from cmri_lib.config.cross_vendor import CrossVendorSettings
 from cmri_lib.config.measuring import (Count, Counts, CurveSettings, FidelitySettings, InstrumentSettings, Share,
                                        UtilitySettings)
 from cmri_lib.config.privacy import PrivacySettings
@@ -276,6 +277,7 @@ class Parameters:
     fidelity: FidelitySettings
     curves: CurveSettings
     utility: UtilitySettings
+    cross_vendor: CrossVendorSettings
     privacy: PrivacySettings
 
     def __post_init__(self) -> None:

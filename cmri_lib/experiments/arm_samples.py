@@ -6,6 +6,7 @@ the bank, whatever their number of samples: the first samples of a bank are the 
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,7 +17,7 @@ from cmri_lib.cohort.requirements import HEALTHY
 from cmri_lib.cohort.slices import Slices
 from cmri_lib.config.study import Study
 from cmri_lib.errors import DataError, ParameterError
-from cmri_lib.experiments.arms import STAGE, Arm, arm_patients, own_slices
+from cmri_lib.experiments.arms import Arm, generator_patients, own_patients, own_slices
 from cmri_lib.experiments.banks import kept_bank, sampling_conditions
 from cmri_lib.experiments.mask_screening import sample_valid_masks
 from cmri_lib.experiments.provenance import refuse_seen
@@ -53,9 +54,10 @@ def arm_bank(study: Study, arm: Arm, slices: Slices, seed: int, candidate: int =
     own = own_slices(study, arm, slices)
     count = max(1, round(arm.factor * len(own)))
     masks = "" if arm.masks is None else f"{arm.masks.folder}-{count}"
-    parts = (arm.images.folder, f"{len(arm_patients(study, slices, arm.fraction))} patients", arm.disease or "", masks,
-             f"seed {seed}", f"candidate {candidate + 1}" if candidate else "")
-    return Bank(study.work("banks") / STAGE / file_name("-".join(filter(None, parts))), count)
+    group = "" if arm.group is None else arm.group.name
+    parts = (arm.images.folder, group, f"{len(own_patients(study, arm, slices))} patients", arm.disease or "",
+             " ".join(arm.vendors), masks, f"seed {seed}", f"candidate {candidate + 1}" if candidate else "")
+    return Bank(study.work("banks") / arm.stage / file_name("-".join(filter(None, parts))), count)
 
 
 def load_or_draw(study: Study, arm: Arm, slices: Slices, seed: int, candidate: int = 0) -> Slices:
@@ -67,7 +69,7 @@ def load_or_draw(study: Study, arm: Arm, slices: Slices, seed: int, candidate: i
     """
     refuse_generators(study, arm, slices)
     own, choices = own_slices(study, arm, slices), _choices(study, arm)
-    key = digest([repr((arm.disease, seed, candidate, sorted(choices.items()))).encode(), own.images.tobytes(),
+    key = digest([repr((arm.disease, arm.vendors, seed, candidate, sorted(choices.items()))).encode(), own.images.tobytes(),
                   own.masks.tobytes(), *(_digest_of(study, run, slices).encode() for run in arm.runs),
                   code_digest(draw, sampling_conditions, *([arm_conditions] if arm.masks else [])).encode()])
     bank = arm_bank(study, arm, slices, seed, candidate)
@@ -95,16 +97,16 @@ def _digest_of(study: Study, run: Run, slices: Slices) -> str:
 
 def refuse_generators(study: Study, arm: Arm, slices: Slices) -> None:
     """Raise SplitError if a generator of the arm has seen a patient whom it may not use."""
-    share = arm.fraction if arm.generator_fraction is None else arm.generator_fraction
     for run in arm.runs:
-        refuse_seen(run, slices, arm_patients(study, slices, share), arm.id)
+        refuse_seen(run, slices, generator_patients(study, arm, slices), arm.id)
 
 
 def arm_conditions(arm: Arm, own: Slices, count: int, seed: int, masks: Generator | None = None) -> Slices:
     """`count` masks for the samples of an arm, and what else they are conditioned on.
 
     Whole phases of scans of its patients; or masks drawn by `masks`, and those that are no heart drawn anew; or
-    masks of healthy patients that `masks` moves to the arm's disease, without those that are no heart then.
+    masks of healthy patients that `masks` moves to the arm's disease, without those that are no heart then. The
+    vendors that the arm names take turns, a phase of a scan each.
 
     Args:
         own: the real slices of the arm's patients.
@@ -116,6 +118,8 @@ def arm_conditions(arm: Arm, own: Slices, count: int, seed: int, masks: Generato
         raise DataError(f"{arm.id} has no patient of the group {group}", field="disease",
                         remedy=f"choose among {sorted(set(own.table['disease']))}, or give it more patients")
     conditions = sampling_conditions(of_group, count, seed, split="train").take(np.arange(count))
+    if arm.vendors:
+        conditions = conditions.with_columns(vendor=in_turn(arm.vendors, conditions.table))
     if masks is None:
         return conditions
     ranges = Ranges.of(own)
@@ -127,6 +131,13 @@ def arm_conditions(arm: Arm, own: Slices, count: int, seed: int, masks: Generato
     else:
         found = sample_valid_masks(masks, conditions, arm.masks.id, ranges, seed, fewest=FEWEST_MASKS)
     return found.take(np.arange(count) % len(found))
+
+
+def in_turn(vendors: Sequence[str], table: pd.DataFrame) -> np.ndarray:
+    """(N,) a vendor for every slice: the next one with every change of scan or phase, so that stacks stay whole."""
+    volume = table["scan"].astype(str) + " " + table["phase"].astype(str)
+    turn = (volume != volume.shift()).cumsum().to_numpy() - 1
+    return np.array(vendors, object)[turn % len(vendors)]
 
 
 def _choices(study: Study, arm: Arm) -> dict[str, object]:

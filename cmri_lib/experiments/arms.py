@@ -26,6 +26,14 @@ MAIN, FREE = "C16 MOTFM SPADE", "U10 FM"
 
 
 @dataclass(frozen=True)
+class Group:
+    """Training patients with something in common, a vendor say, and its name."""
+
+    name: str
+    patients: tuple[str, ...]
+
+
+@dataclass(frozen=True)
 class Arm:
     """What a segmenter learns from.
 
@@ -33,6 +41,7 @@ class Arm:
         id: a name that no other arm bears.
         fraction: of the training patients, whose real slices and masks it may use; a smaller one is part of a
             larger.
+        group: whose real slices and masks it may use, in the place of a share of all.
         real: whether it learns from these real slices, or from samples alone.
         images: the run that draws its samples; None for no samples.
         masks: the run that draws the masks they follow; None for the masks of the arm's own patients.
@@ -44,6 +53,9 @@ class Arm:
             given. What more patients behind the generator would have been worth is another arm.
         disease: whose hearts the samples show: they follow masks of the arm's own patients of that group. With
             `masks`, a label VAE, masks of its own healthy patients that this VAE moves to the disease.
+        vendors: in whose style its samples are drawn, in turn; that of the patient whose mask they follow, if
+            none is named.
+        stage: folder of its student and of its samples.
 
     Raises:
         ParameterError: if it learns from nothing, or the fields contradict each other.
@@ -59,6 +71,9 @@ class Arm:
     candidates: int = 1
     generator_fraction: float | None = None
     disease: str | None = None
+    group: Group | None = None
+    vendors: tuple[str, ...] = ()
+    stage: str = STAGE
 
     def __post_init__(self) -> None:
         made = self.images is not None
@@ -73,6 +88,8 @@ class Arm:
             "generator_fraction": (self.generator_fraction is None
                                    or made and self.fraction <= self.generator_fraction <= 1,
                                    "give `fraction` or more, and a run"),
+            "group": (self.group is None or self.fraction == 1, "give a group of patients or a share of all"),
+            "vendors": (not self.vendors or made, "give a run that makes images"),
             "disease": (self.disease is None or made and not (self.masks and self.disease == HEALTHY),
                         "give a run that makes images, and move masks to another group than the healthy"),
         }
@@ -99,6 +116,11 @@ class Arm:
         """The id without the share of the patients."""
         return self.id.partition(": ")[2] or self.id
 
+    @property
+    def plain(self) -> Arm:
+        """The same real slices without samples: its student labels and selects samples."""
+        return real_arm(self.fraction, self.group, self.stage)
+
 
 # --- patients and seeds
 def arm_patients(study: Study, slices: Slices, fraction: float) -> tuple[str, ...]:
@@ -108,9 +130,21 @@ def arm_patients(study: Study, slices: Slices, fraction: float) -> tuple[str, ..
     return names[:max(1, round(fraction * len(names)))]
 
 
+def own_patients(study: Study, arm: Arm, slices: Slices) -> tuple[str, ...]:
+    """Those whose real slices the arm may use: of its group, or of its share of all."""
+    return arm_patients(study, slices, arm.fraction) if arm.group is None else arm.group.patients
+
+
+def generator_patients(study: Study, arm: Arm, slices: Slices) -> tuple[str, ...]:
+    """Those whom the generators of the arm may have seen."""
+    if arm.generator_fraction is None:
+        return own_patients(study, arm, slices)
+    return arm_patients(study, slices, arm.generator_fraction)
+
+
 def own_slices(study: Study, arm: Arm, slices: Slices) -> Slices:
     """The real training slices of the arm's patients."""
-    return slices.where(split="train", source="real", patient=arm_patients(study, slices, arm.fraction))
+    return slices.where(split="train", source="real", patient=own_patients(study, arm, slices))
 
 
 def arm_seeds(study: Study) -> list[int]:
@@ -148,9 +182,9 @@ def generator_run(study: Study, slices: Slices, system: System, fraction: float)
     return Run(own, arm_patients(study, slices, fraction), pretrained=start)
 
 
-def real_arm(fraction: float) -> Arm:
+def real_arm(fraction: float, group: Group | None = None, stage: str = STAGE) -> Arm:
     """The arm without samples, which every other one of the same patients is compared with."""
-    return Arm(f"{_share(fraction)}: real", fraction)
+    return Arm(f"{group.name if group else _share(fraction)}: real", fraction, group=group, stage=stage)
 
 
 def alone_arm(study: Study, slices: Slices, system: System, fraction: float) -> Arm:

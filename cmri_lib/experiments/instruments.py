@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from cmri_lib.cohort.case import Case
-from cmri_lib.cohort.preprocessing.heart_detector import Detector, train_detector
+from cmri_lib.cohort.preprocessing.heart_detector import Detector, HeartNet, train_detector
 from cmri_lib.cohort.slices import Slices
 from cmri_lib.config.study import Study
 from cmri_lib.measures.instruments.classical_features import ClassicalFeatures
@@ -18,6 +18,7 @@ from cmri_lib.measures.instruments.principal_features import anatomy_features, c
 from cmri_lib.measures.instruments.published_features import PublishedFeatures
 from cmri_lib.measures.instruments.second_segmenter import train_second_segmenter
 from cmri_lib.measures.instruments.segmenter import train_segmenter
+from cmri_lib.training.checkpoint import load_weights
 
 
 def load_slices(study: Study) -> Slices:
@@ -29,6 +30,14 @@ def detector(study: Study, training_cases: Sequence[Case]) -> Detector:
     """The heart detector, trained or loaded."""
     settings = replace(study.params.instruments.detector, seed=study.seed)
     return train_detector(training_cases, study.work("instruments") / "detector", settings)
+
+
+def trained_detector(study: Study, slices: Slices) -> Detector:
+    """The detector that has placed the crops of `slices`, the preprocessed cohort, as notebook 01 left it: its training
+    needs every training scan, this does not."""
+    network = HeartNet()
+    load_weights(network, study.work("instruments") / "detector" / "weights.safetensors")
+    return Detector(network, tuple(sorted(set(slices.where(split="train").patients))))
 
 
 def segmenter(study: Study, slices: Slices) -> Cached:

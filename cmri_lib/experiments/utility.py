@@ -22,7 +22,7 @@ from cmri_lib.cohort.slices import Slices, concatenate
 from cmri_lib.config.study import Study
 from cmri_lib.errors import SplitError, StudyError
 from cmri_lib.experiments.arm_samples import arm_bank, load_or_draw, most_adherent, refuse_generators
-from cmri_lib.experiments.arms import STAGE, Arm, arm_patients, own_slices, real_arm
+from cmri_lib.experiments.arms import Arm, own_patients, own_slices
 from cmri_lib.experiments.parallel import train_all
 from cmri_lib.experiments.provenance import patients_seen, refuse_leaks
 from cmri_lib.measures.instruments.learned_features import Cached
@@ -65,9 +65,9 @@ class Student:
     def conditioning(self) -> str:
         return self.arm.conditioning
 
-    def scores(self, test: Slices) -> pd.DataFrame:
+    def scores(self, test: Slices, *, distances: bool = True) -> pd.DataFrame:
         """`volume_scores` on real test slices. Raises SplitError if it has met one of the patients."""
-        return volume_scores(self._segmented(test), test)
+        return volume_scores(self._segmented(test), test, distances=distances)
 
     def function_errors(self, test: Slices) -> pd.DataFrame:
         """`function_errors` on real test slices. Raises SplitError if it has met one of the patients."""
@@ -99,8 +99,8 @@ def train_arm(study: Study, arm: Arm, slices: Slices, *, network: str = NETWORK,
     parts = {"samples": draw_samples(study, arm, slices, network=network, seed=seed)} if arm.images else {}
     parts |= {"real": real} if arm.real else {}
     for part in parts.values():
-        refuse_leaks(part, slices, arm_patients(study, slices, arm.fraction), arm.id)
-    folder = study.work(STAGE) / file_name(network) / file_name(arm.id) / f"seed-{seed}"
+        refuse_leaks(part, slices, own_patients(study, arm, slices), arm.id)
+    folder = study.work(arm.stage) / file_name(network) / file_name(arm.id) / f"seed-{seed}"
     settings, start = replace(study.params.utility.training, seed=seed), None
     if arm.pretraining:
         first = min(settings.steps - 1, max(1, round(arm.pretraining * settings.steps)))
@@ -127,7 +127,7 @@ def draw_samples(study: Study, arm: Arm, slices: Slices, *, network: str = NETWO
     labelled = banks[0].masks.any()
     if labelled and arm.candidates == 1:
         return banks[0]
-    student = train_arm(study, real_arm(arm.fraction), slices, network=network, seed=seed)
+    student = train_arm(study, arm.plain, slices, network=network, seed=seed)
     return pseudo_label(student.segment, banks[0]) if arm.candidates == 1 else most_adherent(banks, student.segment)
 
 
@@ -145,17 +145,17 @@ def train_arms(study: Study, arms: Iterable[Arm], slices: Slices, *, network: st
     for arm in arms:
         refuse_generators(study, arm, slices)
     train_all(study, [run for arm in arms for run in arm.runs], slices)
-    plain = {real_arm(arm.fraction).id: real_arm(arm.fraction) for arm in arms}
+    plain = {arm.plain.id: arm.plain for arm in arms}
     banks = {}  # of those that share a folder the largest
     for arm, seed, k in [(a, s, k) for a in arms if a.images for s in seeds for k in range(a.candidates)]:
         bank = arm_bank(study, arm, slices, seed, k)
         if bank.folder not in banks or banks[bank.folder][0] < bank.count:
             banks[bank.folder] = bank.count, (arm, seed, k)
-    _at_once(study, "students of real slices", [delayed(_silently)(train_arm, study, arm, slices, network=network, seed=seed)
+    at_once(study, "students of real slices", [delayed(silently)(train_arm, study, arm, slices, network=network, seed=seed)
                                                 for arm in plain.values() for seed in seeds])
-    _at_once(study, "banks", [delayed(_silently)(load_or_draw, study, arm, slices, seed, k)
+    at_once(study, "banks", [delayed(silently)(load_or_draw, study, arm, slices, seed, k)
                               for _, (arm, seed, k) in banks.values()])
-    _at_once(study, "students", [delayed(_silently)(train_arm, study, arm, slices, network=network, seed=seed)
+    at_once(study, "students", [delayed(silently)(train_arm, study, arm, slices, network=network, seed=seed)
                                  for arm in arms if arm.images for seed in seeds])
     found = {}
     for arm in arms:  # those that were trained in other processes are loaded
@@ -166,7 +166,7 @@ def train_arms(study: Study, arms: Iterable[Arm], slices: Slices, *, network: st
     return found
 
 
-def _at_once(study: Study, what: str, jobs: list) -> None:
+def at_once(study: Study, what: str, jobs: list) -> None:
     """Run jobs in as many processes as there are workers; with one, nothing: what is needed is made when it is needed."""
     workers = min(study.params.workers or cpu_count(), len(jobs))
     if workers > 1:
@@ -174,7 +174,7 @@ def _at_once(study: Study, what: str, jobs: list) -> None:
             pass
 
 
-def _silently(job: Callable[..., object], *given: object, **more: object) -> None:
+def silently(job: Callable[..., object], *given: object, **more: object) -> None:
     """A job in a process of its own; its progress would mingle with that of others, and its result stays on disk."""
     with redirect_stderr(io.StringIO()), suppress(StudyError):  # what is wrong is said when it is asked for again
         job(*given, **more)

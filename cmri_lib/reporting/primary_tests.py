@@ -23,6 +23,8 @@ ANATOMY, APPEARANCE, HEARTS = "mmd_anatomy", "mmd_classical", "heart_valid"
 LEAST_DICE = 0.01
 #: One Dice point: by so much may samples alone be worse than real slices.
 ONE_POINT = 0.01
+#: Dice that a vendor shift costs at least, if it costs "about five points": half of them.
+SHIFT = 0.025
 #: Share of samples nearest to training patients from which on a generator hands out its training images.
 MEMORISED = 0.9
 #: AUC of a membership attack below which it is weak.
@@ -85,11 +87,19 @@ PRIMARY = {test.claim: test for test in (
     PrimaryTest("M5", "flow mask + vendor + phase + disease − flow mask", (Criterion("dice_mean", "above"),)),
     PrimaryTest("M6", "flow, most of the fewer patients − all patients with the smallest label errors",
                 (Criterion("dice_mean", "above"),)),
+    PrimaryTest("P1", "segmenter of two vendors, test patients of the others: normalised scan by scan − one scale for all",
+                (Criterion("downstream_dice", "above"),)),
+    PrimaryTest("P2", "segmenter of two vendors, test patients of the others: cropped around the heart − not cropped",
+                (Criterion("downstream_dice", "above"),)),
     PrimaryTest("P3", "U10 FM + mask − real images: mid-ventricle − (apex, base)", (Criterion("dice_mean", "above"),)),
     PrimaryTest("T1", "segmenter of C16 MOTFM SPADE samples alone − of as many real slices, all patients",
                 (Criterion("downstream_dice", "above", -ONE_POINT),)),
     PrimaryTest("T2", "segmenter of real + 1 × C16 MOTFM SPADE samples − of real alone, a quarter of the patients",
                 (Criterion("downstream_dice", "above"), Criterion("downstream_hd95_mm", "below"))),
+    PrimaryTest("T3", "segmenter of two vendors − of as many patients of all vendors, test patients of the other vendors",
+                (Criterion("downstream_dice", "below", -SHIFT),)),
+    PrimaryTest("T4", "two vendors, real + C3 vendor-style cGAN in the style of the others − in their own, test patients of the "
+                "others", (Criterion("downstream_dice", "above"),)),
     PrimaryTest("T5", "a quarter of the patients, real + samples: most − 1 ×, then a few of the rarest disease − as many of all",
                 (Criterion("downstream_dice", "below"), Criterion("downstream_dice", "above"))),
     PrimaryTest("T6", "a quarter of the patients, test patients of their rarest disease: real + a few samples of it − real",

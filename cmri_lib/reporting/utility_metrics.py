@@ -17,7 +17,15 @@ ENDS = {"bias": "bias", "limit_low": "lower limit of agreement", "limit_high": "
 
 
 #: Metrics with a name of their own.
-SINGLE = {"trts_dice": {"title": "Dice of a segmenter trained on real slices, on samples", "short": "Dice, real to synthetic"}}
+SINGLE = {
+    "trts_dice": {"title": "Dice of a segmenter trained on real slices, on samples", "short": "Dice, real to synthetic"},
+    "downstream_dice_seen": {"title": "Dice of a downstream segmenter, patients of the seen vendors",
+                             "short": "Dice, seen vendors"},
+    "downstream_dice_unseen": {"title": "Dice of a downstream segmenter, patients of the unseen vendors",
+                               "short": "Dice, unseen vendors"},
+    "downstream_dice_shift": {"title": "Dice of a downstream segmenter, unseen vendors − seen vendors",
+                              "short": "Dice, unseen − seen", "format": "+.3f"},
+}
 
 
 def words(metric: str) -> dict[str, object] | None:
@@ -33,6 +41,8 @@ def words(metric: str) -> dict[str, object] | None:
         brief = {"dice": "Dice", "missed": "missed", "hd95": "HD95"}[measure]
         return {"title": f"{titles[measure]}, {STRUCTURES[part]} at {phase}", "short": f"{brief}, {part}, {phase}",
                 **({"unit": "mm", "format": ".1f"} if unit else {})}
+    if found := re.fullmatch(r"downstream_dice_on_(.+)", metric):
+        return {"title": f"Dice of a downstream segmenter, patients of {found[1]}", "short": f"Dice, {found[1]}"}
     if found := re.fullmatch(rf"({'|'.join(INDICES)})_({'|'.join(ENDS)})", metric):
         name, unit = INDICES[found[1]]
         return {"title": f"{name} by a downstream segmenter, {ENDS[found[2]]}", "short": f"{name}, {ENDS[found[2]]}",

@@ -1,6 +1,6 @@
 """Figures of the utility study: the forest of all arms, curves over patients, Bland-Altman plots, groups of slices.
 
-Differences are to a segmenter that has learnt from the same patients' real slices alone.
+Differences are to a segmenter that has learnt from the same patients' real slices alone, unless another is named.
 """
 
 from __future__ import annotations
@@ -23,11 +23,12 @@ ROW = 0.21
 MARKERS = ("o", "s", "^", "D", "v", "P", "X")
 
 
-def forest(table: pd.DataFrame) -> Figure:
+def forest(table: pd.DataFrame, reference: str = "real alone") -> Figure:
     """Differences with their intervals, a panel per metric, arms one below the other under the heading of what is varied.
 
     Args:
         table: group, arm, family, metric, value, low, high, better.
+        reference: what all are compared with.
     """
     table = table[table["value"].notna()]
     if table.empty:
@@ -40,7 +41,7 @@ def forest(table: pd.DataFrame) -> Figure:
     size = margin + width * len(names), ROW * len(lines) + 1.1
     figure, axes = plt.subplots(1, len(names), figsize=size, squeeze=False, sharey=True, layout="constrained")
     for axis, name in zip(axes[0], names):
-        _forest_panel(axis, table[table["metric"] == name], name, lines)
+        _forest_panel(axis, table[table["metric"] == name], name, lines, reference)
     axes[0, 0].set_yticks(range(len(lines)), [f"{arm or group}" for group, arm in lines], fontsize=SMALL)
     for label, (_, arm) in zip(axes[0, 0].get_yticklabels(), lines):
         label.set_weight("normal" if arm else "bold")
@@ -51,7 +52,8 @@ def forest(table: pd.DataFrame) -> Figure:
     return figure
 
 
-def _forest_panel(axis: plt.Axes, rows: pd.DataFrame, name: str, lines: Sequence[tuple[str, str | None]]) -> None:
+def _forest_panel(axis: plt.Axes, rows: pd.DataFrame, name: str, lines: Sequence[tuple[str, str | None]],
+                  reference: str) -> None:
     values, low, high = (rows[c].to_numpy(float) for c in ("value", "low", "high"))
     axis.set_xlim(*edges_of(values, low, high, [0.0]))
     first, last = axis.get_xlim()
@@ -62,7 +64,7 @@ def _forest_panel(axis: plt.Axes, rows: pd.DataFrame, name: str, lines: Sequence
         else:
             point_beyond(axis, place, metrics.number(name, row.value), row.value > last, colour)
     axis.axvline(0, color=REAL_COLOUR, lw=1, ls="--", zorder=1)
-    axis.set_xlabel(f"difference to real alone; {rows['better'].iloc[0]} is better", fontsize=SMALL)
+    axis.set_xlabel(f"difference to {reference}; {rows['better'].iloc[0]} is better", fontsize=SMALL)
     axis.set_title(metrics.short(name), fontsize=NORMAL)
     axis.tick_params(labelsize=SMALL)
 

@@ -137,6 +137,9 @@ def test_the_layout_is_told_from_the_files_or_stated(tmp_path, layout):
     assert layout_of(folder) == layout
     cohort = read_dataset(folder, limit=1)
     assert [case.dataset for case in cohort.cases] == ["mine"]
+    wanted = read_dataset(folder).cases[-1].patient
+    some = read_dataset(folder, patients={wanted, "nobody"})
+    assert [case.patient for case in some.cases] == [wanted] and list(some.report["patient"]) == [wanted]
     (folder / COHORT_FILE).write_text("layout: folder\n")
     assert layout_of(folder) == "folder"
 

@@ -11,7 +11,8 @@ from published_cohorts import COARSE, PUBLISHED, virtual_cases
 from cmri_lib.cohort import add
 from cmri_lib.cohort.case import LABELS, Case
 from cmri_lib.cohort.preprocessing.pipeline import PreprocessSettings, preprocess
-from cmri_lib.cohort.requirements import FEWEST, MOVES, WITHHELD_PAIRS, Contents, Outlook, outlook, withheld_pairs
+from cmri_lib.cohort.requirements import (FEWEST, MOVES, WITHHELD_PAIRS, Contents, Outlook, outlook, vendors_apart,
+                                       withheld_pairs)
 from cmri_lib.cohort.slices import Slices, concatenate
 from cmri_lib.cohort.splits import FRACTIONS, apply_split, load_split, split_cohort
 from cmri_lib.cohort.vocabulary import Vocabulary, names_nothing
@@ -53,7 +54,10 @@ FEW_VENDORS = {"vendor in the grey values": "no: 0 vendors with four training pa
 
 def test_mnms_like_with_rare_groups(published) -> None:
     found = possible(published, "mnms-like")
+    nobody = "no vendor beside GE and Philips has 3 test patients"
     assert found == ALWAYS | FEW_VENDORS | UNTESTED_DISEASES | {
+        "scanners never seen (T3)": f"no: vendors, as many patients of all vendors: {nobody}",
+        "samples in the style of an unseen vendor (T4)": f"no: {nobody}",
         "age and body mass index (C6)": "partly: bmi: not in the cohort's table",
         "moved training hearts as masks (C4)": "no: NOR → DCM, NOR → HCM: 2 NOR patients in train, at least 3 needed"}
     has = Contents.of_cases(*published["mnms-like"])
@@ -112,6 +116,30 @@ def test_the_command_prints_it(tmp_path, capsys) -> None:
     assert add.main(["small", str(tmp_path / "raw"), "--data", str(tmp_path / "data")]) == 0
     printed = capsys.readouterr().out
     assert "02–06       no        near-copy audit\n" + 22 * " " + "2 patients in train, at least 3 needed\n" in printed
+
+
+def scans(**patients: dict[str, int]) -> pd.DataFrame:
+    """A row per scan: split → vendor → number of patients."""
+    rows = [(f"{split}-{vendor}-{k}", split, vendor) for split, vendors in patients.items()
+            for vendor, number in vendors.items() for k in range(number)]
+    return pd.DataFrame(rows, columns=["patient", "split", "vendor"])
+
+
+@pytest.mark.parametrize(("train", "test", "seen", "unseen"), [
+    ({"A": 3, "B": 5, "C": 4, "D": 1}, dict.fromkeys("ABCD", 3), ("B", "C"), ("A", "D")),  # the two largest
+    ({"A": 3, "B": 3, "C": 3}, {"C": 3, "D": 3}, ("A", "B"), ("C", "D")),  # equals by name; D is in the test alone
+    ({"A": 3, "B": 5}, {"A": 3, "B": 3}, ("B",), ("A",)),  # of two all but one
+    ({"A": 3, "B": 5, "C": 1}, {"A": 3, "C": 2}, ("A", "B"), ()),  # too few test patients
+    ({"A": 3}, {"A": 3}, ("A",), ()), ({"A": 3}, {"B": 3}, ("A",), ("B",)),
+    ({"unknown": 3}, {"unknown": 3, "B": 4}, (), ())])
+def test_two_vendors_are_learnt_from_and_the_others_met_in_the_test(train: dict, test: dict, seen: tuple, unseen: tuple) -> None:
+    assert vendors_apart(scans(train=train, test=test)) == (seen, unseen)
+
+
+def test_who_was_scanned_by_several_vendors_is_not_learnt_from() -> None:
+    twins = pd.DataFrame([(f"twin-{k}", "train", vendor) for k in range(9) for vendor in "CD"], columns=["patient", "split", "vendor"])
+    table = pd.concat([scans(train={"A": 1, "B": 2, "C": 1}, test=dict.fromkeys("ABC", 3)), twins])
+    assert vendors_apart(table) == (("A", "B"), ("C",))
 
 
 def cohort(split: dict[str, int], **columns: object) -> Slices:

@@ -73,6 +73,8 @@ def test_misses_are_counted_apart_and_do_not_touch_the_median() -> None:
     assert rows["downstream_dice_RV_ES"]["value"] == pytest.approx(0.8 * 3 / 4), "a miss has no distance, but Dice 0"
     assert rows["downstream_dice_foreground_ES"]["n"] == 5 and len(rows) == 2 * 4 * 3
     assert rows["downstream_missed_RV_ES"]["low"] < 0.2 < rows["downstream_missed_RV_ES"]["high"]
+    whole, quick = volume_scores(found, truth), volume_scores(found, truth, distances=False)
+    assert quick["hd95_mm"].isna().all() and quick.drop(columns="hd95_mm").equals(whole.drop(columns="hd95_mm"))
 
 
 def test_a_structure_that_is_not_there_is_no_miss_and_finding_it_costs_overlap_only() -> None:

@@ -110,8 +110,8 @@ def read_scan(files: ScanFiles, dataset: str = "unknown") -> Case:
 
 
 def read_cohort(folder: str | Path, layout: str, *, dataset: str | None = None, on_bad_case: OnBadCase = "stop",
-                limit: int | None = None) -> Cohort:
-    """Read every scan of `folder` (the first `limit` of them, if given).
+                limit: int | None = None, patients: Collection[str] | None = None) -> Cohort:
+    """Read every scan of `folder` (the first `limit` of them, and those of `patients` alone, if given).
 
     A bad case stops the reading, or with ``on_bad_case="skip"`` is listed in the report with its problem. Scans that a
     challenge published without ground truth are listed as "unlabelled". The name of the data set is that of the
@@ -130,6 +130,8 @@ def read_cohort(folder: str | Path, layout: str, *, dataset: str | None = None, 
         try:
             files = find()
             row["patient"] = files.patient
+            if patients is not None and files.patient not in patients:
+                continue
             if files.labelled:
                 cases.append(read_scan(files, dataset or layout))
                 row["findings"] = "; ".join(cases[-1].findings)
@@ -152,10 +154,12 @@ def read_cohort(folder: str | Path, layout: str, *, dataset: str | None = None, 
     return Cohort(cases, pd.DataFrame(rows))
 
 
-def read_dataset(folder: str | Path, *, on_bad_case: OnBadCase = "stop", limit: int | None = None) -> Cohort:
+def read_dataset(folder: str | Path, *, on_bad_case: OnBadCase = "stop", limit: int | None = None,
+                 patients: Collection[str] | None = None) -> Cohort:
     """Read the data set ``data/NAME``: its layout is the one in its ``cohort.yaml``, else recognised from its files."""
     folder = Path(folder)
-    return read_cohort(folder, layout_of(folder), dataset=folder.name, on_bad_case=on_bad_case, limit=limit)
+    return read_cohort(folder, layout_of(folder), dataset=folder.name, on_bad_case=on_bad_case, limit=limit,
+                       patients=patients)
 
 
 def layout_of(folder: str | Path) -> str:

@@ -29,14 +29,17 @@ KEYS = ["patient", "scan", "phase", "structure"]
 FOREGROUND = "foreground"
 
 
-def volume_scores(predicted: np.ndarray, truth: Slices) -> pd.DataFrame:
+def volume_scores(predicted: np.ndarray, truth: Slices, *, distances: bool = True) -> pd.DataFrame:
     """Scores of label maps (N, H, W) against the masks of `truth`, one row per volume and structure.
 
     Slices stand at their `index`; one that `truth` does not hold counts as empty on both sides.
 
+    Args:
+        distances: measure them; they take longer than all else.
+
     Returns:
         `KEYS`; `dice`, NaN where the structure is in neither, 0 where in one only; `hd95_mm`, NaN unless it
-        is in both; `missed`, 1 or 0, NaN where there is nothing to miss. In rows of `FOREGROUND` their means
+        is in both and distances are measured; `missed`, 1 or 0, NaN where there is nothing to miss. In rows of `FOREGROUND` their means
         over the structures, NaN left out.
 
     Raises:
@@ -52,10 +55,11 @@ def volume_scores(predicted: np.ndarray, truth: Slices) -> pd.DataFrame:
     if (twice := table["scan"][table.duplicated(["patient", "scan", "phase", "index"])]).any():
         raise DataError(f"scan {twice.iloc[0]} has a slice more than once", field="index",
                         remedy="score real scans, each once")
-    apart, side, rows = known(table, "slice_mm"), known(table, "spacing"), []
+    apart, side = (known(table, name) if distances else np.ones(len(table)) for name in ("slice_mm", "spacing"))
+    rows = []
     for volume, index in sorted(table.groupby(KEYS[:3]).indices.items()):
         place = table["index"].to_numpy(int)[index]
-        spacing = (apart[index[0]], side[index[0]], side[index[0]])
+        spacing = (apart[index[0]], side[index[0]], side[index[0]]) if distances else None
         found, wanted = (_stacked(masks[index], place) for masks in (predicted, truth.masks))
         each = {name: _scores(found == label, wanted == label, spacing) for name, label in LABELS.items()}
         each[FOREGROUND] = pd.DataFrame(each.values()).mean().to_dict()
@@ -70,8 +74,8 @@ def _stacked(masks: np.ndarray, place: np.ndarray) -> np.ndarray:
     return volume
 
 
-def _scores(found: np.ndarray, wanted: np.ndarray, spacing: tuple[float, float, float]) -> dict[str, float]:
-    both = found.any() and wanted.any()
+def _scores(found: np.ndarray, wanted: np.ndarray, spacing: tuple[float, float, float] | None) -> dict[str, float]:
+    both = spacing is not None and found.any() and wanted.any()
     return {"dice": dice(found, wanted), "hd95_mm": hausdorff95(found, wanted, spacing) if both else np.nan,
             "missed": float(not found.any()) if wanted.any() else np.nan}
 

@@ -1,0 +1,25 @@
+"""Section `cross_vendor` of ``params.yaml``: which segmenters meet scanners that they have not learnt from."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Annotated
+
+from pydantic import Field
+
+from cmri_lib.training import TrainSettings
+
+
+@dataclass(frozen=True)
+class CrossVendorSettings:
+    """Section `cross_vendor`: whether segmenters learn from each vendor alone as well; systems that draw samples in
+    the style of a vendor, besides that of the primary test; samples per real slice, of which validation patients
+    choose one; names of other ways of preprocessing (`experiments.preprocessing_ways`); trainings of each arm of a
+    primary test, which differ by their seed; and how every segmenter is trained."""
+
+    single: bool
+    systems: tuple[str, ...]
+    factors: Annotated[tuple[Annotated[float, Field(gt=0)], ...], Field(min_length=1)]
+    ways: tuple[str, ...]
+    seeds: Annotated[int, Field(ge=1)]
+    training: TrainSettings
