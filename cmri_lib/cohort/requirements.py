@@ -217,6 +217,9 @@ def _experiments(has: Contents) -> Iterator[tuple[str, str, dict[str, str]]]:
     yield "09", "heart function by Bland and Altman", {
         "LV EF": _no_ejection(has), "LV volumes": _unlabelled(has, "LV"), "LV mass": _unlabelled(has, "Myo"),
         "RV volumes": _unlabelled(has, "RV")}
+    yield "12", "differential privacy by patient", {
+        "private trainings": _few(has, "train", least=8) or interval[0],
+        "attacks": _few(has, "train", least=8) or _few(has, "holdout", least=4)}
     yield "13", "scoreboard", {"scores": interval[0] or interval[1]}
 
 

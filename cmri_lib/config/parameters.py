@@ -8,6 +8,7 @@ from typing import Annotated, ClassVar, Literal
 from pydantic import ConfigDict, Field
 
 from cmri_lib.cohort.preprocessing.pipeline import PreprocessSettings
+from cmri_lib.config.differential_privacy import DifferentialPrivacySettings
 from cmri_lib.config.measuring import (Count, Counts, CurveSettings, FidelitySettings, InstrumentSettings, Share,
                                        UtilitySettings)
 from cmri_lib.config.privacy import PrivacySettings
@@ -277,6 +278,7 @@ class Parameters:
     curves: CurveSettings
     utility: UtilitySettings
     privacy: PrivacySettings
+    differential_privacy: DifferentialPrivacySettings
 
     def __post_init__(self) -> None:
         halvings = {
