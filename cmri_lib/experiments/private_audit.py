@@ -1,8 +1,10 @@
-"""Private trainings under attack: members against the hold-out as in notebook 11, and canaries against canaries.
+"""Private trainings under attack: members against the hold-out as in notebook 11, and canaries against
+canaries.
 
-Canaries who were learnt from are told from those who were left out by what private training has changed: the denoising loss
-under the private weights minus that under the public ones, from which the training started (Watson et al. 2022, eq. 3). The
-mean over times is taken, so that nothing is chosen by looking at the answers.
+Canaries who were learnt from differ from those who were left out in what private training has changed: the
+denoising loss under the private weights minus that under the public ones, from which the training started
+(Watson et al. 2022, eq. 3). The mean over times is taken, so that nothing is chosen by looking at the
+answers.
 """
 
 from __future__ import annotations
@@ -50,7 +52,8 @@ class CanaryAudit:
 
 
 class PrivateAudit(PrivacyAudit):
-    """The audit of notebook 11 with one attack, the denoising loss, on private trainings and what they start from.
+    """The audit of notebook 11 with one attack, the denoising loss, on private trainings and what they start
+    from.
 
     Args:
         slices: the whole preprocessed cohort.
@@ -62,6 +65,7 @@ class PrivateAudit(PrivacyAudit):
         self.params = replace(self.params, slices=settings.slices, times=settings.times)
         self.nonmembers = few_slices(self.holdout, self.params.patients, self.params.slices, study.seed)
         self.roles = roles(study, slices)
+        self._canaries: dict[str, CanaryAudit] = {}
 
     @cached_property
     def attacks(self) -> list[Attack]:
@@ -75,17 +79,25 @@ class PrivateAudit(PrivacyAudit):
         return self._targets[run.id]
 
     def canaries(self, run: Run) -> CanaryAudit:
-        """Canaries learnt from against canaries left out. Half of them are guessed about: a quarter from either end."""
+        """Canaries learnt from against canaries left out. Half of them are guessed about: a quarter from
+        either end."""
+        if run.id not in self._canaries:
+            self._canaries[run.id] = self._audited(run)
+        return self._canaries[run.id]
+
+    def _audited(self, run: Run) -> CanaryAudit:
         start = self.target(public_run(self.study, self.slices, run.system.id.removeprefix("private ")))
-        some = few_slices(self.training.where(patient=list(self.roles.canaries)), len(self.training), self.params.slices,
-                          self.study.seed)
-        scores = Calibrated(self.loss, start).scores(self.target(run), some)[SETTING].groupby(some.patients).mean()
+        everybody = self.training.where(patient=list(self.roles.canaries))
+        some = few_slices(everybody, len(everybody), self.params.slices, self.study.seed)
+        by_slice = Calibrated(self.loss, start).scores(self.target(run), some)[SETTING]
+        scores = by_slice.groupby(some.patients).mean()
         included = scores.index.isin(self.roles.included)
         count, guesses, delta = len(scores), max(1, len(scores) // 2), self.roles.delta
         right = right_guesses(scores.to_numpy(), included, guesses)
         lower, most = (epsilon_lower_bound(count, guesses, v, delta) for v in (right, guesses))
         sure = epsilon_lower_bound(count, guesses, right, delta, confidence=0.999)
-        return CanaryAudit(count, guesses, right, lower, sure, most, self._auc(scores[included], scores[~included]))
+        auc = self._auc(scores[included], scores[~included])
+        return CanaryAudit(count, guesses, right, lower, sure, most, auc)
 
     def _auc(self, inside: pd.Series, outside: pd.Series) -> Score:
         """NaN if all coins fell alike."""
@@ -95,11 +107,16 @@ class PrivateAudit(PrivacyAudit):
         found = PatientScores(*(s.to_numpy() for s in sides), *(s.index.to_numpy() for s in sides), (SETTING,))
         return score_of(found, **self.options)
 
-    def attack_rows(self, run: Run) -> list[dict[str, object]]:
-        """Tidy rows of a private run: the attack against the hold-out, on canaries, and the ε accounted for and proved."""
+    def holdout_rows(self, run: Run) -> list[dict[str, object]]:
+        """The tidy row of the attack that tells patients learnt from (of a private run, the private ones)
+        from the hold-out."""
+        score = self.score(run, "loss").against(0.5, 1.0)
+        return with_system_columns(run, [score.row("attack_auc_loss", "privacy", "lower")])
+
+    def canary_rows(self, run: Run) -> list[dict[str, object]]:
+        """Tidy rows of a private run: the attack on canaries, and the ε accounted for and proved."""
         canaries, upper = self.canaries(run), accounted(self.study, self.slices, run)
-        rows = [self.score(run, "loss").against(0.5, 1.0).row("attack_auc_loss", "privacy", "lower"),
-                canaries.auc.against(0.5, 1.0).row("attack_auc_loss_calibrated", "privacy", "lower")]
+        rows = [canaries.auc.against(0.5, 1.0).row("attack_auc_loss_calibrated", "privacy", "lower")]
         bounds = {f"epsilon_{name.lower()}": value for name, value in upper.items() if np.isfinite(value)}
         rows += [Score(value, float("nan"), float("nan"), canaries.canaries).against(0.0, float("nan"))
                  .row(name, "privacy", "lower") for name, value in
@@ -110,5 +127,5 @@ class PrivateAudit(PrivacyAudit):
         """Tidy rows of its null, hold-out against hold-out, and of the blind baseline."""
         null = score_of(self.scores(run, null=True)["loss"]["mean"], **self.options)
         return [{"family": run.family, "conditioning": run.conditioning, "system": f"{run.id}, {name}",
-                 **score.against(0.5, 1.0).row(metric, "privacy", "lower")}
-                for name, score, metric in ((NULL, null, "attack_auc_loss"), (BLIND, self.blind(run), "attack_auc_blind"))]
+                 **score.against(0.5, 1.0).row(f"attack_auc_{attack}", "privacy", "lower")}
+                for name, score, attack in ((NULL, null, "loss"), (BLIND, self.blind(run), "blind"))]

@@ -1,9 +1,9 @@
 """Private trainings of notebook 12: who is public, who is private, who is a canary, and the runs at each ε.
 
-The training patients fall into a **public** part, on which a system is pre-trained as usual, and a **private** one. Of the
-private patients two are always learnt from, and every other is a *canary*: a coin says whether he or she is. So those who
-were left out differ from those who were not by the coins alone. Sampling rate, noise and δ follow from the list of private
-patients, before any coin falls.
+The training patients fall into a **public** part, on which a system is pre-trained as usual, and a
+**private** one. Of the private patients two are always learnt from, and every other is a *canary*: a coin
+says whether he or she is. So those who were left out differ from those who were not by the coins alone.
+Sampling rate, noise and δ follow from the list of private patients, before any coin falls.
 """
 
 from __future__ import annotations
@@ -39,7 +39,8 @@ ALWAYS = 2
 FEWEST = 8
 #: The ε of the arms, and of the claim.
 REFERENCE = 10.0
-#: Parts of a diffusion's or a flow's U-Net that the arm "last layers" trains; the others keep the public weights.
+#: Parts of a diffusion's or a flow's U-Net that the arm "last layers" trains; the others keep the public
+#: weights.
 LAST = ("network.unet.out.", "network.unet.up_blocks.{last}.")
 
 
@@ -56,7 +57,8 @@ class Roles:
     """Names of training patients.
 
     Attributes:
-        public: of the pre-training. private: all others. canaries: the private ones for whom a coin was tossed.
+        public: of the pre-training. private: all others. canaries: the private ones for whom a coin was
+            tossed.
         included: the private ones who are learnt from.
     """
 
@@ -76,24 +78,16 @@ class Roles:
 
     @property
     def delta(self) -> float:
-        """δ: a tenth of one patient in all."""
-        return 1 / (10 * len(self.private))
-
-
-def private_possible(study: Study, slices: Slices) -> bool:
-    """Whether there are training patients enough."""
-    return len(training_patients(study, slices)) >= FEWEST
+        """δ: a tenth of one patient in all; NaN without any."""
+        return 1 / (10 * len(self.private)) if self.private else math.nan
 
 
 def roles(study: Study, slices: Slices) -> Roles:
-    """Who is who, from the study's seed.
-
-    Raises:
-        DataError: if there are too few training patients.
-    """
+    """Who is who, from the study's seed; nobody is anything where there are fewer than `FEWEST` training
+    patients."""
     names = training_patients(study, slices)
     if len(names) < FEWEST:
-        raise DataError(f"{len(names)} training patients", field="patients", remedy=f"private training takes at least {FEWEST}")
+        return Roles((), (), (), ())
     count = min(max(2, round(study.params.differential_privacy.public * len(names))), len(names) - 2 * ALWAYS)
     public, private = names[:count], names[count:]
     heads = np.random.default_rng(mixed_seed(study.seed, 12)).random(len(private)) < 0.5
@@ -111,7 +105,8 @@ def private_run(study: Study, slices: Slices, name: str, epsilon: float, arm: st
     """The private training of a system at ε; `arm` is "", "from nothing" or "last layers"."""
     text = ", ".join(filter(None, (f"epsilon = {epsilon:g}", arm)))
     return Run(replace(system(name), id=f"private {name}", stage=STAGE, training=_settings),
-               patients=roles(study, slices).included, variant=Private(text, epsilon=epsilon, last_layers=arm == "last layers"),
+               patients=roles(study, slices).included,
+               variant=Private(text, epsilon=epsilon, last_layers=arm == "last layers"),
                pretrained=None if arm == "from nothing" else public_run(study, slices, name))
 
 
@@ -125,7 +120,8 @@ def private_runs(study: Study, slices: Slices, name: str) -> list[Run]:
 
 def differential_privacy_runs(study: Study, slices: Slices) -> list[Run]:
     """Every training of the notebook; none where there are too few patients."""
-    return [run for name in study.params.differential_privacy.systems if private_possible(study, slices)
+    systems = study.params.differential_privacy.systems if roles(study, slices).private else ()
+    return [run for name in systems
             for run in (public_run(study, slices, name), *private_runs(study, slices, name))]
 
 
@@ -161,8 +157,8 @@ def train_or_load_any(study: Study, run: Run, slices: Slices) -> Generator:
     codes = np.unique(seen.patients, return_inverse=True)[1]
     data = generator.prepare(training_batch(seen, generator.conditioning)) | {PATIENT: torch.from_numpy(codes)}
     restore(study, training_folder(study, run))
-    train_privately(generator, data, run.settings(study.params, study.seed),
-                    mechanism(study.params.differential_privacy, who, run.variant.epsilon), training_folder(study, run))
+    step = mechanism(study.params.differential_privacy, who, run.variant.epsilon)
+    train_privately(generator, data, run.settings(study.params, study.seed), step, training_folder(study, run))
     return generator
 
 
@@ -176,6 +172,7 @@ def freeze_all_but_last(generator: Generator) -> None:
     levels = [int(name.split(".")[3]) for name in names if name.startswith("network.unet.up_blocks.")]
     prefixes = tuple(prefix.format(last=max(levels, default=0)) for prefix in LAST)
     if not levels or not any(name.startswith(prefixes) for name in names):
-        raise DataError("has no U-Net", field="differential_privacy.arms", remedy="take a diffusion or a flow in pixels")
+        raise DataError("has no U-Net", field="differential_privacy.arms",
+                        remedy="take a diffusion or a flow in pixels")
     for name, parameter in generator.named_parameters():
         parameter.requires_grad_(name.startswith(prefixes))

@@ -43,13 +43,12 @@ STATISTICS = {"auc": ("AUC of the attack: {}", "AUC, {}"),
               "tpr1": ("Members found at 1 % false alarms: {}", "TPR at 1 %, {}"),
               "tpr5": ("Members found at 5 % false alarms: {}", "TPR at 5 %, {}")}
 #: What differential privacy has spent, and how much of it an attacker proves.
-EPSILON = {
-    "epsilon_rdp": of_axis("privacy", Bounds("nothing learnt"), "Privacy loss ε, upper bound (RDP accountant)", "ε at most, RDP"),
-    "epsilon_prv": of_axis("privacy", Bounds("nothing learnt"), "Privacy loss ε, upper bound (PRV accountant)", "ε at most, PRV"),
-    "epsilon_lower": of_axis("privacy", Bounds("nothing learnt"), "Privacy loss ε, lower bound from canaries", "ε at least"),
-    "epsilon_lower_most": of_axis("privacy", Bounds("nothing learnt"), "Largest lower bound that so many canaries can show",
-                                  "ε at least, all guesses right"),
-}
+EPSILON = {name: of_axis("privacy", Bounds("nothing learnt"), *titles) for name, titles in {
+    "epsilon_rdp": ("Privacy loss ε, upper bound (RDP accountant)", "ε at most, RDP"),
+    "epsilon_prv": ("Privacy loss ε, upper bound (PRV accountant)", "ε at most, PRV"),
+    "epsilon_lower": ("Privacy loss ε, lower bound from canaries", "ε at least"),
+    "epsilon_lower_most": ("Largest lower bound that so many canaries can show", "ε at least, all guesses right"),
+}.items()}
 
 
 def described(metric: str) -> Description | None:

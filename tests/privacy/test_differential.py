@@ -224,7 +224,8 @@ def test_steps_of_the_gaussian_mechanism_are_one_with_less_noise() -> None:
 
 
 def test_a_published_value() -> None:
-    """Abadi et al. 2016, section 5.1: q = 0.01, σ = 4, δ = 1e-5, 10 000 steps: ε = 1.26 by the moments accountant."""
+    """Abadi et al. 2016, section 5.1: q = 0.01, σ = 4, δ = 1e-5, 10 000 steps: ε = 1.26 by the moments
+    accountant."""
     found = spent(4.0, 0.01, 10_000, 1e-5)
     assert found["PRV"] < found["RDP"] < 1.27 and found["PRV"] > 0.8
 

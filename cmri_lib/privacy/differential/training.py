@@ -1,14 +1,17 @@
-"""Private training by patient: DP-SGD (Abadi et al. 2016, arXiv 1607.00133) whose unit is a patient, not an image.
+"""Private training by patient: DP-SGD (Abadi et al. 2016, arXiv 1607.00133) whose unit is a patient, not an
+image.
 
 Two training sets are neighbours if one has one patient more, with all of his or her slices. In each step
 
 - every patient is drawn with probability q, independently (Poisson sampling);
 - for each that is drawn, the gradient of the mean loss over a few of his or her slices is clipped to norm C;
-- the sum of these gets Gaussian noise of standard deviation σ C, and is divided by the *expected* number of patients;
+- the sum of these gets Gaussian noise of standard deviation σ C, and is divided by the *expected* number of
+  patients;
 - Adam takes a step with it, also where nobody was drawn.
 
-(McMahan et al. 2018, arXiv 1710.06963, for users in the place of patients.) What follows from the noisy gradients alone
-costs no privacy: Adam's moments, the averaged weights, the log. It holds no loss, which would be a look at the patients.
+(McMahan et al. 2018, arXiv 1710.06963, for users in the place of patients.) What follows from the noisy
+gradients alone costs no privacy: Adam's moments, the averaged weights, the log. It holds no loss, which would
+be a look at the patients.
 
 The loop is `training.loop`'s with another step: it resumes after a kill, and a finished training is kept.
 """
@@ -61,17 +64,19 @@ class Mechanism:
 
     def __post_init__(self) -> None:
         if not 0 < self.rate <= 1 or min(self.patients, self.slices, self.clip) <= 0 or self.noise < 0:
-            raise ParameterError(f"{self}", field="mechanism", remedy="give 0 < rate ≤ 1, positive sizes, noise ≥ 0")
+            raise ParameterError(f"{self}", field="mechanism",
+                                 remedy="give 0 < rate ≤ 1, positive sizes, noise ≥ 0")
 
     def draw(self, owners: Sequence[Tensor]) -> list[Tensor]:
-        """The rows of each patient that is drawn, at most `slices` of them, by torch's global random state. `owners`: the
-        rows of every patient."""
+        """The rows of each patient that is drawn, at most `slices` of them, by torch's global random state.
+        `owners`: the rows of every patient."""
         drawn = torch.rand(len(owners)) < self.rate
-        return [rows[torch.randperm(len(rows))[:self.slices]] for rows, here in zip(owners, drawn.tolist()) if here]
+        return [rows[torch.randperm(len(rows))[:self.slices]]
+                for rows, here in zip(owners, drawn.tolist()) if here]
 
     def clipped_sum(self, model: Trainable, batches: Sequence[Batch]) -> list[Tensor]:
-        """Σ g · min(1, C / ‖g‖) over patients, g the gradient of the model's loss on the patient's batch: a tensor for each
-        trainable parameter. No patient adds a vector longer than C.
+        """Σ g · min(1, C / ‖g‖) over patients, g the gradient of the model's loss on the patient's batch: a
+        tensor for each trainable parameter. No patient adds a vector longer than C.
 
         Raises:
             DataError: if a gradient is not finite: clipping would not bound it.
@@ -93,34 +98,39 @@ class Mechanism:
                 for t in self.clipped_sum(model, batches)]
 
 
-def train_privately(model: Trainable, data: Mapping[str, Tensor], settings: TrainSettings, mechanism: Mechanism,
-                    folder: str | Path, *, checkpoint_seconds: float = 20.0) -> pd.DataFrame:
-    """Train `model` on `data` with `mechanism`, or return at once if `folder` already holds this very training.
+def train_privately(model: Trainable, data: Mapping[str, Tensor], settings: TrainSettings,
+                    mechanism: Mechanism, folder: str | Path, *, checkpoint_seconds: float = 20.0) -> pd.DataFrame:
+    """Train `model` on `data` with `mechanism`, or return at once if `folder` already holds this very
+    training.
 
     Args:
-        model: with one group of parameters, whose loss treats images apart; afterwards it holds the averaged weights of the
-            last step. No step is chosen by its quality: choosing would be another look at the patients.
+        model: with one group of parameters, whose loss treats images apart; afterwards it holds the averaged
+            weights of the last step. No step is chosen by its quality: choosing would be another look at the
+            patients.
         data: named tensors of one length N, with `PATIENT` (N,) integer codes.
-        settings: steps, learning rate, averaging and seed; the mechanism's own draws take the place of `batch`, its clipping
-            that of `grad_clip`.
+        settings: steps, learning rate, averaging and seed; the mechanism's own draws take the place of
+            `batch`, its clipping that of `grad_clip`.
         folder: as in `training.train`.
 
     Returns:
         the log: as of `training.train`, without losses; `images` is their expected number.
 
     Raises:
-        ParameterError: if the model has batch normalisation, several groups of parameters or a coupling of images, each of
-            which would let one patient act on another's gradient, or if several processes share the training.
+        ParameterError: if the model has batch normalisation, several groups of parameters or a coupling of
+            images, each of which would let one patient act on another's gradient, or if several processes
+            share the training.
         DataError: if rows have no patient, or a gradient is not finite.
     """
     refuse_mixing(model)
     if PATIENT not in data:
-        raise DataError("nobody says whose the rows are", field=PATIENT, remedy="give a code of the patient for every row")
+        raise DataError("nobody says whose the rows are", field=PATIENT,
+                        remedy="give a code of the patient for every row")
     folder = Path(folder)
     identity = training_fingerprint(model, data, settings, mechanism)
-    training = partial(_PrivateTraining, data=data, settings=settings, folder=folder, identity=identity, augment=None,
-                       validation=None, checkpoint_seconds=checkpoint_seconds, mechanism=mechanism)
-    of_this = partial(_is_of_this_training, identity=identity, replay=lambda: training(deepcopy(model)).replay())
+    training = partial(_PrivateTraining, data=data, settings=settings, folder=folder, identity=identity,
+                       augment=None, validation=None, checkpoint_seconds=checkpoint_seconds, mechanism=mechanism)
+    of_this = partial(_is_of_this_training, identity=identity,
+                      replay=lambda: training(deepcopy(model)).replay())
     if of_this(folder / "weights.safetensors"):
         load_weights(model, folder / "weights.safetensors")
         model.to(Accelerator().device).eval()
@@ -130,7 +140,8 @@ def train_privately(model: Trainable, data: Mapping[str, Tensor], settings: Trai
 
 
 def refuse_mixing(model: Trainable) -> None:
-    """Raise ParameterError if a patient's gradient would depend on other patients, or on more than one optimiser."""
+    """Raise ParameterError if a patient's gradient would depend on other patients, or on more than one
+    optimiser."""
     mixing = [name for name, part in model.named_modules() if isinstance(part, _BatchNorm)]
     if mixing:
         raise ParameterError(f"{mixing[0]} is a batch normalisation, which mixes patients", field="network",
