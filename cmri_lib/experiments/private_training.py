@@ -14,6 +14,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 import torch
 
+from cmri_lib.cohort.requirements import FEWEST_SPLIT
 from cmri_lib.cohort.slices import Slices
 from cmri_lib.cohort.vocabulary import Vocabulary
 from cmri_lib.config.differential_privacy import DifferentialPrivacySettings
@@ -35,8 +36,6 @@ from cmri_lib.training.batches import mixed_seed
 STAGE = "differential_privacy"
 #: Private patients who are always learnt from, so that there are members whatever the coins say.
 ALWAYS = 2
-#: Training patients below which there is nobody to split.
-FEWEST = 8
 #: The ε of the arms, and of the claim.
 REFERENCE = 10.0
 #: Parts of a diffusion's or a flow's U-Net that the arm "last layers" trains; the others keep the public
@@ -46,7 +45,8 @@ LAST = ("network.unet.out.", "network.unet.up_blocks.{last}.")
 
 @dataclass(frozen=True)
 class Private(Variant):
-    """A private training: at which ε (∞: clipped, without noise), and whether of the last layers only."""
+    """A private training: at which ε (∞: clipped, without noise), and whether of the last layers only.
+    `train_or_load_any` trains it, and nothing else does."""
 
     epsilon: float = math.inf
     last_layers: bool = False
@@ -83,10 +83,10 @@ class Roles:
 
 
 def roles(study: Study, slices: Slices) -> Roles:
-    """Who is who, from the study's seed; nobody is anything where there are fewer than `FEWEST` training
-    patients."""
+    """Who is who, from the study's seed; nobody is anything where there are fewer than `FEWEST_SPLIT`
+    training patients."""
     names = training_patients(study, slices)
-    if len(names) < FEWEST:
+    if len(names) < FEWEST_SPLIT:
         return Roles((), (), (), ())
     count = min(max(2, round(study.params.differential_privacy.public * len(names))), len(names) - 2 * ALWAYS)
     public, private = names[:count], names[count:]
