@@ -290,7 +290,8 @@ for name in systems if tested else ():
 for name in systems if tested else ():
     strict, start = by_epsilon[name, private.REFERENCE], public[name]
     worth = evaluator.difference(banks[strict.id], banks[start.id], ANATOMY)
-    ledger.explore("R6", f"private {name}, ε = 10 − public patients only", worth, ANATOMY, "above")
+    ledger.explore("R6", f"private {name}, ε = 10 − public patients only", worth, ANATOMY,
+                   "above", parties=[start.id])
     both = (canaries[by_epsilon[name, e].id].auc for e in (private.REFERENCE, math.inf))
     ledger.explore("R6", f"private {name}, ε = 10 − without noise, canaries",
                    score_difference(*both), "attack_auc_loss_calibrated", "below")

@@ -104,7 +104,8 @@ class PrivateAudit(PrivacyAudit):
         if not len(inside) or not len(outside):
             return Score(float("nan"), float("nan"), float("nan"), 0)
         sides = inside, outside
-        found = PatientScores(*(s.to_numpy() for s in sides), *(s.index.to_numpy() for s in sides), (SETTING,))
+        values, names = ([part(side) for side in sides] for part in (pd.Series.to_numpy, lambda s: s.index.to_numpy()))
+        found = PatientScores(*values, *names, (SETTING,))
         return score_of(found, **self.options)
 
     def holdout_rows(self, run: Run) -> list[dict[str, object]]:

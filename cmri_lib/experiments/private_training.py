@@ -155,10 +155,12 @@ def train_or_load_any(study: Study, run: Run, slices: Slices) -> Generator:
     if run.variant.last_layers:
         freeze_all_but_last(generator)
     codes = np.unique(seen.patients, return_inverse=True)[1]
-    data = generator.prepare(training_batch(seen, generator.conditioning)) | {PATIENT: torch.from_numpy(codes)}
+    data = generator.prepare(training_batch(seen, generator.conditioning))
+    data |= {PATIENT: torch.from_numpy(codes)}
     restore(study, training_folder(study, run))
     step = mechanism(study.params.differential_privacy, who, run.variant.epsilon)
-    train_privately(generator, data, run.settings(study.params, study.seed), step, training_folder(study, run))
+    settings = run.settings(study.params, study.seed)
+    train_privately(generator, data, settings, step, training_folder(study, run))
     return generator
 
 
