@@ -22,8 +22,8 @@ from cmri_lib.errors import StudyError
 from cmri_lib.experiments.instruments import load_slices
 from cmri_lib.experiments.parallel import train_all
 from cmri_lib.experiments.plan import all_folders, all_runs, progress
+from cmri_lib.experiments.private_training import train_or_load_any
 from cmri_lib.experiments.published import publish
-from cmri_lib.experiments.training import train_or_load
 from cmri_lib.systems.register import SYSTEMS, system
 from cmri_lib.systems.system import runs
 
@@ -46,9 +46,9 @@ def main(arguments: list[str] | None = None) -> int:
             print("\n".join(str(folder.relative_to(study.root)) for folder in new) or "nothing new")
             return 0
         chosen = all_runs(study, slices) if options.systems == ["all"] else runs([system(name) for name in options.systems])
-        train_all(study, chosen, slices)
+        train_all(study, chosen, slices, train_or_load_any)
         for run in chosen:
-            train_or_load(study, run, slices)
+            train_or_load_any(study, run, slices)
     except StudyError as problem:
         print(problem, file=sys.stderr)
         return 2

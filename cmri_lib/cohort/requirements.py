@@ -22,6 +22,8 @@ from cmri_lib.errors import DataError
 
 #: Patients behind an interval, at least, in each set that a bootstrap draws from (`bootstrap.MINIMUM`).
 FEWEST = 3
+#: Training patients, at least, that can be split into public and private ones (notebook 12).
+FEWEST_SPLIT = 8
 #: Moves of healthy hearts towards a disease in notebook 08, in the words of ACDC and M&Ms.
 HEALTHY = "NOR"
 MOVES = ((HEALTHY, "DCM"), (HEALTHY, "HCM"))
@@ -221,6 +223,9 @@ def _experiments(has: Contents) -> Iterator[tuple[str, str, dict[str, str]]]:
     yield from _cross_vendor(has)
     # Two patients on either side of an attack, and of its null, which halves the hold-out.
     yield "11", "membership audit", {"audit": _few(has, "train", least=4) or _few(has, "holdout", least=4) or interval[0]}
+    yield "12", "differential privacy by patient", {
+        "private trainings": _few(has, "train", least=FEWEST_SPLIT) or interval[0],
+        "attacks": _few(has, "train", least=FEWEST_SPLIT) or _few(has, "holdout", least=4)}
     yield "13", "scoreboard", {"scores": interval[0] or interval[1]}
 
 

@@ -9,6 +9,7 @@ from pydantic import ConfigDict, Field
 
 from cmri_lib.cohort.preprocessing.pipeline import PreprocessSettings
 from cmri_lib.config.cross_vendor import CrossVendorSettings
+from cmri_lib.config.differential_privacy import DifferentialPrivacySettings
 from cmri_lib.config.measuring import (Count, Counts, CurveSettings, FidelitySettings, InstrumentSettings, Share,
                                        UtilitySettings)
 from cmri_lib.config.privacy import PrivacySettings
@@ -279,6 +280,7 @@ class Parameters:
     utility: UtilitySettings
     cross_vendor: CrossVendorSettings
     privacy: PrivacySettings
+    differential_privacy: DifferentialPrivacySettings
 
     def __post_init__(self) -> None:
         halvings = {

@@ -7,7 +7,7 @@ otherwise have trained.
 from __future__ import annotations
 
 import io
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import redirect_stderr, suppress
 
 from accelerate import Accelerator
@@ -21,8 +21,9 @@ from cmri_lib.experiments.training import train_or_load
 from cmri_lib.systems.system import Run
 
 
-def train_all(study: Study, runs: Iterable[Run], slices: Slices) -> None:
-    """Train every run that is not yet trained; what others start from, or share, comes first.
+def train_all(study: Study, runs: Iterable[Run], slices: Slices,
+              train: Callable[[Study, Run, Slices], object] = train_or_load) -> None:
+    """Train every run that is not yet trained, by `train`; what others start from, or share, comes first.
 
     `workers` of ``params.yaml`` says how many at once (0: one per core). With one, or on a GPU, which a single training
     fills, this does nothing and `train_or_load` does all.
@@ -32,7 +33,7 @@ def train_all(study: Study, runs: Iterable[Run], slices: Slices) -> None:
         return
     for level in dependency_levels(list(runs)):
         jobs = Parallel(n_jobs=min(workers, len(level)), return_as="generator_unordered")(
-            delayed(_train)(study, run, slices) for run in level)
+            delayed(_train)(train, study, run, slices) for run in level)
         for _ in tqdm(jobs, total=len(level), desc=f"{min(workers, len(level))} at once", unit="training"):
             pass
 
@@ -59,8 +60,8 @@ def _first_stage(run: Run) -> tuple[str, str] | None:
     return (run.system.first_stage.stage, run.first_stage_folder) if run.system.first_stage else None
 
 
-def _train(study: Study, run: Run, slices: Slices) -> None:
+def _train(train: Callable[[Study, Run, Slices], object], study: Study, run: Run, slices: Slices) -> None:
     """One training in a process of its own: silent, for its progress would mingle with that of others. What is wrong with
     it is said when `train_or_load` comes to it."""
     with redirect_stderr(io.StringIO()), suppress(StudyError):
-        train_or_load(study, run, slices)
+        train(study, run, slices)

@@ -16,6 +16,7 @@ from cmri_lib.experiments.arms import utility_runs
 from cmri_lib.experiments.label_quality import fewer_label_runs, noisy_label_runs
 from cmri_lib.experiments.learning_curves import runs_over_patients
 from cmri_lib.experiments.privacy_runs import audit_runs
+from cmri_lib.experiments.private_training import differential_privacy_runs
 from cmri_lib.experiments.training import first_stage_folder, runs_over_seeds, training_folder
 from cmri_lib.systems.ablation import (COMPARED, COMPARED_SETS, CONDITION_SETS, ablation_system, ablation_systems,
                                        condition_set_system)
@@ -34,7 +35,8 @@ def all_runs(study: Study, slices: Slices) -> list[Run]:
              *(run for name in CURVES_OVER_PATIENTS for run in runs_over_patients(study, slices, SYSTEMS[name])),
              *runs([system for *_, system in ablation_systems(Vocabulary.of(slices), study.params.conditional.contents)]),
              *runs([condition_set_system("flow", name) for name in CONDITION_SETS]),
-             *noisy, *fewer, *utility_runs(study, slices), *audit_runs(study, slices)]
+             *noisy, *fewer, *utility_runs(study, slices), *audit_runs(study, slices),
+             *differential_privacy_runs(study, slices)]
     compared = [*(Run(SYSTEMS[name]) for name in CURVES_OVER_PATIENTS), *(Run(ablation_system(*cell)) for cell in COMPARED),
                 *(Run(condition_set_system("flow", name)) for name in COMPARED_SETS),
                 *noisy[:1], *fewer[:1]]

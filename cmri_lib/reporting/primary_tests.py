@@ -111,6 +111,8 @@ PRIMARY = {test.claim: test for test in (
                 (Criterion("attack_auc_clusters", "above", 0.5),)),
     PrimaryTest("R4", "flow mask + vendor − flow mask", (Criterion("attack_auc_loss", "above"),)),
     PrimaryTest("R5", "U10 FM − U6 DDPM", (Criterion("attack_auc_loss", "above"),)),
+    PrimaryTest("R6", "private U10 FM, ε = 10 − clipped without noise (ε = ∞)",
+                (Criterion(ANATOMY, "above"), Criterion(HEARTS, "below"))),
     PrimaryTest("E1", "U6 DDPM by its own sampler / U5 StyleGAN2-ADA", (Criterion("log10_seconds_ratio", "above"),)),
 )}
 

@@ -42,10 +42,19 @@ STATISTICS = {"auc": ("AUC of the attack: {}", "AUC, {}"),
               "auc_max": ("AUC of the attack, by its boldest slice: {}", "AUC by maximum, {}"),
               "tpr1": ("Members found at 1 % false alarms: {}", "TPR at 1 %, {}"),
               "tpr5": ("Members found at 5 % false alarms: {}", "TPR at 5 %, {}")}
+#: What differential privacy has spent, and how much of it an attacker proves.
+EPSILON = {name: of_axis("privacy", Bounds("nothing learnt"), *titles) for name, titles in {
+    "epsilon_rdp": ("Privacy loss ε, upper bound (RDP accountant)", "ε at most, RDP"),
+    "epsilon_prv": ("Privacy loss ε, upper bound (PRV accountant)", "ε at most, PRV"),
+    "epsilon_lower": ("Privacy loss ε, lower bound from canaries", "ε at least"),
+    "epsilon_lower_most": ("Largest lower bound that so many canaries can show", "ε at least, all guesses right"),
+}.items()}
 
 
 def described(metric: str) -> Description | None:
-    """The description of ``attack_<statistic>_<attack>``; None for another metric."""
+    """The description of ``attack_<statistic>_<attack>`` and of `EPSILON`; None for another metric."""
+    if metric in EPSILON:
+        return EPSILON[metric]
     found = re.fullmatch(r"attack_(auc_max|auc|tpr1|tpr5)_(\w+)", metric)
     if not found or found[2] not in ATTACKS:
         return None

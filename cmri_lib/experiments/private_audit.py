@@ -1,0 +1,132 @@
+"""Private trainings under attack: members against the hold-out as in notebook 11, and canaries against
+canaries.
+
+Canaries who were learnt from differ from those who were left out in what private training has changed: the
+denoising loss under the private weights minus that under the public ones, from which the training started
+(Watson et al. 2022, eq. 3). The mean over times is taken, so that nothing is chosen by looking at the
+answers.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from functools import cached_property
+
+import numpy as np
+import pandas as pd
+
+from cmri_lib.cohort.slices import Slices
+from cmri_lib.config.study import Study
+from cmri_lib.experiments.privacy_audit import BLIND, NULL, PrivacyAudit
+from cmri_lib.experiments.privacy_runs import few_slices
+from cmri_lib.experiments.private_training import accounted, public_run, roles, train_or_load_any
+from cmri_lib.experiments.provenance import patients_seen
+from cmri_lib.measures.statistics.bootstrap import Score
+from cmri_lib.privacy.attack import Attack, Calibrated, PatientScores, Target, score_of
+from cmri_lib.privacy.differential.canaries import epsilon_lower_bound, right_guesses
+from cmri_lib.reporting.results import with_system_columns
+from cmri_lib.systems.system import Run
+
+#: The setting of the denoising loss that canaries are scored by.
+SETTING = "all times"
+
+
+@dataclass(frozen=True)
+class CanaryAudit:
+    """What the canaries of one training show.
+
+    Attributes:
+        canaries, guesses, right: how many there are, how many were guessed about, and guessed right.
+        lower: ε that is refuted with 95 % confidence. sure: with 99.9 %.
+        most: what `lower` would be if every guess were right.
+        auc: of those learnt from against those left out.
+    """
+
+    canaries: int
+    guesses: int
+    right: int
+    lower: float
+    sure: float
+    most: float
+    auc: Score
+
+
+class PrivateAudit(PrivacyAudit):
+    """The audit of notebook 11 with one attack, the denoising loss, on private trainings and what they start
+    from.
+
+    Args:
+        slices: the whole preprocessed cohort.
+    """
+
+    def __init__(self, study: Study, slices: Slices):
+        super().__init__(study, slices)
+        settings = study.params.differential_privacy
+        self.params = replace(self.params, slices=settings.slices, times=settings.times)
+        self.nonmembers = few_slices(self.holdout, self.params.patients, self.params.slices, study.seed)
+        self.roles = roles(study, slices)
+        self._canaries: dict[str, CanaryAudit] = {}
+
+    @cached_property
+    def attacks(self) -> list[Attack]:
+        return [self.loss]
+
+    def target(self, run: Run, **choices: object) -> Target:
+        """The trained run; nothing is sampled."""
+        if run.id not in self._targets:
+            generator = train_or_load_any(self.study, run, self.slices)
+            self._targets[run.id] = Target(run.id, patients_seen(run, self.slices), generator)
+        return self._targets[run.id]
+
+    def canaries(self, run: Run) -> CanaryAudit:
+        """Canaries learnt from against canaries left out. Half of them are guessed about: a quarter from
+        either end."""
+        if run.id not in self._canaries:
+            self._canaries[run.id] = self._audited(run)
+        return self._canaries[run.id]
+
+    def _audited(self, run: Run) -> CanaryAudit:
+        start = self.target(public_run(self.study, self.slices, run.system.id.removeprefix("private ")))
+        everybody = self.training.where(patient=list(self.roles.canaries))
+        some = few_slices(everybody, len(everybody), self.params.slices, self.study.seed)
+        by_slice = Calibrated(self.loss, start).scores(self.target(run), some)[SETTING]
+        scores = by_slice.groupby(some.patients).mean()
+        included = scores.index.isin(self.roles.included)
+        count, guesses, delta = len(scores), max(1, len(scores) // 2), self.roles.delta
+        right = right_guesses(scores.to_numpy(), included, guesses)
+        lower, most = (epsilon_lower_bound(count, guesses, v, delta) for v in (right, guesses))
+        sure = epsilon_lower_bound(count, guesses, right, delta, confidence=0.999)
+        auc = self._auc(scores[included], scores[~included])
+        return CanaryAudit(count, guesses, right, lower, sure, most, auc)
+
+    def _auc(self, inside: pd.Series, outside: pd.Series) -> Score:
+        """NaN if all coins fell alike."""
+        if not len(inside) or not len(outside):
+            return Score(float("nan"), float("nan"), float("nan"), 0)
+        sides = inside, outside
+        values, names = ([part(side) for side in sides] for part in (pd.Series.to_numpy, lambda s: s.index.to_numpy()))
+        found = PatientScores(*values, *names, (SETTING,))
+        return score_of(found, **self.options)
+
+    def holdout_rows(self, run: Run) -> list[dict[str, object]]:
+        """The tidy row of the attack that tells patients learnt from (of a private run, the private ones)
+        from the hold-out."""
+        score = self.score(run, "loss").against(0.5, 1.0)
+        return with_system_columns(run, [score.row("attack_auc_loss", "privacy", "lower")])
+
+    def canary_rows(self, run: Run) -> list[dict[str, object]]:
+        """Tidy rows of a private run: the attack on canaries, and the ε accounted for and proved."""
+        canaries, upper = self.canaries(run), accounted(self.study, self.slices, run)
+        rows = [canaries.auc.against(0.5, 1.0).row("attack_auc_loss_calibrated", "privacy", "lower")]
+        bounds = {f"epsilon_{name.lower()}": value for name, value in upper.items() if np.isfinite(value)}
+        rows += [Score(value, float("nan"), float("nan"), canaries.canaries).against(0.0, float("nan"))
+                 .row(name, "privacy", "lower") for name, value in
+                 {**bounds, "epsilon_lower": canaries.lower, "epsilon_lower_most": canaries.most}.items()]
+        return with_system_columns(run, rows)
+
+    def control_rows(self, run: Run) -> list[dict[str, object]]:
+        """Tidy rows of its null, hold-out against hold-out, and of the blind baseline."""
+        null = score_of(self.scores(run, null=True)["loss"]["mean"], **self.options)
+        return [{"family": run.family, "conditioning": run.conditioning, "system": f"{run.id}, {name}",
+                 **score.against(0.5, 1.0).row(f"attack_auc_{attack}", "privacy", "lower")}
+                for name, score, attack in ((NULL, null, "loss"), (BLIND, self.blind(run), "blind"))]

@@ -1,0 +1,118 @@
+"""Plots of private trainings: what privacy costs, and what of the privacy loss an attacker can prove."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import matplotlib.pyplot as plt
+import numpy as np
+import pandas as pd
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+
+from cmri_lib.reporting import metrics
+from cmri_lib.reporting.figures import (FAMILY_COLOURS, NORMAL, PAGE, REAL_COLOUR, SMALL, STYLES, interval,
+                                        legend_below, notice, reference_handles, wrapped)
+
+#: Trainings that are a line across the figure, and those that are a point beside the private one.
+PRIVATE, PUBLIC, ORDINARY = "private", "public patients only", "all patients, not private"
+LINES = {PUBLIC: ":", ORDINARY: "-."}
+POINTS = {"private, from nothing": "^", "private, last layers": "s"}
+#: Bounds of the privacy loss: name, marker, colour.
+BOUNDS = {"epsilon_rdp": ("upper bound, RDP accountant", "_", "#d55e00"),
+          "epsilon_prv": ("upper bound, PRV accountant", "v", "#de8f05"),
+          "epsilon_lower": ("lower bound, canaries", "o", "#0173b2"),
+          "epsilon_lower_most": ("lower bound if all guesses were right", "x", "0.4")}
+
+
+def against_epsilon(table: pd.DataFrame) -> Figure:
+    """A panel per metric: values with intervals against ε, a line for each system.
+
+    Columns: generator, family, training (`PRIVATE`, a key of `LINES` or of `POINTS`), epsilon (∞ without
+    noise; missing for a training that has none), metric, value, low, high, floor, better.
+    """
+    table = table[table["value"].notna()]
+    if table.empty:
+        return notice("no system was trained privately")
+    chosen, places = list(dict.fromkeys(table["metric"])), _places(table["epsilon"].dropna())
+    wide = min(3, len(chosen))
+    high = -(-len(chosen) // wide)
+    size = min(PAGE, 3.6 * wide), 2.9 * high + 0.8
+    figure, axes = plt.subplots(high, wide, figsize=size, squeeze=False, layout="constrained")
+    for axis in axes.flat[len(chosen):]:
+        axis.set_visible(False)
+    for axis, name in zip(axes.flat, chosen):
+        _panel(axis, table[table["metric"] == name], name, places)
+    systems = table.drop_duplicates("generator").set_index("generator")["family"]
+    looks = {name: {"color": _colour(family), "marker": "o"} for name, family in systems.items()}
+    looks |= {name: {"color": "0.3", "ls": dashes} for name, dashes in LINES.items()}
+    looks |= {name: {"color": "0.3", "ls": "", "marker": marker} for name, marker in POINTS.items()}
+    known = {*systems.index, *table["training"]}
+    handles = {name: Line2D([], [], ms=4, **look) for name, look in looks.items() if name in known}
+    legend_below(figure, {**handles, **reference_handles(table, ["real"])})
+    return figure
+
+
+def _panel(axis: plt.Axes, part: pd.DataFrame, name: str, places: dict[float, int]) -> None:
+    for turn, (_, rows) in enumerate(part.groupby("generator", sort=False)):
+        colour, side = _colour(rows["family"].iloc[0]), 0.08 * turn
+        line = rows[rows["training"] == PRIVATE].sort_values("epsilon")
+        spread = np.clip([line["value"] - line["low"], line["high"] - line["value"]], 0, None)
+        axis.errorbar([places[e] + side for e in line["epsilon"]], line["value"], np.nan_to_num(spread),
+                      marker="o", ms=4, capsize=2, lw=1.4, elinewidth=0.9, color=colour)
+        for row in rows[rows["training"].isin(LINES)].itertuples():
+            axis.axhline(row.value, ls=LINES[row.training], lw=1.2, color=colour)
+        for k, row in enumerate(rows[rows["training"].isin(POINTS)].itertuples()):
+            axis.errorbar(places[row.epsilon] - 0.14 * (k + 1), row.value, interval(row), ls="", ms=5, capsize=2,
+                          marker=POINTS[row.training], elinewidth=0.9, color=colour)
+    for value, kind, _ in metrics.references(part, name):
+        if kind != "copies":
+            axis.axhline(value, ls=STYLES["real"], lw=1, color=REAL_COLOUR)
+    _epsilon_axis(axis, places)
+    axis.set_title(wrapped(metrics.label(name), 3.2, NORMAL), fontsize=NORMAL)
+    axis.set_ylabel(metrics.direction(name, part["better"].iloc[0]), fontsize=SMALL)
+
+
+def bounds(table: pd.DataFrame) -> Figure:
+    """Upper and lower bounds of the privacy loss against the ε that was asked for. Columns: generator,
+    epsilon, metric (of `BOUNDS`), value."""
+    table = table[table["metric"].isin(BOUNDS) & table["value"].notna()]
+    if table.empty:
+        return notice("no system was trained privately")
+    systems, places = list(dict.fromkeys(table["generator"])), _places(table["epsilon"])
+    size = max(6.5, min(PAGE, 4.6 * len(systems))), 3.6
+    figure, axes = plt.subplots(1, len(systems), figsize=size, squeeze=False, sharey=True, layout="constrained")
+    for axis, system in zip(axes.flat, systems):
+        for name, rows in table[table["generator"] == system].groupby("metric"):
+            rows, (_, marker, colour) = rows.sort_values("epsilon"), BOUNDS[name]
+            axis.plot([places[e] for e in rows["epsilon"]], rows["value"], marker=marker, color=colour, lw=1,
+                      ms=7, mew=1.6, ls=":" if name == "epsilon_lower_most" else "-")
+        axis.set_yscale("symlog", linthresh=1.0)
+        ticks = [t for t in (0, 0.5, 1, 3, 10, 30, 100) if t <= 1.3 * table["value"].max() or t <= 1]
+        axis.set_yticks(ticks, [f"{t:g}" for t in ticks])
+        axis.minorticks_off()
+        axis.set_ylim(bottom=-0.08)
+        _epsilon_axis(axis, places)
+        axis.set_title(system, fontsize=NORMAL)
+    axes[0, 0].set_ylabel("privacy loss ε (95 % confidence below)", fontsize=SMALL)
+    legend_below(figure, {text: Line2D([], [], color=colour, marker=marker, ls="", ms=7, mew=1.6)
+                          for text, marker, colour in BOUNDS.values()})
+    return figure
+
+
+def _epsilon_axis(axis: plt.Axes, places: dict[float, int]) -> None:
+    names = ["∞, no noise" if math.isinf(epsilon) else f"{epsilon:g}" for epsilon in places]
+    axis.set_xticks(list(places.values()), names, fontsize=SMALL)
+    axis.set_xlim(-0.5, len(places) - 0.5)
+    axis.set_xlabel("ε asked for", fontsize=NORMAL)
+    axis.tick_params(labelsize=SMALL)
+
+
+def _places(values: Sequence[float]) -> dict[float, int]:
+    """ε → its place on an axis of equal steps, with room for ∞."""
+    return {epsilon: place for place, epsilon in enumerate(sorted(set(values)))}
+
+
+def _colour(family: str) -> str:
+    return FAMILY_COLOURS.get(family, REAL_COLOUR)

@@ -1,0 +1,134 @@
+"""Who is public, private and a canary; what is trained at which ε, and that a private training is one."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from conftest import discs
+from systems.test_conditional import quick
+
+from cmri_lib.cohort.slices import Slices, concatenate
+from cmri_lib.cohort.vocabulary import Vocabulary
+from cmri_lib.config.study import Study, open_study
+from cmri_lib.errors import DataError
+from cmri_lib.experiments import private_training as private
+from cmri_lib.experiments.private_audit import PrivateAudit
+from cmri_lib.experiments.provenance import patients_seen
+from cmri_lib.experiments.training import training_folder, training_log
+from cmri_lib.systems.register import system
+
+SLICES = concatenate([discs(16, 3), discs(2, 2, seed=3, split="validation"), discs(3, 2, seed=5, split="test"),
+                      discs(6, 3, seed=4, split="holdout")]).with_columns(vendor="GE", disease="NOR")
+
+
+@pytest.fixture
+def study(tmp_path: Path) -> Study:
+    found = quick(open_study("smoke", "phantom"), tmp_path)
+    section = found.params.differential_privacy
+    short = replace(section, systems=("U10 FM",), training=replace(section.training, steps=3, patients=4), arms=())
+    return replace(found, params=replace(found.params, differential_privacy=short))
+
+
+def test_everybody_has_one_role_and_the_coins_change_no_setting(study: Study) -> None:
+    who = private.roles(study, SLICES)
+    everyone = set(SLICES.where(split="train").patients)
+    assert {*who.public, *who.private} == everyone and not set(who.public) & set(who.private)
+    assert len(who.public) == 4 and len(who.canaries) == 10 and set(who.canaries) < set(who.private)
+    assert set(who.private) - set(who.canaries) <= set(who.included) <= set(who.private)
+    assert set(who.left_out) | set(who.included) == set(who.private) and who.delta == 1 / 120 and who.expected == 7
+    settings = study.params.differential_privacy
+    other = replace(who, included=who.private)
+    assert private.mechanism(settings, who, 10.0) == private.mechanism(settings, other, 10.0)
+    assert private.roles(study, SLICES.where(patient=list(who.public))) == private.Roles((), (), (), ())
+    assert private.differential_privacy_runs(study, SLICES.where(patient=list(who.public))) == []
+
+
+def test_coins_are_fair(study: Study) -> None:
+    heads = [len(private.roles(_seeded(study, seed), SLICES).included) - private.ALWAYS for seed in range(200)]
+    assert np.mean(heads) == pytest.approx(5, abs=0.35) and np.var(heads) == pytest.approx(2.5, abs=0.9)
+
+
+def _seeded(study: Study, seed: int) -> Study:
+    return replace(study, params=replace(study.params, seed=seed))
+
+
+def test_the_step_is_what_the_parameters_say(study: Study) -> None:
+    who, settings = private.roles(study, SLICES), study.params.differential_privacy
+    step = private.mechanism(settings, who, math.inf)
+    assert step.noise == 0 and step.rate == pytest.approx(4 / 7) and step.patients == pytest.approx(4)
+    crowded = replace(settings, training=replace(settings.training, patients=100))
+    assert private.mechanism(crowded, who, math.inf).rate == 1 and private.mechanism(crowded, who, math.inf).patients == 7
+    run = private.private_run(study, SLICES, "U10 FM", 10.0)
+    spent = private.accounted(study, SLICES, run)
+    assert spent["PRV"] <= spent["RDP"] <= 10 and run.settings(study.params, 3).seed == 3
+    assert private.accounted(study, SLICES, private.private_run(study, SLICES, "U10 FM", math.inf))["RDP"] == math.inf
+
+
+def test_runs_and_arms_have_names_and_starts_of_their_own(study: Study) -> None:
+    section = replace(study.params.differential_privacy, systems=("U10 FM", "U6 DDPM"), arms=("from nothing", "last layers"))
+    study = replace(study, params=replace(study.params, differential_privacy=section))
+    runs = private.differential_privacy_runs(study, SLICES)
+    assert len(runs) == len({run.folder for run in runs}) == 2 + 2 * 2 + 2
+    assert {run.stage for run in runs} == {private.STAGE}
+    starts = {run.id: run.start and run.start.id for run in runs if run.id.startswith("private U10 FM")}
+    assert sum(start is None for start in starts.values()) == 1
+    left_out = set(private.roles(study, SLICES).left_out)
+    assert not any(patients_seen(run, SLICES) & left_out for run in runs)
+
+
+def test_private_trainings_start_from_public_weights_and_are_audited(study: Study, monkeypatch: pytest.MonkeyPatch) -> None:
+    audit = PrivateAudit(study, SLICES)
+    runs = private.private_runs(study, SLICES, "U10 FM")
+    assert [run.variant.epsilon for run in runs] == [10.0, math.inf]
+    for run in runs:
+        audit.target(run)
+    assert training_log(study, runs[0])["loss_model"].isna().all()
+    assert (training_folder(study, runs[0].start) / "weights.safetensors").exists()
+    noisy, clipped = (audit.target(run).generator.state_dict() for run in runs)
+    assert any(not torch.equal(noisy[name], clipped[name]) for name in noisy)
+
+    found = {row["metric"]: row for row in [*audit.canary_rows(runs[0]), *audit.holdout_rows(runs[0])]}
+    assert found["epsilon_lower"]["value"] <= found["epsilon_prv"]["value"] <= 10
+    assert 0 <= found["attack_auc_loss"]["value"] <= 1 and found["attack_auc_loss"]["n"] == min(
+        len(set(SLICES.where(split="holdout").patients)), len(audit.roles.included))
+    assert "epsilon_rdp" not in {row["metric"] for row in audit.canary_rows(runs[1])}, "without noise there is no bound"
+    controls = audit.control_rows(runs[0])
+    assert [row["metric"] for row in controls] == ["attack_auc_loss", "attack_auc_blind"]
+
+    monkeypatch.setattr("cmri_lib.training.loop._Training.go", lambda self: pytest.fail("trained again"))
+    again = private.train_or_load_any(study, runs[0], SLICES).state_dict()
+    assert all(torch.equal(noisy[name], value) for name, value in again.items())
+
+
+def test_canaries_that_were_memorised_are_found(study: Study, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An attack that knows the answers proves what so many canaries can prove; one that knows nothing, nothing."""
+    audit, run = PrivateAudit(study, SLICES), private.private_run(study, SLICES, "U10 FM", math.inf)
+    monkeypatch.setattr(audit, "target", lambda run: None)
+
+    class Known:
+        def __init__(self, *_: object):
+            pass
+
+        def scores(self, target: object, slices: Slices) -> pd.DataFrame:
+            return pd.DataFrame({"all times": np.isin(slices.patients, audit.roles.included).astype(float)})
+
+    monkeypatch.setattr("cmri_lib.experiments.private_audit.Calibrated", Known)
+    found = audit.canaries(run)
+    assert found.right == found.guesses == 5 and found.lower == found.most and found.auc.value == 1
+
+
+def test_the_arm_of_the_last_layers_trains_these_alone(study: Study) -> None:
+    generator = private.public_run(study, SLICES, "U10 FM").system.build(study.params, Vocabulary.of(SLICES), 0)
+    private.freeze_all_but_last(generator)
+    names = {name for name, p in generator.named_parameters() if p.requires_grad}
+    last = len(study.params.flow.network.channels) - 1
+    assert names and all(n.startswith(("network.unet.out.", f"network.unet.up_blocks.{last}.")) for n in names)
+    assert any(n.startswith("network.unet.out.") for n in names) and any(f"up_blocks.{last}." in n for n in names)
+    with pytest.raises(DataError, match="no U-Net"):
+        private.freeze_all_but_last(system("U1 VAE").build(study.params, Vocabulary.of(SLICES), 0))

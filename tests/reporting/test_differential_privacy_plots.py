@@ -1,0 +1,56 @@
+"""Plots of private trainings show what their tables say."""
+
+from __future__ import annotations
+
+import matplotlib.pyplot as plt
+import numpy as np
+import pandas as pd
+import pytest
+
+from cmri_lib.reporting import differential_privacy_plots as plots
+from cmri_lib.reporting import metrics
+
+
+@pytest.fixture(autouse=True)
+def _closed():
+    yield
+    plt.close("all")
+
+
+def rows() -> pd.DataFrame:
+    common = {"metric": "heart_valid", "floor": 0.8, "ceiling": np.nan, "better": "higher"}
+    made = [("U10 FM", "flow", training, epsilon, value) for training, epsilon, value in (
+        (plots.PRIVATE, 10.0, 0.3), (plots.PRIVATE, np.inf, 0.6), (plots.PRIVATE, 1.0, 0.1), (plots.PUBLIC, np.nan, 0.2),
+        (plots.ORDINARY, np.nan, 0.7), ("private, last layers", 10.0, 0.4))]
+    made.append(("U6 DDPM", "diffusion", plots.PRIVATE, 1.0, 0.15))
+    return pd.DataFrame([{"generator": g, "family": f, "training": t, "epsilon": e, "value": v, "low": v - 0.05,
+                          "high": v + 0.05, **common} for g, f, t, e, v in made])
+
+
+def test_values_stand_in_the_order_of_epsilon_and_references_are_lines() -> None:
+    figure = plots.against_epsilon(rows())
+    axis = figure.axes[0]
+    assert [tick.get_text() for tick in axis.get_xticklabels()] == ["1", "10", "∞, no noise"]
+    line = axis.containers[0].lines[0]
+    assert line.get_xdata().tolist() == [0, 1, 2] and line.get_ydata().tolist() == [0.1, 0.3, 0.6]
+    flat = {(one.get_linestyle(), round(one.get_ydata()[0], 6)) for one in axis.lines if len(one.get_ydata()) == 2}
+    assert {(":", 0.2), ("-.", 0.7), ("--", 0.8)} <= flat
+    words = [text.get_text() for text in figure.legends[0].get_texts()]
+    assert {"U10 FM", "U6 DDPM", plots.PUBLIC, plots.ORDINARY, "private, last layers"} <= set(words)
+    assert "private, from nothing" not in words
+    assert "no system" in plots.against_epsilon(rows().iloc[:0]).axes[0].texts[0].get_text()
+
+
+def test_bounds_of_every_system() -> None:
+    values = {"epsilon_rdp": 10.0, "epsilon_prv": 8.0, "epsilon_lower": 0.5, "epsilon_lower_most": 1.5,
+              "heart_valid": 0.3}
+    table = pd.DataFrame([{"generator": g, "epsilon": 10.0, "metric": m, "value": v}
+                          for g in ("A", "B") for m, v in values.items()])
+    figure = plots.bounds(table)
+    assert [axis.get_title() for axis in figure.axes] == ["A", "B"]
+    assert sorted(line.get_ydata()[0] for line in figure.axes[0].lines) == [0.5, 1.5, 8.0, 10.0]
+    assert "no system" in plots.bounds(table.iloc[:0]).axes[0].texts[0].get_text()
+
+
+def test_every_bound_has_a_name() -> None:
+    assert all(metrics.known(name) and metrics.describe(name).axis == "privacy" for name in plots.BOUNDS)
