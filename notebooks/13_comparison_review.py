@@ -150,8 +150,8 @@ print(f"cohort {study.dataset}, profile {study.profile}: {len(my_scores):,} scor
       f"{of_review['system'].nunique() - 1} of them systems of the review")
 
 # %% [markdown]
-# The others are systems of the ablation study of notebook 07, in which one thing at a time is
-# changed. They stay in that notebook.
+# The others are variants: systems of the ablation study of notebook 07, in which one thing at a
+# time is changed, arms of notebooks 09 and 10, private trainings of notebook 12. They stay there.
 #
 # ## Scoreboard
 #
