@@ -27,7 +27,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 @cache
 def _leave_way() -> None:
     if "PYTEST_XDIST_WORKER" in os.environ and hasattr(os, "nice"):
-        os.nice(4)
+        os.nice(12)
 
 
 def pytest_runtest_setup(item: pytest.Item) -> None:
