@@ -69,8 +69,8 @@ def clone(tmp_path_factory: pytest.TempPathFactory) -> Path:
     dvc(folder, "pull", "data.dvc", "trainings.dvc")
     # DVC lets other commands in while the command of a stage runs: stages that do not need each other go side by side.
     with ThreadPoolExecutor(2) as hands:
-        for stages in (["cohort"], ["diffusion", "flow", "gan", "vae"], ["conditional", "fidelity"],
-                       ["masks", "utility", "cross_vendor", "privacy", "differential_privacy"]):
+        for stages in (["cohort"], ["diffusion", "flow", "gan", "vae"], ["conditional", "fidelity", "differential_privacy"],
+                       ["masks", "utility", "cross_vendor", "privacy"]):
             list(hands.map(lambda stage: dvc(folder, "--wait-for-lock", "repro", "--single-item", stage), stages))
     printed = dvc(folder, "repro", "--pull")  # what is left
     assert "Stage 'conditional' didn't change" in printed and "Running stage 'review'" in printed
