@@ -102,6 +102,13 @@ def train(model: Trainable, data: Mapping[str, Tensor], settings: TrainSettings,
     identity = training_fingerprint(model, data, settings, augment)
     training = partial(_Training, data=data, settings=settings, folder=folder, identity=identity, augment=augment,
                        validation=validation, checkpoint_seconds=checkpoint_seconds)
+    return train_unless_done(model, folder, identity, training)
+
+
+def train_unless_done(model: Trainable, folder: Path, identity: dict[str, str],
+                      training: Callable[[Trainable], _Training]) -> pd.DataFrame:
+    """The log of the training that `training` makes of `model`, loaded if `folder` holds it finished, else gone through to its
+    end; `identity` is its fingerprint. For every kind of training that keeps what it has done."""
     of_this = partial(_is_of_this_training, identity=identity, replay=lambda: training(deepcopy(model)).replay())
     if of_this(folder / "weights.safetensors"):
         load_weights(model, folder / "weights.safetensors")

@@ -19,22 +19,19 @@ The loop is `training.loop`'s with another step: it resumes after a kill, and a 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from copy import deepcopy
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
 import pandas as pd
 import torch
-from accelerate import Accelerator
 from torch import Tensor
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from cmri_lib.errors import DataError, ParameterError
 from cmri_lib.training.batches import Batch, mixed_seed
-from cmri_lib.training.checkpoint import load_weights
 from cmri_lib.training.fingerprint import training_fingerprint
-from cmri_lib.training.loop import REPLAYED, Trainable, _is_of_this_training, _Training, read_log
+from cmri_lib.training.loop import REPLAYED, Trainable, _Training, train_unless_done
 from cmri_lib.training.settings import TrainSettings
 
 #: The field of the data that says whose a row is: a code for each patient.
@@ -129,14 +126,7 @@ def train_privately(model: Trainable, data: Mapping[str, Tensor], settings: Trai
     identity = training_fingerprint(model, data, settings, mechanism)
     training = partial(_PrivateTraining, data=data, settings=settings, folder=folder, identity=identity,
                        augment=None, validation=None, checkpoint_seconds=checkpoint_seconds, mechanism=mechanism)
-    of_this = partial(_is_of_this_training, identity=identity,
-                      replay=lambda: training(deepcopy(model)).replay())
-    if of_this(folder / "weights.safetensors"):
-        load_weights(model, folder / "weights.safetensors")
-        model.to(Accelerator().device).eval()
-        return read_log(folder)
-    of_this(folder / "checkpoint.safetensors")  # then it bears the new code's digest
-    return training(model).go()
+    return train_unless_done(model, folder, identity, training)
 
 
 def refuse_mixing(model: Trainable) -> None:
