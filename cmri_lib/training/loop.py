@@ -230,7 +230,7 @@ class _Training:
         for group in self.model.update_schedule(self.step, self.settings.steps):
             optimiser = self.optimisers[group]
             for options in optimiser.param_groups:
-                options["lr"] = self.settings.rate(self.step)
+                options["lr"] = self.settings.rate(self.step, group)
             # Not Accelerate's own mixed precision, which is fixed for a whole process; bf16 needs no loss scaling.
             with torch.autocast(self.device.type, torch.bfloat16, enabled=self.settings.precision == "bf16"):
                 loss = self.wrapped(batch, group)

@@ -56,8 +56,8 @@ class TrainSettings:
         """After which steps a snapshot is kept: …, 1/4 and 1/2 of the way, so that what a doubling of it brought is seen."""
         return sorted({self.steps >> k for k in range(1, self.snapshots + 1)} - {0})
 
-    def rate(self, step: int) -> float:
-        """Learning rate: linear warm-up, then a half cosine (Loshchilov & Hutter 2017, eq. 5)."""
+    def rate(self, step: int, group: str = "model") -> float:
+        """Learning rate of a group of parameters: linear warm-up, then a half cosine (Loshchilov & Hutter 2017, eq. 5)."""
         warm = min(1.0, (step + 1) / max(1, min(self.warmup, self.steps // 10)))
         cosine = 0.5 * (1 + math.cos(math.pi * step / self.steps))
         return self.learning_rate * warm * (self.final_rate + (1 - self.final_rate) * cosine)
@@ -65,3 +65,14 @@ class TrainSettings:
     def decay(self, step: int) -> float:
         """EMA decay, shorter at the start so that the random initial weights are forgotten."""
         return min(self.ema, (1 + step) / (10 + step))
+
+
+@dataclass(frozen=True)
+class AdversarialSettings(TrainSettings):
+    """`critic_rate`: the critic's learning rate as a multiple of the generator's, which `learning_rate` is. A faster critic
+    stays near its optimum without more steps of its own (Heusel et al., NeurIPS 2017, sec. 2); 4 is usual with SPADE."""
+
+    critic_rate: Annotated[float, Field(gt=0)] = 1.0
+
+    def rate(self, step: int, group: str = "model") -> float:
+        return super().rate(step, group) * (self.critic_rate if group == "critic" else 1.0)

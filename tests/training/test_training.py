@@ -20,7 +20,7 @@ import torch
 from torch import nn
 
 from cmri_lib.errors import CheckpointError, DataError, ParameterError
-from cmri_lib.training import Augment, TrainSettings, Trainable, train
+from cmri_lib.training import AdversarialSettings, Augment, TrainSettings, Trainable, train
 from cmri_lib.training.batches import mixed_seed
 from cmri_lib.training.checkpoint import halved, load_weights, read_note, read_tensors
 from cmri_lib.training.fingerprint import _syntax, training_fingerprint
@@ -54,6 +54,27 @@ def test_fits_the_least_squares_line(tmp_path: Path) -> None:
     assert model.linear.bias.item() == pytest.approx(-2, abs=0.02)
     assert log["loss_model"].iloc[-1] < 1e-3 * log["loss_model"].iloc[0]
     assert not model.training
+
+
+class Pair(Trainable):
+    """Two numbers, each with a group of its own and a slope of 1."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.critic, self.generator = (nn.Parameter(torch.zeros(())) for _ in range(2))
+
+    def parameter_groups(self) -> dict[str, list[nn.Parameter]]:
+        return {"critic": [self.critic], "generator": [self.generator]}
+
+    def loss(self, batch: dict, group: str) -> torch.Tensor:
+        return getattr(self, group) * batch["x"].mean()
+
+
+def test_a_critic_has_a_learning_rate_of_its_own(tmp_path: Path) -> None:
+    model = Pair()  # Adam's first step is its learning rate, whatever the slope
+    train(model, {"x": torch.ones(8)}, AdversarialSettings(steps=1, learning_rate=1e-3, critic_rate=4.0), tmp_path)
+    assert model.generator.item() < 0
+    assert model.critic.item() == pytest.approx(4 * model.generator.item(), rel=1e-3)
 
 
 def test_a_finished_training_returns_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
