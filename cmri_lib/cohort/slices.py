@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -48,6 +48,7 @@ class Slices:
         masks: (N, H, W) uint8 of `LABELS`.
         table: N rows of `COLUMNS`.
         tissues: (N, H, W) uint8 of `TISSUES`, or None.
+        partners: (N, 1, H, W) float32, the image that each is to be made from (`cohort.pairs`), or None. Not saved.
 
     Raises:
         DataError: if lengths, shapes, dtypes, labels or columns disagree, or an image is not finite.
@@ -58,6 +59,7 @@ class Slices:
     masks: np.ndarray
     table: pd.DataFrame
     tissues: np.ndarray | None = None
+    partners: np.ndarray | None = None
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "table", self.table.reset_index(drop=True))
@@ -69,6 +71,7 @@ class Slices:
                       f"shape {self.masks.shape} {self.masks.dtype}, not {(n, *shape)} uint8"),
             "table": (len(self.table) == n, f"{len(self.table)} rows for {n} images"),
             "tissues": (self.tissues is None or self.tissues.shape == self.masks.shape, "tissues unlike masks"),
+            "partners": (self.partners is None or self.partners.shape == self.images.shape, "partners unlike images"),
         }
         for field, (good, problem) in checks.items():
             if not good:
@@ -100,8 +103,8 @@ class Slices:
         """The slices at `index` (integers or a boolean mask), in that order."""
         index = np.asarray(index)
         index = np.flatnonzero(index) if index.dtype == bool else index.astype(int)
-        tissues = None if self.tissues is None else self.tissues[index]
-        return Slices(self.images[index], self.masks[index], self.table.iloc[index], tissues)
+        tissues, partners = (None if a is None else a[index] for a in (self.tissues, self.partners))
+        return Slices(self.images[index], self.masks[index], self.table.iloc[index], tissues, partners)
 
     def where(self, **columns: object) -> Slices:
         """The slices whose columns have the given values: ``slices.where(split="train", vendor=["A", "B"])``."""
@@ -115,7 +118,7 @@ class Slices:
 
     def with_columns(self, **columns: object) -> Slices:
         """The same slices with table columns replaced."""
-        return Slices(self.images, self.masks, self.table.assign(**columns), self.tissues)
+        return replace(self, table=self.table.assign(**columns))
 
     @classmethod
     def from_arrays(cls, images: np.ndarray, masks: np.ndarray | None = None, patient: Sequence[object] | None = None, *,
@@ -204,7 +207,7 @@ class Slices:
 
 
 def concatenate(parts: Sequence[Slices]) -> Slices:
-    """One `Slices` of all parts, in order; tissues are kept only if every part has them.
+    """One `Slices` of all parts, in order; tissues and partners are kept only if every part has them.
 
     Raises:
         DataError: if the parts differ in size.
@@ -212,10 +215,10 @@ def concatenate(parts: Sequence[Slices]) -> Slices:
     """
     if len(sizes := sorted({p.images.shape[2:] for p in parts})) > 1:
         raise DataError(f"images of {sizes} pixels", field="images", remedy="preprocess all parts at one size")
-    tissues = [p.tissues for p in parts]
-    joined = None if any(t is None for t in tissues) else np.concatenate(tissues)
+    optional = [None if any(a is None for a in arrays) else np.concatenate(arrays)
+                for arrays in ([p.tissues for p in parts], [p.partners for p in parts])]
     return Slices(np.concatenate([p.images for p in parts]), np.concatenate([p.masks for p in parts]),
-                  pd.concat([p.table for p in parts], ignore_index=True), joined)
+                  pd.concat([p.table for p in parts], ignore_index=True), *optional)
 
 
 def refuse_overlap(first: Slices, second: Slices, names: tuple[str, str] = ("first", "second")) -> None:

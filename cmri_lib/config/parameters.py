@@ -27,7 +27,7 @@ from cmri_lib.networks.stylegan import StyleGANSettings
 from cmri_lib.networks.transformer import TransformerSettings
 from cmri_lib.networks.unet import UNetSettings
 from cmri_lib.networks.vae import VAESettings
-from cmri_lib.training import AdversarialSettings, TrainSettings
+from cmri_lib.training import AdversarialTraining, TrainSettings
 
 @dataclass(frozen=True)
 class CohortSettings:
@@ -189,7 +189,7 @@ class ConditionalGANSection:
 
     network: MaskToImageSettings
     objective: GANSettings
-    training: AdversarialSettings
+    training: AdversarialTraining
 
 
 @dataclass(frozen=True)

@@ -64,7 +64,7 @@ def _numeric(column: pd.Series) -> bool:
 
 def _keyed(table: pd.DataFrame, words: list[str]) -> pd.DataFrame:
     """The table under its words and the place among rows with the same words."""
-    text = table[words].astype(str)
+    text = table[words].astype(object).fillna("").astype(str)  # pandas groups no rows by what is missing
     place = text.groupby(words).cumcount() if words else pd.Series(range(len(table)), index=table.index)
     return table.set_index([*(text[w] for w in words), place.rename("place")])
 

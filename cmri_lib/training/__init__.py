@@ -2,6 +2,6 @@
 
 from cmri_lib.training.augment import Augment
 from cmri_lib.training.loop import Trainable, train
-from cmri_lib.training.settings import AdversarialSettings, TrainSettings
+from cmri_lib.training.settings import AdversarialTraining, TrainSettings
 
-__all__ = ["AdversarialSettings", "Augment", "TrainSettings", "Trainable", "train"]
+__all__ = ["AdversarialTraining", "Augment", "TrainSettings", "Trainable", "train"]

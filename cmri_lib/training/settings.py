@@ -68,7 +68,7 @@ class TrainSettings:
 
 
 @dataclass(frozen=True)
-class AdversarialSettings(TrainSettings):
+class AdversarialTraining(TrainSettings):
     """`critic_rate`: the critic's learning rate as a multiple of the generator's, which `learning_rate` is. A faster critic
     stays near its optimum without more steps of its own (Heusel et al., NeurIPS 2017, sec. 2); 4 is usual with SPADE."""
 

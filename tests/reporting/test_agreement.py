@@ -46,6 +46,14 @@ def test_rows_are_told_by_their_words_and_a_new_verdict_is_another_row() -> None
     assert agreement(NAME, claims, claims.drop(columns="low")).missing == ("low",)
 
 
+def test_rows_of_which_a_word_is_missing_are_compared_in_their_order() -> None:
+    table = pd.DataFrame({"sampler": ["ddim", None, None, None], "seconds": [None] * 4, "value": [0.1, 0.2, 0.3, 0.4]})
+    same = agreement(Path("t.csv"), table, table.copy())
+    assert same.holds and same.compared >= 4
+    other = agreement(Path("t.csv"), table, table.assign(value=[0.1, 0.2, 0.9, 0.4]))
+    assert not other.missing and len(other.exceeding) == 1 and "0.9" in other.exceeding[0]
+
+
 def test_without_an_interval_size_and_spread_decide() -> None:
     drawn = pd.DataFrame({"x": [0.0, 1.0, 2.0, 3.0], "y": [100.0, 100.0, 100.0, 100.0]})
     spread = drawn["x"].std(ddof=0)

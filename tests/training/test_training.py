@@ -20,7 +20,7 @@ import torch
 from torch import nn
 
 from cmri_lib.errors import CheckpointError, DataError, ParameterError
-from cmri_lib.training import AdversarialSettings, Augment, TrainSettings, Trainable, train
+from cmri_lib.training import AdversarialTraining, Augment, TrainSettings, Trainable, train
 from cmri_lib.training.batches import mixed_seed
 from cmri_lib.training.checkpoint import halved, load_weights, read_note, read_tensors
 from cmri_lib.training.fingerprint import _syntax, training_fingerprint
@@ -72,7 +72,7 @@ class Pair(Trainable):
 
 def test_a_critic_has_a_learning_rate_of_its_own(tmp_path: Path) -> None:
     model = Pair()  # Adam's first step is its learning rate, whatever the slope
-    train(model, {"x": torch.ones(8)}, AdversarialSettings(steps=1, learning_rate=1e-3, critic_rate=4.0), tmp_path)
+    train(model, {"x": torch.ones(8)}, AdversarialTraining(steps=1, learning_rate=1e-3, critic_rate=4.0), tmp_path)
     assert model.generator.item() < 0
     assert model.critic.item() == pytest.approx(4 * model.generator.item(), rel=1e-3)
 
