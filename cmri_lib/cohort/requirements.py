@@ -226,6 +226,8 @@ def _experiments(has: Contents) -> Iterator[tuple[str, str, dict[str, str]]]:
     yield "12", "differential privacy by patient", {
         "private trainings": _few(has, "train", least=FEWEST_SPLIT) or interval[0],
         "attacks": _few(has, "train", least=FEWEST_SPLIT) or _few(has, "holdout", least=4)}
+    yield "14", "translation between phases (F4)", {
+        "pairs": _fewer_than(2, has.phases, "phases") or _few(has, "train", least=1) or interval[0]}
     yield "13", "scoreboard", {"scores": interval[0] or interval[1]}
 
 

@@ -48,7 +48,7 @@ class Slices:
         masks: (N, H, W) uint8 of `LABELS`.
         table: N rows of `COLUMNS`.
         tissues: (N, H, W) uint8 of `TISSUES`, or None.
-        partners: (N, 1, H, W) float32, the image that each is to be made from (`cohort.pairs`), or None. Not saved.
+        partners: (N, 1, H, W) float32, the image that each is to be made from (`cohort.phase_pairs`), or None. Not saved.
 
     Raises:
         DataError: if lengths, shapes, dtypes, labels or columns disagree, or an image is not finite.

@@ -13,6 +13,7 @@ from cmri_lib.config.differential_privacy import DifferentialPrivacySettings
 from cmri_lib.config.measuring import (Count, Counts, CurveSettings, FidelitySettings, InstrumentSettings, Share,
                                        UtilitySettings)
 from cmri_lib.config.privacy import PrivacySettings
+from cmri_lib.config.translation import TranslationSettings
 from cmri_lib.errors import ParameterError
 from cmri_lib.generators.diffusion import DiffusionSettings
 from cmri_lib.generators.flow import FlowSettings
@@ -279,6 +280,7 @@ class Parameters:
     curves: CurveSettings
     utility: UtilitySettings
     cross_vendor: CrossVendorSettings
+    translation: TranslationSettings
     privacy: PrivacySettings
     differential_privacy: DifferentialPrivacySettings
 

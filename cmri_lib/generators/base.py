@@ -18,6 +18,7 @@ from cmri_lib.cohort.slices import CATEGORIES, UNKNOWN, Slices
 from cmri_lib.cohort.vocabulary import names_nothing
 from cmri_lib.errors import DataError, SplitError
 from cmri_lib.networks.conditioning.base import Batch, Conditioning
+from cmri_lib.networks.conditioning.partner import PARTNER
 from cmri_lib.training.batches import mixed_seed
 from cmri_lib.training.loop import Trainable
 
@@ -74,7 +75,7 @@ def noise_stream(noise: Tensor) -> Iterator[Tensor]:
 
 def batch_of(slices: Slices, conditioning: Conditioning | None = None) -> Batch:
     """The tensors a generator trains on: image (N, 1, H, W) float32 and what `conditioning` reads: mask, tissues (N, H, W)
-    uint8, categories (N,) int64 codes, numbers (N,) float32, scaled, NaN where unknown.
+    uint8, categories (N,) int64 codes, numbers (N,) float32, scaled, NaN where unknown, partner (N, 1, H, W) float32.
 
     Raises:
         DataError: on a field that these slices do not have, or a category that `conditioning` does not know.
@@ -90,6 +91,8 @@ def _field(slices: Slices, name: str, conditioning: Conditioning) -> np.ndarray:
         return slices.masks
     if name == "tissues" and slices.tissues is not None:
         return slices.tissues
+    if name == PARTNER and slices.partners is not None:
+        return slices.partners
     if name in slices.table and name in conditioning.categories:
         return _codes(slices.table[name], conditioning.categories[name])
     if name in slices.table and name in conditioning.scales:
@@ -121,7 +124,7 @@ def draw(generator: Generator, conditions: Slices, source: str, *, seed: int = 0
     """One synthetic slice for every slice of `conditions`, whose masks and metadata it inherits.
 
     The noise of sample i depends on (seed, i) alone, so neither batch size nor device changes what is drawn. Samples of a
-    generator without a mask as condition get an empty one, and each counts as its own patient.
+    generator without a mask or an image as condition get an empty mask, and each counts as its own patient.
 
     Args:
         source: the system's id, for the table.
@@ -147,7 +150,7 @@ def _noise(seed: int, shape: tuple[int, ...]) -> Tensor:
 
 
 def _as_slices(images: np.ndarray, conditions: Slices, source: str, fields: Sequence[str]) -> Slices:
-    if {"mask", "tissues"} & set(fields):
+    if {"mask", "tissues", PARTNER} & set(fields):
         return Slices(images, conditions.masks, conditions.table.assign(source=source), conditions.tissues)
     names = [f"synthetic-{i:05d}" for i in range(len(images))]
     not_given = {column: UNKNOWN for column in CATEGORIES if column not in fields}

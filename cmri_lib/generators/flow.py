@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from cmri_lib.errors import ParameterError
 from cmri_lib.generators.base import Generator
 from cmri_lib.networks.conditioning.base import Batch, Conditioning
+from cmri_lib.networks.conditioning.partner import PARTNER
 
 #: The entry of a batch that holds the noise coupled with its images.
 COUPLED = "coupled noise"
@@ -104,6 +105,17 @@ class FlowMatching(Generator):
                 slope = (slope + velocity(x + h * slope, t + h)) / 2
             x = x + h * slope
         return x
+
+
+class DirectFlow(FlowMatching):
+    """C17 Direct-FM: the flow starts from the source image of a translation in the place of noise, so each image has one
+    translation, and its noise changes nothing. The pairs are given: they need no coupling."""
+
+    def loss(self, batch: Batch, group: str) -> Tensor:
+        return super().loss(batch | {COUPLED: batch[PARTNER]}, group)
+
+    def sample(self, noise: Tensor, batch: Batch, *, solver: str | None = None, steps: int | None = None) -> Tensor:
+        return super().sample(batch[PARTNER].to(noise), batch, solver=solver, steps=steps)
 
 
 @torch.no_grad()

@@ -25,6 +25,7 @@ LEARNT = Bounds("nothing found", "trained on real images", "ceiling")
 REMEMBERED = Bounds("real test images", "training images handed out")
 NULL = Bounds("real test images")
 COPIED = Bounds("real masks held out", "training masks handed out")
+TRANSLATED = Bounds("the source unchanged", "the true image", "ceiling")
 REPEATED = Bounds("scans of one heart, or other masks", "one image per mask")
 
 

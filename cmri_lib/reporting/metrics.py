@@ -16,7 +16,7 @@ import pandas as pd
 
 from cmri_lib.reporting import privacy_metrics, utility_metrics
 from cmri_lib.reporting.metric_description import (COPIED, DISTANCES, FOLLOWED, LEARNT, MASKS, NONE, NULL, RECOGNISED,
-                                                   REMEMBERED, REPEATED, SAMPLES, SHAPES, SPACES, STRUCTURES, Bounds,
+                                                   REMEMBERED, REPEATED, SAMPLES, SHAPES, SPACES, STRUCTURES, TRANSLATED, Bounds,
                                                    Description)
 from cmri_lib.reporting.metric_description import of_axis as _of
 
@@ -84,6 +84,10 @@ SINGLE = {
     "psnr_true": _of("conditioning", Bounds("scans by other vendors", "the true scan"),
                      "Peak signal-to-noise ratio to the true scan (PSNR)", "PSNR, true scan", unit="dB",
                      format=".1f"),
+    "ssim_target": _of("conditioning", TRANSLATED, "Similarity to the true image of the other phase (SSIM)",
+                       "SSIM, true image"),
+    "psnr_target": _of("conditioning", TRANSLATED, "Peak signal-to-noise ratio to the true image of the other phase (PSNR)",
+                       "PSNR, true image", unit="dB", format=".1f"),
     "style_gain_ssim": _of("conditioning", Bounds("no style", "the true scan", "ceiling"),
                            "Gain in SSIM by the vendor asked for", "SSIM gain by vendor", format="+.3f"),
     "style_match": _of("conditioning", Bounds("chance", "the true scan", "ceiling"),

@@ -66,13 +66,14 @@ def diffusion(condition: Condition = unconditional, *, control: bool = False) ->
     return make
 
 
-def flow(condition: Condition = unconditional, *, control: bool = False, coupling: str = "independent") -> Make:
+def flow(condition: Condition = unconditional, *, control: bool = False, coupling: str = "independent",
+         kind: type[FlowMatching] = FlowMatching) -> Make:
     """Flow matching in pixels. Optimal transport (`coupling` "ot") is for unconditional systems: paired by transport, noise
     would be tied to the condition."""
     def make(params: Parameters, vocabulary: Vocabulary) -> FlowMatching:
         conditioning = condition(vocabulary)
         objective = params.flow.objective if coupling == "ot" else replace(params.flow.objective, coupling=coupling)
-        return FlowMatching(_unet(params.flow.network, conditioning, control), conditioning, objective)
+        return kind(_unet(params.flow.network, conditioning, control), conditioning, objective)
     return make
 
 

@@ -15,6 +15,7 @@ from cmri_lib.networks.conditioning.base import Conditioning
 from cmri_lib.networks.conditioning.embeddings import (CategoricalEmbedding, CompositeConditioning, FourierEmbedding,
                                                        PromptTokens)
 from cmri_lib.networks.conditioning.label_map import AblatedLabelMap, LabelMap
+from cmri_lib.networks.conditioning.partner import PartnerImage
 
 Condition = Callable[[Vocabulary], Conditioning]
 
@@ -66,6 +67,11 @@ def numbers(*columns: str, size: int = 16) -> Condition:
     if strange := sorted(set(columns) - set(SCALES)):
         raise ParameterError(f"{strange}", field="columns", remedy=f"choose among {sorted(SCALES)}")
     return lambda vocabulary: FourierEmbedding({column: SCALES[column] for column in columns}, size)
+
+
+def partner(concatenated: bool = True) -> Condition:
+    """Another image of the same place: beside the network's input, or only where the objective starts from it."""
+    return lambda vocabulary: PartnerImage(concatenated)
 
 
 def together(*conditions: Condition, dropout: float = 0.0) -> Condition:

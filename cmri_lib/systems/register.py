@@ -6,9 +6,10 @@ from cmri_lib.errors import ParameterError
 from cmri_lib.systems.conditional import CONDITIONAL
 from cmri_lib.systems.label_maps import LABEL_MAPS
 from cmri_lib.systems.system import System
+from cmri_lib.systems.translation import TRANSLATION
 from cmri_lib.systems.unconditional import UNCONDITIONAL
 
-SYSTEMS: dict[str, System] = {**UNCONDITIONAL, **CONDITIONAL, **LABEL_MAPS}
+SYSTEMS: dict[str, System] = {**UNCONDITIONAL, **CONDITIONAL, **LABEL_MAPS, **TRANSLATION}
 
 
 def system(name: str) -> System:

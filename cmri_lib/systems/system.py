@@ -54,6 +54,7 @@ class System:
         first_stage: what must be trained before.
         pretrained: a system whose trained networks this one starts from, instead of from random weights alone.
         withheld: (disease, vendor) of slices that it never learns from.
+        pairs: (source, target) phases that it learns to translate; None for what makes images from no other image.
     """
 
     id: str
@@ -65,6 +66,7 @@ class System:
     first_stage: FirstStage | None = None
     pretrained: System | None = None
     withheld: tuple[tuple[str, str], ...] = ()
+    pairs: tuple[str, str] | None = None
 
     def build(self, params: Parameters, vocabulary: Vocabulary, seed: int) -> Generator:
         """The generator with initial weights drawn from `seed`."""

@@ -1,0 +1,86 @@
+"""What a translation is held against: the image that was really taken of the same place at the other phase."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from functools import cached_property
+
+import numpy as np
+import pandas as pd
+
+from cmri_lib.cohort.phase_pairs import PLACE, phase_pairs
+from cmri_lib.cohort.slices import Slices
+from cmri_lib.errors import DataError
+from cmri_lib.measures.anatomy.adherence import adherence, adherence_bounds, adherence_difference
+from cmri_lib.measures.conditioning.paired_truth import likeness
+from cmri_lib.measures.conditioning.regions import heart_region
+from cmri_lib.measures.statistics.bootstrap import Score, mean_score, paired_difference
+from cmri_lib.reporting.results import Named, with_system_columns
+from cmri_lib.systems.translation import PHASES
+
+#: Metrics of likeness, in the order of `likeness`: SSIM, and PSNR in dB.
+LIKENESS = ("ssim_target", "psnr_target")
+
+
+@dataclass(frozen=True)
+class Truth:
+    """Pairs of real slices, the second of each known.
+
+    Attributes:
+        pairs: real slices of the target phase with those of the source phase as partners.
+        segment: the frozen segmenter.
+        options: seed and resamples of every bootstrap, over patients.
+    """
+
+    pairs: Slices
+    segment: Callable[[np.ndarray], np.ndarray]
+    options: dict[str, int]
+
+    @classmethod
+    def of(cls, slices: Slices, segment: Callable[[np.ndarray], np.ndarray], *, seed: int, resamples: int) -> Truth:
+        """The truth about real slices of both phases."""
+        return cls(phase_pairs(slices, *PHASES), segment, {"seed": seed, "resamples": resamples})
+
+    @property
+    def copied(self) -> Slices:
+        """What a system scores that hands out its source unchanged: the floor of every score."""
+        return replace(self.pairs, images=self.pairs.partners)
+
+    @cached_property
+    def region(self) -> np.ndarray:
+        """(N, H, W) bool: the heart at the target phase, and 10 mm around it. The rest hardly moves, so there a copy of the
+        source would be as good as the truth."""
+        return heart_region(self.pairs)
+
+    @cached_property
+    def bounds(self) -> tuple[pd.DataFrame, pd.DataFrame]:
+        """Floor and ceiling of adherence."""
+        return adherence_bounds(self.pairs, self.segment, self.options["seed"])
+
+    def likeness(self, made: Slices) -> dict[str, np.ndarray]:
+        """Metric of `LIKENESS` → (N,) value of every translation in the region of the heart.
+
+        Raises:
+            DataError: if `made` is not one translation of every pair, in their order.
+        """
+        if not made.table[PLACE].reset_index(drop=True).equals(self.pairs.table[PLACE]):
+            raise DataError("translations of other places than the pairs", field="made", remedy="draw them under `pairs`")
+        return dict(zip(LIKENESS, likeness(made.images, self.pairs.images, self.region)))
+
+    def rows(self, of: Named | str, made: Slices) -> list[dict[str, object]]:
+        """Tidy rows: likeness (floor: the source unchanged; ceiling of SSIM: 1), and how well the segmenter finds the target's
+        labels in the translation. Intervals are over patients."""
+        floor = self.likeness(self.copied)
+        rows = [mean_score(values, made.patients, n=len(made), **self.options).against(floor[name].mean(), ceiling)
+                .row(name, "conditioning", "higher")
+                for (name, values), ceiling in zip(self.likeness(made).items(), (1.0, np.nan))]
+        return with_system_columns(of, rows + adherence(self.pairs, made, self.segment, bounds=self.bounds, **self.options))
+
+    def difference(self, first: Slices, second: Slices, metric: str) -> Score:
+        """`metric` of the first translations minus that of the second, paired over patients: of `LIKENESS`, or a column of
+        `measures.anatomy.agreement` such as "dice_mean"."""
+        if metric in LIKENESS:
+            return paired_difference(self.likeness(first)[metric], self.likeness(second)[metric], self.pairs.patients,
+                                     **self.options)
+        return adherence_difference(first, second, self.segment, metric, **self.options)
