@@ -1,16 +1,32 @@
-"""Section `translation` of ``params.yaml``: how long systems that turn one image into another are trained."""
+"""Section `translation` of ``params.yaml``: systems that make an image from another one (notebook 14)."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Annotated, Literal
 
+from pydantic import Field
+
+from cmri_lib.generators.reconstruction import ReconstructionSettings
+from cmri_lib.networks.mask_to_image import MaskToImageSettings
 from cmri_lib.training import AdversarialTraining, TrainSettings
 
 
 @dataclass(frozen=True)
+class ReconstructionSection:
+    """Section `translation.reconstruction`: C19, and the U-Net that has the same generator and losses but no critic."""
+
+    network: MaskToImageSettings
+    objective: ReconstructionSettings
+    training: AdversarialTraining
+
+
+@dataclass(frozen=True)
 class TranslationSettings:
-    """Section `translation`: all from random weights, for as long as each other. Networks and objectives are those of sections
-    `flow`, `diffusion` and `conditional.pix2pix`."""
+    """Section `translation`: systems of C17 have the networks and objectives of sections `flow`, `diffusion` and
+    `conditional.pix2pix`, here stands how long they are trained; `accelerations` of the scan from which C19 reconstructs."""
 
     denoiser: TrainSettings
     pix2pix: AdversarialTraining
+    reconstruction: ReconstructionSection
+    accelerations: Annotated[tuple[Literal[4, 8], ...], Field(min_length=1)]

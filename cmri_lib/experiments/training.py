@@ -9,7 +9,6 @@ import numpy as np
 import pandas as pd
 import torch
 
-from cmri_lib.cohort.phase_pairs import phase_pairs
 from cmri_lib.cohort.slices import Slices
 from cmri_lib.cohort.vocabulary import Vocabulary
 from cmri_lib.config.study import Study
@@ -51,14 +50,14 @@ def train_or_load(study: Study, run: Run, slices: Slices) -> Generator:
 
 
 def training_slices(run: Run, slices: Slices) -> tuple[Slices, Slices]:
-    """The training and validation slices of `run`: without what its system withholds, in pairs where it translates, as its
-    variant changes them.
+    """The training and validation slices of `run`: without what its system withholds, with partners where it translates, as
+    its variant changes them.
 
     Raises:
         DataError: if none is left to learn from.
     """
     some = slices.take(~of_pairs(slices, run.system.withheld)) if run.system.withheld else slices
-    some = phase_pairs(some, *run.system.pairs) if run.system.pairs else some
+    some = run.system.pairs(some) if run.system.pairs else some
     seen, unseen = some.where(split="train"), some.where(split="validation")
     if run.patients is not None:
         seen = seen.where(patient=run.patients)

@@ -1,4 +1,4 @@
-"""What a translation is held against: the image that was really taken of the same place at the other phase."""
+"""What an image that was made from another one is held against: the image that was really taken."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from functools import cached_property
 import numpy as np
 import pandas as pd
 
-from cmri_lib.cohort.phase_pairs import PLACE, phase_pairs
+from cmri_lib.cohort.phase_pairs import PLACE
 from cmri_lib.cohort.slices import Slices
 from cmri_lib.errors import DataError
 from cmri_lib.measures.anatomy.adherence import adherence, adherence_bounds, adherence_difference
@@ -17,7 +17,6 @@ from cmri_lib.measures.conditioning.paired_truth import likeness
 from cmri_lib.measures.conditioning.regions import heart_region
 from cmri_lib.measures.statistics.bootstrap import Score, mean_score, paired_difference
 from cmri_lib.reporting.results import Named, with_system_columns
-from cmri_lib.systems.translation import PHASES
 
 #: Metrics of likeness, in the order of `likeness`: SSIM, and PSNR in dB.
 LIKENESS = ("ssim_target", "psnr_target")
@@ -25,10 +24,10 @@ LIKENESS = ("ssim_target", "psnr_target")
 
 @dataclass(frozen=True)
 class Truth:
-    """Pairs of real slices, the second of each known.
+    """Real slices and what they are to be made from.
 
     Attributes:
-        pairs: real slices of the target phase with those of the source phase as partners.
+        pairs: real slices with partners: another phase of the scan, or a fraction of its k-space, zero-filled.
         segment: the frozen segmenter.
         options: seed and resamples of every bootstrap, over patients.
     """
@@ -37,11 +36,6 @@ class Truth:
     segment: Callable[[np.ndarray], np.ndarray]
     options: dict[str, int]
 
-    @classmethod
-    def of(cls, slices: Slices, segment: Callable[[np.ndarray], np.ndarray], *, seed: int, resamples: int) -> Truth:
-        """The truth about real slices of both phases."""
-        return cls(phase_pairs(slices, *PHASES), segment, {"seed": seed, "resamples": resamples})
-
     @property
     def copied(self) -> Slices:
         """What a system scores that hands out its source unchanged: the floor of every score."""
@@ -49,8 +43,8 @@ class Truth:
 
     @cached_property
     def region(self) -> np.ndarray:
-        """(N, H, W) bool: the heart at the target phase, and 10 mm around it. The rest hardly moves, so there a copy of the
-        source would be as good as the truth."""
+        """(N, H, W) bool: the heart, and 10 mm around it. Between phases the rest hardly moves, so there a copy of the source
+        would be as good as the truth."""
         return heart_region(self.pairs)
 
     @cached_property

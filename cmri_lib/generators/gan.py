@@ -122,9 +122,11 @@ class GAN(Generator):
                 _, wanted = self.critic.judge(batch["image"], batch)
             distances = [F.l1_loss(made, real) for made, real in zip(features, wanted)]
             loss = loss + self.matched * torch.stack(distances).mean()
-        if self.settings.reconstruction:
-            loss = loss + self.settings.reconstruction * F.l1_loss(fake, batch["image"])
-        return loss
+        return loss + self._distance(fake, batch["image"])
+
+    def _distance(self, fake: Tensor, real: Tensor) -> Tensor | float:
+        """The weighted distance to the real image of the same condition; 0 where it has no weight."""
+        return self.settings.reconstruction * F.l1_loss(fake, real) if self.settings.reconstruction else 0.0
 
     def _critic_loss(self, batch: Batch) -> Tensor:
         with torch.no_grad():

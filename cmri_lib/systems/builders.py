@@ -21,6 +21,7 @@ from cmri_lib.generators.gan import GAN
 from cmri_lib.generators.label_maps import LabelMaps
 from cmri_lib.generators.latent import Latent
 from cmri_lib.generators.masked import MaskGIT
+from cmri_lib.generators.reconstruction import Regression
 from cmri_lib.generators.vae import VAE
 from cmri_lib.networks.autoencoder import Autoencoder, KLAutoencoder, VQAutoencoder
 from cmri_lib.networks.conditioning.base import Conditioning
@@ -49,12 +50,22 @@ def vae(section: Callable[[Parameters], VAEParameters], condition: Condition = u
     return make
 
 
-def gan(section: Callable[[Parameters], Any], networks: Networks, condition: Condition = unconditional) -> Make:
+def gan(section: Callable[[Parameters], Any], networks: Networks, condition: Condition = unconditional, *,
+        kind: type[GAN] = GAN) -> Make:
     """An adversarial system of a section with network, objective and training."""
     def make(params: Parameters, vocabulary: Vocabulary) -> GAN:
         chosen, conditioning = section(params), condition(vocabulary)
         pair = networks(chosen.network, chosen.objective.latent, params.preprocess.size, conditioning)
-        return GAN(*pair, conditioning, chosen.objective)
+        return kind(*pair, conditioning, chosen.objective)
+    return make
+
+
+def regression(section: Callable[[Parameters], Any], networks: Networks, condition: Condition) -> Make:
+    """The generator of an adversarial system, without its critic."""
+    def make(params: Parameters, vocabulary: Vocabulary) -> Regression:
+        chosen, conditioning = section(params), condition(vocabulary)
+        network, _ = networks(chosen.network, chosen.objective.latent, params.preprocess.size, conditioning)
+        return Regression(network, conditioning, chosen.objective)
     return make
 
 

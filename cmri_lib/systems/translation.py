@@ -1,31 +1,53 @@
-"""C17: systems that turn an image into another of the same heart, end-diastole into end-systole.
+"""Systems that make an image from another one of the same heart: C17, end-systole from end-diastole, and C19, the image from a
+fraction of its k-space. All learn from random weights; the systems of one task learn from the same pairs.
 
-Concat-FM sees the source beside the noise, Direct-FM starts from it in the place of noise; Pix2Pix (Isola et al., CVPR 2017,
-arXiv 1611.07004) and a diffusion that sees the source (Saharia et al., "Palette", 2022, arXiv 2111.05826) are what they are
-compared with. All learn from the same pairs, from random weights.
+Of C17, Concat-FM sees the source beside the noise and Direct-FM starts from it in the place of noise; Pix2Pix (Isola et al., CVPR
+2017, arXiv 1611.07004) and a diffusion that sees the source (Saharia et al., "Palette", 2022, arXiv 2111.05826) are what they are
+compared with.
 """
 
 from __future__ import annotations
 
+from functools import partial
+
+from cmri_lib.cohort.phase_pairs import phase_pairs
+from cmri_lib.cohort.undersampling import undersampled
+from cmri_lib.config.parameters import Parameters
+from cmri_lib.config.translation import ReconstructionSection
 from cmri_lib.generators.flow import DirectFlow
-from cmri_lib.systems.builders import diffusion, flow, gan
+from cmri_lib.generators.reconstruction import RecCGAN
+from cmri_lib.systems.builders import diffusion, flow, gan, regression
 from cmri_lib.systems.conditional import pix2pix
 from cmri_lib.systems.conditions import partner
 from cmri_lib.systems.system import Make, System, Training
 
-#: From which phase to which.
-PHASES = ("ED", "ES")
+STAGE = "translation"
+#: By so much a scan is accelerated.
+ACCELERATIONS = (4, 8)
 
 
-def _translation(id: str, family: str, conditioning: str, training: Training, make: Make) -> System:
-    return System(id, family, conditioning, "translation", training, make, pairs=PHASES)
+def _contraction(id: str, family: str, conditioning: str, training: Training, make: Make) -> System:
+    return System(id, family, conditioning, STAGE, training, make, pairs=phase_pairs)
 
 
-TRANSLATION: dict[str, System] = {s.id: s for s in (
-    _translation("C17 Concat-FM", "flow", "image (concat)", lambda p: p.translation.denoiser, flow(partner())),
-    _translation("C17 Direct-FM", "flow", "image (start)", lambda p: p.translation.denoiser,
+def _reconstruction(p: Parameters) -> ReconstructionSection:
+    return p.translation.reconstruction
+
+
+#: C17, by id.
+CONTRACTION: dict[str, System] = {s.id: s for s in (
+    _contraction("C17 Concat-FM", "flow", "image (concat)", lambda p: p.translation.denoiser, flow(partner())),
+    _contraction("C17 Direct-FM", "flow", "image (start)", lambda p: p.translation.denoiser,
                  flow(partner(concatenated=False), kind=DirectFlow)),
-    _translation("C17 Pix2Pix", "GAN", "image (concat)", lambda p: p.translation.pix2pix,
+    _contraction("C17 Pix2Pix", "GAN", "image (concat)", lambda p: p.translation.pix2pix,
                  gan(lambda p: p.conditional.pix2pix, pix2pix, partner())),
-    _translation("C17 diffusion", "diffusion", "image (concat)", lambda p: p.translation.denoiser, diffusion(partner())),
+    _contraction("C17 diffusion", "diffusion", "image (concat)", lambda p: p.translation.denoiser, diffusion(partner())),
 )}
+#: C19 by acceleration: the GAN, and the same generator without a critic.
+RECONSTRUCTION: dict[int, tuple[System, System]] = {times: (
+    System(f"C19 RecCGAN, {times} ×", "GAN", "image (concat)", STAGE, lambda p: _reconstruction(p).training,
+           gan(_reconstruction, pix2pix, partner(), kind=RecCGAN), pairs=partial(undersampled, acceleration=times)),
+    System(f"C19 U-Net, {times} ×", "U-Net", "image (concat)", STAGE, lambda p: _reconstruction(p).training,
+           regression(_reconstruction, pix2pix, partner()), pairs=partial(undersampled, acceleration=times)),
+) for times in ACCELERATIONS}
+TRANSLATION: dict[str, System] = {**CONTRACTION, **{s.id: s for pair in RECONSTRUCTION.values() for s in pair}}

@@ -1,0 +1,72 @@
+"""Under-sampled k-space against NumPy's own Fourier transform, and what must hold whatever lines are drawn."""
+
+from __future__ import annotations
+
+import zlib
+
+import numpy as np
+import pytest
+import torch
+from conftest import discs
+from monai.apps.reconstruction.transforms.array import RandomKspaceMask
+
+from cmri_lib.cohort.undersampling import CENTRE, smooth_phase, undersampled, zero_filled
+from cmri_lib.errors import ParameterError
+from cmri_lib.generators.reconstruction import ReconstructionSettings, Regression, k_space_distance
+from cmri_lib.networks.conditioning.partner import PARTNER, PartnerImage
+
+SLICES = discs(3, 2)
+
+
+@pytest.mark.parametrize("acceleration", [4, 8])
+def test_zero_filling_is_numpys(acceleration: int) -> None:
+    image, seed = SLICES.images[0, 0], 7
+    lines = RandomKspaceMask(center_fractions=[CENTRE / acceleration], accelerations=[acceleration], is_complex=True)
+    lines.set_random_state(seed)
+    lines(np.zeros((1, 32, 32, 2)))
+    measured = np.asarray(lines.mask).reshape(1, 32)
+    k_space = np.fft.fftshift(np.fft.fft2((image.astype(float) + 1) / 2 * np.exp(1j * smooth_phase((32, 32), seed).numpy())))
+    # The centre of the image is the origin of phase in one of the two and its corner in the other: no matter for a magnitude.
+    wanted = np.abs(np.fft.ifft2(np.fft.ifftshift(k_space * measured)))
+    np.testing.assert_allclose(zero_filled(image, acceleration, seed), (2 * wanted - 1).clip(-1, 1), atol=1e-5)
+    assert measured[0, 16] and 0 < measured.mean() < 1
+
+
+def test_partners_depend_on_their_image_alone_and_lose_more_the_faster_the_scan() -> None:
+    four, eight = (undersampled(SLICES, k) for k in (4, 8))
+    np.testing.assert_array_equal(undersampled(SLICES.take([4, 2]), 4).partners, four.partners[[4, 2]])
+    np.testing.assert_array_equal(four.partners[3, 0], zero_filled(SLICES.images[3, 0], 4, zlib.crc32(SLICES.images[3].tobytes())))
+    lost = [np.abs(some.partners - SLICES.images).mean() for some in (four, eight)]
+    assert 0.01 < lost[0] < lost[1] and abs(eight.partners).max() <= 1
+    empty = zero_filled(np.full((32, 32), -1, np.float32), 4, 0)
+    np.testing.assert_allclose(empty, -1, atol=1e-6)
+    assert not len(undersampled(SLICES.take([]), 4))
+    for wrong in (1, 0, 40):
+        with pytest.raises(ParameterError, match="acceleration"):
+            undersampled(SLICES, wrong)
+
+
+def test_the_distance_in_k_space_of_one_bright_pixel() -> None:
+    real = torch.rand(2, 1, 16, 16)
+    made = real.clone()
+    made[:, :, 3, 5] += 0.8  # the transform of a point has the same modulus everywhere: 0.8 / √256
+    assert k_space_distance(made, real).item() == pytest.approx(0.8 / 16, rel=1e-5)
+
+
+class Doubling(torch.nn.Module):
+    def forward(self, z: torch.Tensor, batch: dict) -> torch.Tensor:
+        return 2 * batch[PARTNER] + z.sum()
+
+
+def test_a_regression_weighs_both_distances_and_has_no_noise() -> None:
+    settings = ReconstructionSettings(reconstruction=3.0, k_space=2.0, latent=4)
+    model = Regression(Doubling(), PartnerImage(), settings)
+    real = torch.rand(2, 1, 16, 16)
+    assert model.loss({"image": real, PARTNER: real / 2}, "model").item() == 0
+    off = real.clone()
+    off[:, :, 0, 0] += 0.5
+    assert model.loss({"image": off, PARTNER: real / 2}, "model").item() == pytest.approx(3 * 0.5 / 256 + 2 * 0.5 / 16, rel=1e-5)
+    made = model.sample(torch.randn(2, 4), {PARTNER: real / 2})
+    torch.testing.assert_close(made, real)
+    with pytest.raises(ParameterError, match="negative"):
+        ReconstructionSettings(k_space=-1.0)
