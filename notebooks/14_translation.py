@@ -141,15 +141,16 @@ made = {name: draw(generator, truth.pairs, name, seed=study.seed)
 # ## Look at them
 #
 # Each column is one slice: the source, the true target, and what each system makes of the source.
-# Outlines are the true labels of the *target*.
+# Outlines are the true labels of the *target*. A translation shows the patient it was made from, so
+# the files hold this figure for the phantom alone.
 
 # %%
 some = np.flatnonzero((truth.pairs.table["level"] == "mid").to_numpy())
 some = some[np.linspace(0, len(some) - 1, min(8, len(some))).astype(int)]
 shown = {"source: ED": truth.copied, "true target: ES": truth.pairs} | made
 figures.publish_slices(study, "14/samples", {name: each.take(some) for name, each in shown.items()},
-                       title="One slice a column: translations of test patients, "
-                             "with the labels of the true target");
+                       derived=True, title="One slice a column: translations of test patients, "
+                                           "with the labels of the true target");
 
 # %% [markdown]
 # **How to read it.** The cavity must shrink and the wall must thicken *to the outline*. A copy of
@@ -283,7 +284,8 @@ most = max(times)
 shown = {"all lines": whole, f"zero-filled, {most} ×": filled[most].copied}
 shown |= {run.id: rebuilt[run.id] for run in runs(RECONSTRUCTION[most])}
 figures.publish_slices(study, "14/rebuilt", {name: s.take(middle) for name, s in shown.items()},
-                       outline=False, title="One slice a column: the same heart from fewer lines");
+                       outline=False, derived=True,
+                       title="One slice a column: the same heart from fewer lines");
 
 # %% [markdown]
 # **How to read it.** Look at papillary muscles, the valves and the border of the wall: what is

@@ -15,11 +15,15 @@ class CrossVendorSettings:
     """Section `cross_vendor`: whether segmenters learn from each vendor alone as well; systems that draw samples in
     the style of a vendor, besides that of the primary test; samples per real slice, of which validation patients
     choose one; names of other ways of preprocessing (`experiments.preprocessing_ways`); trainings of each arm of a
-    primary test, which differ by their seed; and how every segmenter is trained."""
+    primary test, which differ by their seed; strengths at which C13 brings test images into the style of the seen vendors, of
+    which validation patients choose one, and the wavelength in pixels down to which it keeps the image; and how every
+    segmenter is trained."""
 
     single: bool
     systems: tuple[str, ...]
     factors: Annotated[tuple[Annotated[float, Field(gt=0)], ...], Field(min_length=1)]
     ways: tuple[str, ...]
     seeds: Annotated[int, Field(ge=1)]
+    strengths: Annotated[tuple[Annotated[float, Field(gt=0, le=1)], ...], Field(min_length=1)]
+    finest: Annotated[float, Field(ge=0)]
     training: TrainSettings

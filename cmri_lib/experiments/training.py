@@ -50,14 +50,14 @@ def train_or_load(study: Study, run: Run, slices: Slices) -> Generator:
 
 
 def training_slices(run: Run, slices: Slices) -> tuple[Slices, Slices]:
-    """The training and validation slices of `run`: without what its system withholds, with partners where it translates, as
-    its variant changes them.
+    """The training and validation slices of `run`: without what its system withholds, as the system and its variant change
+    them.
 
     Raises:
         DataError: if none is left to learn from.
     """
     some = slices.take(~of_pairs(slices, run.system.withheld)) if run.system.withheld else slices
-    some = run.system.pairs(some) if run.system.pairs else some
+    some = run.system.slices(some) if run.system.slices else some
     seen, unseen = some.where(split="train"), some.where(split="validation")
     if run.patients is not None:
         seen = seen.where(patient=run.patients)

@@ -7,12 +7,14 @@ trained by `utility`.
 
 from __future__ import annotations
 
+import zlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import zip_longest
 
 import numpy as np
 import pandas as pd
+import torch
 
 from cmri_lib.cohort.requirements import FEWEST, vendors_apart
 from cmri_lib.cohort.slices import Slices
@@ -21,11 +23,14 @@ from cmri_lib.errors import DataError
 from cmri_lib.experiments.arms import Arm, Group, real_arm
 from cmri_lib.experiments.training import training_patients
 from cmri_lib.experiments.utility import Student
+from cmri_lib.generators.source_domain import SourceDomain
 from cmri_lib.measures.statistics.bootstrap import Score, weighted_mean
 from cmri_lib.measures.statistics.seeds import bootstrap_seeds, mean_over_seeds
 from cmri_lib.measures.utility.volumetric import FOREGROUND, KEYS, arm_difference
 from cmri_lib.systems.register import system
 from cmri_lib.systems.system import Run
+from cmri_lib.systems.vendors import SOURCE_DOMAIN
+from cmri_lib.training.batches import mixed_seed
 
 #: Folder of students and samples.
 STAGE = "cross_vendor"
@@ -111,6 +116,22 @@ def make_folders(study: Study) -> None:
     """The folders of students and samples, which DVC expects of every cohort, of one without vendors too."""
     for folder in (study.work(STAGE), study.work("banks") / STAGE):
         folder.mkdir(parents=True, exist_ok=True)
+
+
+@torch.no_grad()
+def in_source_domain(generator: SourceDomain, slices: Slices, *, strength: float, finest: float, seed: int, batch: int = 16
+                     ) -> Slices:
+    """The same slices with images in the style of what `generator` (C13) has learnt. Masks and table stay those of the
+    scans, for what is segmented in the new image is scored there; `source` names the system. The noise of a slice depends on
+    the seed and its image alone."""
+    images = []
+    for start in range(0, len(slices), batch):
+        part = torch.from_numpy(slices.images[start:start + batch])
+        seeds = [mixed_seed(seed, zlib.crc32(image.numpy().tobytes())) for image in part]
+        noise = torch.stack([torch.randn(part.shape[1:], generator=torch.Generator().manual_seed(s)) for s in seeds])
+        made = generator.translate(part.to(generator.device), noise.to(generator.device), strength=strength, finest=finest)
+        images.append(made.float().cpu().numpy())
+    return replace(slices.with_columns(source=SOURCE_DOMAIN.id), images=np.concatenate(images))
 
 
 # --- scores by vendor

@@ -69,11 +69,11 @@ def regression(section: Callable[[Parameters], Any], networks: Networks, conditi
     return make
 
 
-def diffusion(condition: Condition = unconditional, *, control: bool = False) -> Make:
+def diffusion(condition: Condition = unconditional, *, control: bool = False, kind: type[Diffusion] = Diffusion) -> Make:
     """Diffusion in pixels; with `control` the condition enters through a ControlNet."""
     def make(params: Parameters, vocabulary: Vocabulary) -> Diffusion:
         conditioning = condition(vocabulary)
-        return Diffusion(_unet(params.diffusion.network, conditioning, control), conditioning, params.diffusion.objective)
+        return kind(_unet(params.diffusion.network, conditioning, control), conditioning, params.diffusion.objective)
     return make
 
 

@@ -8,8 +8,10 @@ from cmri_lib.systems.label_maps import LABEL_MAPS
 from cmri_lib.systems.system import System
 from cmri_lib.systems.translation import TRANSLATION
 from cmri_lib.systems.unconditional import UNCONDITIONAL
+from cmri_lib.systems.vendors import SOURCE_DOMAIN
 
-SYSTEMS: dict[str, System] = {**UNCONDITIONAL, **CONDITIONAL, **LABEL_MAPS, **TRANSLATION}
+SYSTEMS: dict[str, System] = {**UNCONDITIONAL, **CONDITIONAL, **LABEL_MAPS, **TRANSLATION,
+                             SOURCE_DOMAIN.id: SOURCE_DOMAIN}
 
 
 def system(name: str) -> System:

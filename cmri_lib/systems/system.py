@@ -54,7 +54,7 @@ class System:
         first_stage: what must be trained before.
         pretrained: a system whose trained networks this one starts from, instead of from random weights alone.
         withheld: (disease, vendor) of slices that it never learns from.
-        pairs: what gives each slice that it learns from the image to make it from; None for what needs no other image.
+        slices: what it learns from of a cohort, if not all: some vendors' slices, or pairs of images.
     """
 
     id: str
@@ -66,7 +66,7 @@ class System:
     first_stage: FirstStage | None = None
     pretrained: System | None = None
     withheld: tuple[tuple[str, str], ...] = ()
-    pairs: Callable[[Slices], Slices] | None = None
+    slices: Callable[[Slices], Slices] | None = None
 
     def build(self, params: Parameters, vocabulary: Vocabulary, seed: int) -> Generator:
         """The generator with initial weights drawn from `seed`."""

@@ -27,7 +27,7 @@ ACCELERATIONS = (4, 8)
 
 
 def _contraction(id: str, family: str, conditioning: str, training: Training, make: Make) -> System:
-    return System(id, family, conditioning, STAGE, training, make, pairs=phase_pairs)
+    return System(id, family, conditioning, STAGE, training, make, slices=phase_pairs)
 
 
 def _reconstruction(p: Parameters) -> ReconstructionSection:
@@ -46,8 +46,8 @@ CONTRACTION: dict[str, System] = {s.id: s for s in (
 #: C19 by acceleration: the GAN, and the same generator without a critic.
 RECONSTRUCTION: dict[int, tuple[System, System]] = {times: (
     System(f"C19 RecCGAN, {times} ×", "GAN", "image (concat)", STAGE, lambda p: _reconstruction(p).training,
-           gan(_reconstruction, pix2pix, partner(), kind=RecCGAN), pairs=partial(undersampled, acceleration=times)),
+           gan(_reconstruction, pix2pix, partner(), kind=RecCGAN), slices=partial(undersampled, acceleration=times)),
     System(f"C19 U-Net, {times} ×", "U-Net", "image (concat)", STAGE, lambda p: _reconstruction(p).training,
-           regression(_reconstruction, pix2pix, partner()), pairs=partial(undersampled, acceleration=times)),
+           regression(_reconstruction, pix2pix, partner()), slices=partial(undersampled, acceleration=times)),
 ) for times in ACCELERATIONS}
 TRANSLATION: dict[str, System] = {**CONTRACTION, **{s.id: s for pair in RECONSTRUCTION.values() for s in pair}}
