@@ -551,7 +551,7 @@ for name, (away, home_style) in style_arms.items():
                        next(iter(sides)), "above", parties=[seen.id, arm.images.id])
 if chosen_strength:
     effect = vendor_arms.difference(translated[chosen_strength], as_they_are, **options)
-    ledger.explore("T4", f"{SOURCE_DOMAIN.id}: test images of unseen vendors restyled − as they are",
+    ledger.explore("T4", f"{SOURCE_DOMAIN.id}: restyled − as they are, unseen vendors",
                    effect, "downstream_dice_unseen", "above", parties=[seen.id])
 ledger.table("T3", "T4")
 
@@ -616,8 +616,7 @@ def arm_rows(student, tables):
 rows = [row for name, found in students.items() if name in scores
         for row in arm_rows(found[0], scores[name])]
 rows += [row for name, found in way_students.items()
-         for row in arm_rows(found[0], way_scores[name])]
-rows += restyled_rows
+         for row in arm_rows(found[0], way_scores[name])] + restyled_rows
 table = results.write_scores(study, "10_cross_vendor", rows)
 missing = {"T3", "T4", "P1", "P2", "P3"} - {r["claim"] for r in ledger.rows if r["primary"]}
 results.write_claims(study, "10_cross_vendor", ledger.rows, elsewhere=missing)
