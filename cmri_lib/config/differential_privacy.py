@@ -8,7 +8,9 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from cmri_lib.training import TrainSettings
+from cmri_lib.generators.gan import GANSettings
+from cmri_lib.networks.adversarial import AdversarialSettings
+from cmri_lib.training import AdversarialTraining, TrainSettings
 
 Count = Annotated[int, Field(ge=1)]
 Positive = Annotated[float, Field(gt=0)]
@@ -36,10 +38,20 @@ class PrivateTraining:
 
 
 @dataclass(frozen=True)
+class PublicGAN:
+    """C18: networks and objective, and its training on public patients."""
+
+    network: AdversarialSettings
+    objective: GANSettings
+    training: AdversarialTraining
+
+
+@dataclass(frozen=True)
 class DifferentialPrivacySettings:
     """`systems` are trained at each of `epsilons`, and without noise; the share `public` of the training
     patients is what they are pre-trained on; `samples` are drawn of each. An attack looks at `slices` of a
-    patient at `times` between image (0) and noise (1). `arms` change one thing at ε = 10."""
+    patient at `times` between image (0) and noise (1). `arms` change one thing at ε = 10. `gan` is C18, its
+    training that of the public part."""
 
     systems: tuple[str, ...]
     epsilons: tuple[Positive, ...]
@@ -49,3 +61,4 @@ class DifferentialPrivacySettings:
     times: tuple[Annotated[float, Field(gt=0, lt=1)], ...]
     arms: tuple[Literal["from nothing", "last layers"], ...]
     training: PrivateTraining
+    gan: PublicGAN

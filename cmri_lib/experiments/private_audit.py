@@ -3,8 +3,8 @@ canaries.
 
 Canaries who were learnt from differ from those who were left out in what private training has changed: the
 denoising loss under the private weights minus that under the public ones, from which the training started
-(Watson et al. 2022, eq. 3). The mean over times is taken, so that nothing is chosen by looking at the
-answers.
+(Watson et al. 2022, eq. 3); of a GAN the critic's output in its place. The mean over times is taken, so that
+nothing is chosen by looking at the answers.
 """
 
 from __future__ import annotations
@@ -23,12 +23,13 @@ from cmri_lib.experiments.private_training import accounted, public_run, roles, 
 from cmri_lib.experiments.provenance import patients_seen
 from cmri_lib.measures.statistics.bootstrap import Score
 from cmri_lib.privacy.attack import Attack, Calibrated, PatientScores, Target, score_of
+from cmri_lib.privacy.attacks.critic import CriticOutput
 from cmri_lib.privacy.differential.canaries import epsilon_lower_bound, right_guesses
 from cmri_lib.reporting.results import with_system_columns
 from cmri_lib.systems.system import Run
 
-#: The setting of the denoising loss that canaries are scored by.
-SETTING = "all times"
+#: The settings of the denoising loss, and of the critic's output, that canaries are scored by.
+SETTINGS = {"loss": "all times", "critic": "logit"}
 
 
 @dataclass(frozen=True)
@@ -52,8 +53,8 @@ class CanaryAudit:
 
 
 class PrivateAudit(PrivacyAudit):
-    """The audit of notebook 11 with one attack, the denoising loss, on private trainings and what they start
-    from.
+    """The audit of notebook 11 with one attack, the denoising loss or the critic's output, on private trainings and
+    what they start from.
 
     Args:
         slices: the whole preprocessed cohort.
@@ -69,7 +70,16 @@ class PrivateAudit(PrivacyAudit):
 
     @cached_property
     def attacks(self) -> list[Attack]:
-        return [self.loss]
+        return [self.loss, self.critic]
+
+    @cached_property
+    def critic(self) -> Attack:
+        """What a GAN's critic says."""
+        return CriticOutput()
+
+    def attack_on(self, run: Run) -> Attack:
+        """The attack that suits the family of a run."""
+        return self.critic if run.family == "GAN" else self.loss
 
     def target(self, run: Run, **choices: object) -> Target:
         """The trained run; nothing is sampled."""
@@ -89,7 +99,8 @@ class PrivateAudit(PrivacyAudit):
         start = self.target(public_run(self.study, self.slices, run.system.id.removeprefix("private ")))
         everybody = self.training.where(patient=list(self.roles.canaries))
         some = few_slices(everybody, len(everybody), self.params.slices, self.study.seed)
-        by_slice = Calibrated(self.loss, start).scores(self.target(run), some)[SETTING]
+        attack = self.attack_on(run)
+        by_slice = Calibrated(attack, start).scores(self.target(run), some)[SETTINGS[attack.name]]
         scores = by_slice.groupby(some.patients).mean()
         included = scores.index.isin(self.roles.included)
         count, guesses, delta = len(scores), max(1, len(scores) // 2), self.roles.delta
@@ -105,19 +116,20 @@ class PrivateAudit(PrivacyAudit):
             return Score(float("nan"), float("nan"), float("nan"), 0)
         sides = inside, outside
         values, names = ([part(side) for side in sides] for part in (pd.Series.to_numpy, lambda s: s.index.to_numpy()))
-        found = PatientScores(*values, *names, (SETTING,))
+        found = PatientScores(*values, *names, ("mean",))
         return score_of(found, **self.options)
 
     def holdout_rows(self, run: Run) -> list[dict[str, object]]:
         """The tidy row of the attack that tells patients learnt from (of a private run, the private ones)
         from the hold-out."""
-        score = self.score(run, "loss").against(0.5, 1.0)
-        return with_system_columns(run, [score.row("attack_auc_loss", "privacy", "lower")])
+        name = self.attack_on(run).name
+        return with_system_columns(run, [self.score(run, name).against(0.5, 1.0).row(f"attack_auc_{name}", "privacy", "lower")])
 
     def canary_rows(self, run: Run) -> list[dict[str, object]]:
         """Tidy rows of a private run: the attack on canaries, and the ε accounted for and proved."""
         canaries, upper = self.canaries(run), accounted(self.study, self.slices, run)
-        rows = [canaries.auc.against(0.5, 1.0).row("attack_auc_loss_calibrated", "privacy", "lower")]
+        name = f"attack_auc_{self.attack_on(run).name}_calibrated"
+        rows = [canaries.auc.against(0.5, 1.0).row(name, "privacy", "lower")]
         bounds = {f"epsilon_{name.lower()}": value for name, value in upper.items() if np.isfinite(value)}
         rows += [Score(value, float("nan"), float("nan"), canaries.canaries).against(0.0, float("nan"))
                  .row(name, "privacy", "lower") for name, value in
@@ -126,7 +138,8 @@ class PrivateAudit(PrivacyAudit):
 
     def control_rows(self, run: Run) -> list[dict[str, object]]:
         """Tidy rows of its null, hold-out against hold-out, and of the blind baseline."""
-        null = score_of(self.scores(run, null=True)["loss"]["mean"], **self.options)
-        return [{"family": run.family, "conditioning": run.conditioning, "system": f"{run.id}, {name}",
+        name = self.attack_on(run).name
+        null = score_of(self.scores(run, null=True)[name]["mean"], **self.options)
+        return [{"family": run.family, "conditioning": run.conditioning, "system": f"{run.id}, {label}",
                  **score.against(0.5, 1.0).row(f"attack_auc_{attack}", "privacy", "lower")}
-                for name, score, attack in ((NULL, null, "loss"), (BLIND, self.blind(run), "blind"))]
+                for label, score, attack in ((NULL, null, name), (BLIND, self.blind(run), "blind"))]

@@ -27,13 +27,12 @@ from cmri_lib.generators.base import Generator, training_batch
 from cmri_lib.networks.pretrained import load_pretrained
 from cmri_lib.privacy.differential.accountant import noise_multiplier, spent
 from cmri_lib.privacy.differential.training import PATIENT, Mechanism, train_privately
+from cmri_lib.systems.private import RDP_CGAN, STAGE
 from cmri_lib.systems.register import system
 from cmri_lib.systems.system import Run, Variant
 from cmri_lib.training import TrainSettings
 from cmri_lib.training.batches import mixed_seed
 
-#: Folder of these trainings.
-STAGE = "differential_privacy"
 #: Private patients who are always learnt from, so that there are members whatever the coins say.
 ALWAYS = 2
 #: The ε of the arms, and of the claim.
@@ -102,9 +101,11 @@ def public_run(study: Study, slices: Slices, name: str) -> Run:
 
 
 def private_run(study: Study, slices: Slices, name: str, epsilon: float, arm: str = "") -> Run:
-    """The private training of a system at ε; `arm` is "", "from nothing" or "last layers"."""
+    """The private training of a system at ε; `arm` is "", "from nothing" or "last layers". C18 is private by its nature, so
+    its name need not say so."""
     text = ", ".join(filter(None, (f"epsilon = {epsilon:g}", arm)))
-    return Run(replace(system(name), id=f"private {name}", stage=STAGE, training=_settings),
+    named = name if name == RDP_CGAN.id else f"private {name}"
+    return Run(replace(system(name), id=named, stage=STAGE, training=_settings),
                patients=roles(study, slices).included,
                variant=Private(text, epsilon=epsilon, last_layers=arm == "last layers"),
                pretrained=None if arm == "from nothing" else public_run(study, slices, name))

@@ -5,13 +5,14 @@ from __future__ import annotations
 from cmri_lib.errors import ParameterError
 from cmri_lib.systems.conditional import CONDITIONAL
 from cmri_lib.systems.label_maps import LABEL_MAPS
+from cmri_lib.systems.private import RDP_CGAN
 from cmri_lib.systems.system import System
 from cmri_lib.systems.translation import TRANSLATION
 from cmri_lib.systems.unconditional import UNCONDITIONAL
 from cmri_lib.systems.vendors import SOURCE_DOMAIN
 
 SYSTEMS: dict[str, System] = {**UNCONDITIONAL, **CONDITIONAL, **LABEL_MAPS, **TRANSLATION,
-                             SOURCE_DOMAIN.id: SOURCE_DOMAIN}
+                             SOURCE_DOMAIN.id: SOURCE_DOMAIN, RDP_CGAN.id: RDP_CGAN}
 
 
 def system(name: str) -> System:

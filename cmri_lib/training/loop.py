@@ -43,6 +43,8 @@ class Trainable(nn.Module, ABC):
 
     #: So many images are coupled at once, see `couple`: a multiple of the batch, or 0 for none.
     pool = 0
+    #: Of several groups of parameters the one whose loss looks at the data; the others learn from it alone.
+    private_group: str | None = None
 
     @abstractmethod
     def loss(self, batch: Batch, group: str) -> Tensor:

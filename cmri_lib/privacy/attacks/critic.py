@@ -11,6 +11,7 @@ from torch import Tensor
 
 from cmri_lib.cohort.slices import Slices
 from cmri_lib.generators.gan import GAN
+from cmri_lib.generators.latent_gan import LatentGAN
 from cmri_lib.generators.vae import VAE
 from cmri_lib.networks.conditioning.base import Batch
 from cmri_lib.privacy.attack import Attack, Target, batches_of
@@ -25,13 +26,14 @@ class CriticOutput(Attack):
     name = "critic"
 
     def suits(self, target: Target) -> bool:
-        return isinstance(target.generator, GAN)
+        return isinstance(target.generator, GAN | LatentGAN)
 
     @torch.no_grad()
     def scores(self, target: Target, slices: Slices) -> pd.DataFrame:
         gan, found = target.generator, []
+        critic = gan.prior.critic if isinstance(gan, LatentGAN) else gan.critic
         for part in batches_of(gan, slices):
-            logits = gan.critic(part["image"], part).double()
+            logits = critic(part["image"], part).double()
             found.append(logits.reshape(len(logits), -1).mean(1).cpu())
         return pd.DataFrame({"logit": torch.cat(found).numpy()})
 

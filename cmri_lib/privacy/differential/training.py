@@ -73,12 +73,13 @@ class Mechanism:
 
     def clipped_sum(self, model: Trainable, batches: Sequence[Batch]) -> list[Tensor]:
         """Σ g · min(1, C / ‖g‖) over patients, g the gradient of the model's loss on the patient's batch: a
-        tensor for each trainable parameter. No patient adds a vector longer than C.
+        tensor for each parameter of the group that looks at patients. No patient adds a vector longer than C.
 
         Raises:
             DataError: if a gradient is not finite: clipping would not bound it.
         """
-        (group, parameters), = model.parameter_groups().items()
+        group = private_group(model)
+        parameters = model.parameter_groups()[group]
         total = [torch.zeros_like(p) for p in parameters]
         for batch in batches:
             gradient = torch.autograd.grad(model.loss(batch, group), parameters, materialize_grads=True)
@@ -101,8 +102,8 @@ def train_privately(model: Trainable, data: Mapping[str, Tensor], settings: Trai
     training.
 
     Args:
-        model: with one group of parameters, whose loss treats images apart; afterwards it holds the averaged
-            weights of the last step. No step is chosen by its quality: choosing would be another look at the
+        model: with one group of parameters that looks at the data, whose loss treats images apart; afterwards
+            it holds the averaged weights of the last step. No step is chosen by its quality: choosing would be another look at the
             patients.
         data: named tensors of one length N, with `PATIENT` (N,) integer codes.
         settings: steps, learning rate, averaging and seed; the mechanism's own draws take the place of
@@ -113,9 +114,9 @@ def train_privately(model: Trainable, data: Mapping[str, Tensor], settings: Trai
         the log: as of `training.train`, without losses; `images` is their expected number.
 
     Raises:
-        ParameterError: if the model has batch normalisation, several groups of parameters or a coupling of
-            images, each of which would let one patient act on another's gradient, or if several processes
-            share the training.
+        ParameterError: if the model has batch normalisation or a coupling of images, each of which would let
+            one patient act on another's gradient, or several groups of parameters and does not say which of them
+            looks at the data, or if several processes share the training.
         DataError: if rows have no patient, or a gradient is not finite.
     """
     refuse_mixing(model)
@@ -139,9 +140,19 @@ def refuse_mixing(model: Trainable) -> None:
     if model.pool:
         raise ParameterError(f"images of a pool of {model.pool} are coupled", field="pool",
                              remedy="train privately with independent coupling")
-    if len(model.parameter_groups()) != 1:
-        raise ParameterError(f"{len(model.parameter_groups())} groups of parameters", field="system",
-                             remedy="choose a model with one loss, such as a diffusion or a flow")
+    private_group(model)
+
+
+def private_group(model: Trainable) -> str:
+    """The group of parameters that looks at the data. Raises ParameterError if there are several, and the model does
+    not say which."""
+    groups = list(model.parameter_groups())
+    if model.private_group in groups:
+        return model.private_group
+    if len(groups) != 1:
+        raise ParameterError(f"{len(groups)} groups of parameters", field="system",
+                             remedy="choose a model with one loss, such as a diffusion or a flow, or C18")
+    return groups[0]
 
 
 class _PrivateTraining(_Training):
@@ -156,24 +167,42 @@ class _PrivateTraining(_Training):
         codes = data.pop(PATIENT).cpu()
         self.mechanism, self.data = mechanism, data
         self.owners = [torch.nonzero(codes == code).flatten() for code in codes.unique()]
+        # What a group that must not look at patients is given. If it looked, its loss would be no number.
+        count = max(1, round(self.mechanism.patients)) * self.mechanism.slices
+        self.nothing = {name: torch.full((count, *values.shape[1:]), float("nan"), device=self.device)
+                        for name, values in data.items() if values.is_floating_point()}
 
     def _step(self) -> tuple[dict[str, Tensor], Tensor]:
         self.model.train()
         torch.manual_seed(mixed_seed(self.settings.seed, self.step, 0))
         batches = [{name: values[rows.to(self.device)] for name, values in self.data.items()}
                    for rows in self.mechanism.draw(self.owners)]
-        gradient = self.mechanism.gradient(self.model, batches)
-        (group, optimiser), = self.optimisers.items()
-        for options in optimiser.param_groups:
-            options["lr"] = self.settings.rate(self.step)
-        for parameter, value in zip(self.groups[group], gradient, strict=True):
-            parameter.grad = value
-        optimiser.step()
+        looks = private_group(self.model)
+        for group in self.model.update_schedule(self.step, self.settings.steps):
+            optimiser = self.optimisers[group]
+            for options in optimiser.param_groups:
+                options["lr"] = self.settings.rate(self.step, group)
+            optimiser.zero_grad(set_to_none=True)
+            if group == looks:
+                gradient = self.mechanism.gradient(self.model, batches)
+                for parameter, value in zip(self.groups[group], gradient, strict=True):
+                    parameter.grad = value
+            else:
+                self._blind_loss(group).backward()
+            optimiser.step()
         self._update_average()
         norm = _norm(gradient)
         if self.step < REPLAYED:
             self.first_steps.append([float(norm), float(_norm(list(self.average.values())))])
         return {}, norm
+
+    def _blind_loss(self, group: str) -> Tensor:
+        """The loss of a group that does not look at patients."""
+        loss = self.model.loss(self.nothing, group)
+        if not torch.isfinite(loss):
+            raise DataError(f"the loss of {group} without data is {float(loss)}", field="private_group",
+                            remedy="of several groups of parameters only one may look at the data")
+        return loss
 
 
 def _norm(tensors: Sequence[Tensor]) -> Tensor:
