@@ -357,9 +357,9 @@ def value(run, metric):
 
 
 for name, some in trained.items():
-    for run in (public[name], ordinary[name], *some):
+    for run in (public[name], *(r for n, r in ordinary.items() if n == name), *some):
         proof = f", ε at least {canaries[run.id].lower:.2f}" if run.id in canaries else ""
-        print(f"{1 if run in (public[name], ordinary[name]) else 2}. {run.id}: anatomy",
+        print(f"{2 if run in some else 1}. {run.id}: anatomy",
               f"{value(run, ANATOMY):.3f}, valid hearts {value(run, HEARTS):.0%}{proof}")
 for row in ledger.rows:
     if row["primary"]:
