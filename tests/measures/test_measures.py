@@ -148,6 +148,11 @@ def test_floor_never_puts_a_patient_on_both_sides():
     for seed in range(20):
         groups = patient_partition(few, (36, 36), np.random.default_rng(seed))
         assert [len(set(few[group])) for group in groups] == [2, 2], "of one patient nothing can be held out"
+    often = np.repeat([f"p{i}" for i in range(12)], [18] * 6 + [80] * 6)  # some were scanned by every vendor
+    for seed in range(20):
+        _, second = patient_partition(often, (300, 78), np.random.default_rng(seed))
+        counts = np.unique(often[second], return_counts=True)[1]
+        assert len(second) == 78 and len(counts) >= 2 and (len(counts) == 2 or counts.max() < 78 / 2)
 
 
 def test_overlap_of_real_sets_is_refused():

@@ -15,6 +15,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from itertools import zip_longest
 
 import numpy as np
 
@@ -241,8 +242,10 @@ def patient_partition(patients: np.ndarray, sizes: tuple[int, int], generator: n
                       ) -> tuple[np.ndarray, np.ndarray]:
     """Indices of two groups of slices without a common patient, of `sizes`, or in proportion if there are too few.
 
-    Whole patients are taken in random order; the last of each group gives only as many slices as are still wanted. The
-    second group has at least two patients where there are four.
+    Whole patients are taken in random order for the first group, of which the last gives only as many slices as are still
+    wanted. All others give the second group a slice each in turn, until there are enough: samples are more independent than
+    the slices of a patient, and one who was scanned several times would be the whole of a small group. The second group has at
+    least two patients where there are four.
     """
     shrink = min(1.0, len(patients) / sum(sizes))
     order = generator.permutation(np.unique(patients))
@@ -251,7 +254,9 @@ def patient_partition(patients: np.ndarray, sizes: tuple[int, int], generator: n
     ends = np.cumsum([len(s) for s in slices])
     cut = int(np.searchsorted(ends, wanted)) + 1
     cut = min(cut, len(slices) - min(2, len(slices) // 2)) if sizes[1] else cut  # of one patient nothing can be held out
-    first, second = (np.concatenate([np.array([], int), *part]) for part in (slices[:cut], slices[cut:]))
+    first = np.concatenate([np.array([], int), *slices[:cut]])
+    turns = zip_longest(*(generator.permutation(s).tolist() for s in slices[cut:]))
+    second = np.array([place for turn in turns for place in turn if place is not None], int)
     return first[:wanted], second[:int(sizes[1] * shrink)]
 
 
