@@ -156,12 +156,13 @@ def train_or_load_any(study: Study, run: Run, slices: Slices) -> Generator:
     if run.variant.last_layers:
         freeze_all_but_last(generator)
     codes = np.unique(seen.patients, return_inverse=True)[1]
-    data = generator.prepare(training_batch(seen, generator.conditioning))
-    data |= {PATIENT: torch.from_numpy(codes)}
+    whose = {PATIENT: torch.from_numpy(codes)}
+    source = training_batch(seen, generator.conditioning)
+    data = generator.prepare(source) | whose
     restore(study, training_folder(study, run))
     step = mechanism(study.params.differential_privacy, who, run.variant.epsilon)
     settings = run.settings(study.params, study.seed)
-    train_privately(generator, data, settings, step, training_folder(study, run))
+    train_privately(generator, data, settings, step, training_folder(study, run), source=source | whose)
     return generator
 
 

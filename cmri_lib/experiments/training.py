@@ -43,9 +43,11 @@ def train_or_load(study: Study, run: Run, slices: Slices) -> Generator:
     if run.start is not None:
         load_pretrained(generator, train_or_load(study, run.start, slices).state_dict())
     # A cohort without validation patients has no validation loss.
-    data, validation = (generator.prepare(training_batch(s, generator.conditioning)) if len(s) else None for s in (seen, unseen))
+    source, other = (training_batch(s, generator.conditioning) if len(s) else None for s in (seen, unseen))
+    data, validation = (None if batch is None else generator.prepare(batch) for batch in (source, other))
     restore(study, training_folder(study, run))
-    train(generator, data, run.settings(study.params, study.seed), training_folder(study, run), validation=validation)
+    train(generator, data, run.settings(study.params, study.seed), training_folder(study, run), validation=validation,
+          source=source)
     return generator
 
 

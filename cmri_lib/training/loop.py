@@ -15,6 +15,7 @@ from collections.abc import Callable, Mapping, Sequence
 from copy import deepcopy
 from dataclasses import asdict
 from functools import partial
+from itertools import chain
 from pathlib import Path
 
 import numpy as np
@@ -72,7 +73,7 @@ class Trainable(nn.Module, ABC):
 
 def train(model: Trainable, data: Mapping[str, Tensor], settings: TrainSettings, folder: str | Path, *,
           augment: Callable[[Batch], Batch] | None = None, validation: Mapping[str, Tensor] | None = None,
-          checkpoint_seconds: float = 20.0) -> pd.DataFrame:
+          source: Mapping[str, Tensor] | None = None, checkpoint_seconds: float = 20.0) -> pd.DataFrame:
     """Train `model` on `data`, or return at once if `folder` already holds this very training.
 
     Args:
@@ -82,6 +83,8 @@ def train(model: Trainable, data: Mapping[str, Tensor], settings: TrainSettings,
         folder: receives ``weights.safetensors``, ``log.csv``, snapshots and, while running, ``checkpoint.safetensors``.
         augment: acts on each batch, using torch's global random state.
         validation: data whose loss is logged every ``settings.validate_every`` steps, with the EMA weights.
+        source: what `data` was computed from, by networks whose weights are part of the model. It says in the place of `data`
+            which training this is: another processor computes `data` a little differently.
         checkpoint_seconds: at most so much is lost when the training is killed.
 
     A training, finished or under way, whose code alone has changed since is kept if a replay of its first steps gives the same
@@ -101,7 +104,7 @@ def train(model: Trainable, data: Mapping[str, Tensor], settings: TrainSettings,
     if len(set(sizes.values())) != 1 or not min(sizes.values()):
         raise DataError(f"tensors have lengths {sizes}", field="data", remedy="give at least one image, all fields alike")
     folder = Path(folder)
-    identity = training_fingerprint(model, data, settings, augment)
+    identity = training_fingerprint(model, data if source is None else source, settings, augment)
     training = partial(_Training, data=data, settings=settings, folder=folder, identity=identity, augment=augment,
                        validation=validation, checkpoint_seconds=checkpoint_seconds)
     return train_unless_done(model, folder, identity, training)
@@ -129,8 +132,9 @@ def _is_of_this_training(file: Path, identity: dict[str, str], replay: Callable[
     changed = {part for part in identity if note["identity"].get(part) != identity[part]}
     if changed != {"code"}:
         return not changed
-    first, again = (np.array(steps) for steps in (note.get("first_steps", []), replay()))
-    same = first.shape == again.shape and np.allclose(first, again, rtol=REPLAY_TOLERANCE, atol=0)
+    first, again = note.get("first_steps", []), replay()
+    same = (list(map(len, first)) == list(map(len, again))  # not in every step does every group move
+            and np.allclose([*chain(*first)], [*chain(*again)], rtol=REPLAY_TOLERANCE, atol=0))
     accelerator = Accelerator()
     same = broadcast_object_list([same])[0]  # the note is of the first process, whose share of the batches it repeats
     if same and accelerator.is_main_process:

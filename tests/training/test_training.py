@@ -154,6 +154,35 @@ def test_changed_code_goes_on_from_a_checkpoint_only_if_its_first_steps_return(t
     assert not same or torch.equal(again.linear.weight, uncut.linear.weight)
 
 
+class Alternating(Pair):
+    """The generator moves at every other step."""
+
+    def update_schedule(self, step: int, steps: int) -> tuple[str, ...]:
+        return ("critic", "generator") if step % 2 else ("critic",)
+
+
+def test_changed_code_is_replayed_where_groups_take_turns(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    data, settings = {"x": torch.ones(8)}, TrainSettings(steps=20)
+    train(Alternating(), data, settings, tmp_path)
+    monkeypatch.setattr("cmri_lib.training.fingerprint.code_digest", lambda *objects: "other code")
+    monkeypatch.setattr("cmri_lib.training.loop._Training.go", lambda self: pytest.fail("trained again"))
+    train(Alternating(), data, settings, tmp_path)
+
+
+def test_prepared_data_may_differ_by_rounding_and_their_source_may_not(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    settings, source = TrainSettings(steps=20, batch=4), line_data(16)
+    torch.manual_seed(1)
+    first = Line()
+    second = deepcopy(first)
+    train(first, {name: values * (1 + 1e-7) for name, values in source.items()}, settings, tmp_path, source=source)
+    steps = []
+    monkeypatch.setattr("cmri_lib.training.loop._Training.go", lambda self: steps.append(1))
+    train(deepcopy(second), source, settings, tmp_path, source=source)
+    assert not steps
+    train(second, source, settings, tmp_path, source=line_data(17))
+    assert steps
+
+
 def test_a_launch_that_would_change_the_training_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     accelerator = SimpleNamespace(mixed_precision="no", num_processes=3, device=torch.device("cpu"))
     monkeypatch.setattr("cmri_lib.training.loop.Accelerator", lambda: accelerator)

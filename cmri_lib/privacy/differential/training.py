@@ -97,7 +97,8 @@ class Mechanism:
 
 
 def train_privately(model: Trainable, data: Mapping[str, Tensor], settings: TrainSettings,
-                    mechanism: Mechanism, folder: str | Path, *, checkpoint_seconds: float = 20.0) -> pd.DataFrame:
+                    mechanism: Mechanism, folder: str | Path, *, source: Mapping[str, Tensor] | None = None,
+                    checkpoint_seconds: float = 20.0) -> pd.DataFrame:
     """Train `model` on `data` with `mechanism`, or return at once if `folder` already holds this very
     training.
 
@@ -108,7 +109,7 @@ def train_privately(model: Trainable, data: Mapping[str, Tensor], settings: Trai
         data: named tensors of one length N, with `PATIENT` (N,) integer codes.
         settings: steps, learning rate, averaging and seed; the mechanism's own draws take the place of
             `batch`, its clipping that of `grad_clip`.
-        folder: as in `training.train`.
+        folder, source: as in `training.train`.
 
     Returns:
         the log: as of `training.train`, without losses; `images` is their expected number.
@@ -124,7 +125,7 @@ def train_privately(model: Trainable, data: Mapping[str, Tensor], settings: Trai
         raise DataError("nobody says whose the rows are", field=PATIENT,
                         remedy="give a code of the patient for every row")
     folder = Path(folder)
-    identity = training_fingerprint(model, data, settings, mechanism)
+    identity = training_fingerprint(model, data if source is None else source, settings, mechanism)
     training = partial(_PrivateTraining, data=data, settings=settings, folder=folder, identity=identity,
                        augment=None, validation=None, checkpoint_seconds=checkpoint_seconds, mechanism=mechanism)
     return train_unless_done(model, folder, identity, training)
