@@ -34,9 +34,10 @@ from cmri_lib.training.fingerprint import training_fingerprint
 from cmri_lib.training.muon import Muon
 from cmri_lib.training.settings import TrainSettings
 
-#: Steps that a replay repeats, and the relative difference that other processors make in them.
+#: Steps that a replay repeats, and the relative difference that other processors make in them: between an AMD EPYC and an Intel
+#: Xeon 1e-7 for denoisers, 1.3e-3 for the gradient of DCGAN's generator.
 REPLAYED = 8
-REPLAY_TOLERANCE = 1.0e-3
+REPLAY_TOLERANCE = 5.0e-3
 
 
 class Trainable(nn.Module, ABC):
