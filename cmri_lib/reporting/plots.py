@@ -7,6 +7,7 @@ would score if they were handed out as samples, a dash-dotted one what chance, o
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 
 import matplotlib.pyplot as plt
@@ -319,9 +320,10 @@ def _cell_colour(name: str, row: tuple) -> str:
 
 
 def _cell_text(name: str, row: tuple) -> str:
-    """The value, and its interval below. The range of a time is that of a few repeats and is left out."""
+    """The value, and its interval below, without zeros before a point, or it would not fit; none of times, a few repeats."""
     low, value, high = (metrics.number(name, number) for number in (row.low, row.value, row.high))
-    return f"{value}\n[{low}, {high}]" if low and metrics.describe(name).axis != "cost" else value
+    has_interval = low and metrics.describe(name).axis != "cost"
+    return value + (re.sub(r"\b0\.", ".", f"\n[{low}, {high}]") if has_interval else "")
 
 
 def coverage(table: pd.DataFrame) -> Figure:
