@@ -1,8 +1,7 @@
 """The study's own plots: each takes the tidy table that `figures.publish` has kept; at most a page wide.
 
-Metrics have the names of the register (`metrics`). A dashed line is what real images score: real patients
-against other real patients, or real images read by the same instrument. A dotted line is what training images
-would score if they were handed out as samples, a dash-dotted one what chance, or somebody else's mask, would.
+A dashed line is what real images score, against other real patients or read by the same instrument; a dotted one what
+training images would score if handed out as samples, a dash-dotted one what chance, or somebody else's mask, would.
 """
 
 from __future__ import annotations
@@ -320,10 +319,9 @@ def _cell_colour(name: str, row: tuple) -> str:
 
 
 def _cell_text(name: str, row: tuple) -> str:
-    """The value, and its interval below, without zeros before a point, or it would not fit; none of times, a few repeats."""
+    """The value, and its interval below, without zeros before a point, or they would not fit; none of times, a few repeats."""
     low, value, high = (metrics.number(name, number) for number in (row.low, row.value, row.high))
-    has_interval = low and metrics.describe(name).axis != "cost"
-    return value + (re.sub(r"\b0\.", ".", f"\n[{low}, {high}]") if has_interval else "")
+    return re.sub(r"\b0\.", ".", f"{value}\n[{low}, {high}]" if low and metrics.describe(name).axis != "cost" else value)
 
 
 def coverage(table: pd.DataFrame) -> Figure:
