@@ -6,19 +6,20 @@ export HF_HUB_OFFLINE := 1
 export DVC_NO_ANALYTICS := 1
 export PYDEVD_DISABLE_FILE_VALIDATION := 1
 
-# The stages of the published run. What it has not kept (weights of many trainings) is made again only where it is asked for.
+# The stages of the published run, in their order, and none that they would have to wait for. What it has not kept (weights
+# of many trainings) is made again only where it is asked for.
 PUBLISHED := python -c "import yaml; print(*yaml.safe_load(open('dvc.lock'))['stages'])"
 
 .PHONY: reproduce verify test env notebooks lock clean
 
 reproduce: env  ## every figure and table, from the embedded cohort and the published trainings
 	dvc pull --quiet --allow-missing
-	dvc repro --pull --allow-missing $$($(PUBLISHED))
+	dvc repro --single-item --pull --allow-missing $$($(PUBLISHED))
 	@python -m cmri_lib.run --summary
 
 verify: env  ## every figure and table again from the published trainings, and compared with the published ones
 	dvc pull --quiet trainings.dvc
-	dvc repro --force $$($(PUBLISHED))
+	dvc repro --single-item --force $$($(PUBLISHED))
 	python -m cmri_lib.verify
 
 test: env  ## the whole suite, smoke pipeline included
