@@ -48,6 +48,11 @@ class Truth:
         return heart_region(self.pairs)
 
     @cached_property
+    def floor(self) -> dict[str, np.ndarray]:
+        """Likeness of the sources unchanged, the same for every system."""
+        return self.likeness(self.copied)
+
+    @cached_property
     def bounds(self) -> tuple[pd.DataFrame, pd.DataFrame]:
         """Floor and ceiling of adherence."""
         return adherence_bounds(self.pairs, self.segment, self.options["seed"])
@@ -65,8 +70,7 @@ class Truth:
     def rows(self, of: Named | str, made: Slices) -> list[dict[str, object]]:
         """Tidy rows: likeness (floor: the source unchanged; ceiling of SSIM: 1), and how well the segmenter finds the target's
         labels in the translation. Intervals are over patients."""
-        floor = self.likeness(self.copied)
-        rows = [mean_score(values, made.patients, n=len(made), **self.options).against(floor[name].mean(), ceiling)
+        rows = [mean_score(values, made.patients, n=len(made), **self.options).against(self.floor[name].mean(), ceiling)
                 .row(name, "conditioning", "higher")
                 for (name, values), ceiling in zip(self.likeness(made).items(), (1.0, np.nan))]
         return with_system_columns(of, rows + adherence(self.pairs, made, self.segment, bounds=self.bounds, **self.options))
