@@ -17,6 +17,7 @@ import sys
 
 import pandas as pd
 
+from cmri_lib.cohort.cardiac_function import with_phenotypes
 from cmri_lib.config.study import open_study
 from cmri_lib.errors import StudyError
 from cmri_lib.experiments.instruments import load_slices
@@ -37,7 +38,7 @@ def main(arguments: list[str] | None = None) -> int:
     options = parser.parse_args(arguments)
     try:
         study = open_study(options.profile, options.dataset)
-        slices = load_slices(study)
+        slices = with_phenotypes(load_slices(study))  # C8 learns from them
         if options.systems == ["status"]:
             print(status(progress(study, all_runs(study, slices))))
             return 0

@@ -38,6 +38,8 @@ from cmri_lib.training.settings import TrainSettings
 #: Xeon 1e-7 for denoisers, 1.3e-3 for the gradient of DCGAN's generator.
 REPLAYED = 8
 REPLAY_TOLERANCE = 5.0e-3
+#: Parts of a training's identity that may change if a replay finds that nothing else does.
+REPLAYABLE = {"code", "torch"}
 
 
 class Trainable(nn.Module, ABC):
@@ -88,9 +90,9 @@ def train(model: Trainable, data: Mapping[str, Tensor], settings: TrainSettings,
             which training this is: another processor computes `data` a little differently.
         checkpoint_seconds: at most so much is lost when the training is killed.
 
-    A training, finished or under way, whose code alone has changed since is kept if a replay of its first steps gives the same
-    losses, gradients and averages; so a new name does not cost a night. What acts later only (a network that grows) no replay
-    sees.
+    A training, finished or under way, is kept where only its code or the version of torch has changed since, if a replay of its
+    first steps gives the same losses, gradients and averages; so a new name does not cost a night. Replays run on a CPU, as one
+    process, so that any machine can repeat what a GPU has trained. What acts later only (a network that grows) no replay sees.
 
     Returns:
         the log: step, images, seconds, images_per_s, learning_rate, grad_norm, loss_<group>, validation_loss.
@@ -115,23 +117,27 @@ def train_unless_done(model: Trainable, folder: Path, identity: dict[str, str],
                       training: Callable[[Trainable], _Training]) -> pd.DataFrame:
     """The log of the training that `training` makes of `model`, loaded if `folder` holds it finished, else gone through to its
     end; `identity` is its fingerprint. For every kind of training that keeps what it has done."""
-    of_this = partial(_is_of_this_training, identity=identity, replay=lambda: training(deepcopy(model)).replay())
+    def replay() -> list[list[float]]:
+        return training(deepcopy(model).cpu(), alone=True).replay()
+
+    of_this = partial(_is_of_this_training, identity=identity, replay=replay)
     if of_this(folder / "weights.safetensors"):
         load_weights(model, folder / "weights.safetensors")
         model.to(Accelerator().device).eval()
         return read_log(folder)
-    of_this(folder / "checkpoint.safetensors")  # then it bears the new code's digest
-    return training(model).go()
+    of_this(folder / "checkpoint.safetensors")  # then it bears the new identity
+    elsewhere = Accelerator().device.type != "cpu" or Accelerator().num_processes > 1
+    return training(model, first_steps=replay() if elsewhere else None).go()
 
 
 def _is_of_this_training(file: Path, identity: dict[str, str], replay: Callable[[], list[list[float]]]) -> bool:
-    """Whether `file` holds what this very training has written. If its code alone differs, `replay` decides; what it confirms
-    bears the new code's digest from then on."""
+    """Whether `file` holds what this very training has written. If its code or torch alone differs, `replay` decides; what it
+    confirms bears the new identity from then on."""
     if not file.exists():
         return False
     note = read_note(file)
     changed = {part for part in identity if note["identity"].get(part) != identity[part]}
-    if changed != {"code"}:
+    if not changed or not changed <= REPLAYABLE:
         return not changed
     first, again = note.get("first_steps", []), replay()
     same = (list(map(len, first)) == list(map(len, again))  # not in every step does every group move
@@ -165,34 +171,45 @@ def read_log(folder: str | Path) -> pd.DataFrame:
                               remedy="delete the training's folder and train again") from cause
 
 
+def _device_name(device: torch.device) -> str:
+    """What a training's seconds are seconds of."""
+    return torch.cuda.get_device_name(device) if device.type == "cuda" else device.type
+
+
 def snapshot_file(folder: str | Path, step: int) -> Path:
     """Where the EMA weights after `step` are kept; `checkpoint.load_weights` reads them."""
     return Path(folder) / f"snapshot-{step:06d}.safetensors"
 
 
 class _Training:
-    """One training under way. Split from `train` so that each moving part is a short method."""
+    """One training under way. Split from `train` so that each moving part is a short method.
+
+    `alone`: on the CPU and by this process alone, however Accelerate was launched. `first_steps`: what such a training has found
+    in them; else they are noted on the way.
+    """
 
     def __init__(self, model: Trainable, data: Mapping[str, Tensor], settings: TrainSettings, folder: Path,
                  identity: dict, augment: Callable[[Batch], Batch] | None, validation: Mapping[str, Tensor] | None,
-                 checkpoint_seconds: float):
-        self.accelerator = _accelerator()
-        self.device, self.checkpoint_seconds = self.accelerator.device, checkpoint_seconds
+                 checkpoint_seconds: float, alone: bool = False, first_steps: list[list[float]] | None = None):
+        self.accelerator, self.checkpoint_seconds = _accelerator(), checkpoint_seconds
+        self.device, prepare = self.accelerator.device, self.accelerator.prepare
+        self.rank, processes = self.accelerator.process_index, self.accelerator.num_processes
+        if alone:
+            self.device, prepare, self.rank, processes = torch.device("cpu"), lambda part: part, 0, 1
         self.settings, self.folder, self.identity, self.augment = settings, folder, identity, augment
         layout = torch.channels_last if settings.channels_last else torch.preserve_format
         self.model = model.to(self.device, memory_format=layout)
-        self.batches = Batches({k: v.to(self.device) for k, v in data.items()}, settings, self.accelerator.num_processes,
-                               model.pool, model.couple)
+        self.batches = Batches({k: v.to(self.device) for k, v in data.items()}, settings, processes, model.pool, model.couple)
         self.validation = None if validation is None else {k: v.to(self.device) for k, v in validation.items()}
         self.average = {k: v.detach().clone() for k, v in model.state_dict().items()}
         kind = Muon if settings.optimiser == "muon" else partial(torch.optim.AdamW, fused=True)
         self.groups = model.parameter_groups()
-        self.optimisers = {name: self.accelerator.prepare(kind(
+        self.optimisers = {name: prepare(kind(
             parameters, lr=settings.learning_rate, betas=(settings.beta1, settings.beta2),
             weight_decay=settings.weight_decay)) for name, parameters in self.groups.items()}
-        self.wrapped = self.accelerator.prepare(torch.compile(model) if settings.compile else model)
+        self.wrapped = prepare(torch.compile(model) if settings.compile and not alone else model)
         self.rows: list[dict] = []
-        self.first_steps: list[list[float]] = []
+        self.first_steps, self.noting = ([], True) if first_steps is None else (first_steps, False)
         self.step, self.seconds = 0, 0.0
 
     def go(self) -> pd.DataFrame:
@@ -229,9 +246,8 @@ class _Training:
 
     def _step(self) -> tuple[dict[str, Tensor], Tensor]:
         self.model.train()
-        rank = self.accelerator.process_index
-        torch.manual_seed(mixed_seed(self.settings.seed, self.step, rank))
-        batch = self.batches.of(self.step, rank)
+        torch.manual_seed(mixed_seed(self.settings.seed, self.step, self.rank))
+        batch = self.batches.of(self.step, self.rank)
         batch = batch if self.augment is None else self.augment(batch)
         losses = {}
         for group in self.model.update_schedule(self.step, self.settings.steps):
@@ -247,7 +263,7 @@ class _Training:
             optimiser.step()
             losses[group] = loss.detach()
         self._update_average()
-        if self.step < REPLAYED:
+        if self.noting and self.step < REPLAYED:
             size = sum(value.double().square().sum() for value in self.average.values()).sqrt()
             self.first_steps.append([*map(float, losses.values()), float(norm), float(size)])
         return losses, norm
@@ -303,7 +319,7 @@ class _Training:
 
     def _note(self) -> dict:
         return {"identity": self.identity, "settings": asdict(self.settings), "step": self.step, "seconds": self.seconds,
-                "first_steps": self.first_steps}
+                "first_steps": self.first_steps, "device": _device_name(self.device)}
 
     def _resume(self) -> None:
         file = self.folder / "checkpoint.safetensors"

@@ -6,27 +6,31 @@ size of the step: Liu et al., "Muon is Scalable for LLM Training", 2025 (arXiv 2
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
+from functools import partial
 
 import torch
 from torch import Tensor, nn
 
 
-def orthogonal(matrix: Tensor) -> Tensor:
-    """Nearly U Vᵀ of `matrix` = U S Vᵀ: five Newton–Schulz steps bring its singular values near 1 (Jordan et al.)."""
-    if matrix.shape[0] > matrix.shape[1]:
-        return orthogonal(matrix.T).T
-    matrix = matrix / matrix.norm().clamp(min=1e-12)
+def orthogonal(matrices: Tensor) -> Tensor:
+    """Nearly U Vᵀ of each of `matrices` (N, rows, columns) = U S Vᵀ: five Newton–Schulz steps bring their singular values near 1
+    (Jordan et al.)."""
+    if matrices.shape[-2] > matrices.shape[-1]:
+        return orthogonal(matrices.mT).mT
+    matrices = matrices / torch.linalg.matrix_norm(matrices, keepdim=True).clamp(min=1e-12)
     for _ in range(5):
-        gram = matrix @ matrix.T
-        matrix = 3.4445 * matrix + torch.addmm(gram, gram, gram, beta=-4.7750, alpha=2.0315) @ matrix
-    return matrix
+        gram = matrices @ matrices.mT
+        matrices = 3.4445 * matrices + torch.baddbmm(gram, gram, gram, beta=-4.7750, alpha=2.0315) @ matrices
+    return matrices
 
 
 class Muon(torch.optim.Optimizer):
     """Muon for weights, those of a convolution (out, in, h, w) as a matrix (out, in·h·w); AdamW for biases and gains.
 
-    0.2 √max(rows, columns) makes an orthogonal step as large as Adam's usual ones, so one learning rate serves both.
+    0.2 √max(rows, columns) makes an orthogonal step as large as Adam's usual ones, so one learning rate serves both. All
+    tensors move at once, matrices of one shape as a stack: small networks on a GPU wait for launches, not for arithmetic.
     """
 
     def __init__(self, parameters: Iterable[nn.Parameter], lr: float, betas: tuple[float, float] = (0.9, 0.99),
@@ -36,23 +40,45 @@ class Muon(torch.optim.Optimizer):
     @torch.no_grad()
     def step(self, closure: None = None) -> None:
         for group in self.param_groups:
-            for p in (p for p in group["params"] if p.grad is not None):
-                direction = self._adam(p, group["betas"]) if p.dim() < 2 else self._muon(p, group["momentum"])
-                p.mul_(1 - group["lr"] * group["weight_decay"]).sub_(group["lr"] * direction)
+            moved = [p for p in group["params"] if p.grad is not None]
+            for kind, direction in ((lambda p: p.dim() < 2, partial(self._adam, betas=group["betas"])),
+                                    (lambda p: p.dim() >= 2, partial(self._muon, momentum=group["momentum"]))):
+                if some := [p for p in moved if kind(p)]:
+                    torch._foreach_mul_(some, 1 - group["lr"] * group["weight_decay"])
+                    torch._foreach_sub_(some, direction(some), alpha=group["lr"])
 
-    def _muon(self, p: Tensor, momentum: float) -> Tensor:
-        state = self.state[p]
-        if not state:
-            state["mean"] = torch.zeros_like(p)
-        ahead = p.grad.lerp(state["mean"].lerp_(p.grad, 1 - momentum), momentum).flatten(1)  # Nesterov's
-        return 0.2 * max(ahead.shape) ** 0.5 * orthogonal(ahead).view_as(p)
+    def _muon(self, weights: Sequence[Tensor], momentum: float) -> list[Tensor]:
+        gradients = [p.grad for p in weights]
+        means = self._kept("mean", weights)
+        torch._foreach_lerp_(means, gradients, 1 - momentum)
+        ahead = torch._foreach_lerp(gradients, means, momentum)  # Nesterov's
+        together: dict[tuple, list[int]] = defaultdict(list)
+        for place, tensor in enumerate(ahead):
+            together[tensor.flatten(1).shape, place * (tensor.device.type == "cpu")].append(place)  # a CPU gains nothing by stacks
+        found: dict[int, Tensor] = {}
+        for (shape, _), places in together.items():
+            stack = 0.2 * max(shape) ** 0.5 * orthogonal(torch.stack([ahead[i].flatten(1) for i in places]))
+            found |= {i: direction.view_as(weights[i]) for i, direction in zip(places, stack)}
+        return [found[i] for i in range(len(weights))]
 
-    def _adam(self, p: Tensor, betas: tuple[float, float]) -> Tensor:
+    def _adam(self, weights: Sequence[Tensor], betas: tuple[float, float]) -> list[Tensor]:
         """Kingma & Ba 2015, alg. 1."""
-        state = self.state[p]
-        if not state:
-            state.update(step=torch.zeros(()), mean=torch.zeros_like(p), square=torch.zeros_like(p))
-        count = float(state["step"].add_(1))
-        mean = state["mean"].lerp_(p.grad, 1 - betas[0]) / (1 - betas[0]**count)
-        square = state["square"].lerp_(p.grad.square(), 1 - betas[1]) / (1 - betas[1]**count)
-        return mean / (square.sqrt() + 1e-8)
+        gradients = [p.grad for p in weights]
+        means, squares = self._kept("mean", weights), self._kept("square", weights)
+        steps = [self.state[p].setdefault("step", torch.zeros(())) for p in weights]
+        torch._foreach_add_(steps, 1)
+        torch._foreach_lerp_(means, gradients, 1 - betas[0])
+        torch._foreach_lerp_(squares, torch._foreach_mul(gradients, gradients), 1 - betas[1])
+        sizes = torch._foreach_div(squares, [1 - betas[1] ** float(step) for step in steps])
+        torch._foreach_sqrt_(sizes)
+        torch._foreach_add_(sizes, 1e-8)
+        directions = torch._foreach_div(means, [1 - betas[0] ** float(step) for step in steps])
+        torch._foreach_div_(directions, sizes)
+        return directions
+
+    def _kept(self, name: str, weights: Sequence[Tensor]) -> list[Tensor]:
+        """What the optimiser remembers of each under `name`, zero at first."""
+        for p in weights:
+            if name not in self.state[p]:
+                self.state[p][name] = torch.zeros_like(p)
+        return [self.state[p][name] for p in weights]

@@ -184,7 +184,7 @@ def test_prepared_data_may_differ_by_rounding_and_their_source_may_not(tmp_path:
 
 
 def test_a_launch_that_would_change_the_training_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    accelerator = SimpleNamespace(mixed_precision="no", num_processes=3, device=torch.device("cpu"))
+    accelerator = SimpleNamespace(mixed_precision="no", num_processes=3, process_index=0, device=torch.device("cpu"))
     monkeypatch.setattr("cmri_lib.training.loop.Accelerator", lambda: accelerator)
     with pytest.raises(ParameterError, match="(?s)4 images for 3 processes.*multiple"):
         train(Line(), line_data(), TrainSettings(steps=1, batch=4), tmp_path)
@@ -278,7 +278,7 @@ def test_interrupted_between_checkpoints_ends_in_the_same_weights(tmp_path: Path
 def test_muon_moves_all_directions_alike(shape: tuple[int, int]) -> None:
     gradient = torch.randn(shape, generator=torch.Generator().manual_seed(0))
     u, _, vh = torch.linalg.svd(gradient, full_matrices=False)
-    found = orthogonal(gradient)
+    found = orthogonal(gradient[None])[0]
     values = torch.linalg.svdvals(found)
     assert 0.6 < values.min() and values.max() < 1.25
     off = (u.T @ found @ vh.T).fill_diagonal_(0)  # the same singular vectors as the gradient's
