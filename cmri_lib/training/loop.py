@@ -38,8 +38,6 @@ from cmri_lib.training.settings import TrainSettings
 #: Xeon 1e-7 for denoisers, 1.3e-3 for the gradient of DCGAN's generator.
 REPLAYED = 8
 REPLAY_TOLERANCE = 5.0e-3
-#: Parts of a training's identity that may change if a replay finds that nothing else does.
-REPLAYABLE = {"code", "torch"}
 
 
 class Trainable(nn.Module, ABC):
@@ -117,17 +115,18 @@ def train_unless_done(model: Trainable, folder: Path, identity: dict[str, str],
                       training: Callable[[Trainable], _Training]) -> pd.DataFrame:
     """The log of the training that `training` makes of `model`, loaded if `folder` holds it finished, else gone through to its
     end; `identity` is its fingerprint. For every kind of training that keeps what it has done."""
-    def replay() -> list[list[float]]:
-        return training(deepcopy(model).cpu(), alone=True).replay()
-
-    of_this = partial(_is_of_this_training, identity=identity, replay=replay)
+    untrained = deepcopy(model)
+    of_this = partial(_is_of_this_training, identity=identity,
+                      replay=lambda: training(deepcopy(untrained), alone=True).replay())
     if of_this(folder / "weights.safetensors"):
         load_weights(model, folder / "weights.safetensors")
         model.to(Accelerator().device).eval()
         return read_log(folder)
     of_this(folder / "checkpoint.safetensors")  # then it bears the new identity
-    elsewhere = Accelerator().device.type != "cpu" or Accelerator().num_processes > 1
-    return training(model, first_steps=replay() if elsewhere else None).go()
+    this = training(model)
+    if not this.notes_steps:
+        this.first_steps = training(untrained, alone=True).replay()
+    return this.go()
 
 
 def _is_of_this_training(file: Path, identity: dict[str, str], replay: Callable[[], list[list[float]]]) -> bool:
@@ -137,7 +136,8 @@ def _is_of_this_training(file: Path, identity: dict[str, str], replay: Callable[
         return False
     note = read_note(file)
     changed = {part for part in identity if note["identity"].get(part) != identity[part]}
-    if not changed or not changed <= REPLAYABLE:
+    another_torch = {"torch", "model"} if "torch" in changed else set()  # it says other things about the same network
+    if not changed or not changed <= {"code"} | another_torch:
         return not changed
     first, again = note.get("first_steps", []), replay()
     same = (list(map(len, first)) == list(map(len, again))  # not in every step does every group move
@@ -184,13 +184,13 @@ def snapshot_file(folder: str | Path, step: int) -> Path:
 class _Training:
     """One training under way. Split from `train` so that each moving part is a short method.
 
-    `alone`: on the CPU and by this process alone, however Accelerate was launched. `first_steps`: what such a training has found
-    in them; else they are noted on the way.
+    `alone`: on the CPU and by this process alone, however Accelerate was launched. The first steps of such a training are noted
+    on the way; those of any other are another's, who repeats them alone.
     """
 
     def __init__(self, model: Trainable, data: Mapping[str, Tensor], settings: TrainSettings, folder: Path,
                  identity: dict, augment: Callable[[Batch], Batch] | None, validation: Mapping[str, Tensor] | None,
-                 checkpoint_seconds: float, alone: bool = False, first_steps: list[list[float]] | None = None):
+                 checkpoint_seconds: float, alone: bool = False):
         self.accelerator, self.checkpoint_seconds = _accelerator(), checkpoint_seconds
         self.device, prepare = self.accelerator.device, self.accelerator.prepare
         self.rank, processes = self.accelerator.process_index, self.accelerator.num_processes
@@ -209,7 +209,8 @@ class _Training:
             weight_decay=settings.weight_decay)) for name, parameters in self.groups.items()}
         self.wrapped = prepare(torch.compile(model) if settings.compile and not alone else model)
         self.rows: list[dict] = []
-        self.first_steps, self.noting = ([], True) if first_steps is None else (first_steps, False)
+        self.first_steps: list[list[float]] = []
+        self.notes_steps = self.device.type == "cpu" and processes == 1
         self.step, self.seconds = 0, 0.0
 
     def go(self) -> pd.DataFrame:
@@ -263,7 +264,7 @@ class _Training:
             optimiser.step()
             losses[group] = loss.detach()
         self._update_average()
-        if self.noting and self.step < REPLAYED:
+        if self.notes_steps and self.step < REPLAYED:
             size = sum(value.double().square().sum() for value in self.average.values()).sqrt()
             self.first_steps.append([*map(float, losses.values()), float(norm), float(size)])
         return losses, norm

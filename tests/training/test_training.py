@@ -184,13 +184,50 @@ def test_prepared_data_may_differ_by_rounding_and_their_source_may_not(tmp_path:
 
 
 def test_a_launch_that_would_change_the_training_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    accelerator = SimpleNamespace(mixed_precision="no", num_processes=3, process_index=0, device=torch.device("cpu"))
+    accelerator = SimpleNamespace(mixed_precision="no", num_processes=3, process_index=0, device=torch.device("cpu"), prepare=None)
     monkeypatch.setattr("cmri_lib.training.loop.Accelerator", lambda: accelerator)
     with pytest.raises(ParameterError, match="(?s)4 images for 3 processes.*multiple"):
         train(Line(), line_data(), TrainSettings(steps=1, batch=4), tmp_path)
     accelerator.mixed_precision = "bf16"
     with pytest.raises(ParameterError, match="(?s)launch sets bf16.*precision.*params.yaml"):
         train(Line(), line_data(), TrainSettings(steps=1, batch=6), tmp_path)
+
+
+def test_the_first_steps_of_a_shared_training_are_noted_as_one_process_takes_them(tmp_path: Path, monkeypatch) -> None:
+    torch.manual_seed(1)
+    shared = Line(0.1)
+    alone, again = deepcopy(shared), deepcopy(shared)
+    settings = TrainSettings(steps=20, batch=4)
+    with monkeypatch.context() as two:
+        first_of_two = SimpleNamespace(
+            mixed_precision="no", num_processes=2, process_index=0, is_main_process=True, device=torch.device("cpu"),
+            prepare=lambda part: part, backward=lambda loss: loss.backward(), clip_grad_norm_=nn.utils.clip_grad_norm_,
+            wait_for_everyone=lambda: None)
+        two.setattr("cmri_lib.training.loop.Accelerator", lambda: first_of_two)
+        train(shared, line_data(), settings, tmp_path / "shared")
+    train(alone, line_data(), settings, tmp_path / "alone")
+    steps = [read_note(tmp_path / name / "weights.safetensors")["first_steps"] for name in ("shared", "alone")]
+    assert steps[0] == steps[1] and not torch.equal(shared.linear.weight, alone.linear.weight)
+    change_code(monkeypatch, same=True)
+    monkeypatch.setattr("cmri_lib.training.loop._Training.go", lambda self: pytest.fail("trained again"))
+    train(again, line_data(), settings, tmp_path / "shared")
+    assert torch.equal(again.linear.weight, shared.linear.weight)
+
+
+@pytest.mark.parametrize("changed, kept", [(("torch",), True), (("torch", "model"), True), (("model",), False)])
+def test_another_torch_may_describe_the_same_network_otherwise(tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
+                                                               changed: tuple[str, ...], kept: bool) -> None:
+    settings = TrainSettings(steps=20, batch=4)
+    torch.manual_seed(1)
+    first = Line(0.1)
+    second = deepcopy(first)
+    train(first, line_data(), settings, tmp_path)
+    monkeypatch.setattr("cmri_lib.training.loop.training_fingerprint",
+                        lambda *of: training_fingerprint(*of) | {part: "other" for part in changed})
+    steps = []
+    monkeypatch.setattr("cmri_lib.training.loop._Training.go", lambda self: steps.append(1))
+    train(second, line_data(), settings, tmp_path)
+    assert steps == ([] if kept else [1])
 
 
 def test_what_is_sampled_is_what_is_kept_in_half_the_space(tmp_path: Path) -> None:

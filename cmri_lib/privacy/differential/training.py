@@ -193,7 +193,7 @@ class _PrivateTraining(_Training):
             optimiser.step()
         self._update_average()
         norm = _norm(gradient)
-        if self.noting and self.step < REPLAYED:
+        if self.notes_steps and self.step < REPLAYED:
             self.first_steps.append([float(norm), float(_norm(list(self.average.values())))])
         return {}, norm
 
