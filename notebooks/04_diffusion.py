@@ -818,7 +818,7 @@ seconds = costs.pivot(index="system", columns="metric", values="value")
 autoencoder = {name: lost[run.system.first_stage.name.upper()]
                for name, run in runs.items() if run.system.first_stage}
 more = {"autoencoder error": pd.Series(autoencoder).round(4),
-        "training (s)": seconds["training_seconds"].round(),
+        "training (s)": seconds.get("training_seconds", pd.Series(dtype=float)).round(),
         "image (s)": seconds["seconds_per_image"].round(4)}
 curve_tables.at_the_end(table).assign(**more).astype(object).fillna("")
 

@@ -260,7 +260,7 @@ for run in ablation_runs:
     if run.id in kept:  # later sections draw from these again
         generators[run.id] = generator
 score_table(scores, design["system"],
-            ["dice_mean", "hd95_LV_mm", *QUALITY, "training_seconds"])
+            ["dice_mean", "hd95_LV_mm", *QUALITY, "seconds_per_image"])
 
 # %% [markdown]
 # The names of the rows give family, content and method. An unconditional system has no Dice,
@@ -1084,7 +1084,7 @@ by_content.rename(columns=review.CONTENTS).round(3)
 
 # %%
 at_labels = ablated[(ablated["content"] == "labels")
-                    & ablated["metric"].isin(["dice_mean", *QUALITY, "training_seconds"])]
+                    & ablated["metric"].isin(["dice_mean", *QUALITY, "seconds_per_image"])]
 at_labels.assign(metric=at_labels["metric"].map(metrics.short)).pivot(
     index=["family", "method"], columns="metric", values="value").round(3)
 

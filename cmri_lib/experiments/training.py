@@ -21,7 +21,8 @@ from cmri_lib.networks.pretrained import load_pretrained
 from cmri_lib.reporting.results import with_system_columns
 from cmri_lib.systems.system import Run
 from cmri_lib.training import train
-from cmri_lib.training.loop import read_log
+from cmri_lib.training.checkpoint import read_note
+from cmri_lib.training.loop import device_name, read_log
 
 
 def train_or_load(study: Study, run: Run, slices: Slices) -> Generator:
@@ -114,12 +115,17 @@ def first_stage_seconds(study: Study, run: Run) -> float:
 
 @torch.no_grad()
 def cost_rows(study: Study, run: Run, generator: Generator, conditions: Slices, images: int = 16) -> list[dict[str, object]]:
-    """Cost rows of a trained run: what its training took, and what a sample takes at `images` at once."""
+    """Cost rows of a trained run: what its training took, and what a sample takes at `images` at once.
+
+    Training times are left out where another kind of device has trained than now draws: its seconds are not this one's."""
     log = training_log(study, run)
+    folders = [training_folder(study, run), *([first_stage_folder(study, run)] if run.system.first_stage else [])]
+    trained_on = {read_note(folder / "weights.safetensors").get("device", "cpu") for folder in folders}
+    taken = log["seconds"].iloc[-1] + first_stage_seconds(study, run)
     some = conditions.take(np.arange(images) % len(conditions))
     batch = {k: v.to(generator.device) for k, v in batch_of(some, generator.conditioning).items()}
     noise = torch.randn(images, *generator.noise_shape(conditions.size)).to(generator.device)
     rows = cost(lambda n: generator.sample(noise[:n], {k: v[:n] for k, v in batch.items()}), generator, images=images,
                 evaluations=generator.nfe, images_seen=int(log["images"].iloc[-1]),
-                training_seconds=log["seconds"].iloc[-1] + first_stage_seconds(study, run))
+                training_seconds=taken if trained_on == {device_name(generator.device)} else None)
     return with_system_columns(run, rows)

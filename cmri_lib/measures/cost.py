@@ -65,7 +65,7 @@ def log_time_ratio(first: Callable[[int], object], second: Callable[[int], objec
 
 
 def cost(sample: Callable[[int], object], network: nn.Module, *, images: int, evaluations: int, images_seen: int,
-         training_seconds: float, repeats: int = 3) -> list[dict[str, object]]:
+         training_seconds: float | None, repeats: int = 3) -> list[dict[str, object]]:
     """Rows of axis "cost": what it took to train a generator and what a sample takes.
 
     Args:
@@ -73,14 +73,16 @@ def cost(sample: Callable[[int], object], network: nn.Module, *, images: int, ev
         network: everything with parameters that sampling uses.
         images: how many to draw at once.
         evaluations: network evaluations per image (NFE).
-        images_seen, training_seconds: of the training log.
+        images_seen, training_seconds: of the training log; None where its seconds are another kind of machine's.
 
     Returns:
         ``seconds_per_image`` (with fastest and slowest repeat), ``nfe``, ``peak_memory_gib``, ``parameters``,
-        ``images_seen``, ``training_seconds``. A cost has neither floor nor ceiling; what is counted has no interval.
+        ``images_seen``, ``training_seconds`` if they are known. A cost has neither floor nor ceiling; what is counted has no interval.
     """
     exact = {"nfe": evaluations, "parameters": sum(p.numel() for p in network.parameters()),
-             "images_seen": images_seen, "training_seconds": training_seconds}
+             "images_seen": images_seen}
+    if training_seconds is not None:
+        exact["training_seconds"] = training_seconds
     if torch.cuda.is_available():
         torch.cuda.reset_peak_memory_stats()
     timed = seconds_per_image(sample, images, repeats)

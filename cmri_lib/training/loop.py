@@ -171,9 +171,9 @@ def read_log(folder: str | Path) -> pd.DataFrame:
                               remedy="delete the training's folder and train again") from cause
 
 
-def _device_name(device: torch.device) -> str:
-    """What a training's seconds are seconds of."""
-    return torch.cuda.get_device_name(device) if device.type == "cuda" else device.type
+def device_name(device: torch.device) -> str:
+    """The kind of device that a training's seconds belong to: "cpu", or a GPU's name."""
+    return torch.cuda.getdevice_name(device) if device.type == "cuda" else device.type
 
 
 def snapshot_file(folder: str | Path, step: int) -> Path:
@@ -320,7 +320,7 @@ class _Training:
 
     def _note(self) -> dict:
         return {"identity": self.identity, "settings": asdict(self.settings), "step": self.step, "seconds": self.seconds,
-                "first_steps": self.first_steps, "device": _device_name(self.device)}
+                "first_steps": self.first_steps, "device": device_name(self.device)}
 
     def _resume(self) -> None:
         file = self.folder / "checkpoint.safetensors"

@@ -19,10 +19,11 @@ from cmri_lib.experiments.label_quality import fewer_label_runs, noisy_label_run
 from cmri_lib.experiments.learning_curves import runs_over_patients
 from cmri_lib.experiments.plan import all_folders, all_runs, progress
 from cmri_lib.experiments.published import publish
-from cmri_lib.experiments.training import runs_over_seeds, train_or_load, training_folder
+from cmri_lib.experiments.training import cost_rows, runs_over_seeds, train_or_load, training_folder
 from cmri_lib.systems.register import SYSTEMS
 from cmri_lib.systems.system import Run
 from cmri_lib.train import status
+from cmri_lib.training.checkpoint import read_note, read_tensors, write_tensors
 
 SLICES = concatenate([discs(8, 2), discs(2, 2, seed=3, split="validation")]).with_columns(vendor="GE", disease="NOR")
 
@@ -85,6 +86,19 @@ def test_published_trainings_are_loaded_in_a_clone(tmp_path: Path, monkeypatch: 
     monkeypatch.setattr("cmri_lib.training.loop._Training.go", lambda self: pytest.fail("trained again"))
     loaded = train_or_load(clone, run, SLICES).state_dict()
     assert all(torch.equal(weights[name], value) for name, value in loaded.items())
+
+
+def test_seconds_of_another_kind_of_device_are_no_cost_of_this_one(tmp_path: Path) -> None:
+    study = quick(open_study("smoke", "phantom"), tmp_path)
+    run = Run(SYSTEMS["U1 VAE"])
+    generator = train_or_load(study, run, SLICES)
+
+    def costs() -> set[str]:
+        return {row["metric"] for row in cost_rows(study, run, generator, SLICES, images=2)}
+
+    here, file = costs(), training_folder(study, run) / "weights.safetensors"
+    write_tensors(file, read_tensors(file), read_note(file) | {"device": "a GPU"})
+    assert "training_seconds" in here and costs() == here - {"training_seconds"}
 
 
 def test_weights_of_real_patients_are_not_published(tmp_path: Path) -> None:

@@ -237,7 +237,7 @@ def test_cost_counts():
                                          training_seconds=1.5, repeats=2)}
     assert drawn == [5, 5, 5], "one call to warm up, two measured"
     assert rows["parameters"]["value"] == 8 and rows["nfe"]["value"] == 20 and rows["images_seen"]["value"] == 800
-    assert 0 < rows["peak_memory_gib"]["value"] < 64
+    assert 0 < rows["peak_memory_gib"]["value"] < 64 and rows["training_seconds"]["value"] == 1.5
     seconds = rows["seconds_per_image"]
     assert 0 < seconds["low"] <= seconds["value"] <= seconds["high"] and seconds["n"] == 2
 
