@@ -3,6 +3,7 @@
     python -m cmri_lib.train all --profile overnight
     python -m cmri_lib.train status --profile overnight
     python -m cmri_lib.train publish --profile overnight && dvc add trainings && dvc push trainings
+    python -m cmri_lib.train complete         the pipeline's stages all of whose trainings are published
     python -m cmri_lib.train "U10 OT-FM" "C16 MOTFM SPADE" --profile gpu
     torchrun --nproc_per_node 4 -m cmri_lib.train "U10 OT-FM" --profile gpu
 
@@ -22,7 +23,7 @@ from cmri_lib.config.study import open_study
 from cmri_lib.errors import StudyError
 from cmri_lib.experiments.instruments import load_slices
 from cmri_lib.experiments.parallel import train_all
-from cmri_lib.experiments.plan import all_folders, all_runs, progress
+from cmri_lib.experiments.plan import all_folders, all_runs, complete_stages, progress
 from cmri_lib.experiments.private_training import train_or_load_any
 from cmri_lib.experiments.published import publish
 from cmri_lib.systems.register import SYSTEMS, system
@@ -32,7 +33,8 @@ from cmri_lib.systems.system import runs
 def main(arguments: list[str] | None = None) -> int:
     """Command line; 0 if all were trained."""
     parser = argparse.ArgumentParser(prog="python -m cmri_lib.train", description="Train systems; finished ones are kept.")
-    parser.add_argument("systems", nargs="+", help=f"'all'; 'status' and 'publish', which train nothing; or of {list(SYSTEMS)}")
+    parser.add_argument("systems", nargs="+",
+                        help=f"'all'; 'status', 'publish', 'complete', which train nothing; or of {list(SYSTEMS)}")
     parser.add_argument("--profile", help="default: as params.yaml says")
     parser.add_argument("--dataset", help="default: as params.yaml says")
     options = parser.parse_args(arguments)
@@ -41,6 +43,9 @@ def main(arguments: list[str] | None = None) -> int:
         slices = with_phenotypes(load_slices(study))  # C8 learns from them
         if options.systems == ["status"]:
             print(status(progress(study, all_runs(study, slices))))
+            return 0
+        if options.systems == ["complete"]:
+            print(*complete_stages(study, all_runs(study, slices)))
             return 0
         if options.systems == ["publish"]:
             new = publish(study, all_folders(study, all_runs(study, slices)))

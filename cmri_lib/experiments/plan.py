@@ -7,16 +7,18 @@ from dataclasses import asdict
 from pathlib import Path
 
 import pandas as pd
+import yaml
 
 from cmri_lib.cohort.slices import Slices
 from cmri_lib.cohort.vocabulary import Vocabulary
 from cmri_lib.config.study import Study
-from cmri_lib.errors import CheckpointError
+from cmri_lib.errors import CheckpointError, DataError
 from cmri_lib.experiments.arms import utility_runs
 from cmri_lib.experiments.label_quality import fewer_label_runs, noisy_label_runs
 from cmri_lib.experiments.learning_curves import runs_over_patients
 from cmri_lib.experiments.privacy_runs import audit_runs
 from cmri_lib.experiments.private_training import differential_privacy_runs
+from cmri_lib.experiments.published import is_published
 from cmri_lib.experiments.training import first_stage_folder, runs_over_seeds, training_folder
 from cmri_lib.systems.ablation import (COMPARED, COMPARED_SETS, CONDITION_SETS, ablation_system, ablation_systems,
                                        condition_set_system)
@@ -62,6 +64,24 @@ def progress(study: Study, wanted: Iterable[Run]) -> pd.DataFrame:
     pace = pace.fillna(pace.groupby([table["stage"], table["family"]]).transform("mean"))
     pace = pace.fillna(pace.groupby(table["family"]).transform("mean"))
     return table.assign(left=(table["of"] - table["images"]) * pace).drop(columns="family")
+
+
+def complete_stages(study: Study, wanted: Iterable[Run]) -> list[str]:
+    """The locked stages of the pipeline that can be computed again without a training: all that they keep is published.
+
+    Raises:
+        DataError: if the pipeline or its lock cannot be read.
+    """
+    lacking = {run.stage for run in wanted if not all(is_published(study, folder) for folder in all_folders(study, [run]))}
+    try:
+        pipeline, lock = (yaml.safe_load((study.root / name).read_text(encoding="utf-8"))["stages"]
+                          for name in ("dvc.yaml", "dvc.lock"))
+    except (OSError, KeyError, yaml.YAMLError) as cause:
+        raise DataError(f"no pipeline that has run ({cause})", file=study.root / "dvc.lock",
+                        remedy="run dvc repro first") from cause
+    # An output is a path, or a path with options.
+    kept = {name: {Path(out if isinstance(out, str) else next(iter(out))).name for out in pipeline[name]["outs"]} for name in lock}
+    return [name for name in lock if not kept[name] & lacking]
 
 
 def _state(study: Study, run: Run) -> dict[str, object]:

@@ -45,5 +45,10 @@ def publish(study: Study, folders: Iterable[Path]) -> list[Path]:
     return new
 
 
+def is_published(study: Study, folder: Path) -> bool:
+    """Whether the weights of the training at `folder`, a place below ``work``, are shipped."""
+    return (_published(study, folder) / "weights.safetensors").exists()
+
+
 def _published(study: Study, folder: Path) -> Path:
     return study.root / "trainings" / folder.relative_to(study.root / "work")

@@ -9,6 +9,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 import torch
+import yaml
 from conftest import discs
 from systems.test_conditional import quick
 
@@ -17,7 +18,7 @@ from cmri_lib.config.study import open_study
 from cmri_lib.errors import DataError
 from cmri_lib.experiments.label_quality import fewer_label_runs, noisy_label_runs
 from cmri_lib.experiments.learning_curves import runs_over_patients
-from cmri_lib.experiments.plan import all_folders, all_runs, progress
+from cmri_lib.experiments.plan import all_folders, all_runs, complete_stages, progress
 from cmri_lib.experiments.published import publish
 from cmri_lib.experiments.training import cost_rows, runs_over_seeds, train_or_load, training_folder
 from cmri_lib.systems.register import SYSTEMS
@@ -86,6 +87,20 @@ def test_published_trainings_are_loaded_in_a_clone(tmp_path: Path, monkeypatch: 
     monkeypatch.setattr("cmri_lib.training.loop._Training.go", lambda self: pytest.fail("trained again"))
     loaded = train_or_load(clone, run, SLICES).state_dict()
     assert all(torch.equal(weights[name], value) for name, value in loaded.items())
+
+
+def test_a_stage_is_complete_if_all_its_trainings_are_published(tmp_path: Path) -> None:
+    study = quick(open_study("smoke", "phantom"), tmp_path)
+    vae, gan = Run(SYSTEMS["U1 VAE"]), Run(SYSTEMS["U2 DCGAN"])
+    train_or_load(study, vae, SLICES)
+    publish(study, all_folders(study, [vae]))
+    with pytest.raises(DataError, match="dvc.lock"):
+        complete_stages(study, [vae, gan])
+    outs = {"vae": [{"work/phantom/smoke/vae": {"persist": True}}], "gan": ["work/phantom/smoke/gan"], "review": ["figures"]}
+    (tmp_path / "dvc.yaml").write_text(yaml.safe_dump({"stages": {name: {"outs": of} for name, of in outs.items()}}))
+    (tmp_path / "dvc.lock").write_text(yaml.safe_dump({"stages": {"review": {}, "vae": {}, "gan": {}}}))
+    assert sorted(complete_stages(study, [vae, gan])) == ["review", "vae"]
+    assert sorted(complete_stages(study, [vae])) == ["gan", "review", "vae"]
 
 
 def test_seconds_of_another_kind_of_device_are_no_cost_of_this_one(tmp_path: Path) -> None:
