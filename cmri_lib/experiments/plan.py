@@ -80,7 +80,8 @@ def complete_stages(study: Study, wanted: Iterable[Run]) -> list[str]:
         raise DataError(f"no pipeline that has run ({cause})", file=study.root / "dvc.lock",
                         remedy="run dvc repro first") from cause
     # An output is a path, or a path with options.
-    kept = {name: {Path(out if isinstance(out, str) else next(iter(out))).name for out in pipeline[name]["outs"]} for name in lock}
+    kept = {name: {Path(out if isinstance(out, str) else next(iter(out))).name for out in pipeline[name]["outs"]}
+            for name in lock}
     return [name for name in lock if not kept[name] & lacking]
 
 
