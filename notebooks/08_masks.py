@@ -555,8 +555,9 @@ def chain_costs(chain):
     if chain.masks is None:
         return rows
     firsts = cost_rows(study, Run(chain.masks), generators[chain.masks.id], conditions)
-    pairs = zip(rows, firsts, strict=True)
-    return [add_costs(row, first, draws[chain.masks.id]) for row, first in pairs]
+    first = {row["metric"]: row for row in firsts}
+    return [add_costs(row, first[row["metric"]], draws[chain.masks.id])
+            for row in rows if row["metric"] in first]
 
 # %%
 costs = {name: chain_costs(chain) for name, chain in chains.items()}

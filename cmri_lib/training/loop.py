@@ -172,7 +172,7 @@ def read_log(folder: str | Path) -> pd.DataFrame:
 
 
 def device_name(device: torch.device) -> str:
-    """The kind of device that a training's seconds belong to: "cpu", or a GPU's name."""
+    """The kind of device that a training's seconds belong to: "cpu", or a GPU's name. Several are joined by " + "."""
     return torch.cuda.getdevice_name(device) if device.type == "cuda" else device.type
 
 
@@ -211,7 +211,7 @@ class _Training:
         self.rows: list[dict] = []
         self.first_steps: list[list[float]] = []
         self.notes_steps = self.device.type == "cpu" and processes == 1
-        self.step, self.seconds = 0, 0.0
+        self.step, self.seconds, self.before = 0, 0.0, []  # `before`: the devices that had this training
 
     def go(self) -> pd.DataFrame:
         torch.use_deterministic_algorithms(True, warn_only=True)
@@ -320,7 +320,7 @@ class _Training:
 
     def _note(self) -> dict:
         return {"identity": self.identity, "settings": asdict(self.settings), "step": self.step, "seconds": self.seconds,
-                "first_steps": self.first_steps, "device": device_name(self.device)}
+                "first_steps": self.first_steps, "device": " + ".join(dict.fromkeys([*self.before, device_name(self.device)]))}
 
     def _resume(self) -> None:
         file = self.folder / "checkpoint.safetensors"
@@ -334,6 +334,7 @@ class _Training:
             restore_optimiser(group, optimiser, tensors)
         self.step, self.seconds, self.rows, self.first_steps = (
             note[name] for name in ("step", "seconds", "rows", "first_steps"))
+        self.before = note.get("device", "cpu").split(" + ")
 
     def _finish(self) -> pd.DataFrame:
         kept = halved(self.average)

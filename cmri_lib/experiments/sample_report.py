@@ -1,0 +1,167 @@
+"""The report on anybody's samples: one folder with a page (HTML and Markdown), tables (CSV, JSON) and two figures."""
+
+from __future__ import annotations
+
+import html
+import json
+import math
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+from markdown_it import MarkdownIt
+
+from cmri_lib.config.study import Study
+from cmri_lib.experiments.own_generator import Judgement
+from cmri_lib.privacy.controls import EXACT, LEAST_DISGUISED, LEAST_EXACT
+from cmri_lib.privacy.copies import RATE
+from cmri_lib.reporting import figures, metrics, plots, review
+from cmri_lib.reporting.primary_tests import ANATOMY, APPEARANCE, HEARTS
+from cmri_lib.reporting.readme import markdown
+from cmri_lib.reporting.results import SCORE_COLUMNS, union
+
+#: Columns of samples in the figure.
+SHOWN = 12
+#: Metrics of the first lines and of the first table.
+FIRST = (ANATOMY, APPEARANCE, HEARTS, "dice_mean")
+BESIDE = (*FIRST, "c2st_image", "kid_study", "precision_study", "recall_study")
+_STYLE = ("body{font:16px/1.5 sans-serif;max-width:60rem;margin:2rem auto;padding:0 1rem;color:#222}img{max-width:100%}"
+          "table{border-collapse:collapse;font-size:.85rem;display:block;overflow-x:auto}"
+          "td,th{border:1px solid #ccc;padding:.25rem .5rem}")
+_PAGE = """# {name}, judged by this study
+
+{count} samples{masked}, compared with real patients of the cohort {dataset} whom no generator has learnt from. Instruments and
+floors are those of the profile {profile}.
+
+{summary}
+
+![Samples of {name}](samples.png)
+
+## Beside the systems of the study
+
+{beside}
+
+The first row is what real images of other patients score. A green cell has a 95 % interval that reaches it, a yellow one does
+not. Sets may differ in size; the floor of each measure is that of sets as large as yours.
+
+![Scoreboard](scoreboard.png)
+
+## Copies of training slices
+
+{copies}
+
+## Every measure
+
+{table}
+{notes}"""
+
+
+def write_report(study: Study, found: Judgement, folder: str | Path) -> Path:
+    """Write ``report.html``, ``report.md``, ``report.json``, ``scores.csv``, ``samples.png`` and ``scoreboard.png``.
+
+    Returns the page. The samples are shown as they are, with the outlines of their masks: whose they are, only their owner knows.
+    """
+    folder = Path(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    mine = pd.DataFrame([{"dataset": study.dataset, "profile": study.profile, **row} for row in found.rows],
+                        columns=list(SCORE_COLUMNS))
+    mine.to_csv(folder / "scores.csv", index=False, float_format="%.6g")
+    board = pd.concat([mine, _of_the_study(study, found)], ignore_index=True)
+    figures.use_style()
+    spread = np.unique(np.linspace(0, len(found.samples) - 1, SHOWN).astype(int))
+    figures.slice_grid({found.of.id: found.samples.take(spread)}).savefig(folder / "samples.png")
+    plots.scoreboard(board).savefig(folder / "scoreboard.png")
+    text = page(study, found, mine, board)
+    (folder / "report.md").write_text(text, encoding="utf-8")
+    (folder / "report.html").write_text(
+        "<!doctype html><html lang=en><meta charset=utf-8><meta name=viewport content='width=device-width'>"
+        f"<title>{html.escape(found.of.id)}</title><style>{_STYLE}</style>"
+        f"<body>{MarkdownIt('commonmark', {'html': False}).enable('table').render(text)}</body></html>", encoding="utf-8")
+    facts = {"generator": found.of.id, "dataset": study.dataset, "profile": study.profile, "samples": len(found.samples),
+             "scores": [_plain(row) for row in found.rows], "planted copies found": found.planted,
+             "suspected copies": list(found.suspects), "notes": list(found.notes)}
+    (folder / "report.json").write_text(json.dumps(facts, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+    return folder / "report.html"
+
+
+def page(study: Study, found: Judgement, mine: pd.DataFrame, board: pd.DataFrame) -> str:
+    """The page in Markdown. `mine`: the rows of the samples; `board`: those of the study's systems as well."""
+    notes = "".join(f"\n- {note}" for note in found.notes)
+    return _PAGE.format(name=found.of.id, count=len(found.samples), dataset=study.dataset, profile=study.profile,
+                        masked=" with masks" if found.of.conditioning == "mask" else "", summary=summary(mine),
+                        beside=markdown(beside(board)), copies=copies(found), table=markdown(_every(mine)),
+                        notes=f"\n## Left out\n{notes}\n" if notes else "")
+
+
+def summary_of(found: Judgement) -> str:
+    """`summary`, for a terminal."""
+    return summary(pd.DataFrame(found.rows)).replace("**", "")
+
+
+def summary(mine: pd.DataFrame) -> str:
+    """A line for each metric of the headline: value, interval, what real images score, and whether they are reached."""
+    lines = []
+    for row in mine[mine["metric"].isin(FIRST)].itertuples():
+        references = metrics.references(pd.DataFrame([row._asdict()]), row.metric)
+        real = next((value for value, kind, _ in references if kind == "real"), math.nan)
+        reaches = row.low <= real if row.better == "lower" else row.high >= real
+        lines.append(f"- **{metrics.label(row.metric)}**: {_interval(row)}; real images {metrics.number(row.metric, real)}: "
+                     f"{'reached' if reaches else 'not reached'}")
+    if found := sorted(review.without_hearts(mine)):
+        lines.append(f"- **{found[0]} shows no hearts**: fewer than half as many valid ones as real images, so nothing else of "
+                     "it is called good")
+    return "\n".join(lines)
+
+
+def beside(board: pd.DataFrame) -> pd.DataFrame:
+    """Systems × the metrics `BESIDE`, real images first, then in the order of the first."""
+    measured = dict.fromkeys(board["metric"])
+    names = [name for name in BESIDE if name in measured] or list(measured)[:len(BESIDE)]
+    shown = board[board["metric"].isin(names)].drop_duplicates(["system", "metric"])
+    shown = shown.assign(cell=[_interval(row) for row in shown.itertuples()])
+    cells = shown.pivot(index="system", columns="metric", values="cell")
+    lead = shown[shown["metric"] == names[0]].set_index("system")["value"]
+    order = sorted(cells.index, key=lambda name: (name != "real", lead.get(name, math.inf)))
+    return cells.loc[order, names].rename(columns=metrics.short).fillna("").reset_index()
+
+
+def copies(found: Judgement) -> str:
+    """What was found, and what would have been: planted copies are the control of the search."""
+    if not found.planted:
+        return "Not searched for; see below."
+    lost = [name for name, share in found.planted.items() if share < (LEAST_EXACT if name == EXACT else LEAST_DISGUISED)]
+    power = "The search finds planted copies of every kind." if not lost else (
+        f"**The search misses planted copies** of these kinds, and says nothing about them: {', '.join(lost)}.")
+    suspects = (f"{len(found.suspects)} of {len(found.samples)} samples lie nearer to a training slice than "
+                f"{1 - RATE:.0%} of strangers' slices do")
+    table = pd.DataFrame([{"planted": name, "found": f"{share:.0%}"} for name, share in found.planted.items()])
+    return f"{suspects}, in pixels or in features; by chance {RATE:.0%} do in each. {power}\n\n{markdown(table)}"
+
+
+def _of_the_study(study: Study, found: Judgement) -> pd.DataFrame:
+    """The study's own rows of the same cohort and profile: unconditional systems beside samples without a mask, others beside
+    those with one."""
+    known = union(study.root)
+    mine = known[(known["dataset"] == study.dataset) & (known["profile"] == study.profile)]
+    free = mine["conditioning"].fillna("none") == "none"
+    listed = mine["system"].str.split(" ").str[0].isin(list(review.SYSTEMS))
+    return mine[(listed & (free == (found.of.conditioning == "none"))) | (mine["system"] == "real")]
+
+
+def _every(mine: pd.DataFrame) -> pd.DataFrame:
+    return pd.DataFrame([{"axis": row.axis, "metric": metrics.label(row.metric) if metrics.known(row.metric) else row.metric,
+                          "value": _interval(row), "floor": metrics.number(row.metric, row.floor) or "",
+                          "ceiling": metrics.number(row.metric, row.ceiling) or "", "better": row.better}
+                         for row in mine.itertuples()])
+
+
+def _interval(row: tuple) -> str:
+    value, low, high = (metrics.number(row.metric, number) for number in (row.value, row.low, row.high))
+    return f"{value} [{low}, {high}]" if low and high else str(value)
+
+
+def _plain(row: Mapping[str, object]) -> dict[str, object]:
+    """Numbers that JSON knows: what is not one is missing."""
+    known = {key: value.item() if hasattr(value, "item") else value for key, value in row.items()}
+    return {key: None if isinstance(value, float) and not math.isfinite(value) else value for key, value in known.items()}
