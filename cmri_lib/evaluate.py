@@ -43,8 +43,8 @@ def main(arguments: list[str] | None = None) -> int:
     try:
         study = open_study(options.profile, options.dataset)
         slices = load_slices(study)
-        samples = read_samples(options.folder, size=slices.size, spacing=float(slices.table["spacing"].median()),
-                               value_range=options.range and tuple(options.range), labels=options.labels)
+        samples = read_samples(options.folder, like=slices, value_range=options.range and tuple(options.range),
+                               labels=options.labels)
         if len(samples) > options.samples:
             samples = samples.take(np.sort(np.random.default_rng(study.seed).permutation(len(samples))[:options.samples]))
         learnt_from = [row["patient"] for row in read_table(options.trained_on, ["patient"])] if options.trained_on else ()

@@ -32,7 +32,7 @@ KEPT = ("vendor", "disease", "phase", "level")
 CONVENTIONS = {"study": {0: 0, 1: 1, 2: 2, 3: 3}, "acdc": {0: 0, 1: 3, 2: 2, 3: 1}}
 
 
-def read_samples(folder: str | Path, *, size: int, spacing: float, value_range: tuple[float, float] | None = None,
+def read_samples(folder: str | Path, *, like: Slices, value_range: tuple[float, float] | None = None,
                  labels: str = "study") -> Slices:
     """All samples below `folder`.
 
@@ -42,8 +42,8 @@ def read_samples(folder: str | Path, *, size: int, spacing: float, value_range: 
     one patient in every interval; an array or a picture without that column is a patient per image.
 
     Args:
-        size: pixels of the study's images: others are resampled, masks by their nearest label.
-        spacing: mm per pixel of the study's images.
+        like: real slices, whose size, pixels and distance of slices in mm (medians) the samples are taken to have. Samples with
+            other numbers of pixels are resampled, masks by their nearest label.
         value_range: what becomes −1 and 1. Not needed for integers of 8 or 16 bits, nor for numbers within [−1, 1].
         labels: convention of the masks, of `CONVENTIONS`.
 
@@ -53,7 +53,7 @@ def read_samples(folder: str | Path, *, size: int, spacing: float, value_range: 
     folder = Path(folder)
     if labels not in CONVENTIONS:
         raise DataError(f"{labels!r}", field="labels", remedy=f"choose among {list(CONVENTIONS)}")
-    parts = [_part(folder, row, size, spacing, value_range, CONVENTIONS[labels]) for row in _rows(folder)]
+    parts = [_part(folder, row, like, value_range, CONVENTIONS[labels]) for row in _rows(folder)]
     if not parts:
         raise DataError("no samples", file=folder, remedy=f"put files that end in {', '.join(KINDS)} there, or a {TABLE}")
     masked = {bool(part.masks.any()) for part in parts}
@@ -81,7 +81,7 @@ def _with_ending(name: str, ending: str) -> str:
     return f"{name.removesuffix(kind)}{ending}{kind}"
 
 
-def _part(folder: Path, row: dict[str, str], size: int, spacing: float, value_range: tuple[float, float] | None,
+def _part(folder: Path, row: dict[str, str], like: Slices, value_range: tuple[float, float] | None,
           labels: dict[int, int]) -> Slices:
     """The slices of one file."""
     file = folder / row["image"]
@@ -92,12 +92,13 @@ def _part(folder: Path, row: dict[str, str], size: int, spacing: float, value_ra
     name = row.get("patient") or (row["image"] if file.name.endswith(ENDINGS) else None)
     owners = [f"sample {name}"] * len(images) if name else [f"sample {row['image']} {i}" for i in range(len(images))]
     given = {column: row[column] for column in KEPT if row.get(column)}
+    given |= {column: float(like.table[column].median()) for column in ("spacing", "slice_mm")}
     try:
-        part = Slices.from_arrays(images, masks, owners, value_range=value_range, spacing=spacing, source="samples", **given)
+        part = Slices.from_arrays(images, masks, owners, value_range=value_range, source="samples", **given)
     except DataError as error:
         more = "; on the command line: --range LOW HIGH" if error.field == "images" else ""
         raise DataError(error.problem, file=file, field=error.field, remedy=f"{error.remedy}{more}") from error
-    return _resampled(part, size)
+    return _resampled(part, like.size)
 
 
 def _array(file: Path) -> np.ndarray:

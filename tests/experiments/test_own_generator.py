@@ -41,7 +41,7 @@ def study(tmp_path: Path) -> Study:
 
 
 def read(folder: Path, **more: object) -> Slices:
-    return read_samples(folder, size=SIZE, spacing=2.0, **more)
+    return read_samples(folder, like=discs(2, 2).with_columns(spacing=2.0, slice_mm=8.0), **more)
 
 
 def test_every_kind_of_file_holds_the_same_image(tmp_path: Path, cohort: Slices) -> None:
@@ -57,7 +57,7 @@ def test_every_kind_of_file_holds_the_same_image(tmp_path: Path, cohort: Slices)
     found = {kind: read(tmp_path / kind) for kind in ("arrays", "pictures", "wide", "stack")}
     for kind, samples in found.items():
         np.testing.assert_allclose(samples.images[:, 0], wanted, atol=1e-6, err_msg=kind)
-        assert not samples.masks.any() and set(samples.table["spacing"]) == {2.0}
+        assert not samples.masks.any() and set(samples.table["spacing"]) == {2.0} and set(samples.table["slice_mm"]) == {8.0}
     assert {kind: len(set(s.patients)) for kind, s in found.items()} == {"arrays": 3, "pictures": 3, "wide": 3, "stack": 1}
 
 
@@ -164,7 +164,9 @@ def test_the_command_writes_a_report(study: Study, cohort: Slices, quick: list, 
     monkeypatch.setattr(Evaluator, "measures", quick)
     cohort.save(study.work("slices"))
     (tmp_path / "mine").mkdir()
-    np.save(tmp_path / "mine" / "a.npy", discs(8, 4, seed=9).images)
+    mine = discs(8, 4, seed=9)
+    np.save(tmp_path / "mine" / "a.npy", mine.images)
+    np.save(tmp_path / "mine" / "a_mask.npy", mine.masks)
     assert main([str(tmp_path / "mine"), "--out", str(tmp_path / "out"), "--samples", "24"]) == 0
     assert json.loads((tmp_path / "out" / "report.json").read_text())["samples"] == 24
     assert "report.html" in capsys.readouterr().out
