@@ -154,6 +154,25 @@ def test_changed_code_goes_on_from_a_checkpoint_only_if_its_first_steps_return(t
     assert not same or torch.equal(again.linear.weight, uncut.linear.weight)
 
 
+def test_a_training_names_every_device_that_had_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    settings, step = TrainSettings(steps=40, batch=4), _Training._step
+
+    def until_25(self: _Training) -> tuple:
+        if self.step == 25:
+            raise InterruptedError
+        return step(self)
+
+    torch.manual_seed(1)
+    cut = Line(0.1)
+    again = deepcopy(cut)
+    with monkeypatch.context() as interrupted, pytest.raises(InterruptedError):
+        interrupted.setattr(_Training, "_step", until_25)
+        interrupted.setattr("cmri_lib.training.loop.device_name", lambda device: "a GPU")
+        train(cut, line_data(), settings, tmp_path, checkpoint_seconds=0)
+    train(again, line_data(), settings, tmp_path)
+    assert read_note(tmp_path / "weights.safetensors")["device"] == "a GPU + cpu"
+
+
 class Alternating(Pair):
     """The generator moves at every other step."""
 
