@@ -12,8 +12,6 @@ import warnings
 from functools import cache
 
 import numpy as np
-from opacus.accountants import create_accountant
-from opacus.accountants.utils import get_noise_multiplier
 
 from cmri_lib.errors import ParameterError
 
@@ -35,6 +33,8 @@ def noise_multiplier(epsilon: float, delta: float, rate: float, steps: int) -> f
     """
     if math.isinf(epsilon):
         return 0.0
+    from opacus.accountants.utils import get_noise_multiplier  # here: it loads torch's distributed tensors, a second for everybody
+
     try:
         with warnings.catch_warnings():
             # Much noise asks for orders beyond the list: the bound is then looser, and still one.
@@ -52,6 +52,8 @@ def spent(noise: float, rate: float, steps: int, delta: float) -> dict[str, floa
     """Accountant → the ε that `steps` steps have spent at δ; ∞ without noise."""
     if not noise:
         return dict.fromkeys(ACCOUNTANTS, math.inf)
+    from opacus.accountants import create_accountant
+
     found: dict[str, float] = {}
     for name, kind in ACCOUNTANTS.items():
         options = {"alphas": ORDERS} if name == "RDP" else {}
