@@ -100,7 +100,8 @@ def summary_of(found: Judgement) -> str:
 
 
 def summary(mine: pd.DataFrame) -> str:
-    """A line for each metric of the headline: value, interval, what real images score, and whether they are reached."""
+    """A line for each metric of the headline: value, interval, what real images score, and whether they are reached; and what
+    makes all of them worthless: no hearts, or copies."""
     lines = []
     for row in mine[mine["metric"].isin(FIRST)].itertuples():
         references = metrics.references(pd.DataFrame([row._asdict()]), row.metric)
@@ -111,6 +112,11 @@ def summary(mine: pd.DataFrame) -> str:
     if found := sorted(review.without_hearts(mine)):
         lines.append(f"- **{found[0]} shows no hearts**: fewer than half as many valid ones as real images, so nothing else of "
                      "it is called good")
+    copied = mine[mine["metric"].str.startswith("near_copy_excess") & (mine["low"] > 0)]
+    if len(copied):
+        most = copied.loc[copied["value"].idxmax()]
+        lines.append(f"- **Copies of training slices**: {_interval(most)} of the samples, beyond those that are near strangers as "
+                     "well. Whatever is good above, training slices would score too")
     return "\n".join(lines)
 
 

@@ -19,7 +19,7 @@ from cmri_lib.errors import DataError
 from cmri_lib.evaluate import main
 from cmri_lib.experiments.evaluator import Evaluator
 from cmri_lib.experiments.own_generator import judge
-from cmri_lib.experiments.sample_report import write_report
+from cmri_lib.experiments.sample_report import summary_of, write_report
 from cmri_lib.measures.fidelity.distances import distances
 from cmri_lib.measures.instruments.classical_features import ClassicalFeatures
 from cmri_lib.reporting.results import SCORE_COLUMNS
@@ -125,6 +125,7 @@ def test_copies_are_suspects_and_strangers_are_not(study: Study, cohort: Slices,
     rate = {found.of.id: next(row["value"] for row in found.rows if row["metric"] == "near_copy_rate_pixel")
             for found in (copies, honest)}
     assert rate["a copier"] == 1.0 and rate["honest"] < 0.2
+    assert "Copies of training slices" in summary_of(copies) and "Copies" not in summary_of(honest)
 
 
 def test_whom_a_generator_has_seen_it_is_not_compared_with(study: Study, cohort: Slices, quick: list) -> None:
