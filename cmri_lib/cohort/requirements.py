@@ -204,7 +204,7 @@ def _experiments(has: Contents) -> Iterator[tuple[str, str, dict[str, str]]]:
     yield "02, 04, 05", "checks on unseen patients", {
         "checks": _few(has, "train", least=5) or _few(has, "validation", least=1)}
     yield "02–09", "distance to real patients", {"distance": interval[0] or interval[1]}
-    yield "02–06", "near-copy audit", {"audit": _few(has, "train") or _few(has, "holdout") or interval[0]}
+    yield "02–06, 15", "near-copy audit", {"audit": _few(has, "train") or _few(has, "holdout") or interval[0]}
     yield "02–06", "learning curve over patients", {"curve": _few(has, "train", least=5)}
     yield "06–08", "anatomy of samples", {
         name: "" if name in has.structures else "not labelled" for name in LABELS}
@@ -228,6 +228,9 @@ def _experiments(has: Contents) -> Iterator[tuple[str, str, dict[str, str]]]:
         "attacks": _few(has, "train", least=FEWEST_SPLIT) or _few(has, "holdout", least=4)}
     yield "14", "translation between phases (F4)", {
         "pairs": _fewer_than(2, has.phases, "phases") or _few(has, "train", least=1) or interval[0]}
+    wall = _unlabelled(has, "LV") or _unlabelled(has, "Myo")
+    yield "15", "whole stacks of slices (C7)", {
+        "stacks": wall or _fewer_than(2, has.levels, "levels") or _few(has, "train", least=1) or interval[0] or interval[1]}
     yield "13", "scoreboard", {"scores": interval[0] or interval[1]}
 
 

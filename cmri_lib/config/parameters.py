@@ -14,6 +14,7 @@ from cmri_lib.config.measuring import (Count, Counts, CurveSettings, FidelitySet
                                        UtilitySettings)
 from cmri_lib.config.privacy import PrivacySettings
 from cmri_lib.config.translation import TranslationSettings
+from cmri_lib.config.volumes import VolumeSettings
 from cmri_lib.errors import ParameterError
 from cmri_lib.generators.diffusion import DiffusionSettings
 from cmri_lib.generators.flow import FlowSettings
@@ -281,6 +282,7 @@ class Parameters:
     utility: UtilitySettings
     cross_vendor: CrossVendorSettings
     translation: TranslationSettings
+    volumes: VolumeSettings
     privacy: PrivacySettings
     differential_privacy: DifferentialPrivacySettings
 
@@ -293,11 +295,18 @@ class Parameters:
             "conditional.gan.network.generator": len(self.conditional.gan.network.generator),
             "latent.ldm_kl.network.channels": len(self.latent.kl.network.widths) + len(self.latent.ldm_kl.network.channels) - 1,
             "latent.ldm_vq.network.channels": len(self.latent.vq.network.widths) + len(self.latent.ldm_vq.network.channels) - 1,
+            "volumes.diffusion.network.channels":
+                len(self.volumes.autoencoder.network.widths) + len(self.volumes.diffusion.network.channels) - 1,
         }
         for field, times in halvings.items():
             if self.preprocess.size % 2**times:
                 raise ParameterError(f"images of {self.preprocess.size} pixels cannot be halved {times} times", field=field,
                                      file="params.yaml", remedy=f"give a preprocess.size that {2**times} divides, or fewer levels")
+        times = len(self.volumes.diffusion.network.channels) - 1
+        if (planes := self.volumes.autoencoder.network.planes) % 2**times:
+            raise ParameterError(f"stacks of {planes} planes cannot be halved {times} times", file="params.yaml",
+                                 field="volumes.autoencoder.network.planes",
+                                 remedy=f"use a multiple of {2**times}, or fewer levels")
         if (side := self.vae.network.size) != self.preprocess.size:
             field = "vae.network.channels"
             raise ParameterError(f"{field} ends in images of {side} pixels, preprocess.size is {self.preprocess.size}",

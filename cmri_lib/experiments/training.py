@@ -14,7 +14,7 @@ from cmri_lib.cohort.vocabulary import Vocabulary
 from cmri_lib.config.study import Study
 from cmri_lib.errors import DataError
 from cmri_lib.experiments.published import restore
-from cmri_lib.generators.base import Generator, batch_of, training_batch
+from cmri_lib.generators.base import Generator, batch_of
 from cmri_lib.measures.cost import cost
 from cmri_lib.networks.conditioning.base import Conditioning
 from cmri_lib.networks.pretrained import load_pretrained
@@ -37,14 +37,15 @@ def train_or_load(study: Study, run: Run, slices: Slices) -> Generator:
     if generator.first_stage is not None:
         conditioning = getattr(generator.first_stage, "conditioning", Conditioning())
         restore(study, first_stage_folder(study, run))
-        train(generator.first_stage, training_batch(seen, conditioning), run.first_stage_settings(study.params, study.seed),
-              first_stage_folder(study, run), validation=training_batch(unseen, conditioning) if len(unseen) else None)
+        first, kept = (run.system.batch(s, conditioning, study.params) if len(s) else None for s in (seen, unseen))
+        train(generator.first_stage, first, run.first_stage_settings(study.params, study.seed),
+              first_stage_folder(study, run), validation=kept)
         # Accelerate marks what it has trained. Loaded, it bears no mark, and the generator's training would be repeated.
         vars(generator.first_stage).pop("_is_accelerate_prepared", None)
     if run.start is not None:
         load_pretrained(generator, train_or_load(study, run.start, slices).state_dict())
     # A cohort without validation patients has no validation loss.
-    source, other = (training_batch(s, generator.conditioning) if len(s) else None for s in (seen, unseen))
+    source, other = (run.system.batch(s, generator.conditioning, study.params) if len(s) else None for s in (seen, unseen))
     data, validation = (None if batch is None else generator.prepare(batch) for batch in (source, other))
     restore(study, training_folder(study, run))
     train(generator, data, run.settings(study.params, study.seed), training_folder(study, run), validation=validation,

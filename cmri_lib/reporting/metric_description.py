@@ -26,6 +26,7 @@ REMEMBERED = Bounds("real test images", "training images handed out")
 NULL = Bounds("real test images")
 COPIED = Bounds("real masks held out", "training masks handed out")
 TRANSLATED = Bounds("the source unchanged", "the true image", "ceiling")
+STACKS = Bounds("real stacks of other patients")
 REPEATED = Bounds("scans of one heart, or other masks", "one image per mask")
 
 
@@ -42,6 +43,7 @@ class Description:
         bounds: what its floor and ceiling mean.
         wide: values of different systems differ by orders of magnitude: use a logarithmic scale.
         zero: neither lower nor higher is better, but nearer to 0.
+        like_real: neither lower nor higher is better, but nearer to what real images score.
     """
 
     title: str
@@ -52,6 +54,7 @@ class Description:
     bounds: Bounds = Bounds()
     wide: bool = False
     zero: bool = False
+    like_real: bool = False
 
 
 def of_axis(axis: str, bounds: Bounds, title: str, short: str = "", **more: object) -> Description:
@@ -65,6 +68,18 @@ SPACES = {"study": ("study features", ""), "classical": ("Gabor features", "Gabo
           "published": ("features of a published ResNet-50", "ResNet-50"), "copy": ("the copy detector's space", "copies")}
 #: The two spaces of the headline distance have names of what they see.
 DISTANCES = {"anatomy": "anatomy", "classical": "appearance"}
+#: Measures of coherence along the axis of a stack: title, short title, unit, format.
+COHERENCE = {
+    "correlation": ("Correlation of neighbouring planes", "correlation of neighbours", "", ".2f"),
+    "blood_step": ("Step of the blood's intensity between neighbouring planes", "step of blood", "grey values", ".3f"),
+    "drift_mm": ("Shift of the LV's centre between neighbouring planes", "shift of LV", "mm", ".1f"),
+    "roughness_LV": ("Roughness of the LV area along the axis", "roughness, LV", "% of the largest", ".1f"),
+    "roughness_Myo": ("Roughness of the myocardial area along the axis", "roughness, Myo", "% of the largest", ".1f"),
+    "one_cavity": ("Share of stacks with one connected LV cavity", "one cavity", "", ".2f"),
+    "closed": ("Share of stacks whose LV is closed by the wall", "closed wall", "", ".2f"),
+    "tapering": ("Share of stacks whose LV tapers to the apex", "tapering", "", ".2f"),
+    "whole": ("Share of stacks with a whole left ventricle", "whole LV", "", ".2f"),
+}
 STRUCTURES = {"LV": "LV", "Myo": "myocardium", "RV": "RV", "mean": "mean of LV, myocardium and RV"}
 SHAPES = {"lv_cm2": "LV area", "myo_cm2": "myocardial area", "rv_cm2": "RV area",
           "lv_myo": "LV / myocardium ratio", "rv_lv": "RV / LV ratio", "wall_mm": "wall thickness"}

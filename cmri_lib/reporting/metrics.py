@@ -15,9 +15,9 @@ from dataclasses import replace
 import pandas as pd
 
 from cmri_lib.reporting import privacy_metrics, utility_metrics
-from cmri_lib.reporting.metric_description import (COPIED, DISTANCES, FOLLOWED, LEARNT, MASKS, NONE, NULL, RECOGNISED,
-                                                   REMEMBERED, REPEATED, SAMPLES, SHAPES, SPACES, STRUCTURES, TRANSLATED, Bounds,
-                                                   Description)
+from cmri_lib.reporting.metric_description import (COHERENCE, COPIED, DISTANCES, FOLLOWED, LEARNT, MASKS, NONE, NULL,
+                                                   RECOGNISED, REMEMBERED, REPEATED, SAMPLES, SHAPES, SPACES, STACKS, STRUCTURES,
+                                                   TRANSLATED, Bounds, Description)
 from cmri_lib.reporting.metric_description import of_axis as _of
 
 #: Headings under which metrics are grouped, in this order.
@@ -183,6 +183,11 @@ def _anatomical(metric: str) -> Description | None:
 
 
 def _others(metric: str) -> Description | None:
+    if (found := re.fullmatch(r"(mask_)?stack_(\w+)", metric)) and found[2] in COHERENCE:
+        full, brief, unit, shown = COHERENCE[found[2]]
+        whose = ("", "") if found[1] is None else (", masks", ", masks")
+        like_real = not full.startswith("Share")
+        return _of("anatomy", STACKS, full + whose[0], brief + whose[1], unit=unit, format=shown, like_real=like_real)
     if found := utility_metrics.words(metric):
         return _of("utility", NONE, **found)
     if found := re.fullmatch(r"accuracy_([a-z]+)", metric):
@@ -231,11 +236,15 @@ def number(metric: str, value: float) -> str:
 
 def direction(metric: str, better: str) -> str:
     """Which values are better, in words. `better`: "lower" or "higher", as in the tables."""
+    if describe(metric).like_real:
+        return "nearer to real is better"
     return "nearer to 0 is better" if describe(metric).zero else f"{better} is better"
 
 
 def arrow(metric: str, better: str) -> str:
     """`direction` as one sign."""
+    if describe(metric).like_real:
+        return "→ real"
     return "→0" if describe(metric).zero else {"lower": "↓", "higher": "↑"}[better]
 
 

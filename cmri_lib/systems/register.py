@@ -10,9 +10,10 @@ from cmri_lib.systems.system import System
 from cmri_lib.systems.translation import TRANSLATION
 from cmri_lib.systems.unconditional import UNCONDITIONAL
 from cmri_lib.systems.vendors import SOURCE_DOMAIN
+from cmri_lib.systems.volumes import STACK_LDM
 
 SYSTEMS: dict[str, System] = {**UNCONDITIONAL, **CONDITIONAL, **LABEL_MAPS, **TRANSLATION,
-                             SOURCE_DOMAIN.id: SOURCE_DOMAIN, RDP_CGAN.id: RDP_CGAN}
+                             SOURCE_DOMAIN.id: SOURCE_DOMAIN, RDP_CGAN.id: RDP_CGAN, STACK_LDM.id: STACK_LDM}
 
 
 def system(name: str) -> System:

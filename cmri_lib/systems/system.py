@@ -15,17 +15,24 @@ import torch
 from cmri_lib.cohort.slices import Slices
 from cmri_lib.cohort.vocabulary import Vocabulary
 from cmri_lib.config.parameters import Parameters
-from cmri_lib.generators.base import Generator
+from cmri_lib.generators.base import Generator, training_batch
+from cmri_lib.networks.conditioning.base import Batch, Conditioning
 from cmri_lib.training import TrainSettings
 from cmri_lib.training.fingerprint import digest
 
 Make = Callable[[Parameters, Vocabulary], Generator]
 Training = Callable[[Parameters], TrainSettings]
+Reading = Callable[[Slices, Conditioning, Parameters], Batch]
 
 
 def file_name(text: str) -> str:
     """Lower case, with hyphens for all but letters and digits: ``u10-fm-mask``."""
     return re.sub(r"[^a-z0-9]+", "-", text.lower()).strip("-")
+
+
+def slice_by_slice(slices: Slices, conditioning: Conditioning, params: Parameters) -> Batch:
+    """What nearly every system learns from: a row for each slice, see `generators.base.training_batch`."""
+    return training_batch(slices, conditioning)
 
 
 @dataclass(frozen=True)
@@ -55,6 +62,7 @@ class System:
         pretrained: a system whose trained networks this one starts from, instead of from random weights alone.
         withheld: (disease, vendor) of slices that it never learns from.
         slices: what it learns from of a cohort, if not all: some vendors' slices, or pairs of images.
+        batch: the tensors that it trains on: a row for each slice, or for each whole stack.
     """
 
     id: str
@@ -67,6 +75,7 @@ class System:
     pretrained: System | None = None
     withheld: tuple[tuple[str, str], ...] = ()
     slices: Callable[[Slices], Slices] | None = None
+    batch: Reading = slice_by_slice
 
     def build(self, params: Parameters, vocabulary: Vocabulary, seed: int) -> Generator:
         """The generator with initial weights drawn from `seed`."""

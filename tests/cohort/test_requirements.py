@@ -115,7 +115,7 @@ def test_the_command_prints_it(tmp_path, capsys) -> None:
     PUBLISHED["eight"](tmp_path / "raw", COARSE)
     assert add.main(["small", str(tmp_path / "raw"), "--data", str(tmp_path / "data")]) == 0
     printed = capsys.readouterr().out
-    assert "02–06       no        near-copy audit\n" + 22 * " " + "2 patients in train, at least 3 needed\n" in printed
+    assert "02–06, 15   no        near-copy audit\n" + 22 * " " + "2 patients in train, at least 3 needed\n" in printed
 
 
 def scans(**patients: dict[str, int]) -> pd.DataFrame:
