@@ -26,6 +26,7 @@ REMEMBERED = Bounds("real test images", "training images handed out")
 NULL = Bounds("real test images")
 COPIED = Bounds("real masks held out", "training masks handed out")
 TRANSLATED = Bounds("the source unchanged", "the true image", "ceiling")
+MAPPED = Bounds("the most similar training patient", "the true images", "ceiling")
 REPEATED = Bounds("scans of one heart, or other masks", "one image per mask")
 
 
