@@ -70,7 +70,7 @@ def clone(tmp_path_factory: pytest.TempPathFactory) -> Path:
     # DVC lets other commands in while the command of a stage runs: stages that do not need each other go side by side.
     with ThreadPoolExecutor(2) as hands:
         for stages in (["cohort"], ["diffusion", "flow", "gan", "vae"], ["conditional", "fidelity", "differential_privacy"],
-                       ["masks", "utility", "cross_vendor", "privacy", "translation"]):
+                       ["masks", "utility", "cross_vendor", "privacy", "translation", "contrast"]):
             list(hands.map(lambda stage: dvc(folder, "--wait-for-lock", "repro", "--single-item", stage), stages))
     printed = dvc(folder, "repro", "--pull")  # what is left
     assert "Stage 'conditional' didn't change" in printed and "Running stage 'review'" in printed
@@ -101,7 +101,7 @@ def test_what_a_parameter_invalidates(clone: Path) -> None:
         return found
 
     own = {"conditional", "masks", "utility", "cross_vendor", "privacy", "differential_privacy", "translation"}  # trained from several families
-    assert stale("profile: smoke", "profile: overnight") == {"cohort", *FAMILIES, "fidelity", *own, "review"}
+    assert stale("profile: smoke", "profile: overnight") == {"cohort", *FAMILIES, "fidelity", *own, "contrast", "review"}
     assert stale("coupling: ot ", "coupling: independent ") == {"flow", "fidelity", *own} - {"masks"}
     assert stale("samples: {smoke: 64", "samples: {smoke: 60") == {*FAMILIES, "fidelity", "translation"}
     assert stale("ada_target: 0.6", "ada_target: 0.5") == {"gan", "privacy"}

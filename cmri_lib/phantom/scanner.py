@@ -268,9 +268,9 @@ def inversion_series(anatomy: Anatomy, vendor: str | Vendor, seed: int, contract
         ParameterError: for an unknown vendor, no contraction or time, a size or field of view that is not positive, and as
             `heart_at` and `recovery`.
     """
-    if not len(contractions) or not len(inversion_times) or size < 1 or field_of_view <= 0:
-        raise ParameterError(f"{len(contractions)} contractions, {len(inversion_times)} times, {size} pixels, {field_of_view} mm",
-                             field="series", remedy="give at least one of each, and a positive size and field of view")
+    if not 0 < len(set(contractions)) == len(contractions) or not len(inversion_times) or size < 1 or field_of_view <= 0:
+        raise ParameterError(f"contractions {contractions}, {len(inversion_times)} times, {size} pixels, {field_of_view} mm",
+                             field="series", remedy="give every contraction once, a time, and a positive size and field of view")
     vendor, heart = vendor_of(vendor), beating(anatomy, contractions)
     rng = np.random.default_rng([seed, anatomy.number, 200 + sorted(VENDORS).index(vendor.key)])
     day = replace(examination(vendor, vendor.centres[0], rng), flip=flip)
@@ -283,8 +283,8 @@ def inversion_series(anatomy: Anatomy, vendor: str | Vendor, seed: int, contract
     bins = np.rint(np.interp(room.off_resonance, frequency, np.arange(_FREQUENCY_BINS))).astype(np.int32)
     ghost = day.breath_ghost, rng.uniform(0.2, 0.5)
     images, masks, truth = [], [], []
-    for contraction, plane in zip(contractions, render(heart, z, vendor.thickness, x, y, phases=tuple(map(str, contractions))).values()):
-        jets = _jets(heart, x, y, z, str(contraction))
+    for phase, plane in render(heart, z, vendor.thickness, x, y, phases=tuple(map(str, contractions))).items():
+        jets = _jets(heart, x, y, z, phase)
         for time in inversion_times:
             weighted = table * recovery(t1, t2, flip, time)[:, None].astype(np.float32)
             signal, blood = _image(plane, weighted, bins, room, jets)
