@@ -7,11 +7,11 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
+from cmri_lib.config.measuring import Count
 from cmri_lib.errors import ParameterError
 from cmri_lib.generators.cross_reconstruction import CrossObjective
 from cmri_lib.networks.vae import VAESettings
 from cmri_lib.training import TrainSettings
-from cmri_lib.training.settings import Count
 
 Contraction = Annotated[float, Field(ge=0, le=1)]
 Milliseconds = Annotated[float, Field(gt=0)]
@@ -28,10 +28,12 @@ class VirtualPatients:
 
 @dataclass(frozen=True)
 class ContrastSettings:
-    """Section `contrast`: virtual patients, scanned by `vendor` at every one of `contractions` (0 at ED, 1 at ES) and
-    `inversion_times` (ms) with the read-out's `flip` angle (degrees), over `field_of_view` mm; the system's network, planes of its
-    `condition`, objective and training; `sources`: images of each test patient from which a code is read; `moments` of the
-    heartbeat at which the cavity is measured.
+    """Section `contrast`.
+
+    Virtual patients, scanned by `vendor` at every one of `contractions` (0 at ED, 1 at ES) and `inversion_times` (ms) with the
+    read-out's `flip` angle (degrees), over `field_of_view` mm; the system's network, planes of its `condition`, objective and
+    training; `sources`: images of each test patient from which a code is read; `moments` of the heartbeat at which the cavity
+    is measured.
 
     Raises:
         ParameterError: if there is no second state, or too few times for a fit of three numbers.

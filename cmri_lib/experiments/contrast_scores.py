@@ -63,8 +63,8 @@ class Questions:
 
 
 def ask(origin: Series, draws: int, seed: int, *, images: int = 1, target: Series | None = None) -> Questions:
-    """For every patient of `origin`, `draws` times: `images` of different states, drawn at random, as sources of every image of the
-    patient in `target` (by default `origin`). Questions of one draw and patient follow each other, in the order of `target`.
+    """For every patient of `origin`, `draws` times: `images` of different states, drawn at random, as sources of every image of
+    the patient in `target` (by default `origin`). Questions of one draw and patient follow each other, in `target`'s order.
 
     Raises:
         DataError: if there are fewer states than sources, or other patients in `target`.
@@ -148,8 +148,8 @@ def magnitudes(images: np.ndarray) -> np.ndarray:
 def t1_table(made: Slices, questions: Questions, flip: float) -> pd.DataFrame:
     """T1 in ms, fitted to the images of every series (a patient, a draw and a contraction), against the truth.
 
-    Only pixels of one material are fitted. Columns: patient, contraction, region (of "Myo", "LV"), true and fitted (medians of the
-    region), pixel_error (median over pixels of the absolute error).
+    Only pixels of one material are fitted. Columns: patient, contraction, region (of "Myo", "LV"), true and fitted (medians of
+    the region), pixel_error (median over pixels of the absolute error).
 
     Raises:
         DataError: if the questions are not series over the inversion times.
@@ -172,7 +172,8 @@ def t1_table(made: Slices, questions: Questions, flip: float) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
-def t1_rows(table: pd.DataFrame, floor: pd.DataFrame, ceiling: pd.DataFrame, options: Mapping[str, int]) -> list[dict[str, object]]:
+def t1_rows(table: pd.DataFrame, floor: pd.DataFrame, ceiling: pd.DataFrame, options: Mapping[str, int]
+            ) -> list[dict[str, object]]:
     """Tidy rows of a `t1_table`: error of the median of a region, and of the median pixel. n: series.
 
     Args:

@@ -18,8 +18,8 @@ CHUNK = 4096
 def fit_t1(magnitudes: np.ndarray, inversion_times: Sequence[float], flip: float) -> np.ndarray:
     """T1 in ms, (...), from magnitudes (T, ...) of the recovery |A − B exp(−TI/T1*)| of a bSSFP read-out; NaN where there is none.
 
-    Least squares in A, B and T1*. Given T1*, A and B are linear, so only T1* is searched, on a grid and between its points by a
-    parabola; magnitudes have lost their sign, so the first 0, 1, …, T of them are taken to be negative, and the best fit wins
+    Least squares in A, B and T1*. Given T1*, A and B are linear, so only T1* is searched, on a grid and between its points by
+    a parabola; magnitudes have lost their sign, so the first 0, 1, …, T of them are taken to be negative, and the best fit wins
     (Barral et al., "A robust methodology for in vivo T1 mapping", Magn Reson Med 64:1057, 2010). T1 follows by `true_t1`.
 
     Args:
@@ -67,7 +67,8 @@ def _fitted(values: np.ndarray, times: np.ndarray, flip: float) -> np.ndarray:
 
 
 def _lowest(places: np.ndarray, errors: np.ndarray) -> np.ndarray:
-    """(N,) place of the lowest of `errors` (G, N) over evenly spaced `places` (G,), by a parabola through it and its neighbours."""
+    """(N,) place of the lowest of `errors` (G, N) over evenly spaced `places` (G,), by a parabola through it and its
+    neighbours."""
     k, columns = np.clip(errors.argmin(0), 1, len(places) - 2), np.arange(errors.shape[1])
     before, at, after = (errors[k + step, columns] for step in (-1, 0, 1))
     bend = before - 2 * at + after

@@ -1,8 +1,8 @@
 """Inversion recovery with a balanced SSFP read-out: what an image weighs T1 with, and how T1 is found again.
 
-After an inversion pulse the signal of a continuous bSSFP read-out recovers mono-exponentially towards its steady state, which is
-the contrast of a cine (Schmitt et al., "Inversion recovery TrueFISP", Magn Reson Med 51:661, 2004). The read-out itself speeds the
-recovery up: the apparent time T1* is shorter than T1. MOLLI samples such a curve over several heartbeats (Messroghli et al., Magn
+After an inversion pulse the signal of a continuous bSSFP read-out recovers mono-exponentially towards its steady state, which
+is the contrast of a cine (Schmitt et al., "Inversion recovery TrueFISP", Magn Reson Med 51:661, 2004). The read-out itself speeds
+the recovery up: the apparent time T1* is shorter than T1. MOLLI samples such a curve over several heartbeats (Messroghli et al., Magn
 Reson Med 52:141, 2004).
 """
 

@@ -256,9 +256,9 @@ def inversion_series(anatomy: Anatomy, vendor: str | Vendor, seed: int, contract
                      inversion_times: Sequence[float], *, size: int, field_of_view: float, flip: float) -> InversionSeries:
     """The mid-ventricular slice of `anatomy` at every contraction and inversion time; bit-identical for equal arguments.
 
-    As `scan`, with each tissue's signal multiplied by its `recovery`; so at a long inversion time it is a cine of this flip angle.
-    One breath-hold, the LV axis in the middle of the image, intensities linear: no sharpening, no gamma, as for any map. All
-    blood is inverted: none flows in fresh. Off resonance only the steady state changes.
+    As `scan`, with each tissue's signal multiplied by its `recovery`; so at a long inversion time it is a cine of this flip
+    angle. One breath-hold, the LV axis in the middle of the image, intensities linear: no sharpening, no gamma, as for any map.
+    All blood is inverted: none flows in fresh. Off resonance only the steady state changes.
 
     Args:
         seed: of the examination. contractions: 0 at ED … 1 at ES (`heartbeat`). inversion_times: ms.

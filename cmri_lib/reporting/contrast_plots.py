@@ -66,7 +66,8 @@ def cavity_curves(table: pd.DataFrame) -> Figure:
     colours = [REAL_COLOUR, MADE, FAMILY_COLOURS["flow"]]
     for colour, (name, part) in zip(colours, table.groupby("what", sort=False)):
         axis.plot(part["time"], part["value"], "o-", ms=3.5, lw=1.2, color=colour, label=name)
-        axis.fill_between(part["time"], part["low"].fillna(part["value"]), part["high"].fillna(part["value"]), color=colour, alpha=0.15)
+        low, high = (part[end].fillna(part["value"]) for end in ("low", "high"))
+        axis.fill_between(part["time"], low, high, color=colour, alpha=0.15)
     axis.set(xlabel="time since end-diastole (heartbeats)", ylabel="area of the LV cavity (cm²)", ylim=(0, None))
     axis.legend(fontsize=SMALL)
     return figure
