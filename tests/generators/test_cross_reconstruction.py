@@ -117,6 +117,21 @@ def test_training_on_other_states_takes_the_state_out_of_the_code(tmp_path: Path
     assert weights.removed.item() == pytest.approx(1, abs=0.15) and weights.shift.item() == pytest.approx(1, abs=0.15)
 
 
-def test_a_negative_weight_is_refused() -> None:
-    with pytest.raises(ParameterError, match="kl_weight"):
-        CrossObjective(kl_weight=-1.0)
+def test_source_and_target_are_moved_alike_and_only_in_training() -> None:
+    image = torch.zeros(5, 2, 1, 32, 32)
+    image[:, :, :, 10:20, 6:14] = torch.tensor([1.0, -0.5])[None, :, None, None, None]
+    model = known(rotation=30.0, scale=0.2, shift=0.1)
+    source, target = model.moved({"image": image[:, 0]}, {"image": image[:, 1]})
+    torch.testing.assert_close(target["image"], -0.5 * source["image"])
+    assert len({round(float(part.sum()), 3) for part in source["image"]}) == 5  # each patient's move is his or her own
+    calls = []
+    model.moved = lambda *pair: calls.append(1) or pair
+    batch = {"image": torch.zeros(2, 2, 1, 4, 4), "state": torch.zeros(2, 2)}
+    assert model.eval().loss(batch, "model").isfinite() and not calls
+    assert model.train().loss(batch, "model").isfinite() and calls == [1]
+
+
+@pytest.mark.parametrize("field", ["kl_weight", "rotation", "scale", "shift"])
+def test_negative_settings_are_refused(field: str) -> None:
+    with pytest.raises(ParameterError, match=field):
+        CrossObjective(**{field: -1.0})
