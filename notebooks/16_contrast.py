@@ -343,10 +343,9 @@ assert np.abs(ends[0] - ends[1]).mean() > 0.01, "the inversion time does not rea
 
 # %% tags=["solution"]
 source_times = test.slices.table[TIME].to_numpy()[questions.sources[0]]
-per_series = source_times[::len(settings.inversion_times)]
 myocardium = maps[MANIFOLD.id].query("region == 'Myo'")
 errors = (myocardium["fitted"] - myocardium["true"]).abs()
-print(errors.groupby(per_series[:len(errors)]).agg(["median", "size"]).round(0))
+print(errors.groupby(source_times[myocardium["row"]]).agg(["median", "size"]).round(0))
 # A source in which muscle and blood differ in their recovery says more of T1 than a cine, where the
 # steady state depends on T1/T2 only. With few patients the order is uncertain.
 

@@ -121,8 +121,8 @@ def test_prose_retrains_nothing_and_code_retrains_its_own(clone: Path) -> None:
     assert weights(clone) == before, "prose retrained a network"
 
     edit(code, "0.5 * (mean.square()", "0.4 * (mean.square()")
-    # C14's first stage is a VAE, and so is C4's source of masks; utility, cross_vendor and privacy use systems of all families.
-    others = {"conditional", "masks", "utility", "cross_vendor", "privacy"}
+    # C14's first stage is a VAE, and so are C4's source of masks and C11; utility, cross_vendor and privacy use systems of all families.
+    others = {"conditional", "masks", "utility", "cross_vendor", "privacy", "contrast"}
     assert {"vae", *others} <= stale_stages(clone) <= {"vae", "fidelity", *others, "review"}
     python(clone, "cmri_lib.train", "U1 VAE", "U10 OT-FM", "U10 FM + mask")
     after = weights(clone)

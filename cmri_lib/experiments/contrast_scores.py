@@ -148,8 +148,8 @@ def magnitudes(images: np.ndarray) -> np.ndarray:
 def t1_table(made: Slices, questions: Questions, flip: float) -> pd.DataFrame:
     """T1 in ms, fitted to the images of every series (a patient, a draw and a contraction), against the truth.
 
-    Only pixels of one material are fitted. Columns: patient, contraction, region (of "Myo", "LV"), true and fitted (medians of
-    the region), pixel_error (median over pixels of the absolute error).
+    Only pixels of one material are fitted. Columns: row (of the first image of the series), patient, contraction, region (of "Myo",
+    "LV"), true and fitted (medians of the region), pixel_error (median over pixels of the absolute error).
 
     Raises:
         DataError: if the questions are not series over the inversion times.
@@ -167,7 +167,7 @@ def t1_table(made: Slices, questions: Questions, flip: float) -> pd.DataFrame:
             if not inside.any():
                 continue
             found = pd.DataFrame({"fitted": fit_t1(series[:, inside], times, flip), "true": true[inside]})
-            rows.append({"patient": made.patients[start], MOTION: made.table[MOTION].iloc[start], "region": region,
+            rows.append({"row": start, "patient": made.patients[start], MOTION: made.table[MOTION].iloc[start], "region": region,
                          **found.median(), "pixel_error": (found["fitted"] - found["true"]).abs().median()})
     return pd.DataFrame(rows)
 
