@@ -8,6 +8,9 @@ from dataclasses import dataclass, replace
 import numpy as np
 import pandas as pd
 import torch
+from sklearn.linear_model import RidgeCV
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
 
 from cmri_lib.cohort.case import LABELS
 from cmri_lib.cohort.slices import Slices
@@ -20,7 +23,7 @@ from cmri_lib.measures.conditioning.paired_truth import likeness
 from cmri_lib.measures.conditioning.regions import heart_region, mean_inside
 from cmri_lib.measures.relaxometry import fit_t1
 from cmri_lib.measures.statistics.bootstrap import Score, mean_score, paired_difference
-from cmri_lib.systems.contrast import MOTION
+from cmri_lib.systems.contrast import LOG_TIME, MOTION
 
 #: Metrics of likeness, and which of their values are better.
 LIKENESS = {"ssim_target": "higher", "psnr_target": "higher", "mae_target": "lower"}
@@ -140,6 +143,36 @@ def likeness_difference(first: Slices, second: Slices, questions: Questions, met
     return paired_difference(*(likeness_values(made, questions)[metric] for made in (first, second)), first.patients, **options)
 
 
+def code_contents(generator: CrossVAE, learnt: Series, unseen: Series) -> pd.Series:
+    """What can be read off the code of one image by a linear map: R² on `unseen` patients of a ridge regression on the codes of
+    `learnt` ones (penalty by cross-validation). 1: all of it, 0 or below: nothing.
+
+    Returns:
+        of the area of the LV cavity at the patient's least contraction, which is anatomy, and of the source's own contraction and
+        logarithm of the inversion time, which a code for all states has no use for.
+    """
+    wanted = {"cavity, least contracted": _largest_cavity, "contraction of the source": lambda s: s.slices.table[MOTION],
+              "log inversion time of the source": lambda s: s.slices.table[LOG_TIME]}
+    first, second = (_codes(generator, series) for series in (learnt, unseen))
+    return pd.Series({name: make_pipeline(StandardScaler(), RidgeCV(np.logspace(-1, 5, 13))).fit(first, of(learnt))
+                      .score(second, of(unseen)) for name, of in wanted.items()})
+
+
+@torch.no_grad()
+def _codes(generator: CrossVAE, series: Series) -> np.ndarray:
+    """(N, latent)."""
+    batch = batch_of(series.slices, generator.conditioning)
+    parts = [{name: values[start:start + BATCH].to(generator.device) for name, values in batch.items()}
+             for start in range(0, len(series), BATCH)]
+    return torch.cat([generator.infer([part]) for part in parts]).float().cpu().numpy()
+
+
+def _largest_cavity(series: Series) -> np.ndarray:
+    """(N,) pixels of the LV cavity of each image's patient, where it has most."""
+    pixels = pd.Series((series.slices.masks == LABELS["LV"]).sum((1, 2)))
+    return pixels.groupby(series.slices.patients).transform("max").to_numpy(float)
+
+
 def magnitudes(images: np.ndarray) -> np.ndarray:
     """Images in [−1, 1] as magnitudes in units of the steady state of LV blood."""
     return (images + 1) * WHITE / 2
@@ -148,8 +181,8 @@ def magnitudes(images: np.ndarray) -> np.ndarray:
 def t1_table(made: Slices, questions: Questions, flip: float) -> pd.DataFrame:
     """T1 in ms, fitted to the images of every series (a patient, a draw and a contraction), against the truth.
 
-    Only pixels of one material are fitted. Columns: row (of the first image of the series), patient, contraction, region (of "Myo",
-    "LV"), true and fitted (medians of the region), pixel_error (median over pixels of the absolute error).
+    Only pixels of one material are fitted. Columns: row (of the first image of the series), patient, contraction, region (of
+    "Myo", "LV"), true and fitted (medians of the region), pixel_error (median over pixels of the absolute error).
 
     Raises:
         DataError: if the questions are not series over the inversion times.

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 
 import numpy as np
 import pytest
+import torch
+from torch import Tensor
 
 from cmri_lib.config.contrast import VirtualPatients
 from cmri_lib.config.study import Study, open_study
 from cmri_lib.errors import DataError, NothingToDo, ParameterError, SplitError
 from cmri_lib.experiments import contrast, contrast_scores
 from cmri_lib.experiments.contrast import TIME, Series
+from cmri_lib.generators.cross_reconstruction import CrossVAE
 from cmri_lib.reporting import contrast_plots, metrics
 from cmri_lib.systems.contrast import MANIFOLD, MOTION
 
@@ -82,6 +86,28 @@ def test_the_system_trains_and_answers_depend_on_source_and_state(study: Study, 
     assert not np.allclose(made.images, contrast_scores.answers(generator, two).images)
     first, last = made.images[0], made.images[len(unseen.states) - 1]
     assert not np.allclose(first, last)
+
+
+class Brightness(CrossVAE):
+    """The code is the mean intensity, and noise."""
+
+    def infer(self, sources: Sequence[dict[str, Tensor]]) -> Tensor:
+        mean = sources[0]["image"].mean((1, 2, 3))
+        return torch.stack([mean, torch.randn_like(mean)], dim=1)
+
+
+def test_what_a_code_holds_is_read_off_it(study: Study, learnt: Series, unseen: Series) -> None:
+    generator = MANIFOLD.build(study.params, None, 0)
+    plain = Brightness(generator.encoder, generator.decoder, generator.latent, generator.conditioning)
+
+    def lit(series: Series) -> Series:
+        """The same patients, every image as bright as its inversion time says."""
+        values = series.slices.table["log_inversion_time"].to_numpy(np.float32) / 10
+        images = np.ones_like(series.slices.images) * values[:, None, None, None]
+        return replace(series, slices=replace(series.slices, images=images))
+
+    found = contrast_scores.code_contents(plain, lit(learnt), lit(unseen))
+    assert found["log inversion time of the source"] > 0.95 and found["contraction of the source"] < 0.2
 
 
 def test_questions_name_sources_of_the_same_patient(unseen: Series) -> None:
