@@ -252,10 +252,13 @@ dots.groupby(["way", "region"], sort=False)[["true", "fitted"]].apply(agreement)
 
 # %% [markdown]
 # **How to read it.** The fit to the true images shows what the method can do at all: noise, ghosts
-# and the blur between tissues cost so much. A network that always answers with the *mean* T1 of the
-# training patients has an error of about the spread of T1 and a correlation of 0. Look at the
-# correlation: it says how much of the patient's own T1 was read from the source. One image cannot
-# hold all of it, since one signal mixes T1, T2 and the density of protons.
+# and the blur between tissues have their price. Blur of the *answers* costs more: it mixes the
+# signals of blood and muscle, and pulls the T1 of the wall towards that of blood.
+#
+# A network that always answers with the *mean* T1 of the training patients has an error of about
+# the spread of T1 and a correlation of 0. Look at the correlation: it says how much of the
+# patient's own T1 was read from the source. One image cannot hold all of it, since one signal mixes
+# T1, T2 and the density of protons.
 #
 # ### One image, or several
 #
@@ -282,7 +285,8 @@ pd.DataFrame(joined).round(3)
 # The same patients over a whole heartbeat, at phases between those of the training, as a cine. The
 # cavity is found without a mask: bright blood around the axis of the ventricle, up to half way to
 # the dark wall. Muscle within the cavity counts as wall where it lies at its edge, so this area is
-# smaller than that of the mask. Both curves are measured in the same way.
+# smaller than that of the mask. Both curves are measured in the same way. Where an answer is so
+# blurred that no wall is dark, bright pixels run together, and its area is too large.
 
 # %%
 moments = np.arange(settings.moments) / settings.moments

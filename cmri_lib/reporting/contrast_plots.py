@@ -29,8 +29,8 @@ def recovery_curves(table: pd.DataFrame) -> Figure:
     for axis, region in zip(axes[0], regions):
         for name, part in table[table["region"] == region].groupby("what", sort=False):
             handles[name], = axis.plot(part["inversion_time"], part["value"], ms=5, lw=1.2, **looks[name])
-        axis.set(title=REGIONS[region][1], xlabel="inversion time (ms)", xscale="log", ylim=(0, None))
-    axes[0, 0].set_ylabel("signal / steady state of blood")
+        axis.set(title=REGIONS[region][1], xlabel="inversion time (ms)", xscale="log")
+    axes[0, 0].set(ylabel="signal / steady state of blood", ylim=(0, 1.05 * table["value"].max()))  # shared, so set last
     legend_below(figure, handles)
     return figure
 
