@@ -8,6 +8,7 @@ from typing import Annotated, ClassVar, Literal
 from pydantic import ConfigDict, Field
 
 from cmri_lib.cohort.preprocessing.pipeline import PreprocessSettings
+from cmri_lib.config.contrast import ContrastSettings
 from cmri_lib.config.cross_vendor import CrossVendorSettings
 from cmri_lib.config.differential_privacy import DifferentialPrivacySettings
 from cmri_lib.config.measuring import (Count, Counts, CurveSettings, FidelitySettings, InstrumentSettings, Share,
@@ -283,6 +284,7 @@ class Parameters:
     cross_vendor: CrossVendorSettings
     translation: TranslationSettings
     volumes: VolumeSettings
+    contrast: ContrastSettings
     privacy: PrivacySettings
     differential_privacy: DifferentialPrivacySettings
 

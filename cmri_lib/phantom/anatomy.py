@@ -8,7 +8,7 @@ contractility until the ejection fraction is reached, and myocardium is incompre
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from scipy.optimize import brentq
@@ -32,6 +32,7 @@ class HeartPhase:
         endo, epi: LV cavity and outer LV wall. rv: outer border of the RV cavity (equals `epi` where there is none).
         base, apex: position of level 0 and level 1 along the axis, mm; the axis points from base to apex.
         rv_base: (angles,) level of the tricuspid and pulmonary plane; the right heart above it is atrium or artery.
+        contraction: how far it has contracted, 0 at ED and 1 at ES.
     """
 
     endo: np.ndarray
@@ -40,6 +41,7 @@ class HeartPhase:
     base: float
     apex: float
     rv_base: np.ndarray
+    contraction: float = 0.0
 
     def _volume(self, outer: np.ndarray, inner: np.ndarray | float, weight: np.ndarray | float = 1.0) -> float:
         area = 0.5 * ((outer**2 - inner**2) * weight).sum(1) * (ANGLES[1] - ANGLES[0])
@@ -207,7 +209,7 @@ def _diastole(targets: Targets, details: Details) -> HeartPhase:
         return HeartPhase(endo, epi, epi, 0.0, length, _rv_base(details, 0))
 
     radius = brentq(lambda r: lv(r).lv_volume - targets.lvedv, 8, 70, xtol=1e-6)
-    return _with_right_ventricle(lv(radius), targets.rvedv, details)
+    return with_right_ventricle(lv(radius), targets.rvedv, details)
 
 
 def _systole(ed: HeartPhase, targets: Targets, details: Details) -> HeartPhase:
@@ -219,19 +221,19 @@ def _systole(ed: HeartPhase, targets: Targets, details: Details) -> HeartPhase:
         endo = ed.endo * np.clip(1 - strength * contractility, 0.12, None)
         # area (epi² − endo²)/2 dθ times length is conserved at every level and angle
         epi = np.sqrt(endo**2 + (ed.epi**2 - ed.endo**2) / (1 - shortening))
-        return HeartPhase(endo, epi, epi, shortening * ed.apex, ed.apex, _rv_base(details, 1))
+        return HeartPhase(endo, epi, epi, shortening * ed.apex, ed.apex, _rv_base(details, 1), 1.0)
 
     wanted = ed.lv_volume * (1 - targets.lvef)
     strength = brentq(lambda c: contracted(c).lv_volume - wanted, -0.3, 0.95, xtol=1e-7)
-    return _with_right_ventricle(contracted(strength), ed.rv_volume * (1 - targets.rvef), details)
+    return with_right_ventricle(contracted(strength), ed.rv_volume * (1 - targets.rvef), details)
 
 
-def _with_right_ventricle(lv: HeartPhase, volume: float, details: Details) -> HeartPhase:
+def with_right_ventricle(lv: HeartPhase, volume: float, details: Details) -> HeartPhase:
     """The LV `lv` with an RV of `volume` mL laid on its septum."""
     shape = _rv_shape(details)
 
     def both(depth: float) -> HeartPhase:
-        return HeartPhase(lv.endo, lv.epi, lv.epi + depth * shape, lv.base, lv.apex, lv.rv_base)
+        return replace(lv, rv=lv.epi + depth * shape)
 
     depth = brentq(lambda d: both(d).rv_volume - volume, 0, 200, xtol=1e-6)
     return both(depth)

@@ -35,7 +35,12 @@ def virtual_patient(seed: int, number: int, disease: str | None = None) -> Anato
     Raises:
         ParameterError: for an unknown disease or a negative number or seed.
     """
-    return draw_anatomy(seed, number, DISEASES[(number - 1) % len(DISEASES)] if disease is None else disease)
+    return draw_anatomy(seed, number, group_of(number) if disease is None else disease)
+
+
+def group_of(number: int) -> str:
+    """The group of patient `number`: all groups in turn."""
+    return DISEASES[(number - 1) % len(DISEASES)]
 
 
 def examinations(patients: int, paired: int) -> list[tuple[int, str, str]]:

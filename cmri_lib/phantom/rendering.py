@@ -64,9 +64,8 @@ def render(anatomy: Anatomy, z: float, thickness: float, x: np.ndarray, y: np.nd
 def _with_heart(anatomy: Anatomy, phase: str, around: np.ndarray, x: np.ndarray, y: np.ndarray, z: float) -> np.ndarray:
     """`around` with the heart of `phase` painted over it."""
     heart, details = anatomy.phases[phase], anatomy.details
-    systole = phase == "ES"
-    shift = details.systolic_shift if systole else (0.0, 0.0)
-    cx, cy = details.tilt[0] * z + shift[0], details.tilt[1] * z + shift[1]
+    contraction = heart.contraction
+    cx, cy = (details.tilt[k] * z + contraction * details.systolic_shift[k] for k in (0, 1))
     material = around.copy()
     reach = float(heart.rv.max()) + _PADDING_MM
     rows = np.flatnonzero(np.abs(y[:, 0] - cy) < reach)
@@ -76,7 +75,7 @@ def _with_heart(anatomy: Anatomy, phase: str, around: np.ndarray, x: np.ndarray,
     box = np.s_[rows[0]:rows[-1] + 1, columns[0]:columns[-1] + 1]
     x, y = x[box] - cx, y[box] - cy
     r = np.hypot(x, y)
-    angle = np.arctan2(y, x) - details.septum_direction - (details.twist if systole else 0.0)
+    angle = np.arctan2(y, x) - details.septum_direction - contraction * details.twist
     angle = (angle + np.pi) % (2 * np.pi) - np.pi
     noise = noise_in_plane(anatomy.texture, x, y, z)
     level = heart.level(z)
@@ -84,7 +83,7 @@ def _with_heart(anatomy: Anatomy, phase: str, around: np.ndarray, x: np.ndarray,
     if level <= 1.12:
         _paint_fat(anatomy, part, heart, level, r, angle)
     if 0 <= level <= 1:
-        _paint_ventricles(anatomy, part, heart, level, r, angle, noise, systole)
+        _paint_ventricles(anatomy, part, heart, level, r, angle, noise)
     elif level < 0:
         _paint_atria(anatomy, part, heart, level * (heart.apex - heart.base), r, angle)
     material[box] = part
@@ -133,12 +132,12 @@ def _paint_fat(anatomy: Anatomy, part: np.ndarray, heart: HeartPhase, level: flo
 
 
 def _paint_ventricles(anatomy: Anatomy, part: np.ndarray, heart: HeartPhase, level: float, r: np.ndarray,
-                      angle: np.ndarray, noise: Noise, systole: bool) -> None:
+                      angle: np.ndarray, noise: Noise) -> None:
     details = anatomy.details
     endo, epi, rv = heart.radii(level)
     has_rv = rv > epi + 0.1
     endo_r, epi_r, rv_r = (_over_angle(s, angle) for s in (endo, epi, rv))
-    wall = _over_angle(np.where(has_rv, details.rv_wall, 0.0), angle) * (1.3 if systole else 1.0)
+    wall = _over_angle(np.where(has_rv, details.rv_wall, 0.0), angle) * (1 + 0.3 * heart.contraction)
     part[r < rv_r + wall] = Material.THIN_WALL
     in_rv = (r < rv_r) & (r >= epi_r)
     ventricle = level >= _over_angle(heart.rv_base, angle)
@@ -150,14 +149,14 @@ def _paint_ventricles(anatomy: Anatomy, part: np.ndarray, heart: HeartPhase, lev
     if (scar > 0.5).any():
         part[(r < epi_r) & (_over_angle(scar, angle) > 0.5)] = Material.SCAR
     part[r < endo_r] = Material.LV_BLOOD
-    part[(r < endo_r) & _lv_muscle(anatomy, level, r, angle, endo, endo_r, noise, systole)] = Material.LV_TRABECULA
+    part[(r < endo_r) & _lv_muscle(anatomy, level, r, angle, endo, endo_r, noise, heart.contraction)] = Material.LV_TRABECULA
 
 
 def _lv_muscle(anatomy: Anatomy, level: float, r: np.ndarray, angle: np.ndarray, endo: np.ndarray, endo_r: np.ndarray,
-               noise: Noise, systole: bool) -> np.ndarray:
+               noise: Noise, contraction: float) -> np.ndarray:
     """Where the LV cavity holds trabeculae or papillary muscle."""
     details = anatomy.details
-    amplitude = details.trabeculation[0] * (0.4 + 1.5 * level) * (1.5 if systole else 1.0)
+    amplitude = details.trabeculation[0] * (0.4 + 1.5 * level) * (1 + 0.5 * contraction)
     ridges = np.clip(0.25 + 0.9 * _ring_noise(anatomy, level, 11, 30), 0, 2)
     muscle = r > endo_r * (1 - _over_angle(np.clip(amplitude * ridges, 0, 0.7), angle))
     columns = (r > 0.72 * endo_r) & (noise(4.2, 4.0) > 2.3 - 5 * details.trabeculation[0]) & (level > 0.2)
@@ -166,7 +165,7 @@ def _lv_muscle(anatomy: Anatomy, level: float, r: np.ndarray, angle: np.ndarray,
     for direction, depth, radius, aspect in details.papillary:
         if along <= 0:
             break
-        size = radius * np.sqrt(along) * (1.15 if systole else 1.0)
+        size = radius * np.sqrt(along) * (1 + 0.15 * contraction)
         centre = np.interp(direction, ANGLES, endo, period=2 * np.pi) * min(depth + 0.25 * abs(level - 0.4), 0.92)
         turn = angle - direction
         radial, tangential = r * np.cos(turn) - centre, r * np.sin(turn)

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
 import numpy as np
 from numpy.typing import ArrayLike
 from scipy.fft import fft2, fftshift, ifft2, ifftshift
@@ -12,6 +15,8 @@ from cmri_lib.cohort.case import Case, Volume
 from cmri_lib.errors import ParameterError
 from cmri_lib.phantom.anatomy import Anatomy
 from cmri_lib.phantom.disease import Person
+from cmri_lib.phantom.heartbeat import beating
+from cmri_lib.phantom.inversion_recovery import recovery
 from cmri_lib.phantom.rendering import Plane, noise_in_plane, render
 from cmri_lib.phantom.tissue import IS_BLOOD, RELAXATION, TISSUE_LABEL, Material
 from cmri_lib.phantom.vendors import VENDORS, Vendor, examination, vendor_of
@@ -19,6 +24,7 @@ from cmri_lib.phantom.vendors import VENDORS, Vendor, examination, vendor_of
 _SUPERSAMPLING = 2
 _FAT_SHIFT_HZ_PER_TESLA = -147.0  # 3.45 ppm × 42.58 MHz/T
 _FREQUENCY_BINS = 257
+_MIDDLE = 0.5  # of the way from base to apex at ED: the level of a mid-ventricular slice in the series over inversion times
 # relative strength of the grain of each material: flow in blood, septa in fat, texture of organs
 _GRAIN = np.full(len(Material), 0.06)
 _GRAIN[[Material.LUNG, Material.STOMACH_CONTENT, Material.MARROW, Material.MUSCLE]] = (0.35, 0.3, 0.2, 0.16)
@@ -63,10 +69,7 @@ def signal_table(vendor: Vendor, spread: np.ndarray) -> tuple[np.ndarray, np.nda
     Args:
         spread: (materials, 3) the patient's factors on T1, T2 and density.
     """
-    column = 0 if vendor.field < 2 else 1
-    t1 = np.array([RELAXATION[m].t1[column] for m in Material]) * spread[:, 0]
-    t2 = np.array([RELAXATION[m].t2[column] for m in Material]) * spread[:, 1]
-    density = np.array([RELAXATION[m].density for m in Material]) * spread[:, 2]
+    t1, t2, density = _relaxation(vendor, spread)
     shift = np.array([_FAT_SHIFT_HZ_PER_TESLA * vendor.field * RELAXATION[m].is_fat for m in Material])
     frequency = np.linspace(-1e3 / vendor.tr, 1e3 / vendor.tr, _FREQUENCY_BINS)
     table = bssfp_signal(t1[:, None], t2[:, None], density[:, None], vendor.flip, vendor.tr,
@@ -74,6 +77,14 @@ def signal_table(vendor: Vendor, spread: np.ndarray) -> tuple[np.ndarray, np.nda
     table[IS_BLOOD] *= vendor.inflow
     blood = np.abs(table[Material.LV_BLOOD, _FREQUENCY_BINS // 2])
     return (table / blood).astype(np.complex64), frequency
+
+
+def _relaxation(vendor: Vendor, spread: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """(T1 in ms, T2 in ms, density) of every material at the vendor's field, in a patient of this `spread` (materials, 3)."""
+    column = 0 if vendor.field < 2 else 1
+    return (np.array([RELAXATION[m].t1[column] for m in Material]) * spread[:, 0],
+            np.array([RELAXATION[m].t2[column] for m in Material]) * spread[:, 1],
+            np.array([RELAXATION[m].density for m in Material]) * spread[:, 2])
 
 
 def sample_kspace(signal: np.ndarray, vendor: Vendor, matrix: tuple[int, int], sigma: float, ghost: tuple[float, float],
@@ -226,6 +237,72 @@ def scan(anatomy: Anatomy, vendor: str | Vendor, seed: int, *, distance: float |
                 anatomy.person.disease, "phantom", _covariates(anatomy.person, vendor.field))
 
 
+@dataclass(frozen=True)
+class InversionSeries:
+    """One slice at P phases of the heartbeat and T inversion times.
+
+    Attributes:
+        images: (P, T, H, W) float32, magnitude in units of the steady state of LV blood.
+        masks: (P, H, W) uint8 of `LABELS`.
+        t1: (P, H, W) float32, ms, of pixels that hold one material only; NaN elsewhere.
+    """
+
+    images: np.ndarray
+    masks: np.ndarray
+    t1: np.ndarray
+
+
+def inversion_series(anatomy: Anatomy, vendor: str | Vendor, seed: int, contractions: Sequence[float],
+                     inversion_times: Sequence[float], *, size: int, field_of_view: float, flip: float) -> InversionSeries:
+    """The mid-ventricular slice of `anatomy` at every contraction and inversion time; bit-identical for equal arguments.
+
+    As `scan`, with each tissue's signal multiplied by its `recovery`; so at a long inversion time it is a cine of this flip
+    angle. One breath-hold, the LV axis in the middle of the image, intensities linear: no sharpening, no gamma, as for any map.
+    All blood is inverted: none flows in fresh. Off resonance only the steady state changes.
+
+    Args:
+        seed: of the examination. contractions: 0 at ED … 1 at ES (`heartbeat`). inversion_times: ms.
+        size: pixels of a side. field_of_view: mm. flip: degrees, of the read-out.
+
+    Raises:
+        ParameterError: for an unknown vendor, no contraction or time, a size or field of view that is not positive, and as
+            `heart_at` and `recovery`.
+    """
+    if not 0 < len(set(contractions)) == len(contractions) or not len(inversion_times) or size < 1 or field_of_view <= 0:
+        raise ParameterError(f"contractions {contractions}, {len(inversion_times)} times, {size} pixels, {field_of_view} mm",
+                             field="series", remedy="give every contraction once, a time, and a positive size and field of view")
+    vendor, heart = vendor_of(vendor), beating(anatomy, contractions)
+    rng = np.random.default_rng([seed, anatomy.number, 200 + sorted(VENDORS).index(vendor.key)])
+    day = replace(examination(vendor, vendor.centres[0], rng), flip=flip)
+    z = _MIDDLE * anatomy.phases["ED"].apex
+    axis = replace(anatomy, view=tuple(tilt * z for tilt in anatomy.details.tilt))
+    x, y = _fine_grid((size, size), field_of_view / size, axis)
+    room = _Room(day, rng, x, y)
+    table, frequency = signal_table(day, anatomy.tissue_spread)
+    t1, t2, _ = _relaxation(day, anatomy.tissue_spread)
+    bins = np.rint(np.interp(room.off_resonance, frequency, np.arange(_FREQUENCY_BINS))).astype(np.int32)
+    ghost = day.breath_ghost, rng.uniform(0.2, 0.5)
+    images, masks, truth = [], [], []
+    for phase, plane in render(heart, z, vendor.thickness, x, y, phases=tuple(map(str, contractions))).items():
+        jets = _jets(heart, x, y, z, phase)
+        for time in inversion_times:
+            weighted = table * recovery(t1, t2, flip, time)[:, None].astype(np.float32)
+            signal, blood = _image(plane, weighted, bins, room, jets)
+            images.append(sample_kspace(signal, day, (size, size), day.noise, ghost, rng,
+                                        moving=day.flow_ghost * rng.uniform(0.5, 1.5) * blood))
+        masks.append(_labels(plane.materials, (size, size))[0])
+        truth.append(_pure(plane.materials, t1, size))
+    shape = len(contractions), len(inversion_times), size, size
+    return InversionSeries(np.reshape(images, shape).astype(np.float32), np.stack(masks), np.stack(truth))
+
+
+def _pure(materials: np.ndarray, values: np.ndarray, size: int) -> np.ndarray:
+    """(size, size) float32: `values` of the material of each pixel whose fine samples are all of it, NaN elsewhere."""
+    fine = materials.reshape(len(materials), size, _SUPERSAMPLING, size, _SUPERSAMPLING)
+    low, high = fine.min((0, 2, 4)), fine.max((0, 2, 4))
+    return np.where((low == high) & (low != Material.AIR), values[low], np.nan).astype(np.float32)
+
+
 def _fine_grid(matrix: tuple[int, int], pixel: float, anatomy: Anatomy) -> tuple[np.ndarray, np.ndarray]:
     """(x, y) in mm about the LV axis of the fine samples of an image whose centre is near the heart's."""
     rows, columns = (np.arange(n * _SUPERSAMPLING) / _SUPERSAMPLING - n / 2 + 0.5 / _SUPERSAMPLING for n in matrix)
@@ -234,9 +311,10 @@ def _fine_grid(matrix: tuple[int, int], pixel: float, anatomy: Anatomy) -> tuple
 
 def _jets(anatomy: Anatomy, x: np.ndarray, y: np.ndarray, z: float, phase: str) -> np.ndarray:
     """(H, W) factor on the signal of blood: dephasing where it streams, more near the valves and in systole."""
-    noise = noise_in_plane(anatomy.texture, x, y, z)(13.0, 8.0 if phase == "ED" else 9.0)
-    strength = anatomy.stream * (0.5 + np.exp(-max(z, 0) / 25)) * (1.3 if phase == "ES" else 1.0)
-    saturated = 0.9 if phase == "ES" else 1.0  # blood that has stayed in the slice has lost its inflow gain
+    contraction = anatomy.phases[phase].contraction
+    noise = noise_in_plane(anatomy.texture, x, y, z)(13.0, 8.0 + contraction)
+    strength = anatomy.stream * (0.5 + np.exp(-max(z, 0) / 25)) * (1 + 0.3 * contraction)
+    saturated = 1 - 0.1 * contraction  # blood that has stayed in the slice has lost its inflow gain
     return saturated * (1 - strength * np.clip(noise - 0.3, 0, 2))
 
 

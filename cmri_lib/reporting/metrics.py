@@ -15,7 +15,7 @@ from dataclasses import replace
 import pandas as pd
 
 from cmri_lib.reporting import privacy_metrics, utility_metrics
-from cmri_lib.reporting.metric_description import (COHERENCE, COPIED, DISTANCES, FOLLOWED, LEARNT, MASKS, NONE, NULL,
+from cmri_lib.reporting.metric_description import (COHERENCE, COPIED, DISTANCES, FOLLOWED, LEARNT, MAPPED, MASKS, NONE, NULL,
                                                    RECOGNISED, REMEMBERED, REPEATED, SAMPLES, SHAPES, SPACES, STACKS, STRUCTURES,
                                                    TRANSLATED, Bounds, Description)
 from cmri_lib.reporting.metric_description import of_axis as _of
@@ -88,6 +88,18 @@ SINGLE = {
                        "SSIM, true image"),
     "psnr_target": _of("conditioning", TRANSLATED, "Peak signal-to-noise ratio to the true image (PSNR)",
                        "PSNR, true image", unit="dB", format=".1f"),
+    "mae_target": _of("conditioning", TRANSLATED, "Mean absolute error to the true image", "error, true image",
+                      format=".3f"),
+    "t1_error_Myo_ms": _of("conditioning", MAPPED, "Error of the T1 of the myocardium", "T1, myocardium",
+                           unit="ms", format=".0f"),
+    "t1_error_LV_ms": _of("conditioning", MAPPED, "Error of the T1 of the blood in the LV", "T1, blood",
+                          unit="ms", format=".0f"),
+    "t1_pixel_error_Myo_ms": _of("conditioning", MAPPED, "Error of T1, the median pixel of the myocardium",
+                                 "T1 of pixels, myocardium", unit="ms", format=".0f"),
+    "t1_pixel_error_LV_ms": _of("conditioning", MAPPED, "Error of T1, the median pixel of the blood in the LV",
+                                "T1 of pixels, blood", unit="ms", format=".0f"),
+    "cavity_error_cm2": _of("conditioning", Bounds("a heart that does not beat", "the true image", "ceiling"),
+                            "Error of the area of the LV cavity over the heartbeat", "LV area over the beat", unit="cm²"),
     "style_gain_ssim": _of("conditioning", Bounds("no style", "the true scan", "ceiling"),
                            "Gain in SSIM by the vendor asked for", "SSIM gain by vendor", format="+.3f"),
     "style_match": _of("conditioning", Bounds("chance", "the true scan", "ceiling"),
