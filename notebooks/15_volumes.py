@@ -288,9 +288,14 @@ prices = pd.DataFrame([{"slices": name, **row} for name, each in priced.items()
 prices = prices.pivot(index="slices", columns="metric", values="value")
 prices.rename(columns=metrics.short).round(3)
 
+# %% [markdown]
+# Of the slice-wise systems only the coherence is written: their usual scores, of slices as they were
+# scanned, are those of notebooks 06 and 07.
+
 # %%
 along = [row for row in coherence if row["system"] in named]
-results.write_scores(study, "15_volumes", along + scores)[["system", "metric", "value"]].tail(3)
+own = [row for row in scores if row["system"] == run.id]
+results.write_scores(study, "15_volumes", along + own)[["system", "metric", "value"]].tail(3)
 
 # %% [markdown]
 # ## Check
