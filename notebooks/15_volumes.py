@@ -289,8 +289,8 @@ prices = prices.pivot(index="slices", columns="metric", values="value")
 prices.rename(columns=metrics.short).round(3)
 
 # %% [markdown]
-# Of the slice-wise systems only the coherence is written: their usual scores, of slices as they were
-# scanned, are those of notebooks 06 and 07.
+# Of the slice-wise systems only the coherence is written: their usual scores, of slices as they
+# were scanned, are those of notebooks 06 and 07.
 
 # %%
 along = [row for row in coherence if row["system"] in named]

@@ -45,7 +45,7 @@ def board(dataset: str) -> pd.DataFrame:
 def design(dataset: str) -> pd.DataFrame:
     """The cells of the ablation: their ids are family, content and method."""
     table = scores(dataset, "07_conditioning").query("metric in ['kid_study', 'heart_valid', 'dice_mean']")
-    parts = table["system"].str.extract(r"^(?:GAN|diffusion|flow) (none|\w+) ?(concat|spade|control)?$")
+    parts = table["system"].str.extract(rf"^(?:GAN|diffusion|flow) ({'|'.join(review.CONTENTS)}) ?(concat|spade|control)?$")
     return table.assign(content=parts[0], method=parts[1].fillna("none"))[parts[0].notna()]
 
 
