@@ -173,7 +173,7 @@ def read_log(folder: str | Path) -> pd.DataFrame:
 
 def device_name(device: torch.device) -> str:
     """The kind of device that a training's seconds belong to: "cpu", or a GPU's name. Several are joined by " + "."""
-    return torch.cuda.getdevice_name(device) if device.type == "cuda" else device.type
+    return torch.cuda.get_device_name(device) if device.type == "cuda" else device.type
 
 
 def snapshot_file(folder: str | Path, step: int) -> Path:

@@ -24,7 +24,7 @@ from cmri_lib.training import AdversarialTraining, Augment, TrainSettings, Train
 from cmri_lib.training.batches import mixed_seed
 from cmri_lib.training.checkpoint import halved, load_weights, read_note, read_tensors
 from cmri_lib.training.fingerprint import _syntax, training_fingerprint
-from cmri_lib.training.loop import _Training
+from cmri_lib.training.loop import _Training, device_name
 from cmri_lib.training.muon import orthogonal
 
 SCRIPT = Path(__file__).parent / "train_small.py"
@@ -152,6 +152,11 @@ def test_changed_code_goes_on_from_a_checkpoint_only_if_its_first_steps_return(t
     train(again, line_data(), settings, tmp_path / "cut")
     assert begun == ([25] if same else [0])
     assert not same or torch.equal(again.linear.weight, uncut.linear.weight)
+
+
+def test_a_device_is_known_by_its_name(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("torch.cuda.get_device_name", lambda device: f"GPU {device.index}")
+    assert device_name(torch.device("cpu")) == "cpu" and device_name(torch.device("cuda", 1)) == "GPU 1"
 
 
 def test_a_training_names_every_device_that_had_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
