@@ -19,7 +19,7 @@ from cmri_lib.experiments.learning_curves import runs_over_patients
 from cmri_lib.experiments.privacy_runs import audit_runs
 from cmri_lib.experiments.private_training import differential_privacy_runs
 from cmri_lib.experiments.published import is_published
-from cmri_lib.experiments.training import first_stage_folder, runs_over_seeds, training_folder
+from cmri_lib.experiments.training import runs_over_seeds, training_folder, training_folders
 from cmri_lib.systems.ablation import (COMPARED, COMPARED_SETS, CONDITION_SETS, ablation_system, ablation_systems,
                                        condition_set_system)
 from cmri_lib.systems.register import SYSTEMS
@@ -48,8 +48,7 @@ def all_runs(study: Study, slices: Slices) -> list[Run]:
 
 def all_folders(study: Study, wanted: Iterable[Run]) -> list[Path]:
     """Where the trainings of runs lie, those of their first stages included, each once."""
-    return list(dict.fromkeys(folder for run in wanted for folder in (
-        *((first_stage_folder(study, run),) if run.system.first_stage else ()), training_folder(study, run))))
+    return list(dict.fromkeys(folder for run in wanted for folder in training_folders(study, run)))
 
 
 def progress(study: Study, wanted: Iterable[Run]) -> pd.DataFrame:

@@ -102,6 +102,11 @@ def first_stage_folder(study: Study, run: Run) -> Path:
     return study.work(run.system.first_stage.stage) / run.first_stage_folder
 
 
+def training_folders(study: Study, run: Run) -> list[Path]:
+    """Where all that is trained for `run` alone lies: its first stage, where it has one, and itself."""
+    return [*([first_stage_folder(study, run)] if run.system.first_stage else []), training_folder(study, run)]
+
+
 def training_log(study: Study, run: Run) -> pd.DataFrame:
     """The log of a finished training: see `training.train`."""
     return read_log(training_folder(study, run))
@@ -120,8 +125,8 @@ def cost_rows(study: Study, run: Run, generator: Generator, conditions: Slices, 
 
     Training times are left out where another kind of device has trained than now draws: its seconds are not this one's."""
     log = training_log(study, run)
-    folders = [training_folder(study, run), *([first_stage_folder(study, run)] if run.system.first_stage else [])]
-    trained_on = {read_note(folder / "weights.safetensors").get("device", "cpu") for folder in folders}
+    notes = [read_note(folder / "weights.safetensors") for folder in training_folders(study, run)]
+    trained_on = {note.get("device", "cpu") for note in notes}
     taken = log["seconds"].iloc[-1] + first_stage_seconds(study, run)
     some = conditions.take(np.arange(images) % len(conditions))
     batch = {k: v.to(generator.device) for k, v in batch_of(some, generator.conditioning).items()}

@@ -41,11 +41,12 @@ class Muon(torch.optim.Optimizer):
     def step(self, closure: None = None) -> None:
         for group in self.param_groups:
             moved = [p for p in group["params"] if p.grad is not None]
-            for kind, direction in ((lambda p: p.dim() < 2, partial(self._adam, betas=group["betas"])),
-                                    (lambda p: p.dim() >= 2, partial(self._muon, momentum=group["momentum"]))):
-                if some := [p for p in moved if kind(p)]:
-                    torch._foreach_mul_(some, 1 - group["lr"] * group["weight_decay"])
-                    torch._foreach_sub_(some, direction(some), alpha=group["lr"])
+            vectors, matrices = [p for p in moved if p.dim() < 2], [p for p in moved if p.dim() >= 2]
+            for weights, direction in ((vectors, partial(self._adam, betas=group["betas"])),
+                                       (matrices, partial(self._muon, momentum=group["momentum"]))):
+                if weights:
+                    torch._foreach_mul_(weights, 1 - group["lr"] * group["weight_decay"])
+                    torch._foreach_sub_(weights, direction(weights), alpha=group["lr"])
 
     def _muon(self, weights: Sequence[Tensor], momentum: float) -> list[Tensor]:
         gradients = [p.grad for p in weights]
