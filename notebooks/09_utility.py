@@ -93,6 +93,8 @@ from cmri_lib.config.study import open_study
 from cmri_lib.errors import SplitError
 from cmri_lib.experiments import arms
 from cmri_lib.experiments.arm_samples import one_scan_each
+from cmri_lib.experiments.ejection_arms import (
+    REAL, WEAK, ejection_errors, ejection_rows, mean_error, weak)
 from cmri_lib.experiments.evaluator import Evaluator
 from cmri_lib.experiments.instruments import load_slices, segmenter
 from cmri_lib.experiments.training import train_or_load
@@ -395,6 +397,54 @@ pd.DataFrame([{"baseline": name, "Dice of real alone": levels[name].value,
               for name, gain in gains.items()]).set_index("baseline").round(3)
 
 # %% [markdown]
+# ## The ejection fraction, without a segmentation
+#
+# A network can read the EF from the images at once. Most patients of a cohort have a normal EF, so
+# the network sees few weak hearts and leans towards the normal. **C5** (Gheorghiță et al. 2022)
+# trains it first on samples whose masks were drawn so that their EFs are *uniform* (notebook 08),
+# then on real scans. The next cell trains four networks on the patients of the centre. They differ
+# in the first part of their steps alone:
+#
+# - **real scans**, as in the second part;
+# - **real scans of uniform EF**: the same scans, those of rare EFs more often. This costs nothing;
+# - **samples**, of the EFs that the patients have;
+# - **samples of uniform EF**: C5.
+#
+# If C5 gains by its EFs, it must beat the samples of the patients' EFs. If it gains by its images,
+# it must beat the real scans of uniform EF.
+
+# %%
+read = {}
+if outlook["uniform ejection fractions (C5)"] and people[few] > 1:
+    seeds = arms.arm_seeds(study)
+    read = ejection_errors(study, mixed(), slices, test, seeds)
+    read[f"{REAL}, {people[1.0]} patients"] = ejection_errors(
+        study, real_all, slices, test, seeds, [REAL])[REAL]
+ejection = [tables[0].query("index == 'lvef'").assign(arm=name) for name, tables in read.items()]
+ejection = pd.concat(ejection) if ejection else pd.DataFrame()
+figures.publish(study, "09/ejection", ejection, utility_plots.read_against_truth,
+                title="EF of test patients as networks read it from the images");
+
+# %% [markdown]
+# **How to read it.** Each point is a scan, read by the first training of each network. On the line,
+# the reading is right. A cloud that is flatter than the line leans towards the mean. The next table
+# has the error over all trainings, and the difference to the network of real scans, for all scans
+# and for those with a reduced EF (up to 40 %).
+
+# %%
+ejection_scores, changes = [], []
+for name, tables in read.items():
+    ejection_scores += ejection_rows(f"EF regression, {name}", tables, **options)
+    for scans, of in (("all", None), (f"EF ≤ {WEAK:g} %", weak)):
+        if of is None or of(tables[0]).any():
+            error, gain = (mean_error(tables, than=than, of=of, **options)
+                           for than in (None, read[REAL]))
+            changes.append({"network": name, "scans": scans, "patients": gain.n,
+                            "error (% points)": error.value, "− real scans": gain.value,
+                            "low": gain.low, "high": gain.high})
+pd.DataFrame(changes).round(2)
+
+# %% [markdown]
 # ## The reverse: train on real, test on synthetic
 #
 # The student of all real slices segments samples that were drawn under masks of test patients, and
@@ -512,7 +562,8 @@ of_system = [row | {"system": MAIN.id} for row in rows[alone_all.id]
 found = reverse["samples"].against(np.nan, reverse["real slices of the same masks"].value)
 of_system += results.with_system_columns(all_run, [found.row("trts_dice", "utility", "higher")])
 table = results.write_scores(
-    study, "09_utility", [row for some in rows.values() for row in some] + of_system)
+    study, "09_utility",
+    [row for some in [*rows.values(), of_system, ejection_scores] for row in some])
 results.write_claims(study, "09_utility", ledger.rows, elsewhere=["M1"])
 table.groupby("system", sort=False)["metric"].agg(["size"]).rename(columns={"size": "rows"}).T
 
@@ -648,5 +699,4 @@ print("\n".join(advice))
 # - New masks are drawn slice by slice. A student that sees single slices does not mind.
 # - The rarest disease among few patients is rare by number only. Truly rare diseases also look
 #   different from each other.
-# - The regression of the ejection fraction that is pretrained on hearts of uniform EF (C5) is not
-#   part of this notebook.
+# - The networks that read the EF are told how long the stack is, and which slices belong to it.

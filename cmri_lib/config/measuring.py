@@ -64,7 +64,8 @@ class CurveSettings:
 class UtilitySettings:
     """Shares of the training patients, and that at which all else is varied; samples per real slice, and those of one disease;
     share of the steps before real slices, samples for each that is selected, steps of the flows' solver; trainings of each arm
-    of a primary test, which differ by their seed; and how every arm is trained."""
+    of a primary test, which differ by their seed; scans drawn for the networks that read the ejection fraction, and the planes
+    of a phase that they see; and how every arm is trained."""
 
     fractions: tuple[Share, ...]
     few: Share
@@ -74,4 +75,6 @@ class UtilitySettings:
     candidates: Annotated[int, Field(ge=2)]
     sampling_steps: Count
     seeds: Count
+    scans: Count
+    planes: Annotated[int, Field(ge=2)]
     training: TrainSettings

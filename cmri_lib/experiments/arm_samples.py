@@ -68,9 +68,9 @@ def load_or_draw(study: Study, arm: Arm, slices: Slices, seed: int, candidate: i
         DataError: if the arm has no patient of the disease it asks for.
     """
     refuse_generators(study, arm, slices)
-    own, choices = own_slices(study, arm, slices), _choices(study, arm)
+    own, choices = own_slices(study, arm, slices), sampler_choices(study, arm)
     key = digest([repr((arm.disease, arm.vendors, seed, candidate, sorted(choices.items()))).encode(), own.images.tobytes(),
-                  own.masks.tobytes(), *(_digest_of(study, run, slices).encode() for run in arm.runs),
+                  own.masks.tobytes(), *(generator_digest(study, run, slices).encode() for run in arm.runs),
                   code_digest(draw, sampling_conditions, *([arm_conditions] if arm.masks else [])).encode()])
     bank = arm_bank(study, arm, slices, seed, candidate)
 
@@ -82,7 +82,7 @@ def load_or_draw(study: Study, arm: Arm, slices: Slices, seed: int, candidate: i
     return kept_bank(bank.folder, key, bank.count, make)
 
 
-def _digest_of(study: Study, run: Run, slices: Slices) -> str:
+def generator_digest(study: Study, run: Run, slices: Slices) -> str:
     """Digest of a trained generator, its weights, its settings and its code; a network is loaded for it once per process."""
     file = training_folder(study, run) / "weights.safetensors"
     settings = repr(run.settings(study.params, study.seed))
@@ -140,7 +140,7 @@ def in_turn(vendors: Sequence[str], table: pd.DataFrame) -> np.ndarray:
     return np.array(vendors, object)[turn % len(vendors)]
 
 
-def _choices(study: Study, arm: Arm) -> dict[str, object]:
+def sampler_choices(study: Study, arm: Arm) -> dict[str, object]:
     """For the sampler: flows take as many steps as the parameters say, others have their own number."""
     return {"steps": study.params.utility.sampling_steps} if arm.images.family == "flow" else {}
 

@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
+import pandas as pd
 import torch
 from torch import Tensor
 
@@ -110,11 +111,7 @@ def _chunks(generator: LabelMaps, batch: Batch) -> list[tuple[int, Batch]]:
 
 def uniform_ef(slices: Slices, count: int, seed: int, low: float = 10.0, high: float = 75.0) -> Slices:
     """`count` whole scans, drawn with replacement so that their LV ejection fraction is as uniform over low … high (%)
-    as the cohort allows; images are zeros.
-
-    One EF is drawn in each of `count` equal parts of the range, and the scan nearest to it is taken. Of all weightings
-    of the scans, this is in the limit the one at the least 1-Wasserstein distance to the uniform distribution: every
-    bit of mass travels as little as it can. What the cohort lacks is not made up; its extremes are repeated instead.
+    as the cohort allows (`nearest_to_uniform`); images are zeros.
 
     Returns:
         each draw is a patient and scan of its own, ``ef-00000`` …; column `drawn_from` names the patient whose masks
@@ -124,19 +121,50 @@ def uniform_ef(slices: Slices, count: int, seed: int, low: float = 10.0, high: f
         ParameterError: unless 0 ≤ low < high ≤ 100 and count ≥ 1.
         DataError: if no scan has both phases.
     """
+    slices = with_phenotypes(slices)
+    fractions = _fractions(slices)
+    return _drawn(slices, fractions.index[nearest_to_uniform(fractions.to_numpy(), count, seed, low, high)], "C5 uniform EF")
+
+
+def any_ef(slices: Slices, count: int, seed: int) -> Slices:
+    """`count` whole scans drawn with replacement, each as likely as any other: what `uniform_ef` is compared with. Returns and
+    raises as `uniform_ef`."""
+    slices = with_phenotypes(slices)
+    scans = _fractions(slices).index
+    return _drawn(slices, scans[np.random.default_rng(seed).integers(len(scans), size=count)], "EF of the cohort")
+
+
+def nearest_to_uniform(values: np.ndarray, count: int, seed: int, low: float = 10.0, high: float = 75.0) -> np.ndarray:
+    """(count,) indices into `values` (N,), so that what they name is as uniform over low … high as it can be.
+
+    One number is drawn in each of `count` equal parts of the range, and the value nearest to it is taken. Of all weightings
+    of the values, this is in the limit the one at the least 1-Wasserstein distance to the uniform distribution: every
+    bit of mass travels as little as it can. What is not there is not made up; extremes are repeated instead.
+
+    Raises:
+        ParameterError: unless 0 ≤ low < high ≤ 100 and count ≥ 1.
+    """
     if not 0 <= low < high <= 100 or count < 1:
         raise ParameterError(f"{count} scans, EF {low} … {high} %", field="count",
                              remedy="give 0 <= low < high <= 100, count >= 1")
-    slices = with_phenotypes(slices)
-    scans = slices.table.groupby(SCAN)["lvef"].first().dropna()
-    if scans.empty:
-        raise DataError("no scan has an ejection fraction", field="phase", remedy="give the slices of both phases")
     generator = np.random.default_rng(seed)
     wanted = low + (high - low) * (np.arange(count) + generator.random(count)) / count
-    chosen = scans.index[np.abs(scans.to_numpy()[None] - wanted[:, None]).argmin(axis=1)]
+    return np.abs(np.asarray(values)[None] - wanted[:, None]).argmin(axis=1)
+
+
+def _fractions(slices: Slices) -> pd.Series:
+    """LV ejection fraction of every scan that has one."""
+    found = slices.table.groupby(SCAN)["lvef"].first().dropna()
+    if found.empty:
+        raise DataError("no scan has an ejection fraction", field="phase", remedy="give the slices of both phases")
+    return found
+
+
+def _drawn(slices: Slices, scans: pd.Index, source: str) -> Slices:
+    """The masks of `scans`, as often as they are named, each time as a patient and scan of its own."""
     rows_of = slices.table.groupby(SCAN).indices
-    rows = [rows_of[scan] for scan in chosen]
-    names = np.repeat([f"ef-{i:05d}" for i in range(count)], [len(r) for r in rows])
+    rows = [rows_of[scan] for scan in scans]
+    names = np.repeat([f"ef-{i:05d}" for i in range(len(scans))], [len(r) for r in rows])
     drawn = slices.take(np.concatenate(rows))
-    table = drawn.table.assign(drawn_from=drawn.patients, patient=names, scan=names, source="C5 uniform EF")
+    table = drawn.table.assign(drawn_from=drawn.patients, patient=names, scan=names, source=source)
     return masks_only(drawn.masks, table, drawn.tissues)

@@ -12,6 +12,8 @@ STRUCTURES = {"LV": "LV", "Myo": "myocardium", "RV": "RV", "foreground": "mean o
 #: Index of heart function → its name, unit and format.
 INDICES = {"lvedv_ml": ("LV EDV", "mL"), "lvesv_ml": ("LV ESV", "mL"), "lvef_percent": ("LV EF", "% points"),
            "lv_mass_g": ("LV mass", "g"), "rvedv_ml": ("RV EDV", "mL"), "rvef_percent": ("RV EF", "% points")}
+#: Indices that a network reads from the images → name and unit.
+READ = {"lvef": ("LV EF", "% points"), "lvedv": ("LV EDV", "mL"), "lvesv": ("LV ESV", "mL")}
 #: Ends of the Bland-Altman analysis.
 ENDS = {"bias": "bias", "limit_low": "lower limit of agreement", "limit_high": "upper limit of agreement"}
 
@@ -47,4 +49,9 @@ def words(metric: str) -> dict[str, object] | None:
         name, unit = INDICES[found[1]]
         return {"title": f"{name} by a downstream segmenter, {ENDS[found[2]]}", "short": f"{name}, {ENDS[found[2]]}",
                 "unit": unit, "format": "+.1f", "zero": True}
+    if found := re.fullmatch(r"read_(lvef|lvedv|lvesv)_error(_weak)?", metric):
+        name, unit = READ[found[1]]
+        of = ", patients with a reduced EF" if found[2] else ""
+        return {"title": f"{name} read from images without a segmentation, mean absolute error{of}",
+                "short": f"error in {name}{', reduced EF' if found[2] else ''}", "unit": unit, "format": ".1f"}
     return None

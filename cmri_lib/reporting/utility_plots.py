@@ -130,6 +130,31 @@ def agreement_plot(table: pd.DataFrame) -> Figure:
     return figure
 
 
+def read_against_truth(table: pd.DataFrame) -> Figure:
+    """What networks read against the truth, a panel per arm; the line is where both agree, the number the mean absolute error.
+
+    Args:
+        table: arm, true, predicted (% points of EF): one row per scan.
+    """
+    if table.empty:
+        return notice("no ejection fraction can be measured on this cohort")
+    arms = list(dict.fromkeys(table["arm"]))
+    figure, axes = plt.subplots(1, len(arms), figsize=(min(PAGE, 2.4 * len(arms) + 0.4), 2.5), squeeze=False, sharex=True,
+                                sharey=True, layout="constrained")
+    ends = [table[["true", "predicted"]].min().min() - 3, table[["true", "predicted"]].max().max() + 3]
+    for axis, arm in zip(axes[0], arms):
+        part = table[table["arm"] == arm]
+        axis.plot(ends, ends, color=REAL_COLOUR, lw=0.8)
+        axis.scatter(part["true"], part["predicted"], s=9, color=FAMILY_COLOURS["flow"], alpha=0.7)
+        error = (part["predicted"] - part["true"]).abs().mean()
+        axis.set_title(f"{wrapped(arm, PAGE / len(arms) - 0.3)}\n{error:.1f} % points", fontsize=SMALL)
+        axis.set(xlim=ends, ylim=ends, aspect="equal")
+        axis.set_xlabel("true EF (%)", fontsize=SMALL)
+        axis.tick_params(labelsize=SMALL)
+    axes[0, 0].set_ylabel("EF as read (%)", fontsize=SMALL)
+    return figure
+
+
 def by_group(table: pd.DataFrame) -> Figure:
     """Dice by group of test slices (disease, level, phase …): a panel per kind of group, one mark per arm.
 

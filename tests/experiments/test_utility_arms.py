@@ -18,6 +18,7 @@ from cmri_lib.experiments.arm_samples import arm_bank, load_or_draw, most_adhere
 from cmri_lib.experiments.arms import (Arm, arm_patients, arm_seeds, few, generator_run, own_slices, rays,
                                        real_arm, target_disease, unique, utility_runs)
 from cmri_lib.experiments.banks import kept_bank
+from cmri_lib.experiments.ejection_arms import ejection_errors
 from cmri_lib.experiments.label_quality import LABEL_QUALITY
 from cmri_lib.experiments.provenance import patients_seen, refuse_leaks, refuse_seen
 from cmri_lib.experiments.utility import arm_rows, draw_samples, train_arm, train_arms
@@ -64,6 +65,15 @@ def test_a_patient_planted_in_a_generator_s_training_set_is_refused(study: Study
         for use in (draw_samples, train_arm):
             with pytest.raises(SplitError, match=rf"has seen 1 patients whom leaky .*\({split}\)"):
                 use(study, Arm("leaky", factor=1.0, **runs), cohort)
+    assert not list(study.root.iterdir()), "nothing was trained"
+
+
+def test_nobody_reads_ejection_fractions_of_patients_that_he_has_met(study: Study, cohort: Slices) -> None:
+    test = cohort.where(split="test")
+    for arm, asked in ((Arm("leaky", factor=1.0, images=Run(SPADE, variant=with_planted(cohort, "test"))), test),
+                       (real_arm(1.0), cohort.where(split="train"))):
+        with pytest.raises(SplitError, match="has seen 1 patients|has met 6 of the test patients"):
+            ejection_errors(study, arm, cohort, asked, [0])
     assert not list(study.root.iterdir()), "nothing was trained"
 
 
