@@ -139,7 +139,8 @@ def read_against_truth(table: pd.DataFrame) -> Figure:
     if table.empty:
         return notice("no ejection fraction can be measured on this cohort")
     arms = list(dict.fromkeys(table["arm"]))
-    figure, axes = plt.subplots(1, len(arms), figsize=(min(PAGE, 2.4 * len(arms) + 0.4), 2.5), squeeze=False, sharex=True,
+    width = min(PAGE, 2.4 * len(arms) + 0.4)
+    figure, axes = plt.subplots(1, len(arms), figsize=(width, width / len(arms) + 1.4), squeeze=False, sharex=True,
                                 sharey=True, layout="constrained")
     ends = [table[["true", "predicted"]].min().min() - 3, table[["true", "predicted"]].max().max() + 3]
     for axis, arm in zip(axes[0], arms):
@@ -147,7 +148,7 @@ def read_against_truth(table: pd.DataFrame) -> Figure:
         axis.plot(ends, ends, color=REAL_COLOUR, lw=0.8)
         axis.scatter(part["true"], part["predicted"], s=9, color=FAMILY_COLOURS["flow"], alpha=0.7)
         error = (part["predicted"] - part["true"]).abs().mean()
-        axis.set_title(f"{wrapped(arm, PAGE / len(arms) - 0.3)}\n{error:.1f} % points", fontsize=SMALL)
+        axis.set_title(f"{wrapped(arm, width / len(arms) - 0.4)}\n{error:.1f} % points", fontsize=SMALL)
         axis.set(xlim=ends, ylim=ends, aspect="equal")
         axis.set_xlabel("true EF (%)", fontsize=SMALL)
         axis.tick_params(labelsize=SMALL)
