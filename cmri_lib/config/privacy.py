@@ -24,6 +24,15 @@ class PrivacyControl:
 
 
 @dataclass(frozen=True)
+class GuardedSettings:
+    """Slices of each patient of the control that the generator behind the safeguards learns from, and the share of the system's
+    steps that it is trained for."""
+
+    slices: Count
+    share: Share
+
+
+@dataclass(frozen=True)
 class ShadowSettings:
     """Which system, and how many shadows: pairs that learn from complementary halves of the patients;
     the share of the system's steps that each is trained for."""
@@ -47,7 +56,8 @@ class PrivacySettings:
     draws: Count
     samples: Annotated[int, Field(ge=10)]
     copies: Count
-    arms: tuple[Literal["patients", "length", "sampler", "vendor"], ...]
+    arms: tuple[Literal["patients", "length", "sampler", "vendor", "safeguards"], ...]
     control: PrivacyControl
+    guarded: GuardedSettings
     shadows: ShadowSettings
     detector: TrainSettings

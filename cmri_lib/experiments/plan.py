@@ -19,6 +19,7 @@ from cmri_lib.experiments.learning_curves import runs_over_patients
 from cmri_lib.experiments.privacy_runs import audit_runs
 from cmri_lib.experiments.private_training import differential_privacy_runs
 from cmri_lib.experiments.published import is_published
+from cmri_lib.experiments.safeguards import safeguard_runs
 from cmri_lib.experiments.training import runs_over_seeds, training_folder, training_folders
 from cmri_lib.systems.ablation import (COMPARED, COMPARED_SETS, CONDITION_SETS, ablation_system, ablation_systems,
                                        condition_set_system)
@@ -37,7 +38,7 @@ def all_runs(study: Study, slices: Slices) -> list[Run]:
              *(run for name in CURVES_OVER_PATIENTS for run in runs_over_patients(study, slices, SYSTEMS[name])),
              *runs([system for *_, system in ablation_systems(Vocabulary.of(slices), study.params.conditional.contents)]),
              *runs([condition_set_system("flow", name) for name in CONDITION_SETS]),
-             *noisy, *fewer, *utility_runs(study, slices), *audit_runs(study, slices),
+             *noisy, *fewer, *utility_runs(study, slices), *audit_runs(study, slices), *safeguard_runs(study, slices).values(),
              *differential_privacy_runs(study, slices)]
     compared = [*(Run(SYSTEMS[name]) for name in CURVES_OVER_PATIENTS), *(Run(ablation_system(*cell)) for cell in COMPARED),
                 *(Run(condition_set_system("flow", name)) for name in COMPARED_SETS),

@@ -43,8 +43,8 @@ def overfitted(study: Study, slices: Slices, name: str) -> Run:
     control = study.params.privacy.control
     change = partial(few_slices, patients=10**6, slices_each=control.slices, seed=study.seed)
     patients = training_patients(study, slices)[:control.patients]
-    return Run(_own(system(name)), patients=patients,
-               variant=Variant("overfitted", change, _steps(study, system(name), control.share)))
+    return Run(own_folder(system(name)), patients=patients,
+               variant=Variant("overfitted", change, share_of_steps(study, system(name), control.share)))
 
 
 def shadow_thirds(study: Study, slices: Slices) -> list[tuple[str, ...]]:
@@ -69,8 +69,8 @@ def shadow_runs(study: Study, slices: Slices) -> list[Run]:
     settings, generator, people = study.params.privacy.shadows, np.random.default_rng(study.seed), np.array(inside + outside)
     halves = [half for _ in range(settings.count // 2)
               for half in np.array_split(generator.permutation(people), 2)]
-    chosen = _own(system(settings.system))
-    variant = Variant("shadow", training=_steps(study, chosen, settings.share))
+    chosen = own_folder(system(settings.system))
+    variant = Variant("shadow", training=share_of_steps(study, chosen, settings.share))
     groups = inside, others, *(tuple(sorted(half.tolist())) for half in halves)
     return [Run(chosen, some, variant=variant) for some in groups]
 
@@ -80,12 +80,12 @@ def vendor_runs() -> list[Run]:
     return [Run(condition_set_system("flow", conditions)) for conditions in VENDOR_SETS]
 
 
-def _steps(study: Study, one: System, share: float) -> dict[str, int]:
+def share_of_steps(study: Study, one: System, share: float) -> dict[str, int]:
     """The share of the system's steps, as a change of its training."""
     return {} if share == 1 else {"steps": max(1, round(share * one.training(study.params).steps))}
 
 
-def _own(one: System) -> System:
+def own_folder(one: System) -> System:
     """The same system with its trainings, those of its first stage too, in the audits' folder."""
     return replace(one, stage=STAGE, first_stage=one.first_stage and replace(one.first_stage, stage=STAGE))
 

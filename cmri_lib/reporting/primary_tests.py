@@ -27,6 +27,8 @@ ONE_POINT = 0.01
 SHIFT = 0.025
 #: Share of samples nearest to training patients from which on a generator hands out its training images.
 MEMORISED = 0.9
+#: Distance of anatomy that a safeguard may cost: about what separates the best systems of the study from the next.
+AT_LITTLE_COST = 0.005
 #: AUC of a membership attack below which it is weak.
 WEAK = 0.6
 
@@ -116,6 +118,8 @@ PRIMARY = {test.claim: test for test in (
     PrimaryTest("R5", "U10 FM − U6 DDPM", (Criterion("attack_auc_loss", "above"),)),
     PrimaryTest("R6", "private U10 FM, ε = 10 − clipped without noise (ε = ∞)",
                 (Criterion(ANATOMY, "above"), Criterion(HEARTS, "below"))),
+    PrimaryTest("R7", "U10 FM of few patients: early stopping, augmentation, de-duplication, filtered samples, each − none",
+                4 * (Criterion("swapped_share_copy", "below"), Criterion(ANATOMY, "below", AT_LITTLE_COST))),
     PrimaryTest("E1", "U6 DDPM by its own sampler / U5 StyleGAN2-ADA", (Criterion("log10_seconds_ratio", "above"),)),
 )}
 
