@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 
 import nibabel as nib
@@ -14,9 +15,11 @@ from PIL import Image
 
 from cmri_lib.cohort.own_samples import read_samples
 from cmri_lib.cohort.slices import Slices, concatenate
+from cmri_lib.config import study as study_module
 from cmri_lib.config.study import Study, open_study
 from cmri_lib.errors import DataError
 from cmri_lib.evaluate import main
+from cmri_lib.experiments import instruments
 from cmri_lib.experiments.evaluator import Evaluator
 from cmri_lib.experiments.own_generator import judge
 from cmri_lib.experiments.sample_report import summary_of, write_report
@@ -171,3 +174,18 @@ def test_the_command_writes_a_report(study: Study, cohort: Slices, quick: list, 
     assert main([str(tmp_path / "mine"), "--out", str(tmp_path / "out"), "--samples", "24"]) == 0
     assert json.loads((tmp_path / "out" / "report.json").read_text())["samples"] == 24
     assert "report.html" in capsys.readouterr().out
+
+
+def test_the_example_with_plain_diffusers_code_makes_samples_that_are_read(cohort: Slices, tmp_path: Path,
+                                                                          monkeypatch: pytest.MonkeyPatch) -> None:
+    text = (Path(__file__).parents[2] / "CONTRIBUTING.md").read_text(encoding="utf-8")
+    code = next(block for block in re.findall(r"```python\n(.*?)```", text, re.S) if "diffusers" in block)
+    for long, short in (("range(3000)", "range(2)"), ("set_timesteps(50)", "set_timesteps(2)"), ("randn(150", "randn(4")):
+        assert long in code
+        code = code.replace(long, short)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(instruments, "load_slices", lambda study: cohort)
+    monkeypatch.setattr(study_module, "open_study", lambda: None)
+    exec(compile(code, "CONTRIBUTING.md", "exec"), {})
+    found = read_samples(tmp_path / "samples", like=cohort)
+    assert len(found) == 4 and found.size == SIZE and np.isfinite(found.images).all() and found.images.std() > 0.01
