@@ -318,8 +318,8 @@ pd.DataFrame({name: {"near copies": s.value, "low": s.low, "high": s.high}
 # - **early stopping**: of the weights kept on the way those with the least loss on validation
 #   patients;
 # - **augmentation**: each slice in eight versions, turned, scaled, shifted;
-# - **de-duplication**: of slices that are nearer to each other than slices of two patients usually
-#   are, one stays;
+# - **de-duplication**: of slices that are nearer to each other than any two slices of different
+#   patients are, one stays;
 # - **filtered samples**: four samples are drawn under each condition, and the first that the pixel
 #   audit does not suspect is kept. The audit below looks in another space, for a filter cannot be
 #   judged by its own threshold;

@@ -62,12 +62,11 @@ def augmented(slices: Slices, copies: int = COPIES, seed: int = 0) -> Slices:
 
 
 def deduplicated(slices: Slices) -> Slices:
-    """Slices of which no two are nearer to each other, in pixels, than half of them are to the nearest slice of another patient:
-    nearer ones are the same heart, a slice or a phase further. Of such a pair the earlier row stays."""
+    """Slices of which no two are nearer to each other, in pixels, than any two of different patients are: nearer ones are the same
+    heart, a slice or a phase further. Of such a pair the earlier row stays."""
     rows = slices.images.reshape(len(slices), -1).astype(np.float64)
     squares = (rows**2).sum(1)[:, None] + (rows**2).sum(1)[None] - 2 * rows @ rows.T
-    strangers = np.where(slices.patients[:, None] == slices.patients[None], np.inf, squares)
-    least = np.median(strangers.min(axis=1))
+    least = np.where(slices.patients[:, None] == slices.patients[None], np.inf, squares).min()
     kept: list[int] = []
     for k in range(len(rows)):
         if not kept or squares[k, kept].min() >= least:
