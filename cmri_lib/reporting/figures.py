@@ -263,7 +263,8 @@ def edges_of(values: np.ndarray, low: np.ndarray, high: np.ndarray, always: Sequ
     size = max(last - first, 1e-9 + 0.1 * abs(last))
     shown = [m for m in maybe if first - 1.5 * size < m < last + 1.5 * size]
     first, last = min([first, *shown]), max([last, *shown])
-    return first - 0.05 * (last - first) - 1e-9, last + 0.05 * (last - first) + 1e-9
+    room = 0.05 * (last - first or max(abs(last), 1.0))  # all may be one number
+    return first - room, last + room
 
 
 def orders_of_magnitude(axis: plt.Axes, which: str, values: np.ndarray, low: np.ndarray, high: np.ndarray,

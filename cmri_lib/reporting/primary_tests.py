@@ -66,7 +66,8 @@ class PrimaryTest:
     @property
     def text(self) -> str:
         """The test in words, as the ledger names it."""
-        return f"{self.comparison}: {' and '.join(criterion.text for criterion in self.criteria)}"
+        each = dict.fromkeys(criterion.text for criterion in self.criteria)  # those of several comparisons may be alike
+        return f"{self.comparison}: {' and '.join(each)}"
 
 
 NEARER = (Criterion(ANATOMY, "below"), Criterion(APPEARANCE, "below"))

@@ -13,6 +13,7 @@ import pandas as pd
 import seaborn as sns
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
+from matplotlib.ticker import MaxNLocator
 
 from cmri_lib.reporting import metrics
 from cmri_lib.reporting.figures import (CHARACTER, FAMILY_COLOURS, NORMAL, PAGE, REAL_COLOUR, SMALL, edges_of, interval,
@@ -38,10 +39,10 @@ def forest(table: pd.DataFrame, reference: str = "real alone") -> Figure:
         lines += [(group, None), *((group, arm) for arm in dict.fromkeys(part["arm"]))]
     margin = 0.3 + CHARACTER * max(len(arm or f"{group}") for group, arm in lines)
     width = min(3.4, (PAGE - margin) / len(names))
-    size = margin + width * len(names), ROW * len(lines) + 1.1
+    size = margin + width * len(names), ROW * len(lines) + 1.3
     figure, axes = plt.subplots(1, len(names), figsize=size, squeeze=False, sharey=True, layout="constrained")
     for axis, name in zip(axes[0], names):
-        _forest_panel(axis, table[table["metric"] == name], name, lines, reference)
+        _forest_panel(axis, table[table["metric"] == name], name, lines, reference, width - 0.3)
     axes[0, 0].set_yticks(range(len(lines)), [f"{arm or group}" for group, arm in lines], fontsize=SMALL)
     for label, (_, arm) in zip(axes[0, 0].get_yticklabels(), lines):
         label.set_weight("normal" if arm else "bold")
@@ -53,7 +54,7 @@ def forest(table: pd.DataFrame, reference: str = "real alone") -> Figure:
 
 
 def _forest_panel(axis: plt.Axes, rows: pd.DataFrame, name: str, lines: Sequence[tuple[str, str | None]],
-                  reference: str) -> None:
+                  reference: str, width: float) -> None:
     values, low, high = (rows[c].to_numpy(float) for c in ("value", "low", "high"))
     axis.set_xlim(*edges_of(values, low, high, [0.0]))
     first, last = axis.get_xlim()
@@ -64,8 +65,9 @@ def _forest_panel(axis: plt.Axes, rows: pd.DataFrame, name: str, lines: Sequence
         else:
             point_beyond(axis, place, metrics.number(name, row.value), row.value > last, colour)
     axis.axvline(0, color=REAL_COLOUR, lw=1, ls="--", zorder=1)
-    axis.set_xlabel(f"difference to {reference}; {rows['better'].iloc[0]} is better", fontsize=SMALL)
-    axis.set_title(metrics.short(name), fontsize=NORMAL)
+    axis.set_xlabel(f"difference to {reference}\n{rows['better'].iloc[0]} is better", fontsize=SMALL)
+    axis.set_title(wrapped(metrics.short(name), width), fontsize=NORMAL)
+    axis.xaxis.set_major_locator(MaxNLocator(max(2, int(width / 0.6)), steps=[1, 2, 5, 10]))
     axis.tick_params(labelsize=SMALL)
 
 
