@@ -156,6 +156,8 @@ print(outlook.left_out("09"))
 #   mask, and the one that follows it best is kept);
 # - the condition of the generator: C16 against **U10 FM**, flow matching without any condition,
 #   whose samples are pseudo-labelled;
+# - the system: samples of GANs, diffusion and flow matching under the same masks, alone, with all
+#   patients;
 # - the masks: those of the patients, or new ones that a label VAE (C4) draws;
 # - the patients that the *generator* has seen: the same few, or all training patients;
 # - the disease of the samples: a few samples of all groups, against as many of one disease. Their
@@ -284,9 +286,10 @@ figures.publish(study, "09/forest", differences, utility_plots.forest,
 
 # %% [markdown]
 # **How to read it.** Each bold line names what is varied below it. The first group has all shares
-# of patients. All other groups have the patients of the centre. The dashed line is a student of
-# real slices alone, with the same augmentation and as many steps. To the right of it in Dice, and
-# to the left in HD95 and misses, samples help. An interval that crosses the line says nothing.
+# of patients, and the group of systems has all patients. The others have those of the centre. The
+# dashed line is a student of real slices alone, with the same augmentation and as many steps. To
+# the right of it in Dice, and to the left in HD95 and misses, samples help. An interval that
+# crosses the line says nothing.
 #
 # ### How many real patients?
 
@@ -505,7 +508,8 @@ ledger.primary("T1", difference(alone_all, real_all), parties=[all_run.id])
 ledger.primary("T2", difference(mixed(), real_few), difference(mixed(), real_few, "hd95_mm"),
                parties=[central.id])
 tested = {alone_all.id, mixed().id}
-for ray in ("number of real patients", "number of samples", "use of the samples"):
+for ray in ("number of real patients", "system, all patients", "number of samples",
+            "use of the samples"):
     for arm in [a for a in star[ray] if a.images is not None and a.id not in tested]:
         tested.add(arm.id)
         claim, margin = ("T2", 0.0) if arm.real else ("T1", -primary_tests.ONE_POINT)
@@ -553,11 +557,12 @@ for real_too in (False, True):
 ledger.table("M1")
 
 # %% [markdown]
-# All rows are written to the results of the study. The system C16 also gets a row of its own: what
-# a student of its samples alone scores, with all patients. Notebook 13 shows it beside fidelity.
+# All rows are written to the results of the study. Every system whose samples taught alone, with all
+# patients, also gets rows of its own. Notebook 13 shows them beside fidelity.
 
 # %%
-of_system = [row | {"system": MAIN.id} for row in rows[alone_all.id]
+taught = {arm.images.system.id: arm.id for arm in star["system, all patients"]}
+of_system = [row | {"system": name} for name, arm in taught.items() for row in rows[arm]
              if row["metric"] in COMPARED.values()]
 found = reverse["samples"].against(np.nan, reverse["real slices of the same masks"].value)
 of_system += results.with_system_columns(all_run, [found.row("trts_dice", "utility", "higher")])
