@@ -103,7 +103,8 @@ dataset = None
 import pandas as pd
 
 from cmri_lib.config.study import open_study
-from cmri_lib.reporting import figures, metrics, plots, primary_tests, readme, results, review
+from cmri_lib.reporting import (
+    comparison, comparison_plots, figures, metrics, plots, primary_tests, readme, results, review)
 from cmri_lib.reporting.claims import after_holm
 from cmri_lib.reporting.primary_tests import ANATOMY, APPEARANCE
 
@@ -196,6 +197,62 @@ explained = pd.DataFrame([{
 explained.set_index("metric")
 
 # %% [markdown]
+# ## The taxonomy, and who reports what
+#
+# The review sorts its systems by family and by what they are conditioned on. The figure repeats its
+# taxonomy. A system has the colour of its family where this study has measured it.
+
+# %%
+figures.publish(study, "13/taxonomy", comparison.taxonomy(my_scores), comparison_plots.taxonomy,
+                title="The review's systems by family and condition; grey: not measured here");
+
+# %% [markdown]
+# The review also counted what published studies report: 79 % of them fidelity, 50 % utility, 14 %
+# privacy. No row of its table of systems has a measured privacy value. The next figure sets the
+# systems of this study beside these numbers: the share that has at least one score on an axis.
+
+# %%
+reported = comparison.completeness(of_review)
+figures.publish(study, "13/completeness", reported, comparison_plots.completeness,
+                title="Share of the reviewed studies, and of this study's systems, with results");
+
+# %% [markdown]
+# **How to read it.** The review did not count anatomy, conditioning and cost. A study of the review
+# has one or two systems of its own; here every system has the same tests, or none yet.
+#
+# ## Which metric sees which fault?
+#
+# Notebook 06 shows known faults to every metric: real images that were blurred, torn or shaded, a
+# few patients in the place of many, copies of training images. The table lists what each metric
+# tells from real images, with the least strength (0 to 1) at which it does, and what it is blind
+# to.
+
+# %%
+corrupted = study.figures / "06" / "corruptions.csv"
+seen = comparison.faults_seen(pd.read_csv(corrupted)) if corrupted.exists() else pd.DataFrame()
+seen.assign(metric=seen["metric"].map(metrics.short)).set_index("metric").drop(
+    columns="share") if len(seen) else "notebook 06 has not been run"
+
+# %% [markdown]
+# **How to read it.** No metric sees everything. A metric that sees many faults is a good alarm, but
+# does not say what is wrong; one that sees a single fault names it. The headline asks two distances
+# and valid hearts, because each is blind to what another sees. Copies of training images are seen
+# by the audit alone.
+#
+# ## Fidelity against cost, anatomy, utility and privacy
+#
+# No system is best in everything. The figure has a panel for each pair of axes. A system is on the
+# **Pareto front** if no other is better in both metrics. Systems without hearts are left out.
+
+# %%
+figures.publish(study, "13/fronts", comparison.fronts(of_review), comparison_plots.fronts,
+                title="Distance of anatomy against what it costs and what it is good for");
+
+# %% [markdown]
+# **How to read it.** Ringed systems are on the front; their names are in the taxonomy. Times are of
+# the machine that ran the notebooks. The intervals are left out here: two systems that lie close to
+# each other may well change places.
+#
 # ## What is still missing
 #
 # The next table lists the systems of the review, and on which axes this study has measured them.
@@ -275,6 +332,41 @@ tests[["claim", "test", "effect", "unit", "verdict"]].set_index("claim")
 # that the claim predicts depends on the metric: a claim that A is better predicts a negative
 # difference of a distance, and a positive one of Dice. "A / B" is the logarithm of a ratio of
 # times, with 0 as the margin. The verdict has taken all this into account.
+#
+# ## The five questions of the review
+#
+# The next cells answer the review's research questions from the numbers above: how the primary
+# tests of the claims that bear on a question ended, and, metric by metric, the best unconditional
+# and the best conditional system, with what real images score.
+
+# %%
+def answer(name):
+    """A question, what its claims say, and the figures to look at."""
+    question = comparison.QUESTIONS[name]
+    print(f"{name}. {question.text}\n")
+    print("\n".join(comparison.answer(question, of_review, my_claims)))
+    found = [f for f in question.figures if (study.figures / f"{f}.png").exists()]
+    print("Look at:", ", ".join(f"figures/{study.dataset}/{f}.png" for f in found))
+
+
+answer("RQ1")
+
+# %%
+answer("RQ2")
+
+# %%
+answer("RQ3")
+
+# %%
+answer("RQ4")
+
+# %%
+answer("RQ5")
+
+# %% [markdown]
+# **How to read it.** A best value is the best of many, so it flatters. Where the intervals of
+# others overlap with it, no winner has been shown. *Not tested* means that the notebook of this
+# claim has not been run for this cohort and profile.
 #
 # ## Check
 #

@@ -50,7 +50,7 @@ def taxonomy(table: pd.DataFrame) -> Figure:
 
 
 def completeness(table: pd.DataFrame) -> Figure:
-    """Bars: the share of the reviewed studies, and of the systems of this study, with results on each axis.
+    """Bars: the share of the reviewed studies, and of the systems of this study, with results on each axis; – where nobody counted.
 
     Args:
         table: axis, of, share.
@@ -63,7 +63,7 @@ def completeness(table: pd.DataFrame) -> Figure:
         part = table[table["of"] == kind].set_index("axis")["share"].reindex(axes)
         at = np.arange(len(axes)) + 0.38 * (place - (len(kinds) - 1) / 2)
         bars = plot.bar(at, part.fillna(0), 0.36, color=colours[kind], label=kind)
-        plot.bar_label(bars, ["not counted" if np.isnan(share) else f"{share:.0%}" for share in part], fontsize=SMALL, padding=2)
+        plot.bar_label(bars, ["–" if np.isnan(share) else f"{share:.0%}" for share in part], fontsize=SMALL, padding=2)
     plot.set_xticks(range(len(axes)), axes, fontsize=NORMAL)
     plot.set(ylim=(0, 1.12), yticks=(0, 0.5, 1), yticklabels=("0 %", "50 %", "100 %"))
     plot.set_ylabel("share with results", fontsize=SMALL)
@@ -92,7 +92,8 @@ def fronts(table: pd.DataFrame) -> Figure:
         if y in LOGARITHMIC:
             axis.set_yscale("log")
         for place, row in enumerate(best.itertuples()):
-            axis.annotate(row.system, (row.x, row.y), (7, 7 if place % 2 else -11), textcoords="offset points", fontsize=SMALL)
+            name = row.system.split(" ")[0]  # the taxonomy has the whole one
+            axis.annotate(name, (row.x, row.y), (7, 7 if place % 2 else -11), textcoords="offset points", fontsize=SMALL)
         axis.margins(0.12)
         axis.set_xlabel(metrics.label(x), fontsize=SMALL)
         axis.set_title(metrics.label(y), fontsize=NORMAL)
