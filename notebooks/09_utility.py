@@ -557,8 +557,8 @@ for real_too in (False, True):
 ledger.table("M1")
 
 # %% [markdown]
-# All rows are written to the results of the study. Every system whose samples taught alone, with all
-# patients, also gets rows of its own. Notebook 13 shows them beside fidelity.
+# All rows are written to the results of the study. Every system whose samples taught alone, with
+# all patients, also gets rows of its own. Notebook 13 shows them beside fidelity.
 
 # %%
 taught = {arm.images.system.id: arm.id for arm in star["system, all patients"]}
@@ -704,4 +704,4 @@ print("\n".join(advice))
 # - New masks are drawn slice by slice. A student that sees single slices does not mind.
 # - The rarest disease among few patients is rare by number only. Truly rare diseases also look
 #   different from each other.
-# - The networks that read the EF are told how long the stack is, and which slices belong to it.
+# - The networks that read the EF get the length of the stack, and which slices belong to it.

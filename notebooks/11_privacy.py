@@ -386,6 +386,8 @@ if "vendor" in params.arms:
     without, vendor = ([audit.scores(run, only=["loss"])["loss"]["mean"]]
                        for run in vendor_runs())
     ledger.primary("R4", auc_difference(vendor, without, **options))
+
+# %%
 if guards:
     fidelity = primary_tests.ANATOMY
     ledger.primary("R7", *(changes[name][metric] for name in CLAIMED
