@@ -102,6 +102,7 @@ dataset = None
 # %%
 import pandas as pd
 
+from cmri_lib.cohort import data_sets
 from cmri_lib.config.study import open_study
 from cmri_lib.reporting import (
     comparison, comparison_plots, figures, metrics, plots, primary_tests, readme, results, review)
@@ -220,6 +221,15 @@ figures.publish(study, "13/completeness", reported, comparison_plots.completenes
 # **How to read it.** The review did not count anatomy, conditioning and cost. A study of the review
 # has one or two systems of its own; here every system has the same tests, or none yet.
 #
+# ## The data sets
+#
+# The review's second table lists public data sets. These are the ones that the study can read. The
+# numbers are those of their authors.
+
+# %%
+data_sets.table()
+
+# %% [markdown]
 # ## Which metric sees which fault?
 #
 # Notebook 06 shows known faults to every metric: real images that were blurred, torn or shaded, a
