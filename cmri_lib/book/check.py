@@ -14,7 +14,7 @@ from urllib.parse import unquote, urlsplit
 LOADS = {("img", "src"), ("script", "src"), ("link", "href"), ("image", "href"), ("source", "src"), ("iframe", "src"),
          ("video", "src"), ("audio", "src"), ("object", "data"), ("embed", "src"), ("use", "href")}
 #: What loads from a script or a style sheet: an address of a network in one of these.
-IN_CODE = re.compile(r"""(?:url\(\s*|@import\s*|fetch\(\s*|import\(\s*|importScripts\(\s*|\.src\s*=\s*)["']?((?:https?:)?//[^"')\s]+)""")
+IN_CODE = re.compile(r"""(?:(?:url|fetch|import|importScripts)\(\s*|@import\s*|\.src\s*=\s*)["']?((?:https?:)?//[^"')\s]+)""")
 
 
 class _Page(HTMLParser):

@@ -10,6 +10,7 @@ from cmri_lib.book.links import Links, anchor
 from cmri_lib.config.study import Study
 from cmri_lib.reporting import metrics, readme, review
 from cmri_lib.reporting.primary_tests import PRIMARY, Criterion
+from cmri_lib.reporting.results import VERDICTS
 
 NOT_MEASURED = "not yet measured"
 NO_TEST = "No primary test is stated for this claim."
@@ -31,10 +32,10 @@ def page(claim: str, results: Results, links: Links) -> str:
     where = f"Tested in {links.to(links.notebook(number), f'notebook {number}', place)}." if number else ""
     named = ", ".join(systems.link(name, place, f"{name} {review.SYSTEMS[name]}") for name in systems_of(claim, results.claims))
     legend = anchor("results/tables.html", "what verdicts mean", place)
-    parts = [f"# {claim}", f"> {review.CLAIMS[claim]}", f"{where} {f'Systems that are compared: {named}.' if named else ''}".strip(),
+    parts = [f"# {claim}: {review.CLAIMS[claim]}", f"{where} {f'Systems that are compared: {named}.' if named else ''}".strip(),
              "## Primary test", _stated(claim), "## Result",
              markdown_of(tested[primary]) if primary.any() else f"{NOT_MEASURED.capitalize()}.",
-             f"The verdict is that of the test alone; *after Holm* that which stands together with those of all claims ({legend})."
+             f"The verdict is that of the test alone; *after Holm* stands together with those of all claims ({legend})."
              if primary.any() else "",
              "## Exploratory tests" if (~primary).any() else "", markdown_of(tested[~primary]) if (~primary).any() else ""]
     return "\n\n".join(part for part in parts if part) + "\n"
@@ -49,14 +50,23 @@ def index(study: Study, results: Results, links: Links) -> str:
         number = results.notebooks.get(claim)
         found = mine.loc[claim] if claim in mine.index else None
         rows.append({"claim": anchor(page_of(claim), claim, place), "it says": anchor(page_of(claim), text, place),
-                     "verdict": NOT_MEASURED if found is None else found["verdict"],
-                     "after Holm": "·" if found is None else found["after Holm"],
+                     "verdict": badge(NOT_MEASURED if found is None else found["verdict"]),
+                     "after Holm": "·" if found is None else badge(found["after Holm"]),
                      "effect": "·" if found is None else effect(found), "unit": "·" if found is None else found["unit"],
                      "notebook": links.to(links.notebook(number), number, place) if number else "·"})
-    text = (f"The claims of the review, each with its primary test in the cohort `{study.dataset}`, profile `{study.profile}`. The effect "
-            f"is that of the weakest criterion. {anchor('results/tables.html', 'All tables', place)} say what the verdicts mean.")
+    counts = mine["after Holm"].value_counts()
+    standing = [f"{verdict}: {counts[verdict]}" for verdict in VERDICTS if verdict in counts]
+    standing += [f"{NOT_MEASURED}: {len(review.CLAIMS) - len(mine)}"]
+    text = (f"The claims of the review, each with its primary test in the cohort `{study.dataset}`, profile `{study.profile}`. "
+            f"The effect is that of the weakest criterion. {anchor('results/tables.html', 'All tables', place)} say what the "
+            f"verdicts mean. After Holm's correction: {'; '.join(standing)}.")
     tree = "\n".join(f"{claim} <{claim}>" for claim in review.CLAIMS)
     return f"# Claims\n\n{text}\n\n{readme.markdown(pd.DataFrame(rows))}\n\n```{{toctree}}\n:hidden:\n{tree}\n```\n"
+
+
+def badge(verdict: str) -> str:
+    """A verdict in its colour."""
+    return f'<span class="verdict {verdict.replace(" ", "-")}">{verdict}</span>'
 
 
 def effect(row: pd.Series) -> str:
@@ -71,8 +81,8 @@ def markdown_of(rows: pd.DataFrame) -> str:
     """A table of tests."""
     return readme.markdown(pd.DataFrame([{
         "cohort": row["dataset"], "profile": row["profile"], "test": row["test"], "effect": effect(row), "unit": row["unit"],
-        "p": "·" if pd.isna(row["p"]) else f"{row['p']:.2g}", "verdict": row["verdict"],
-        **({"after Holm": row["after Holm"]} if row["after Holm"] else {})} for _, row in rows.iterrows()]).fillna("·"))
+        "p": "·" if pd.isna(row["p"]) else f"{row['p']:.2g}", "verdict": badge(row["verdict"]),
+        **({"after Holm": badge(row["after Holm"])} if row["after Holm"] else {})} for _, row in rows.iterrows()]).fillna("·"))
 
 
 def _stated(claim: str) -> str:

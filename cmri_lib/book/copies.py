@@ -1,7 +1,7 @@
 """Executed notebooks in the light form in which the book keeps them: without their images, which are files of their own.
 
-Papermill leaves its copies in ``executed/``, the last run of each notebook, of whatever cohort and profile it had. A copy is shown
-if the figures that it drew are the published ones (`alike`): a copy of another run, or one with images of real patients, which
+Papermill leaves its copies in ``executed/``: the last run of each notebook, of whatever cohort and profile. A copy is shown if
+the figures that it drew are the published ones (`alike`): a copy of another run, or one with images of real patients, which
 published figures never hold, is recognised by what it shows. The light form names the published file in the place of each image,
 with its digest, so that it is recognised again where ``executed/`` is empty, as in a clone.
 """
@@ -44,7 +44,7 @@ class Copy:
 
 
 def published_names(code: str, root: Path, dataset: str) -> list[list[str]]:
-    """For each call in a cell's source that publishes a figure the paths, relative to `root`, of the files it may have written."""
+    """For each call in a cell's source that publishes a figure the files, relative to `root`, that it may have written."""
     place = root / "figures" / dataset
     found = []
     for name in PUBLISHES.findall(code):
@@ -81,7 +81,8 @@ def of_run(executed: NotebookNode, name: str, root: Path, dataset: str) -> Copy 
             else:
                 outputs.append(reference(place, (root / place).read_bytes()))
         cells.append(_light(cell, outputs))
-    made = nbformat.v4.new_notebook(cells=cells, metadata={"kernelspec": executed.metadata.get("kernelspec", {})})
+    kernel = {name: value for name, value in executed.metadata.items() if name == "kernelspec"}
+    made = nbformat.v4.new_notebook(cells=cells, metadata=kernel)
     return Copy(made, images) if drawn else None
 
 

@@ -39,7 +39,7 @@ COSTS = ("images_seen", "parameters", "nfe", "seconds_per_image", "training_seco
 
 @dataclass(frozen=True)
 class Results:
-    """All scores and all tests of claims, of every cohort and profile; `notebooks`: claim → number of the notebook that tests it."""
+    """All scores and all tests of claims, of every cohort and profile, and the number of the notebook that tests each claim."""
 
     scores: pd.DataFrame
     claims: pd.DataFrame
@@ -110,19 +110,20 @@ def entry_file(root: Path, identity: str) -> str:
     return ""
 
 
-def made_of(one: System | Chain) -> list[str]:
+def made_of(one: System | Chain, root: Path) -> list[str]:
     """The modules of the library whose networks and objectives a system is made of, its generator's first."""
     if isinstance(one, Chain):
         parts = [part for part in (one.masks, one.images) if part is not None]
-        return list(dict.fromkeys(module for part in parts for module in made_of(part)))
-    built = one.build(_small().params, EVERYTHING, 0)
-    found = dict.fromkeys(type(module).__module__ for module in built.modules())
-    return [name for name in sorted(found, key=lambda n: (n != type(built).__module__, n)) if name.startswith("cmri_lib.") and name != NOTHING_GIVEN]
+        return list(dict.fromkeys(module for part in parts for module in made_of(part, root)))
+    built = one.build(_small(root).params, EVERYTHING, 0)
+    own = type(built).__module__
+    found = {name for module in built.modules() if (name := type(module).__module__).startswith("cmri_lib.")}
+    return sorted(found - {NOTHING_GIVEN}, key=lambda name: (name != own, name))
 
 
 @cache
-def _small() -> Study:
-    return open_study("smoke", "phantom")
+def _small(root: Path) -> Study:
+    return open_study("smoke", "phantom", root)
 
 
 def docstring(root: Path, module: str) -> list[str]:
@@ -138,9 +139,9 @@ def headline(scores: pd.DataFrame) -> pd.DataFrame:
     for metric in metrics.headline(scores["metric"]):
         if metric in COSTS:
             continue
-        row = scores[scores["metric"] == metric].iloc[0]
-        real = next((value for value, kind, _ in metrics.references(scores[scores["metric"] == metric], metric) if kind == "real"),
-                    math.nan)
+        found = scores[scores["metric"] == metric]
+        row = found.iloc[0]
+        real = next((value for value, kind, _ in metrics.references(found, metric) if kind == "real"), math.nan)
         rows.append({"metric": metrics.label(metric), "value": metrics.number(metric, row["value"]),
                      "95 % interval": interval(metric, row["low"], row["high"]), "real images": metrics.number(metric, real),
                      "better": metrics.direction(metric, row["better"])})
@@ -154,7 +155,8 @@ def interval(metric: str, low: float, high: float) -> str:
 
 def _variant(study: Study, one: System | Chain) -> dict[str, Any]:
     row: dict[str, Any] = {"id": one.id, "family": one.family, "conditioning": one.conditioning,
-                           "stage": one.stage, "notebook": notebook_of_stage(study.root, one.stage), "made of": made_of(one)}
+                           "stage": one.stage, "notebook": notebook_of_stage(study.root, one.stage),
+                           "made of": made_of(one, study.root)}
     if isinstance(one, Chain):
         return row | {"masks": one.masks.id if one.masks else "drawn from the cohort", "images": one.images.id}
     return row | {"first stage": one.first_stage.name if one.first_stage else None,

@@ -61,7 +61,8 @@ def section(text: str, title: str, file: str = "README.md") -> str:
     """What stands below the heading `title` of second level. Raises DataError if there is no such heading."""
     found = re.search(rf"^## {re.escape(title)}\n(.*?)(?=^## |\Z)", text, re.MULTILINE | re.DOTALL)
     if not found:
-        raise DataError("the section is missing", file=file, field=title, remedy="keep its heading, or change cmri_lib/book/guide.py")
+        raise DataError("the section is missing", file=file, field=title,
+                        remedy="keep its heading, or change cmri_lib/book/guide.py")
     return found[1].strip()
 
 
@@ -84,14 +85,15 @@ def landing(study: Study, links: Links) -> str:
         state=links.rewrite(paragraph(readme, "**What is published so far.**"), "", place),
         claims=anchor("claims/index.html", "The claims", place), fidelity=links.to(links.notebook("06"), "Notebook 06", place),
         ddpm=anchor("systems/U6.html", "U6 DDPM", place), flow=anchor("systems/U10.html", "U10 flow matching", place),
-        tables=anchor("results/tables.html", "All tables", place), data=anchor("guide/data.html", "where the data come from", place),
-        scoreboard=shown)
+        tables=anchor("results/tables.html", "All tables", place), scoreboard=shown,
+        data=anchor("guide/data.html", "where the data come from", place))
 
 
 def pages(study: Study, links: Links) -> dict[str, str]:
     """Path of a page, without its ending → Markdown."""
     readme, contributing = _read(study, "README.md"), _read(study, "CONTRIBUTING.md")
-    made = {page: f"# {title}\n\n{links.rewrite(section(readme, title), '', f'{page}.html')}\n" for page, title in SECTIONS.items()}
+    made = {page: f"# {title}\n\n{links.rewrite(section(readme, title), '', f'{page}.html')}\n"
+            for page, title in SECTIONS.items()}
     made["index"] = landing(study, links)
     made["notebooks/index"] = _notebooks(study, readme, links)
     made["guide/contributing"] = links.rewrite(contributing, "", "guide/contributing.html")
@@ -113,7 +115,8 @@ def source_pages(study: Study, links: Links) -> dict[str, str]:
     made = {}
     for file in sorted(links.sources):
         code = (study.root / file).read_text(encoding="utf-8")
-        made[f"source/{file.removesuffix('.py')}"] = f"---\norphan: true\nnosearch: true\n---\n\n# `{file}`\n\n~~~~python\n{code}~~~~\n"
+        page = f"---\norphan: true\nnosearch: true\n---\n\n# `{file}`\n\n~~~~python\n{code}~~~~\n"
+        made[f"source/{file.removesuffix('.py')}"] = page
     return made
 
 

@@ -17,6 +17,7 @@ import numpy as np
 from PIL import Image
 
 from cmri_lib.errors import DataError
+from cmri_lib.reporting import review
 
 #: Pages that are made of one file.
 PAGES = {"README.md": "index.html", "CONTRIBUTING.md": "guide/contributing.html", "results/README.md": "results/tables.html"}
@@ -24,6 +25,8 @@ LINK = re.compile(r"(!?)\[([^\]]*)\]\(([^)\s]+)\)")
 #: Fenced blocks and code within a line, where nothing is a link.
 CODE = re.compile(r"(```.*?```|`[^`\n]*`)", re.DOTALL)
 MENTION = re.compile(r"\b([Nn]otebook) (\d\d)\b")
+#: A claim of the review at the head of an item of a list.
+CLAIM = re.compile(r"^(\s*[-*] )([A-Z]\d)(?=[:,]| and )", re.MULTILINE)
 
 
 @dataclass
@@ -89,10 +92,14 @@ class Links:
                 return f"\n\n{self.figure(path, page, words)}\n\n"
             return f'<a href="{relative(self.page(path), page)}">{words}</a>'
 
-        def mention(found: re.Match[str]) -> str:
-            return self.to(self.notebook(found[2]), found[0], page) if list(self.root.glob(f"notebooks/{found[2]}_*.py")) else found[0]
+        def claim(found: re.Match[str]) -> str:
+            return found[1] + (anchor(f"claims/{found[2]}.html", found[2], page) if found[2] in review.CLAIMS else found[2])
 
-        return outside_code(text, lambda part: LINK.sub(replace, _outside_links(part, mention)))
+        def mention(found: re.Match[str]) -> str:
+            known = any(self.root.glob(f"notebooks/{found[2]}_*.py"))
+            return self.to(self.notebook(found[2]), found[0], page) if known else found[0]
+
+        return outside_code(text, lambda part: LINK.sub(replace, _outside_links(CLAIM.sub(claim, part), mention)))
 
 
 def outside_code(text: str, change: Callable[[str], str]) -> str:
@@ -143,8 +150,9 @@ def row_of(file: Path, place: str, page: str, row: int, rows: int, alternative: 
         return ""
     top, bottom = bands[row]
     source, words = relative(place, page), html.escape(alternative, quote=True)
-    return (f'<figure class="picture"><a href="{source}" title="the whole figure"><svg viewBox="0 {top} {width} {bottom - top}" '
-            f'role="img" aria-label="{words}"><image href="{source}" width="{width}" height="{height}"/></svg></a></figure>')
+    window = f"0 {top} {width} {bottom - top}"
+    return (f'<figure class="picture row"><a href="{source}" title="the whole figure"><svg viewBox="{window}" role="img" '
+            f'aria-label="{words}"><image href="{source}" width="{width}" height="{height}"/></svg></a></figure>')
 
 
 def bands_of(image: Image.Image, rows: int) -> list[tuple[int, int]]:

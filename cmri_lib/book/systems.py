@@ -17,6 +17,10 @@ from cmri_lib.reporting.primary_tests import ANATOMY, APPEARANCE, HEARTS
 from cmri_lib.reporting.readme import markdown
 
 NOT_MEASURED = "Not yet measured."
+#: Metrics of the index.
+COLUMNS = (ANATOMY, APPEARANCE, HEARTS, "dice_mean")
+#: The number of a paper, as docstrings name it: "arXiv 2006.11239", or alone in brackets or a list.
+PAPER = re.compile(r"(?:arXiv )?(?<![\d.])(\d{4}\.\d{4,5})(?![\d.]\d)")
 #: Figures of samples, in the order in which they are looked through for a system.
 GRIDS = ("06/samples", "07/one_mask", "08/images", "15/stacks", "16/grid", "14/samples", "10/source_domain", "12/samples")
 
@@ -37,25 +41,25 @@ def page(study: Study, card: dict[str, Any], results: Results, links: Links) -> 
     parts = [f"# {identity} {card['name']}", _where(study, card, links, place), _samples(study, card, links, place),
              "## Idea", *idea(study, card, links, place), "## In this study", _variants(card, links, place),
              "## Scores", *_scores(study, card, results),
-             "## What it took", _costs(card, results), "## Claims", _claims(card, results, place), "## Training", *_settings(study, card)]
+             "## What it took", _costs(card, results), "## Claims", _claims(card, place), "## Training", *_settings(study, card)]
     return "\n\n".join(part for part in parts if part) + "\n"
 
 
 def index(study: Study, results: Results, links: Links) -> str:
-    """Markdown of the table of all systems."""
-    place, rows = "systems/index.html", []
+    """Markdown of the table of all systems: a row for each variant that the study has of them."""
+    place = "systems/index.html"
+    mine = results.scores[(results.scores["dataset"] == study.dataset) & (results.scores["profile"] == study.profile)]
+    heartless = review.without_hearts(mine)
+    rows = [{"id": "", "system": "*real images*", "condition": "·", **_values(mine, "real")}]
     for identity, name in review.SYSTEMS.items():
-        found = facts.variants(identity)
-        mine = _of(results.scores, study.dataset, study.profile)
-        best = _nearest(mine[mine["system"].str.split(" ").str[0] == identity])
-        values = {metric: _value(mine, best, metric) for metric in (ANATOMY, APPEARANCE, HEARTS, "dice_mean")}
-        rows.append({"id": link(identity, place), "system": link(identity, place, name),
-                     "family": ", ".join(dict.fromkeys(one.family for one in found)),
-                     "condition": ", ".join(dict.fromkeys(review.system(one.conditioning) for one in found)),
-                     **{metrics.short(metric): value or "·" for metric, value in values.items()}})
-    text = (f"One page for each system of the review: its idea, its training, its scores, the claims that it takes part in. The numbers "
-            f"are those of the cohort `{study.dataset}` and the profile `{study.profile}`, of the variant nearest to real images in anatomy; "
-            f"a dot stands for what is not measured. What the columns mean: {anchor('results/tables.html', 'all tables', place)}.")
+        for one in facts.variants(identity):
+            note = " (no hearts)" if one.id in heartless else ""
+            rows.append({"id": link(identity, place), "system": link(identity, place, one.id.removeprefix(f"{identity} ")) + note,
+                         "condition": review.system(one.conditioning), **_values(mine, one.id)})
+    tables = anchor("results/tables.html", "All tables", place)
+    text = (f"One page for each system of the review: its idea, sources, scores, the claims that it takes part in, its training. "
+            f"The numbers are those of the cohort `{study.dataset}`, profile `{study.profile}`; a dot stands for what is not "
+            f"measured or does not apply. {tables} say what the columns mean, and have intervals.")
     tree = "\n".join(review.SYSTEMS)
     return f"# Systems\n\n{text}\n\n{markdown(pd.DataFrame(rows))}\n\n```{{toctree}}\n:hidden:\n{tree}\n```\n"
 
@@ -64,12 +68,13 @@ def idea(study: Study, card: dict[str, Any], links: Links, place: str) -> list[s
     """What makes it that system: what the modules say that it is made of, with their sources."""
     modules = list(dict.fromkeys(module for one in card["systems"] for module in one["made of"]))
     said = {module: facts.docstring(study.root, module) for module in modules}
-    rows = [f"- {links.to(file_of(module), module.removeprefix('cmri_lib.'), place)}: {prose(paragraphs[0])}"
-            for module, paragraphs in said.items()]
-    more = [f"**{module.removeprefix('cmri_lib.')}.** {prose(' '.join(paragraphs[1:]))}" for module, paragraphs in said.items()
-            if paragraphs[1:]]
+    short = {module: module.removeprefix("cmri_lib.") for module in modules}
+    named = [links.to(file_of(module), short[module], place) for module in modules]
+    rows = [f"- {name}: {prose(said[module][0])}" for name, module in zip(named[1:], modules[1:])]
+    rows = [f"- {name}" for name in named[:1]] + rows  # what the first is, stands above
+    more = [f"**{short[module]}.** {prose(' '.join(paragraphs[1:]))}" for module, paragraphs in said.items() if paragraphs[1:]]
     first = prose(said[modules[0]][0]) if modules else NOT_MEASURED
-    return [first, "Made of:", "\n".join(rows), "### Sources", *more] if modules else [first]
+    return [first, "Made of:", "\n".join(rows), "### Details and sources", *more] if modules else [first]
 
 
 def file_of(module: str) -> str:
@@ -77,8 +82,9 @@ def file_of(module: str) -> str:
 
 
 def prose(text: str) -> str:
-    """A docstring as Markdown: what would be markup in one and is not in the other is escaped."""
-    return re.sub(r"([*<$\[])", r"\\\1", text.replace("``", "`"))
+    """A docstring as Markdown: what would be markup in one and is not in the other is escaped, papers get their addresses."""
+    escaped = re.sub(r"([*<$\[])", r"\\\1", text.replace("``", "`"))
+    return PAPER.sub(lambda found: f"[{found[0]}](https://arxiv.org/abs/{found[1]})", escaped)
 
 
 def _where(study: Study, card: dict[str, Any], links: Links, place: str) -> str:
@@ -95,7 +101,8 @@ def _where(study: Study, card: dict[str, Any], links: Links, place: str) -> str:
 def _variants(card: dict[str, Any], links: Links, place: str) -> str:
     rows = []
     for one in card["systems"]:
-        start = one.get("starts from") or (f"masks: {one['masks']}; images: {one['images']}" if "masks" in one else "random weights")
+        chained = f"masks: {one['masks']}; images: {one['images']}" if "masks" in one else ""
+        start = one.get("starts from") or chained or "random weights"
         rows.append({"system": one["id"], "family": one["family"], "condition": review.system(one["conditioning"]),
                      "starts from": start, "first stage": one.get("first stage") or "·",
                      "never learns from": ", ".join(one.get("never learns from") or []) or "·"})
@@ -138,7 +145,7 @@ def _costs(card: dict[str, Any], results: Results) -> str:
     return markdown(pd.DataFrame(rows))
 
 
-def _claims(card: dict[str, Any], results: Results, place: str) -> str:
+def _claims(card: dict[str, Any], place: str) -> str:
     if not card["claims"]:
         return "It takes part in the test of no claim."
     return "\n".join(f"- {anchor(f'claims/{claim}.html', claim, place)}: {review.CLAIMS[claim]}" for claim in card["claims"])
@@ -175,16 +182,12 @@ def _mine(card: dict[str, Any], results: Results) -> pd.DataFrame:
     return results.scores[results.scores["system"].str.split(" ").str[0] == card["id"]]
 
 
-def _of(scores: pd.DataFrame, dataset: str, profile: str) -> pd.DataFrame:
-    return scores[(scores["dataset"] == dataset) & (scores["profile"] == profile)]
-
-
-def _nearest(scores: pd.DataFrame) -> str:
-    """The variant with the smallest distance of anatomy, or the first; "" if there is none."""
-    lead = scores[scores["metric"] == ANATOMY].sort_values("value", kind="stable")
-    return next(iter([*lead["system"], *scores["system"]]), "")
-
-
-def _value(scores: pd.DataFrame, system: str, metric: str) -> str:
-    found = scores[(scores["system"] == system) & (scores["metric"] == metric)]
-    return metrics.number(metric, found["value"].iloc[0]) if len(found) else ""
+def _values(scores: pd.DataFrame, system: str) -> dict[str, str]:
+    """The columns of the index for one system, or for the real images."""
+    values = {}
+    for metric in COLUMNS:
+        found = scores[(scores["system"] == system) & (scores["metric"] == metric)]["value"]
+        real = metrics.references(scores[scores["metric"] == metric], metric) if system == "real" and found.empty else []
+        number = next(iter([*found, *(value for value, kind, _ in real if kind == "real")]), None)
+        values[metrics.short(metric)] = "·" if number is None else metrics.number(metric, number)
+    return values
