@@ -25,8 +25,8 @@ LINK = re.compile(r"(!?)\[([^\]]*)\]\(([^)\s]+)\)")
 #: Fenced blocks and code within a line, where nothing is a link.
 CODE = re.compile(r"(```.*?```|`[^`\n]*`)", re.DOTALL)
 MENTION = re.compile(r"\b([Nn]otebook) (\d\d)\b")
-#: A claim of the review at the head of an item of a list.
-CLAIM = re.compile(r"^(\s*[-*] )([A-Z]\d)(?=[:,]| and )", re.MULTILINE)
+#: A claim of the review: at the head of an item of a list, or named as one. Elsewhere T1 is a time.
+CLAIM = re.compile(r"(^\s*[-*] |\b[Cc]laim )([A-Z]\d)(?=[:,.)]| and )", re.MULTILINE)
 
 
 @dataclass

@@ -22,8 +22,9 @@ TABLE = re.compile(r"</?(?:table|thead|tbody|tr|th|td)\b[^>]*>")
 KEPT = re.compile(r'\b(?:colspan|rowspan)="\d+"')
 #: The title that a figure is published with.
 TITLE = re.compile(r'title=\s*f?"([^"{]+)"')
-NOT_RUN = ("This notebook has not been run in the profile `{profile}` on the cohort `{dataset}`, or no copy of that run is kept: "
-           "below are its text and its code{figures}.")
+NOT_RUN = "This notebook has not been run in the profile `{profile}` on the cohort `{dataset}`: below are its text and its code."
+NOT_KEPT = ("No copy of a run of this notebook in the profile `{profile}` on the cohort `{dataset}` is kept: below are its text, its "
+            "code, and the figures that are published.")
 AS_RUN = "As it was run in the profile `{profile}` on the cohort `{dataset}`{code}. {download}"
 
 
@@ -71,8 +72,7 @@ def _note(study: Study, source: Path, written: NotebookNode, copy: copies.Copy |
     names = {"profile": study.profile, "dataset": study.dataset}
     if copy is None:
         drawn = any((study.root / "figures" / study.dataset / source.stem[:2]).glob("*.png"))
-        figures = ", and the figures that are published" if drawn else ""
-        return admonition("warning", NOT_RUN.format(**names, figures=figures))
+        return admonition("warning", (NOT_KEPT if drawn else NOT_RUN).format(**names))
     same = _code(written) == _code(copy.notebook)
     name = f"{source.stem}.ipynb"
     return admonition("note", AS_RUN.format(**names, code="" if same else ", with an earlier version of its code",

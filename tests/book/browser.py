@@ -155,7 +155,7 @@ def search(browser: Browser, book: Path, words: str) -> list[str]:
     browser.value("document.querySelector('.sidebar-search').focus()")
     browser.send("Input.insertText", text=words)
     browser.value("document.querySelector('.sidebar-search').form.submit()")
-    browser.until("location.pathname.endsWith('search.html') && document.querySelectorAll('#search-results li > a').length > 0")
+    browser.until("location.pathname.endsWith('search.html') && /finished|did not match/.test(document.body.textContent)")
     return browser.value("[...document.querySelectorAll('#search-results li > a')].map(a => a.textContent)")
 
 

@@ -88,8 +88,8 @@ def test_links_lead_to_pages_files_and_code(project: Study) -> None:
 
 
 def test_claims_are_linked_where_they_are_listed(project: Study) -> None:
-    text = "- F1: it says\n- T9: no claim\n\nThe T1 of blood."
-    assert Links(project.root).rewrite(text, "notebooks", "notebooks/01_topic.html") == '- <a href="../claims/F1.html">F1</a>: it says\n- T9: no claim\n\nThe T1 of blood.'
+    text = "- F1: it says\n- T9: no claim\n\nThe T1 of blood (claim P1)."
+    assert Links(project.root).rewrite(text, "notebooks", "notebooks/01_topic.html") == '- <a href="../claims/F1.html">F1</a>: it says\n- T9: no claim\n\nThe T1 of blood (claim <a href="../claims/P1.html">P1</a>).'
 
 
 @given(st.text("ab`~\n", max_size=40))
@@ -170,7 +170,7 @@ def test_no_run_on_real_patients_is_shown(project: Study) -> None:
     assert notebooks.find_copy(project, source, project.root) is not None
     assert notebooks.find_copy(real, source, project.root) is None
     page = notebooks.page(real, source, None, Links(project.root), project.root)
-    assert "has not been run in the profile `smoke` on the cohort `acdc`" in page
+    assert "No copy of a run of this notebook in the profile `smoke` on the cohort `acdc` is kept" in page
     assert page.startswith("# 01 · Topic\n\n:::{warning}")
 
 
