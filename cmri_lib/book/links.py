@@ -24,6 +24,8 @@ PAGES = {"README.md": "index.html", "CONTRIBUTING.md": "guide/contributing.html"
 LINK = re.compile(r"(!?)\[([^\]]*)\]\(([^)\s]+)\)")
 #: Fenced blocks and code within a line, where nothing is a link.
 CODE = re.compile(r"(```.*?```|`[^`\n]*`)", re.DOTALL)
+#: What stands in the place of a figure that a run has not made.
+NOT_MADE = "(not made in this run)"
 MENTION = re.compile(r"\b([Nn]otebook) (\d\d)\b")
 #: A claim of the review: at the head of an item of a list, or named as one. Elsewhere T1 is a time.
 CLAIM = re.compile(r"(^\s*[-*] |\b[Cc]laim )([A-Z]\d)(?=[:,.)]| and )", re.MULTILINE)
@@ -88,6 +90,8 @@ class Links:
             if re.match(r"[a-z]+:|#", target):
                 return found[0]
             path = os.path.normpath(PurePosixPath(folder, target.split("#")[0])).replace(os.sep, "/")
+            if path.startswith("figures/") and not (self.root / path).is_file():
+                return f"{words} {NOT_MADE}"  # of a notebook that this cohort gives nothing to do, or that has yet to run
             if shown:
                 return f"\n\n{self.figure(path, page, words)}\n\n"
             return f'<a href="{relative(self.page(path), page)}">{words}</a>'

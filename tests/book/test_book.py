@@ -21,7 +21,7 @@ from PIL import Image, ImageDraw
 
 from cmri_lib.book import claims, copies, facts, guide, notebooks, site, systems
 from cmri_lib.book.check import faults
-from cmri_lib.book.links import Links, bands_of, outside_code, relative
+from cmri_lib.book.links import NOT_MADE, Links, bands_of, outside_code, relative
 from cmri_lib.config.study import Study, open_study
 from cmri_lib.errors import DataError
 from cmri_lib.reporting import review
@@ -83,6 +83,7 @@ def test_links_lead_to_pages_files_and_code(project: Study) -> None:
     shown = links.rewrite("![a chart](../figures/phantom/01/chart.png)", "notebooks", "notebooks/01_topic.html")
     assert 'src="../figures/phantom/01/chart.png" width="300" height="200"' in shown and 'alt="a chart"' in shown
     assert links.files == {"figures/phantom/01/chart.png"}
+    assert links.rewrite("![b](figures/phantom/01/gone.png)", "", "index.html") == f"b {NOT_MADE}"
     with pytest.raises(DataError, match="(?s)nowhere.md.*mend the link"):
         links.rewrite("[gone](nowhere.md)", "", "index.html")
 
@@ -273,6 +274,7 @@ def test_papers_get_their_addresses_and_markup_is_escaped() -> None:
 def test_the_readme_has_the_sections_and_paragraphs_of_the_book() -> None:
     made = guide.pages(open_study("smoke", "phantom", ROOT), Links(ROOT))
     assert set(guide.SECTIONS) <= set(made) and "## The scoreboard" in made["index"]
+    assert not any(NOT_MADE in page for page in made.values()), "a figure that is published is linked under another name"
     with pytest.raises(DataError, match="(?s)Nothing.*keep its heading"):
         guide.section("# A\n\n## B\n", "Nothing")
 
