@@ -27,8 +27,9 @@ def train_all(study: Study, runs: Iterable[Run], slices: Slices,
     """Train every run that is not yet trained, by `train`; what others start from, or share, comes first.
 
     `workers` of ``params.yaml`` says how many at once (0: one per core, one on a GPU). With one, or if several processes were
-    launched that share each training, this does nothing and `train_or_load` does all. Small networks leave most of a large GPU idle: sixteen at once, one per core, with CUDA's
-    multi-process service (MPS), took 180 steps a second in all on an NVIDIA H200.
+    launched that share each training, this does nothing and `train_or_load` does all. Small networks leave most of a large GPU
+    idle: sixteen at once, one per core, with CUDA's multi-process service (MPS), took 180 steps a second in all on an NVIDIA
+    H200.
     """
     launched = Accelerator()
     workers = worker_count(study.params.workers or int(launched.device.type != "cpu"))
@@ -36,7 +37,8 @@ def train_all(study: Study, runs: Iterable[Run], slices: Slices,
         return
     for level in dependency_levels(list(runs)):
         jobs = [delayed(_train)(train, study, run, slices) for run in level]
-        for _ in tqdm(results(jobs, workers=min(workers, len(level)), ordered=False), total=len(level), desc=f"{min(workers, len(level))} at once", unit="training"):
+        at_once = min(workers, len(level))
+        for _ in tqdm(results(jobs, workers=at_once, ordered=False), total=len(level), desc=f"{at_once} at once", unit="training"):
             pass
 
 

@@ -102,7 +102,7 @@ def _nearest_of_block(features: Features, images: np.ndarray, patients: np.ndarr
 def _nearer(first: Neighbours, second: Neighbours) -> Neighbours:
     """Of each sample the nearer neighbour, of equals the first."""
     later = second.distance < first.distance
-    return Neighbours(*(np.where(later, getattr(second, name), getattr(first, name)) for name in ("index", "patient", "distance")))
+    return Neighbours(*(np.where(later, b, a) for a, b in zip(vars(first).values(), vars(second).values())))
 
 
 @dataclass(frozen=True)

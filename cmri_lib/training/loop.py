@@ -240,9 +240,11 @@ class _Training:
 
     def _step(self) -> tuple[dict[str, Tensor], Tensor]:
         self.model.train()
-        torch.manual_seed(mixed_seed(self.settings.seed, self.step, 0))
+        # The compiler does not see that `randn_like` is cut: then each process has draws of its own.
+        own, sharing = (self.rank, 1) if self.settings.compile else (0, self.processes)
+        torch.manual_seed(mixed_seed(self.settings.seed, self.step, own))
         batch = self.batches.of(self.step, self.rank)
-        draws = partial(draws_of_share, self.settings.batch, self.rank, self.processes)
+        draws = partial(draws_of_share, self.settings.batch, self.rank, sharing)
         with draws():
             batch = batch if self.augment is None else self.augment(batch)
         losses = {}

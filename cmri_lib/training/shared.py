@@ -58,8 +58,8 @@ class _WholeBatchDraws(TorchFunctionMode):
     """Random tensors that have a row for each image of the share are drawn for the whole batch and cut. The axis of the rows is
     the first that is as long as the share. Other draws, single numbers say, are the same in every process.
 
-    Left as they are: dropout inside a network, whose mask then differs from that of one process, and what a network computes
-    from a batch as a whole (batch normalisation, say), which sees the share alone, as usual with data parallelism.
+    Left as they are: dropout inside a network, whose mask then differs from that of one process, and what a model computes from
+    a batch as a whole (batch normalisation, say), which sees the share alone, as usual with data parallelism.
     """
 
     active: _WholeBatchDraws | None = None

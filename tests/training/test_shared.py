@@ -6,6 +6,7 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
@@ -13,6 +14,8 @@ import pytest
 import torch
 from training import train_shared
 
+from cmri_lib.training import TrainSettings, train
+from cmri_lib.training.batches import mixed_seed
 from cmri_lib.training.checkpoint import read_note, read_tensors
 from cmri_lib.training.shared import draws_of_share, places_in_batch
 
@@ -78,6 +81,20 @@ def test_shares_of_a_draw_make_the_draw_of_one_process(name: str, processes: int
     with draws_of_share(batch, 0, 1):
         whole = DRAWS[name](batch)
     assert torch.equal(torch.cat(parts), whole)
+
+
+def test_compiled_each_process_draws_for_itself(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    second = SimpleNamespace(mixed_precision="no", num_processes=2, process_index=1, is_main_process=False, device=torch.device("cpu"),
+                             prepare=lambda part: part, backward=lambda loss: loss.backward(), wait_for_everyone=lambda: None,
+                             clip_grad_norm_=torch.nn.utils.clip_grad_norm_, reduce=lambda losses, how: losses)
+    seeds: list[int] = []
+    monkeypatch.setattr("cmri_lib.training.shared.Accelerator", lambda **_: second)
+    monkeypatch.setattr("torch.compile", lambda model: model)
+    monkeypatch.setattr("torch.manual_seed", seeds.append)
+    for compiled in (False, True):
+        settings = TrainSettings(steps=1, batch=4, compile=compiled)
+        train(train_shared.Players(), train_shared.DATA, settings, tmp_path / str(compiled))
+    assert mixed_seed(0, 0, 1) in seeds and seeds.count(mixed_seed(0, 0, 1)) == 1
 
 
 def test_a_stream_of_its_own_is_left_alone() -> None:
