@@ -42,7 +42,7 @@ SUSPECT = 0.05
 #: near copies among them.
 REACHED = 0.02
 #: Samples compared at once with a block of a side, and slices of a side whose rows are in memory at once.
-CHUNK, BLOCK = 256, 8192
+CHUNK, BLOCK = 256, 4096
 
 
 class Pixels:
