@@ -28,8 +28,8 @@ from cmri_lib.errors import DataError
 from cmri_lib.measures.instruments.learned_features import Features
 from cmri_lib.measures.statistics.comparison import Embedding, Measure, Metric, Statistic
 
-#: Distances in memory at once, 256 MiB of them.
-ENTRIES = 2**25
+#: Distances in memory at once, 128 MiB of them.
+ENTRIES = 2**24
 #: Neighbours; Naeem et al., section 4.2, recommend 5.
 K = 5
 
