@@ -637,6 +637,8 @@ if len(by_chance):
     p = (1 + (by_chance >= share["explained by vendor"]).sum()) / (1 + len(by_chance))
     print(f"found {share['explained by vendor']:.0%}; by chance {by_chance.mean():.0%}, "
           f"by the formula {share['by chance alone']:.0%}; p = {p:.3f}")
+else:
+    print("too few patients of a vendor in this cohort or profile")
 # The two shares by chance agree. With few patients they are far from 0: so a share of the vendor
 # says nothing until it is compared with what shuffled vendors explain.
 

@@ -558,8 +558,9 @@ for count in (max(2, fewest // 4), max(2, fewest // 2), fewest):
 by_size = pd.DataFrame(by_size)
 by_size["last / real"] = by_size.iloc[:, -1] / by_size.loc["real"].iloc[-1]
 by_size.round(3)
-# The distance grows slowly as sets shrink, because images differ in many directions. But it can
-# grow by as much as two rows differ, and not equally fast in all: compare equal sizes only.
+# As a rule the distance grows slowly as sets shrink; with a dozen images chance can turn that
+# round. It can grow by as much as two rows differ, and not equally fast in all: compare sets of
+# equal size only.
 
 # %% [markdown]
 # ## Summary

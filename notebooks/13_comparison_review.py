@@ -417,7 +417,7 @@ def front(loss):
 
 losses = board[board["system"] != "real"].pivot_table(
     index="system", columns="metric", values="value").assign(
-    invalid=lambda values: 1 - values["heart_valid"] if "heart_valid" in values else pd.NA)
+    invalid=lambda values: 1 - values["heart_valid"] if "heart_valid" in values else float("nan"))
 wanted = [ANATOMY, "seconds_per_image", APPEARANCE, "invalid"]
 losses = losses.reindex(columns=wanted).astype(float).dropna(axis=1, how="all").dropna()
 for count in range(2, losses.shape[1] + 1):

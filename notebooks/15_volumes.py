@@ -362,8 +362,8 @@ means = pd.DataFrame(means).rename(index=metrics.short)
 means.assign(change=means["upside down"] - means["real"]).round(3)
 # Neighbours stay neighbours, so most measures cannot change. The taper is asked for from the apex
 # up to the widest plane: upside down that plane comes first, and nothing is left to ask. Only the
-# tolerance of the rule "closed" depends on the level. A new measure is quickly written, if one has
-# thought of the fault.
+# tolerance of the rule "closed" depends on the level. A heart on its head can even score better.
+# The new number does notice: a measure is quickly written, once somebody has thought of the fault.
 
 # %% [markdown]
 # ### 3. The volume of a stack
