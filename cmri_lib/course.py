@@ -2,14 +2,16 @@
 
     python -m cmri_lib.course --out exercises
 
-Solutions are cells with the tag ``solution`` in the notebooks themselves, and are executed with them. The questions are in
-``course/quiz.yaml``; where a notebook says nothing of itself, see ``course/README.md``.
+Solutions are cells with the tag ``solution`` in the notebooks themselves, and are executed with them. Each follows the text of
+its exercise, see `exercises`. The questions of the quizzes are in ``course/quiz.yaml``; where a notebook says nothing of itself,
+see ``course/README.md``.
 """
 
 from __future__ import annotations
 
 import argparse
 import random
+import re
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -48,6 +50,39 @@ def read_quiz(file: Path) -> dict[str, list[Question]]:
     except (OSError, yaml.YAMLError, ValidationError) as problem:
         raise DataError(f"no quiz: {problem}", file=file, field="question",
                         remedy="give each notebook a list of question, answers (at least three), why") from problem
+
+
+@dataclass(frozen=True)
+class Exercise:
+    """A task, which ends in a question, and its solution, which ends in a comment that answers it."""
+
+    title: Text
+    task: Text
+    solution: Text
+
+
+def exercises(notebook: nbformat.NotebookNode) -> list[Exercise]:
+    """The exercises of a notebook, in their order: a Markdown cell headed ``### 1. Title``, ``### 2. Title``, …, and the code
+    cell with the tag ``solution`` that follows it.
+
+    Raises:
+        DataError: if a solution follows no such cell, a number is out of order, a task does not end in a question, or a
+            solution does not end in a comment.
+    """
+    found: list[Exercise] = []
+    for before, cell in zip([None, *notebook.cells], notebook.cells):
+        if "solution" not in cell.metadata.get("tags", []):
+            continue
+        number = len(found) + 1
+        text = before.source if before is not None and before.cell_type == "markdown" else ""
+        heading = re.search(rf"^### {number}\. ([^\n]+)\n+(.+)\Z", text, re.MULTILINE | re.DOTALL)
+        title, task = (part.strip() for part in heading.groups()) if heading else ("", "")
+        answered = cell.source.rstrip().rpartition("\n")[2].startswith("# ")
+        if not heading or not task.endswith("?") or not answered:
+            raise DataError(f"exercise {number} has no heading, no question at its end, or no answer in words", field="solution",
+                            remedy=f'write "### {number}. Title", a task that ends in "?", a solution that ends in a comment')
+        found.append(Exercise(title, task, cell.source))
+    return found
 
 
 def without_solutions(notebook: nbformat.NotebookNode) -> nbformat.NotebookNode:

@@ -393,10 +393,12 @@ assert (my_claims[is_primary].groupby("claim").size() == 1).all(), "a claim has 
 print("all checks passed")
 
 # %% [markdown]
-# ## Exercise
+# ## Exercises
 #
-# Which metric separates the systems best, in units of its interval? Divide the standard deviation
-# between systems by the mean width of the intervals.
+# ### 1. Which metric separates?
+#
+# Divide the standard deviation between systems by the mean width of the intervals. Which metric
+# separates the systems best, in units of its interval?
 
 # %% tags=["solution"]
 systems = board[board["system"] != "real"]
@@ -406,6 +408,52 @@ ratio = (spread["between"] / spread["within"]).sort_values(ascending=False)
 ratio.rename(metrics.label).round(2).to_frame("between systems / interval")
 # A large ratio means that few samples are enough to rank systems by this metric. It does not mean
 # that the metric is about something that matters. Costs have narrow intervals or none.
+
+# %% [markdown]
+# ### 2. Nobody is better in everything
+#
+# A system is on the *front* if no other is at least as good in every column and better in one. Find
+# the front by hand in the distance of anatomy and the seconds per image. Add the distance of
+# appearance, then the share of invalid hearts. How does the front change with every column? What
+# would a front with twenty columns tell you?
+
+# %% tags=["solution"]
+def front(loss):
+    """Systems that no other one beats; lower is better in every column of `loss`."""
+    beaten = [((loss <= row).all(axis=1) & (loss < row).any(axis=1)).any()
+              for _, row in loss.iterrows()]
+    return loss.index[[not lost for lost in beaten]]
+
+
+losses = board[board["system"] != "real"].pivot_table(
+    index="system", columns="metric", values="value").assign(
+    invalid=lambda values: 1 - values["heart_valid"] if "heart_valid" in values else float("nan"))
+wanted = [ANATOMY, "seconds_per_image", APPEARANCE, "invalid"]
+losses = losses.reindex(columns=wanted).astype(float).dropna(axis=1, how="all").dropna()
+for count in range(2, losses.shape[1] + 1):
+    found = front(losses.iloc[:, :count])
+    print(f"{count} columns: {len(found)} of {len(losses)} systems:", ", ".join(found))
+# Each column can only add systems (but for ties): whoever is best in one thing stays. With twenty
+# columns nearly everybody is on the front, and the front no longer chooses.
+
+# %% [markdown]
+# ### 3. Holm by hand
+#
+# Sort the p-values of the primary tests. Holm compares the smallest with 0.05 / m, the next one
+# with 0.05 / (m − 1), and so on, and stops at the first that is larger. Which tests stand? How many
+# of m true null hypotheses would be rejected without a correction, on average?
+
+# %% tags=["solution"]
+by_p = my_claims.loc[is_primary, ["claim", "p", "verdict", "after Holm"]]
+by_p = by_p.dropna(subset="p").sort_values("p", kind="stable")
+m = len(by_p)
+by_p = by_p.assign(limit=[0.05 / (m - place) for place in range(m)])
+by_p["stands"] = (by_p["p"] < by_p["limit"]).astype(int).cummin().astype(bool)
+print(f"{m} tests; without a correction {0.05 * m:.1f} false verdicts on average, "
+      f"at least one with a chance of {1 - 0.95**m:.0%}")
+by_p.set_index("claim").round(4)
+# A row that stands keeps its verdict; all below the first that fails are undecided, even those with
+# p < 0.05.
 
 # %% [markdown]
 # ## Summary
