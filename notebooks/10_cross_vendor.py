@@ -83,6 +83,7 @@ dataset = None
 
 # %%
 from functools import partial
+from itertools import product
 
 import numpy as np
 import pandas as pd
@@ -467,8 +468,8 @@ pd.DataFrame({level: dict(zip(("Dice", "low", "high"), (s.value, s.low, s.high))
 # ## Ways to preprocess, and synthesis
 #
 # The other half of P1: does normalisation make *samples* better? After each way one short,
-# unconditional flow (the network of U10 FM, fewer steps) learns from the training patients of **all**
-# vendors. It is not told the vendor: what normalisation does not take away, it must draw.
+# unconditional flow (the network of U10 FM, fewer steps) learns from the training patients of
+# **all** vendors. It does not know the vendor: what normalisation leaves of it, it must draw.
 #
 # Its samples are held against real test slices **of the same way**. But distances in differently
 # normalised pictures cannot be compared: a picture that is three times as bright has three times
@@ -476,8 +477,8 @@ pd.DataFrame({level: dict(zip(("Dice", "low", "high"), (s.value, s.low, s.high))
 # real slices vary the most for no reason. Three answers are possible.
 #
 # 1. *An instrument for each way.* Then two things differ, the samples and their judge.
-# 2. *A score as a share of the way's own floor.* The floor of an unbiased distance is near 0, so the
-#    share is a number divided by noise.
+# 2. *A score as a share of the way's own floor.* The floor of an unbiased distance is near 0, so
+#    the share is a number divided by noise.
 # 3. *One view for all.* This is what is done here.
 #
 # The **common view** shows the middle of a picture, as many mm wide as the study's own crop, and
@@ -525,7 +526,7 @@ figures.publish_slices(study, "10/synthesis", shown, outline=False,
 sample_rows = []
 for one in by_way.values():
     sample_rows += synthesis.way_rows(one, view_measures, **options)
-    sample_rows += synthesis.vendor_certainty(one, **options)
+    sample_rows += synthesis.vendor_certainty(one, view_measures[-1], **options)
 table = pd.DataFrame([two for row in sample_rows for two in synthesis.beside_real(row)])
 figures.publish(study, "10/synthesis_scores", table, partial(plots.score_plot, y="way"),
                 title="Samples after each way to preprocess, and real slices of the same way");
@@ -534,9 +535,9 @@ figures.publish(study, "10/synthesis_scores", table, partial(plots.score_plot, y
 # **How to read it.** Grey points are real slices of the same way: training slices against test
 # slices, and for the vendor certainty test slices. All networks see as many images, so a way is
 # better for synthesis if its samples lie nearer to *its own* grey point.
-# **Vendor certainty** is how sure a classifier of vendors, fitted on the way's real slices, is of a
-# sample's vendor. Below real slices, samples mix the scanners; without normalisation both can be
-# high, for the vendor is in the scale.
+# **Vendor certainty** is how sure a classifier of vendors, fitted on the way's real slices, is of
+# the vendor of a sample that shows a heart. Below real slices, samples mix the scanners; without
+# normalisation both can be high, for the vendor is in the scale.
 #
 # The next figure has the differences of excesses, with intervals over patients. The study's own way
 # is the dashed line. Of a *distance* a worse way lies to the right, of *valid hearts* to the left.
@@ -644,8 +645,7 @@ for name, (away, home_style) in style_arms.items():
         ledger.explore("T4", f"{away.id} − {home_style.label}",
                        difference(away, home_style, scans), metric, "above",
                        parties=[seen.id, away.images.id])
-    side, scans = next(iter(sides.items()))
-    for arm in (away, home_style):
+    for arm, (side, scans) in product((away, home_style), [*sides.items()][:1]):
         ledger.explore("T4", f"{arm.id} − real", difference(arm, seen, scans), side, "above",
                        parties=[seen.id, arm.images.id])
 if chosen_strength:

@@ -282,7 +282,8 @@ if paired:
     across = Truth(true_scans, truth.segment, options)
     assert not set(learnt.patients) & set(true_scans.patients), "a test patient was learnt from"
     for some, whose in ((learnt, "training and validation"), (true_scans, "test")):
-        print(f"{first} → {second}: {len(some)} pairs of {len(set(some.patients))} {whose} patients")
+        count = len(set(some.patients))
+        print(f"{first} → {second}: {len(some)} pairs of {count} {whose} patients")
 else:
     print("left out:", outlook["true scans of one heart"].why or "nobody can be scanned again")
 
@@ -517,9 +518,9 @@ print("F4:", next(row["verdict"] for row in ledger.rows if row["primary"]))
 # ## Limits
 #
 # - The contraction is the easiest part of the cine: two phases of one breath-hold, already aligned.
-# - Between vendors one direction is tested, on ten virtual patients, whose breath-holds are the same
-#   on both scanners. Real patients who are scanned twice breathe differently and come another day;
-#   and their pairs are too few to learn from, so systems without pairs are used there.
+# - Between vendors one direction is tested, on ten virtual patients, whose breath-holds are the
+#   same on both scanners. Real patients who are scanned twice breathe differently and come another
+#   day; and their pairs are too few to learn from, so systems without pairs are used there.
 # - k-space is computed from images that are already magnitude, resampled and cropped. Nobody should
 #   read an acceleration for a clinic from it.
 # - One training of each system: the intervals are over patients, not over seeds.

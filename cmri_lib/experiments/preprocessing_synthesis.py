@@ -37,8 +37,9 @@ from cmri_lib.experiments.training import train_or_load, training_patients
 from cmri_lib.experiments.utility import at_once, silently
 from cmri_lib.generators.base import Generator, draw
 from cmri_lib.measures import panel
-from cmri_lib.measures.anatomy.validity import Ranges, validity_of_samples
+from cmri_lib.measures.anatomy.validity import Certainty, Ranges, validity_of_samples
 from cmri_lib.measures.conditioning.condition_accuracy import train_condition_classifier
+from cmri_lib.measures.instruments.certainty import HeartCertainty
 from cmri_lib.measures.instruments.classical_features import ClassicalFeatures
 from cmri_lib.measures.instruments.learned_features import Cached
 from cmri_lib.measures.statistics.bootstrap import Score, bootstrap, mean_score
@@ -51,8 +52,8 @@ from cmri_lib.systems.vendors import WAY_FLOW
 STRETCH = (1.0, 99.0)
 #: The metrics of a way are those of the headline, in the common view.
 PREFIX = "way_"
-#: Classes of the vendor below which nothing can be told apart.
-FEWEST_VENDORS = 2
+#: Vendors, and samples that show a heart, below which no vendor is told apart.
+FEWEST_VENDORS, FEWEST_HEARTS = 2, 2
 
 
 def synthesis_ways(study: Study) -> list[Way]:
@@ -160,11 +161,13 @@ def drawn(study: Study, one: Way, made: Slices, generator: Generator) -> Drawn:
 
 
 def view_measures(study: Study, slices: Slices) -> list[Measure]:
-    """Distance of anatomy and of appearance, and share of valid hearts. Spaces and scales are those of the study's own training
-    slices in the common view."""
+    """Distance of anatomy and of appearance, and share of valid hearts of which the segmenter is sure. Spaces, scales and
+    certainty are those of the study's own training slices in the common view."""
     frozen, training = segmenter(study, slices), common_view(slices.where(split="train", source="real"))
     spaces = [principal_spaces(frozen, training)[0], Cached(ClassicalFeatures())]
-    return [*panel.headline(spaces, training), validity_of_samples(Ranges.of(training), frozen)]
+    ranges, sure = Ranges.of(training), Cached(HeartCertainty(frozen.function))
+    valid = validity_of_samples(ranges, frozen, Certainty.learnt(sure, frozen, training, ranges))
+    return [*panel.headline(spaces, training), valid]
 
 
 def way_rows(of: Drawn, measures: Sequence[Measure], **options: int) -> list[dict[str, object]]:
@@ -197,17 +200,25 @@ def excess_difference(first: Drawn, second: Drawn, measure: Measure, **options: 
                      n=len(first.samples), **options)
 
 
-def vendor_certainty(of: Drawn, **options: int) -> list[dict[str, object]]:
+def vendor_certainty(of: Drawn, hearts: Measure, **options: int) -> list[dict[str, object]]:
     """The row ``certainty_vendor``: how sure a classifier, fitted on the way's real training slices as they are, is of the vendor
-    of a sample: the mean of its largest probability. Floor: chance, 1/V. Ceiling: real test slices.
+    of a sample that shows a heart: the mean of its largest probability. Floor: chance, 1/V. Ceiling: real test slices.
 
-    Nobody has asked for a vendor. Where the flow draws one scanner at a time, it is as sure of samples as of real slices; where
-    it mixes them, less. No rows where training patients show fewer than two vendors.
+    Nobody has asked for a vendor. Where the flow draws one scanner at a time, the classifier is as sure of samples as of real
+    slices; where it mixes them, less. It is sure of whatever lies far from what it knows, noise above all: so samples without
+    a heart do not count.
+
+    Args:
+        hearts: the share of valid hearts in the common view, one of `view_measures`.
+
+    Returns:
+        one row; none where training patients show fewer than two vendors, or fewer than two samples a heart.
     """
     known = [word for word in set(of.learnt.table["vendor"]) if not names_nothing(word)]
-    if len(known) < FEWEST_VENDORS:
+    shown = [some.take(hearts.embed(viewed)[:, 0] > 0) for some, viewed in zip((of.real, of.samples), of.viewed)]
+    if len(known) < FEWEST_VENDORS or min(map(len, shown)) < FEWEST_HEARTS:
         return []
     judge = train_condition_classifier(of.learnt, ClassicalFeatures(), "vendor")
-    sure, real = (judge.judge.predict_proba(judge.space(some.images)).max(1) for some in (of.samples, of.real))
-    score = mean_score(sure, of.samples.patients, n=len(sure), **options).against(1 / len(judge.words), real.mean())
+    real, sure = (judge.judge.predict_proba(judge.space(some.images)).max(1) for some in shown)
+    score = mean_score(sure, shown[1].patients, n=len(sure), **options).against(1 / len(judge.words), real.mean())
     return with_system_columns(of.run, [score.row("certainty_vendor", "conditioning", "higher")])

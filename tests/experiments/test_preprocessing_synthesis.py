@@ -16,6 +16,7 @@ from cmri_lib.experiments import preprocessing_synthesis as synthesis
 from cmri_lib.experiments import preprocessing_ways as ways
 from cmri_lib.measures.fidelity.distances import bounded_distance
 from cmri_lib.measures.instruments.classical_features import ClassicalFeatures
+from cmri_lib.measures.statistics.comparison import Measure, Metric
 from cmri_lib.reporting import metrics
 
 OPTIONS = {"seed": 0, "resamples": 30}
@@ -91,11 +92,15 @@ def test_a_vendor_is_certain_where_it_shows() -> None:
     striped[1::2, :, :, ::2] *= 0.2  # a texture of A
     learnt = Slices(striped, plain.learnt.masks, table)
     mixed = replace(learnt, images=(0.5 * striped + 0.5 * np.roll(striped, 1, 0)).astype(np.float32))
-    sure, unsure = (synthesis.vendor_certainty(replace(plain, learnt=learnt, samples=some), **OPTIONS)[0] for some in (learnt, mixed))
+    every = Measure((Metric("heart_valid", "higher"),), lambda some: np.ones((len(some), 1)), lambda real, samples: ())
+    sure, unsure = (synthesis.vendor_certainty(replace(plain, learnt=learnt, samples=some), every, **OPTIONS)[0]
+                    for some in (learnt, mixed))
     assert sure["value"] > unsure["value"] > sure["floor"] == 0.5 and sure["ceiling"] == unsure["ceiling"]
     assert metrics.known("certainty_vendor") and metrics.known("way_mmd_anatomy") and metrics.known("way_heart_valid")
     assert not metrics.known("way_of_nothing")
-    assert synthesis.vendor_certainty(replace(plain, learnt=learnt.with_columns(vendor="A")), **OPTIONS) == []
+    assert synthesis.vendor_certainty(replace(plain, learnt=learnt.with_columns(vendor="A")), every, **OPTIONS) == []
+    nothing = replace(every, embed=lambda some: np.zeros((len(some), 1)))
+    assert synthesis.vendor_certainty(replace(plain, learnt=learnt), nothing, **OPTIONS) == []
 
 
 def test_the_study_s_own_way_comes_first_and_only_once() -> None:
