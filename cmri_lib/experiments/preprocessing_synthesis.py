@@ -42,7 +42,7 @@ from cmri_lib.measures.conditioning.condition_accuracy import train_condition_cl
 from cmri_lib.measures.instruments.certainty import HeartCertainty
 from cmri_lib.measures.instruments.classical_features import ClassicalFeatures
 from cmri_lib.measures.instruments.learned_features import Cached
-from cmri_lib.measures.statistics.bootstrap import Score, bootstrap, mean_score
+from cmri_lib.measures.statistics.bootstrap import MINIMUM, Score, bootstrap, mean_score
 from cmri_lib.measures.statistics.comparison import Measure
 from cmri_lib.reporting.results import with_system_columns
 from cmri_lib.systems.system import Run, Variant
@@ -52,8 +52,8 @@ from cmri_lib.systems.vendors import WAY_FLOW
 STRETCH = (1.0, 99.0)
 #: The metrics of a way are those of the headline, in the common view.
 PREFIX = "way_"
-#: Vendors, and samples that show a heart, below which no vendor is told apart.
-FEWEST_VENDORS, FEWEST_HEARTS = 2, 2
+#: Vendors, and images that show a heart, below which no vendor is told apart.
+FEWEST_VENDORS, FEWEST_HEARTS = 2, MINIMUM
 
 
 def synthesis_ways(study: Study) -> list[Way]:
@@ -212,7 +212,7 @@ def vendor_certainty(of: Drawn, hearts: Measure, **options: int) -> list[dict[st
         hearts: the share of valid hearts in the common view, one of `view_measures`.
 
     Returns:
-        one row; none where training patients show fewer than two vendors, or fewer than two samples a heart.
+        one row; none where training patients show fewer than two vendors, or fewer than `MINIMUM` samples a heart.
     """
     known = [word for word in set(of.learnt.table["vendor"]) if not names_nothing(word)]
     shown = [some.take(hearts.embed(viewed)[:, 0] > 0) for some, viewed in zip((of.real, of.samples), of.viewed)]

@@ -209,7 +209,7 @@ def _others(metric: str) -> Description | None:
     if found := utility_metrics.words(metric):
         return _of("utility", NONE, **found)
     if metric == "certainty_vendor":
-        return _of("conditioning", RECOGNISED, "Certainty about the vendor", "vendor certainty")
+        return _of("conditioning", RECOGNISED, "Certainty about the vendor", "vendor certainty", like_real=True)
     if found := re.fullmatch(r"accuracy_([a-z]+)", metric):
         return _of("conditioning", RECOGNISED, f"Condition accuracy, {found[1]}", f"{found[1]} accuracy")
     if found := re.fullmatch(r"(histogram|spectrum) difference to (\w+)", metric):
