@@ -23,8 +23,7 @@ from cmri_lib.config.study import open_study
 from cmri_lib.errors import StudyError
 from cmri_lib.experiments.instruments import load_slices
 from cmri_lib.experiments.parallel import train_all
-from cmri_lib.experiments.plan import all_folders, all_runs, complete_stages, progress
-from cmri_lib.experiments.private_training import train_or_load_any
+from cmri_lib.experiments.plan import all_folders, all_runs, complete_stages, prepare, progress, train_planned
 from cmri_lib.experiments.published import publish
 from cmri_lib.systems.register import SYSTEMS, system
 from cmri_lib.systems.system import runs
@@ -52,9 +51,10 @@ def main(arguments: list[str] | None = None) -> int:
             print("\n".join(str(folder.relative_to(study.root)) for folder in new) or "nothing new")
             return 0
         chosen = all_runs(study, slices) if options.systems == ["all"] else runs([system(name) for name in options.systems])
-        train_all(study, chosen, slices, train_or_load_any)
+        prepare(study, chosen, slices)
+        train_all(study, chosen, slices, train_planned)
         for run in chosen:
-            train_or_load_any(study, run, slices)
+            train_planned(study, run, slices)
     except StudyError as problem:
         print(problem, file=sys.stderr)
         return 2

@@ -250,12 +250,11 @@ COMPARED = {"dice": "downstream_dice", "hd95_mm": "downstream_hd95_mm",
 
 
 def difference(first, second, column="dice", patients=None):
-    """The first arm minus the second, over as many seeds as both have."""
+    """The first arm minus the second; where one has a single training, the mean of the others."""
     tables = [scores[arm.id] for arm in (first, second)]
     if patients is not None:
         tables = [[t[t["patient"].isin(patients)] for t in some] for some in tables]
-    fewest = min(map(len, tables))
-    return arm_difference(*(some[:fewest] for some in tables), column, **options)
+    return arm_difference(*tables, column, **options)
 
 # %%
 def mean_dice(tables):

@@ -145,7 +145,7 @@ def mine(table):
     return table[(table["dataset"] == study.dataset) & (table["profile"] == study.profile)]
 
 my_scores, my_claims = mine(scores), mine(claims)
-ids = my_scores["system"].str.split(" ").str[0]
+ids = review.identity(my_scores["system"])
 of_review = my_scores[ids.isin([*review.SYSTEMS, "real"])]
 print(f"cohort {study.dataset}, profile {study.profile}: {len(my_scores):,} scores of "
       f"{my_scores['system'].nunique()} systems and variants, "

@@ -69,7 +69,7 @@ def variants(identity: str) -> list[System | Chain]:
 def card(study: Study, identity: str, results: Results) -> dict[str, Any]:
     """Everything about one system of the review as plain data, for JSON."""
     found = variants(identity)
-    mine = results.scores[results.scores["system"].str.split(" ").str[0] == identity]
+    mine = results.scores[review.identity(results.scores["system"]) == identity]
     return {"id": identity, "name": review.SYSTEMS[identity], "study": "cmri_lib", "licence": "Apache-2.0",
             "systems": [_variant(study, one) for one in found],
             "claims": claims_of(identity, results.claims),

@@ -179,7 +179,7 @@ def _samples(study: Study, card: dict[str, Any], links: Links, place: str) -> st
 
 
 def _mine(card: dict[str, Any], results: Results) -> pd.DataFrame:
-    return results.scores[results.scores["system"].str.split(" ").str[0] == card["id"]]
+    return results.scores[review.identity(results.scores["system"]) == card["id"]]
 
 
 def _values(scores: pd.DataFrame, system: str) -> dict[str, str]:

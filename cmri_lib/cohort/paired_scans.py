@@ -11,7 +11,7 @@ left is about half a pixel at most per axis, and it costs every comparison **bet
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import combinations, product
 
 import numpy as np
@@ -121,3 +121,14 @@ def truths(slices: Slices) -> Truths:
             down, right = registration(scans[first].masks[here], scans[second].masks[here], reach)
             shifts |= {(patient, first, second): (down, right), (patient, second, first): (-down, -right)}
     return Truths(scans, rows.index, shifts)
+
+
+def vendor_pairs(slices: Slices, source: str, target: str) -> Slices:
+    """The scans by vendor `target` in the real `slices`, each with the scan of the same anatomy by `source` as its partner,
+    laid onto it: what translates one vendor's images into another's learns from such pairs, and is judged by the true scan.
+
+    Raises:
+        DataError: if no anatomy was scanned by both.
+    """
+    both = truths(slices.where(vendor=[source, target]))
+    return replace(both.scans[target], partners=both.aligned(target)[both.vendors.index(source)])

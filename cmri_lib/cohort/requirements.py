@@ -253,7 +253,7 @@ def _conditioning(has: Contents) -> Iterator[tuple[str, str, dict[str, str]]]:
            or _few(has, "test") for column in ("vendor", "disease")},
         "phase": _fewer_than(2, has.phases, "phases")}
     seen = has.scans[has.scans["split"] == "test"].groupby("patient")["vendor"].nunique() > 1
-    yield "07", "true scans of one heart", {
+    yield "07, 14", "true scans of one heart", {
         "scans": "" if seen.sum() >= FEWEST else f"{seen.sum()} test patients were scanned by several vendors"}
     yield "07", "pairs of disease and vendor withheld (C15)", {
         "pairs": _fewer_than(2, withheld_pairs(has.scans), "pairs that are withheld elsewhere")}

@@ -16,8 +16,9 @@ class CrossVendorSettings:
     the style of a vendor, besides that of the primary test; samples per real slice, of which validation patients
     choose one; names of other ways of preprocessing (`experiments.preprocessing_ways`); trainings of each arm of a
     primary test, which differ by their seed; strengths at which C13 brings test images into the style of the seen vendors, of
-    which validation patients choose one, and the wavelength in pixels down to which it keeps the image; and how every
-    segmenter is trained."""
+    which validation patients choose one, and the wavelength in pixels down to which it keeps the image; how every
+    segmenter is trained; and names of the ways after which a short flow learns to draw, how it is trained, and how many samples
+    of each are scored."""
 
     single: bool
     systems: tuple[str, ...]
@@ -27,3 +28,6 @@ class CrossVendorSettings:
     strengths: Annotated[tuple[Annotated[float, Field(gt=0, le=1)], ...], Field(min_length=1)]
     finest: Annotated[float, Field(ge=0)]
     training: TrainSettings
+    synthesis_ways: tuple[str, ...]
+    synthesis: TrainSettings
+    synthesis_samples: Annotated[int, Field(ge=2)]

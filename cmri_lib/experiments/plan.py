@@ -16,19 +16,27 @@ from cmri_lib.errors import CheckpointError, DataError
 from cmri_lib.experiments.arms import utility_runs
 from cmri_lib.experiments.label_quality import fewer_label_runs, noisy_label_runs
 from cmri_lib.experiments.learning_curves import runs_over_patients
+from cmri_lib.experiments.preprocessing_synthesis import slices_of_run, way_runs
 from cmri_lib.experiments.privacy_runs import audit_runs
-from cmri_lib.experiments.private_training import differential_privacy_runs
+from cmri_lib.experiments.private_training import differential_privacy_runs, train_or_load_any
 from cmri_lib.experiments.published import is_published
 from cmri_lib.experiments.safeguards import safeguard_runs
 from cmri_lib.experiments.training import runs_over_seeds, training_folder, training_folders
+from cmri_lib.experiments.vendor_pairs import DATASET, training_pairs
+from cmri_lib.generators.base import Generator
 from cmri_lib.systems.ablation import (COMPARED, COMPARED_SETS, CONDITION_SETS, ablation_system, ablation_systems,
                                        condition_set_system)
 from cmri_lib.systems.register import SYSTEMS
 from cmri_lib.systems.system import Run, runs
+from cmri_lib.systems.translation import ACROSS_VENDORS
+from cmri_lib.systems.vendors import WAY_FLOW
 from cmri_lib.training.checkpoint import read_note
 
 #: One system of each family, trained with other seeds and on other numbers of patients by notebooks 02 to 05.
 CURVES_OVER_PATIENTS = ("U1 VAE", "U5 StyleGAN2-ADA", "U6 DDPM", "U10 OT-FM")
+#: Ids of the systems that learn from further scans of training patients. A run that went to another process has a copy of its
+#: system, so systems are known by their ids.
+SCANNED_AGAIN = {system.id for system in ACROSS_VENDORS.values()}
 
 
 def all_runs(study: Study, slices: Slices) -> list[Run]:
@@ -38,13 +46,34 @@ def all_runs(study: Study, slices: Slices) -> list[Run]:
              *(run for name in CURVES_OVER_PATIENTS for run in runs_over_patients(study, slices, SYSTEMS[name])),
              *runs([system for *_, system in ablation_systems(Vocabulary.of(slices), study.params.conditional.contents)]),
              *runs([condition_set_system("flow", name) for name in CONDITION_SETS]),
-             *noisy, *fewer, *utility_runs(study, slices), *audit_runs(study, slices), *safeguard_runs(study, slices).values(),
-             *differential_privacy_runs(study, slices)]
+             *noisy, *fewer, *utility_runs(study, slices), *audit_runs(study, slices),
+             *(safeguard_runs(study, slices).values() if "safeguards" in study.params.privacy.arms else ()),
+             *differential_privacy_runs(study, slices), *way_runs(study),
+             *(runs(ACROSS_VENDORS) if study.dataset == DATASET else ())]
     compared = [*(Run(SYSTEMS[name]) for name in CURVES_OVER_PATIENTS), *(Run(ablation_system(*cell)) for cell in COMPARED),
                 *(Run(condition_set_system("flow", name)) for name in COMPARED_SETS),
                 *noisy[:1], *fewer[:1]]
     found += [run for one in compared for run in runs_over_seeds(study, one)]
     return list({(run.stage, run.folder): run for one in found for run in _with_starts(one)}.values())
+
+
+def prepare(study: Study, wanted: Iterable[Run], slices: Slices) -> None:
+    """Make, once, what several of the runs learn from and no cohort has."""
+    if any(run.system.id in SCANNED_AGAIN for run in wanted):
+        training_pairs(study, slices)
+
+
+def train_planned(study: Study, run: Run, slices: Slices) -> Generator:
+    """The trained generator of any run of `all_runs`: those that no cohort has slices for find their own.
+
+    Args:
+        slices: the whole preprocessed cohort.
+    """
+    if run.system.id == WAY_FLOW.id:
+        slices = slices_of_run(study, run, slices)
+    elif run.system.id in SCANNED_AGAIN:
+        slices = training_pairs(study, slices)
+    return train_or_load_any(study, run, slices)
 
 
 def all_folders(study: Study, wanted: Iterable[Run]) -> list[Path]:

@@ -84,10 +84,14 @@ WAYS = {way.name: way for way in (
 )}
 
 
-def way(name: str) -> Way:
-    """The way of that name. Raises ParameterError with the known names."""
+#: What all others are compared with.
+OWN = Way("the study's own way", "none")
+
+
+def way(name: str, field: str = "cross_vendor.ways") -> Way:
+    """The way of that name. Raises ParameterError with the known names; `field` of ``params.yaml`` has named it."""
     if name not in WAYS:
-        raise ParameterError(f"unknown way {name!r}", file="params.yaml", field="cross_vendor.ways",
+        raise ParameterError(f"unknown way {name!r}", file="params.yaml", field=field,
                              remedy=f"choose among {list(WAYS)}")
     return WAYS[name]
 
@@ -123,6 +127,8 @@ class Preprocessor:
 
     def slices(self, of: Way) -> Slices:
         """Images in [−1, 1], masks and table; the standard scale, and the one scale, are learnt on the group."""
+        if of is OWN:
+            return concatenate([self.own, self.test])
         if of.keep is not None:
             return concatenate([of.keep(self.own, self.study.seed), self.test])
         cases, found = self._scans()

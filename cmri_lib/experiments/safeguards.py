@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from functools import cached_property, partial
+from typing import TypeVar
 
 import numpy as np
 import torch
@@ -34,6 +35,8 @@ from cmri_lib.training import Augment
 from cmri_lib.training.batches import mixed_seed
 from cmri_lib.training.checkpoint import load_weights
 from cmri_lib.training.loop import snapshot_file
+
+Found = TypeVar("Found")
 
 #: The generator that is guarded.
 SYSTEM = "U10 FM"
@@ -109,7 +112,7 @@ class Safeguards:
         self.audit, self.study, self.slices = audit, audit.study, audit.slices
         self.runs = safeguard_runs(audit.study, audit.slices)
         self.evaluator = Evaluator(audit.study, audit.slices, audit.params.samples, "brief")
-        self._found: dict[str, tuple[Generator, Slices]] = {}
+        self._found: dict[tuple[str, str], object] = {}
 
     @cached_property
     def members(self) -> Slices:
@@ -133,16 +136,22 @@ class Safeguards:
         losses = [known.iloc[np.abs(known.index - step).argmin()] for step in steps] if len(known) else [0.0] * len(steps)
         return steps[len(steps) - 1 - int(np.argmin(losses[::-1]))]
 
+    def _once(self, what: str, name: str, make: Callable[[], Found]) -> Found:
+        """Every safeguard is compared with none: what was found of it is kept."""
+        if (what, name) not in self._found:
+            self._found[what, name] = make()
+        return self._found[what, name]
+
     def _guarded(self, name: str) -> tuple[Generator, Slices]:
-        if name not in self._found:
-            run = self.run(name)
-            generator = train_or_load(self.study, run, self.slices)
-            settings = run.settings(self.study.params, self.study.seed)
-            if name == STOPPED and self.stopped_at() < settings.steps:
-                load_weights(generator, snapshot_file(training_folder(self.study, run), self.stopped_at()))
-            samples = self._filtered(generator) if name == FILTERED else self.evaluator.bank(run, generator)
-            self._found[name] = generator, samples
-        return self._found[name]
+        return self._once("generator", name, lambda: self._load(name))
+
+    def _load(self, name: str) -> tuple[Generator, Slices]:
+        run = self.run(name)
+        generator = train_or_load(self.study, run, self.slices)
+        settings = run.settings(self.study.params, self.study.seed)
+        if name == STOPPED and self.stopped_at() < settings.steps:
+            load_weights(generator, snapshot_file(training_folder(self.study, run), self.stopped_at()))
+        return generator, self._filtered(generator) if name == FILTERED else self.evaluator.bank(run, generator)
 
     def _filtered(self, generator: Generator) -> Slices:
         """Of several samples under each condition the first that no pixel audit suspects; of suspects alone the furthest."""
@@ -157,10 +166,13 @@ class Safeguards:
     # --- leakage, fidelity and utility
     def copies(self, name: str) -> CopyAudit:
         """Copies of the guarded slices among the samples, in the copy detector's space."""
-        return self.audit.copy_audit(self.samples(name), self.members)
+        return self._once("copies", name, lambda: self.audit.copy_audit(self.samples(name), self.members))
 
     def attack(self, name: str) -> PatientScores:
         """The loss attack on the weights, by patient."""
+        return self._once("attack", name, lambda: self._attacked(name))
+
+    def _attacked(self, name: str) -> PatientScores:
         sides = Sides(few_slices(self.members, 10**6, self.audit.params.slices, self.study.seed), self.audit.nonmembers)
         target = Target(f"{SYSTEM}, {name}", frozenset(self.members.patients), self._guarded(name)[0], self.samples(name))
         return membership_scores(self.audit.loss, target, sides, seed=self.study.seed)["mean"]

@@ -151,7 +151,7 @@ def _of_the_study(study: Study, found: Judgement) -> pd.DataFrame:
     known = union(study.root)
     mine = known[(known["dataset"] == study.dataset) & (known["profile"] == study.profile)]
     free = mine["conditioning"].fillna("none") == "none"
-    listed = mine["system"].str.split(" ").str[0].isin(list(review.SYSTEMS))
+    listed = review.identity(mine["system"]).isin(list(review.SYSTEMS))
     return mine[(listed & (free == (found.of.conditioning == "none"))) | (mine["system"] == "real")]
 
 

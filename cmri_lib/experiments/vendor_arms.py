@@ -163,10 +163,8 @@ def mean_dice(tables: Sequence[pd.DataFrame], **options: object) -> Score:
 
 def difference(first: Sequence[pd.DataFrame], second: Sequence[pd.DataFrame], scans: set[str] | None = None,
                column: str = "dice", **options: object) -> Score:
-    """`arm_difference` on some scans, on the volumes that both were scored on and for as many seeds as both have:
-    another crop can lose a volume."""
-    count = min(len(first), len(second))
-    chosen = [*first[:count], *second[:count]]
+    """`arm_difference` on some scans, on the volumes that both were scored on: another crop can lose a volume."""
+    count, chosen = len(first), [*first, *second]
     chosen = chosen if scans is None else on_scans(chosen, scans)
     keys = [pd.MultiIndex.from_frame(table[KEYS]) for table in chosen]
     shared = keys[0].intersection(keys[-1])

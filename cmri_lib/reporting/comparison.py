@@ -67,14 +67,9 @@ QUESTIONS = {
 }
 
 
-def system_id(names: pd.Series) -> pd.Series:
-    """"C16 MOTFM SPADE" → "C16"."""
-    return names.str.split(" ").str[0]
-
-
 def taxonomy(scores: pd.DataFrame) -> pd.DataFrame:
     """One row per system of the review: id, system, family, condition, measured (has it any score?)."""
-    measured = set(system_id(scores["system"]))
+    measured = set(review.identity(scores["system"]))
     return pd.DataFrame([{"id": name, "system": review.SYSTEMS[name], "family": family, "condition": condition,
                           "measured": name in measured} for name, (family, condition) in PLACES.items()])
 
@@ -83,7 +78,7 @@ def completeness(scores: pd.DataFrame) -> pd.DataFrame:
     """Who reports what: axis, of ("reviewed studies", where the review counts them, or "systems of this study"), share. A system
     reports an axis if it, or a variant under its id, has a finite score on it."""
     known = scores[np.isfinite(scores["value"])]
-    ids = system_id(known["system"])
+    ids = review.identity(known["system"])
     rows = [{"axis": axis, "of": "reviewed studies", "share": share} for axis, share in LITERATURE.items()]
     for axis in metrics.AXES:
         reporting = set(ids[known["axis"] == axis]) & set(review.SYSTEMS)

@@ -28,6 +28,7 @@ COPIED = Bounds("real masks held out", "training masks handed out")
 TRANSLATED = Bounds("the source unchanged", "the true image", "ceiling")
 STACKS = Bounds("real stacks of other patients")
 MAPPED = Bounds("the most similar training patient", "the true images", "ceiling")
+WAYS = Bounds("real training slices of the same way")
 REPEATED = Bounds("scans of one heart, or other masks", "one image per mask")
 
 

@@ -17,7 +17,7 @@ import pandas as pd
 from cmri_lib.reporting import privacy_metrics, utility_metrics
 from cmri_lib.reporting.metric_description import (COHERENCE, COPIED, DISTANCES, FOLLOWED, LEARNT, MAPPED, MASKS, NONE, NULL,
                                                    RECOGNISED, REMEMBERED, REPEATED, SAMPLES, SHAPES, SPACES, STACKS, STRUCTURES,
-                                                   TRANSLATED, Bounds, Description)
+                                                   TRANSLATED, WAYS, Bounds, Description)
 from cmri_lib.reporting.metric_description import of_axis as _of
 
 #: Headings under which metrics are grouped, in this order.
@@ -157,7 +157,13 @@ def known(metric: str) -> bool:
 
 def _described(metric: str) -> Description | None:
     return (SINGLE.get(metric) or _in_space(metric) or privacy_metrics.described(metric) or _anatomical(metric)
-            or _others(metric))
+            or _in_common_view(metric) or _others(metric))
+
+
+def _in_common_view(metric: str) -> Description | None:
+    """``way_<metric>``: see `experiments.preprocessing_synthesis`."""
+    seen = _described(metric.removeprefix("way_")) if metric.startswith("way_") else None
+    return seen and replace(seen, title=f"{seen.title}, common view", short=f"{seen.short}, common view", bounds=WAYS)
 
 
 def _in_space(metric: str) -> Description | None:
@@ -202,6 +208,8 @@ def _others(metric: str) -> Description | None:
         return _of("anatomy", STACKS, full + whose[0], brief + whose[1], unit=unit, format=shown, like_real=like_real)
     if found := utility_metrics.words(metric):
         return _of("utility", NONE, **found)
+    if metric == "certainty_vendor":
+        return _of("conditioning", RECOGNISED, "Certainty about the vendor", "vendor certainty", like_real=True)
     if found := re.fullmatch(r"accuracy_([a-z]+)", metric):
         return _of("conditioning", RECOGNISED, f"Condition accuracy, {found[1]}", f"{found[1]} accuracy")
     if found := re.fullmatch(r"(histogram|spectrum) difference to (\w+)", metric):

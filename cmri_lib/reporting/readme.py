@@ -68,7 +68,7 @@ def page(scores: pd.DataFrame, claims: pd.DataFrame, profile: str) -> str:
 
 def _of_kind(scores: pd.DataFrame, kind: str) -> pd.DataFrame:
     """The rows of the review's systems of one kind: cells of the ablation stay in their notebook."""
-    listed = scores["system"].str.split(" ").str[0].isin(list(review.SYSTEMS))
+    listed = review.identity(scores["system"]).isin(list(review.SYSTEMS))
     free = scores["conditioning"].fillna("none") == "none"
     return scores[listed & (free == (kind == "Unconditional systems"))]
 

@@ -71,6 +71,11 @@ METHODS = {"none": "no mask", "concat": "concatenation", "spade": "SPADE", "cont
 CONTENTS = {"none": "no mask", "cavity": "LV cavity", "labels": "LV + Myo + RV", "tissues": "every tissue"}
 
 
+def identity(names: pd.Series) -> pd.Series:
+    """The id under which the review has each system: "C16 MOTFM SPADE" → "C16"."""
+    return names.str.split(" ").str[0]
+
+
 def system(name: str) -> str:
     """A system, or what it is conditioned on, in words: "mask (spade)" → "mask (SPADE)"."""
     words = re.sub(r"\b(concat|spade|control)\b", lambda found: METHODS[found[0]], name)

@@ -1,9 +1,13 @@
-"""Systems that make an image from another one of the same heart: C17, end-systole from end-diastole, and C19, the image from a
-fraction of its k-space. All learn from random weights; the systems of one task learn from the same pairs.
+"""Systems that make an image from another one of the same heart: C17, end-systole from end-diastole, and one vendor's scan from
+another's; and C19, the image from a fraction of its k-space. All learn from random weights; the systems of one task learn from
+the same pairs.
 
 Of C17, Concat-FM sees the source beside the noise and Direct-FM starts from it in the place of noise; Pix2Pix (Isola et al., CVPR
 2017, arXiv 1611.07004) and a diffusion that sees the source (Saharia et al., "Palette", 2022, arXiv 2111.05826) are what they are
 compared with.
+
+No cohort has training patients who were scanned by several vendors. So the systems of `ACROSS_VENDORS` learn from further scans of
+the phantom's training patients (`experiments.vendor_pairs`), and stand beside the register.
 """
 
 from __future__ import annotations
@@ -26,23 +30,25 @@ STAGE = "translation"
 ACCELERATIONS = (4, 8)
 
 
-def _contraction(id: str, family: str, conditioning: str, training: Training, make: Make) -> System:
-    return System(id, family, conditioning, STAGE, training, make, slices=phase_pairs)
-
-
 def _reconstruction(p: Parameters) -> ReconstructionSection:
     return p.translation.reconstruction
 
 
-#: C17, by id.
-CONTRACTION: dict[str, System] = {s.id: s for s in (
-    _contraction("C17 Concat-FM", "flow", "image (concat)", lambda p: p.translation.denoiser, flow(partner())),
-    _contraction("C17 Direct-FM", "flow", "image (start)", lambda p: p.translation.denoiser,
-                 flow(partner(concatenated=False), kind=DirectFlow)),
-    _contraction("C17 Pix2Pix", "GAN", "image (concat)", lambda p: p.translation.pix2pix,
-                 gan(lambda p: p.conditional.pix2pix, pix2pix, partner())),
-    _contraction("C17 diffusion", "diffusion", "image (concat)", lambda p: p.translation.denoiser, diffusion(partner())),
-)}
+#: C17 by name: family, how the source enters, training, builder.
+_C17: dict[str, tuple[str, str, Training, Make]] = {
+    "Concat-FM": ("flow", "image (concat)", lambda p: p.translation.denoiser, flow(partner())),
+    "Direct-FM": ("flow", "image (start)", lambda p: p.translation.denoiser, flow(partner(concatenated=False), kind=DirectFlow)),
+    "Pix2Pix": ("GAN", "image (concat)", lambda p: p.translation.pix2pix,
+                gan(lambda p: p.conditional.pix2pix, pix2pix, partner())),
+    "diffusion": ("diffusion", "image (concat)", lambda p: p.translation.denoiser, diffusion(partner())),
+}
+#: C17 by id: end-diastole → end-systole.
+CONTRACTION: dict[str, System] = {f"C17 {name}": System(f"C17 {name}", family, conditioning, STAGE, training, make,
+                                                        slices=phase_pairs)
+                                  for name, (family, conditioning, training, make) in _C17.items()}
+#: C17 by name: the scan by one vendor → the scan by another.
+ACROSS_VENDORS: dict[str, System] = {name: System(f"C17 {name}, vendors", family, conditioning, STAGE, training, make)
+                                     for name, (family, conditioning, training, make) in _C17.items()}
 #: C19 by acceleration: the GAN, and the same generator without a critic.
 RECONSTRUCTION: dict[int, tuple[System, System]] = {times: (
     System(f"C19 RecCGAN, {times} ×", "GAN", "image (concat)", STAGE, lambda p: _reconstruction(p).training,

@@ -96,12 +96,38 @@ def test_arms_are_paired_over_patients_and_seeds() -> None:
     assert (same.value, same.low, same.high) == pytest.approx((-2.0,) * 3)
     blind = volume_scores(0 * truth.masks, truth)
     assert arm_difference([exact], [blind], "missed", structure="LV", resamples=50).value == -1
-    with pytest.raises(DataError, match="1 trainings of the first arm, 2 of"):
-        arm_difference([exact], [moved] * 2)
+    with pytest.raises(DataError, match="2 trainings of the first arm, 3 of"):
+        arm_difference([exact] * 2, [moved] * 3)
     with pytest.raises(DataError, match="different volumes"):
         arm_difference([exact], [moved[::-1].reset_index(drop=True)])
     with pytest.raises(DataError, match="no volumes"):
         arm_difference([exact], [moved], structure="heart")
+
+
+def test_one_training_is_compared_with_the_mean_of_the_others() -> None:
+    truth = boxes(4)
+    exact, moved = volume_scores(truth.masks, truth), volume_scores(np.roll(truth.masks, 1, axis=2), truth)
+    alone = arm_difference([exact], [exact, moved, moved], structure="LV", resamples=200)
+    assert alone.value == pytest.approx(2 / 3 * (2 / 4 - 1 / 4)) and alone.seeds == 1
+    back = arm_difference([exact, moved, moved], [exact], structure="LV", resamples=200)
+    assert (back.value, back.low, back.high) == pytest.approx((-alone.value, -alone.high, -alone.low), abs=0.05)
+    assert alone.low < 0, "its own training may be as lucky as the first of the three"
+
+
+@pytest.mark.parametrize("others", [3, 5])
+def test_the_interval_of_one_training_against_several_covers(others: int) -> None:
+    truth = boxes(12)
+    table, generator, covered = volume_scores(truth.masks, truth), np.random.default_rng(0), []
+
+    def training(patients: np.ndarray) -> pd.DataFrame:
+        return table.assign(dice=patients.repeat(len(table) // 12) + 0.05 * generator.normal())
+
+    for _ in range(100):
+        patients = generator.normal(0.8, 0.1, 12)
+        first, second = [training(patients)], [training(patients) for _ in range(others)]
+        gap = arm_difference(first, second, structure="LV", resamples=100)
+        covered.append(gap.low <= 0 <= gap.high)
+    assert 0.88 <= np.mean(covered) <= 1.0
 
 
 def test_a_weighted_median_is_that_of_repeated_values() -> None:

@@ -38,7 +38,7 @@ def curves(dataset: str) -> pd.DataFrame:
 
 def board(dataset: str) -> pd.DataFrame:
     table = results.union(ROOT)
-    listed = table["system"].str.split(" ").str[0].isin([*review.SYSTEMS, "real"])
+    listed = review.identity(table["system"]).isin([*review.SYSTEMS, "real"])
     return table[listed & (table["dataset"] == dataset)]
 
 

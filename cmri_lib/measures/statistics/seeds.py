@@ -33,12 +33,13 @@ Statistic = Callable[..., float]
 
 
 def bootstrap_seeds(statistics: Sequence[Statistic], *patients: np.ndarray, n: int | None = None, resamples: int = 1000,
-                    seed: int = 0, centred: bool = False) -> Score:
+                    seed: int = 0, centred: bool = False, spread: float = 1.0) -> Score:
     """Mean over trainings, with its interval over patients and trainings. Of one training it is `bootstrap`.
 
     Args:
         statistics: one per training; each takes the counts of **all** sets, in the order of `patients`.
         patients, n, resamples, seed, centred: as for `bootstrap`.
+        spread: factor on the deviation that is due to the trainings, where `statistics` show only a part of it.
 
     Returns:
         the score; `seeds` is the number of trainings, `df` the degrees of freedom.
@@ -57,10 +58,10 @@ def bootstrap_seeds(statistics: Sequence[Statistic], *patients: np.ndarray, n: i
     over_patients = draws.mean(axis=1)
     generator = np.random.default_rng([seed, trainings])
     drawn = generator.multinomial(trainings, np.full(trainings, 1 / trainings), len(draws)) / trainings
-    between = ((draws * drawn).sum(axis=1) - over_patients) * np.sqrt(trainings / (trainings - 1))
+    between = ((draws * drawn).sum(axis=1) - over_patients) * spread * np.sqrt(trainings / (trainings - 1))
     shift = value - over_patients.mean() if centred else 0.0
     limits = np.quantile(over_patients + between, [0.025, 0.975]) + shift
-    df = satterthwaite([values.var(ddof=1) / trainings, over_patients.var(ddof=1)], [trainings - 1, fewest - 1])
+    df = satterthwaite([spread**2 * values.var(ddof=1) / trainings, over_patients.var(ddof=1)], [trainings - 1, fewest - 1])
     low, high = value + (limits - value) * stats.t.ppf(0.975, df) / stats.norm.ppf(0.975)
     return Score(value, min(float(low), value), max(float(high), value), n, seeds=trainings, df=df)
 

@@ -12,6 +12,8 @@ label, though: what a segmenter finds above the base or below the apex is not co
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
+from itertools import product
 
 import numpy as np
 import pandas as pd
@@ -143,6 +145,10 @@ def arm_difference(first: Sequence[pd.DataFrame], second: Sequence[pd.DataFrame]
     """Mean of `column` of the first arm minus that of the second, paired over volumes and over trainings of
     equal seed, with its interval over patients and trainings. n is the number of patients.
 
+    **One** training is compared with the mean over those of the other arm. It says nothing of how much trainings of its own
+    arm differ: they are taken to differ as those of the other arm, with variance s², so that the difference to S trainings
+    varies by s² (1 + 1/S).
+
     A distance is compared where neither arm has missed the structure; compare "missed" beside it.
 
     Args:
@@ -150,9 +156,11 @@ def arm_difference(first: Sequence[pd.DataFrame], second: Sequence[pd.DataFrame]
         phase: one of `PHASES`; both by default.
 
     Raises:
-        DataError: if the arms differ in the number of their trainings, or were scored on different volumes.
+        DataError: if the arms differ in the number of their trainings and neither has one alone, or were scored on different
+            volumes.
     """
-    if len(first) != len(second):
+    paired = len(first) == len(second)
+    if not paired and min(len(first), len(second)) != 1:
         raise DataError(f"{len(first)} trainings of the first arm, {len(second)} of the second",
                         field="seeds", remedy="train both with the same seeds")
     refuse_other_volumes(*first, *second)
@@ -162,8 +170,11 @@ def arm_difference(first: Sequence[pd.DataFrame], second: Sequence[pd.DataFrame]
         known_names = [sorted(set(table[name])) for name in ("structure", "phase")]
         raise DataError(f"no volumes of {structure}, {phase or 'any phase'}", field="structure",
                         remedy="choose among {} and {}".format(*known_names))
-    gaps = [(one[column] - other[column])[chosen].to_numpy() for one, other in zip(first, second)]
-    return mean_over_seeds(gaps, table.loc[chosen, "patient"].to_numpy(), **options)
+    pairs = [*zip(first, second)] if paired else [*product(first, second)]
+    gaps = [(one[column] - other[column])[chosen].to_numpy() for one, other in pairs]
+    score = mean_over_seeds(gaps, table.loc[chosen, "patient"].to_numpy(), **options,
+                            spread=1.0 if paired else np.sqrt(1 + len(pairs)))
+    return score if paired else replace(score, seeds=1)
 
 
 def refuse_other_volumes(*tables: pd.DataFrame) -> None:
