@@ -106,8 +106,8 @@ from IPython.display import Image, Markdown, display
 from cmri_lib.cohort import data_sets
 from cmri_lib.config.study import open_study
 from cmri_lib.reporting import (
-    comparison, comparison_plots, figures, metrics, plots, primary_tests, questions, readme, results,
-    review)
+    comparison, comparison_plots, figures, metrics, plots, primary_tests, questions, readme,
+    results, review)
 from cmri_lib.reporting.claims import after_holm
 from cmri_lib.reporting.primary_tests import ANATOMY, APPEARANCE
 
