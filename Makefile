@@ -10,7 +10,7 @@ export PYDEVD_DISABLE_FILE_VALIDATION := 1
 # of many trainings) is made again only where it is asked for.
 PUBLISHED := python -c "import yaml; print(*yaml.safe_load(open('dvc.lock'))['stages'])"
 
-.PHONY: reproduce verify test env notebooks lock clean
+.PHONY: reproduce verify test book env notebooks lock clean
 
 reproduce: env  ## every figure and table, from the embedded cohort and the published trainings
 	dvc pull --quiet --allow-missing
@@ -25,6 +25,9 @@ verify: env  ## every figure and table whose trainings are published drawn again
 test: env  ## the whole suite, smoke pipeline included
 	dvc pull --quiet data.dvc
 	python -m pytest
+
+book: env  ## the study as pages to browse without a network: book/index.html
+	python -m cmri_lib.book
 
 env: .venv/ready
 

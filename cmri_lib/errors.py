@@ -6,6 +6,7 @@ message must be able to mend the input without reading the code.
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 
 
@@ -23,6 +24,10 @@ class StudyError(Exception):
         self.problem, self.file, self.field, self.remedy = problem, file, field, remedy
         where = " ".join(filter(None, [str(file) if file else "", f"[{field}]" if field else ""]))
         super().__init__(f"{where + ': ' if where else ''}{problem}\n  Remedy: {remedy}")
+
+    def __reduce__(self) -> tuple:
+        """So that an error crosses from one process to another."""
+        return partial(type(self), self.problem, file=self.file, field=self.field, remedy=self.remedy), ()
 
 
 class DataError(StudyError):

@@ -580,7 +580,9 @@ if scored:
     assert sure > dice["floor"], "the segmenter does not tell one heart from another"
 
 # %% [markdown]
-# ## Exercise
+# ## Exercises
+#
+# ### 1. A crop without a detector
 #
 # Crop around the centre of the image instead of the detected heart. How much heart is lost, and
 # for which vendor? Which column of `crop_report` tells you how close it was?
@@ -591,7 +593,54 @@ by_crop = {"detector": crops, "centre of the image": centred}
 worst = pd.concat(by_crop, names=["crop around"]).groupby(["vendor", "crop around"]).agg(
     mean_error_mm=("error_mm", "mean"), worst_error_mm=("error_mm", "max"),
     least_margin_mm=("margin_mm", "min"), most_lost=("lost", "max"))
-worst.round(4)  # a negative margin means that somebody's heart is cut; most_lost says by how much
+worst.round(4)
+# A negative margin means that somebody's heart is cut, and `most_lost` says by how much.
+
+# %% [markdown]
+# ### 2. The worst volume, slice by slice
+#
+# Take the test volume with the lowest mean Dice. Compute the Dice of its whole heart (all labels
+# together) from the formula, for every slice, and then for all slices at once. Where is the
+# segmenter wrong? And why is the Dice of the volume not the mean of those of its slices?
+
+# %% tags=["solution"]
+for one in seen.nsmallest(1, "dice_mean").itertuples():
+    poor = test.where(scan=one.scan, phase=one.phase)
+    labels = segmenter(poor.images)
+    given, found = poor.masks > 0, labels > 0
+    both, sizes = (given & found).sum((1, 2)), given.sum((1, 2)) + found.sum((1, 2))
+    by_slice = poor.table[["height", "level"]].assign(
+        pixels=given.sum((1, 2)), dice=2 * both / sizes)
+    print(by_slice.sort_values("height").round(2).to_string(index=False))
+    print(f"{one.scan}, {one.phase}: at once {2 * both.sum() / sizes.sum():.2f}, "
+          f"mean of the slices {(2 * both / sizes).mean():.2f}")
+    figures.slice_grid({"annotated": poor, "segmenter": replace(poor, masks=labels)})
+# All at once, a slice counts by its pixels: a small slice near the apex can be missed altogether
+# and hardly lowers the Dice of the volume. In the mean it counts as much as any other. The more the
+# slices of a heart differ in size and in Dice, the further apart the two are.
+
+# %% [markdown]
+# ### 3. The vendor, or chance?
+#
+# How much of the grey value would the vendor "explain" if vendors meant nothing? Hand the vendors
+# out at random among the patients of the variant "min–max", some hundred times, and compute
+# `vendor_effect` each time. Does the mean of the shares agree with the formula (vendors − 1) /
+# (patients − 1)? How often is the share as large as the one that was found (the *p-value*)?
+
+# %% tags=["solution"]
+part = tones[tones["variant"] == "min–max"].dropna(subset="myocardium")
+share, shuffled = vendor_effect(part), np.random.default_rng(study.seed)
+by_chance = np.array([
+    vendor_effect(part.assign(vendor=shuffled.permutation(part["vendor"])))["explained by vendor"]
+    for _ in range(300 if np.isfinite(share["F"]) else 0)])
+if len(by_chance):
+    p = (1 + (by_chance >= share["explained by vendor"]).sum()) / (1 + len(by_chance))
+    print(f"found {share['explained by vendor']:.0%}; by chance {by_chance.mean():.0%}, "
+          f"by the formula {share['by chance alone']:.0%}; p = {p:.3f}")
+else:
+    print("too few patients of a vendor in this cohort or profile")
+# The two shares by chance agree. With few patients they are far from 0: so a share of the vendor
+# says nothing until it is compared with what shuffled vendors explain.
 
 # %% [markdown]
 # ## Summary
@@ -622,7 +671,7 @@ print("5. Dice by level:",
 # 1. **Groups differ in the numbers that define them.** The wider the gap of line 1, the easier it
 #    is to recognise a group in synthetic hearts later.
 # 2. **The crop needs no annotation of test patients.** Line 2 should lose nothing. The centre may
-#    be off by some millimetres: the exercise shows what the alternative costs.
+#    be off by some millimetres: exercise 1 shows what the alternative costs.
 # 3. **Normalisation removes part of the vendor** (P1), if the first share of line 3 is larger than
 #    the others. What is left is not a matter of a common scale of grey values.
 # 4. **The segmenter's own Dice limits what can be measured.** Read every later Dice between the two

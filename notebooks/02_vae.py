@@ -518,13 +518,14 @@ again = draw(vae, evaluator.conditions.take(range(4)), "check", seed=study.seed,
 assert np.allclose(again, bank.images[:4], atol=1e-4), "a sample depends on others in its batch"
 
 # %% [markdown]
-# ## Exercise
+# ## Exercises
 #
-# Which numbers of the code are used at all? Compute the KL of each from the prior, averaged over
-# test images. A number that the decoder ignores costs nothing and has a KL of 0 (posterior
-# collapse).
-# *Hint:* the KL of a Gaussian $\mathcal N(\mu, e^\ell)$ from $\mathcal N(0, 1)$ is
-# $\tfrac12 (\mu^2 + e^\ell - 1 - \ell)$.
+# ### 1. Which numbers are used?
+#
+# Compute the KL of each number of the code from the prior, averaged over test images. A number that
+# the decoder ignores costs nothing and has a KL of 0 (posterior collapse). *Hint:* the KL of a
+# Gaussian $\mathcal N(\mu, e^\ell)$ from $\mathcal N(0, 1)$ is $\tfrac12 (\mu^2 + e^\ell - 1 -
+# \ell)$. Which numbers of the code are used at all?
 
 # %% tags=["solution"]
 with torch.no_grad():
@@ -535,6 +536,47 @@ print("KL in nats, from the most to the least informative number:")
 print(each.round(2))
 print(f"used (more than 0.1 nats): {(each > 0.1).sum()} of {len(each)}; sum {each.sum():.0f} nats")
 # The sum is about the KL of the training figure. A code that is longer than needed shows zeros.
+
+# %% [markdown]
+# ### 2. Half-way in the code, half-way in pixels
+#
+# The middle picture of a walk could be the mean of its two ends: a double exposure. How far is it
+# from that mean, in units of the distance between the ends? Does it have more power than the mean
+# at high frequencies? So is the walk through the code more than a cross-fade?
+
+# %% tags=["solution"]
+middles, fades = [], []
+for name, steps in walks.items():
+    start, middle, end = steps.images[[0, len(steps) // 2, -1]]
+    fade = (start + end) / 2
+    middles.append(middle), fades.append(fade)
+    away = np.linalg.norm(middle - fade) / np.linalg.norm(end - start)
+    fine = [radial_spectrum(one[None])[0, len(frequency) // 2:].mean() for one in (middle, fade)]
+    print(f"{name}: {away:.2f} away from the cross-fade; "
+          f"log10 power at high frequencies {fine[0]:.2f}, of the cross-fade {fine[1]:.2f}")
+pictures = {"code": np.stack(middles), "pixels": np.stack(fades)}
+figures.slice_grid({name: Slices(some, test.masks[:len(some)], test.table[:len(some)])
+                    for name, some in pictures.items()}, outline=False);
+# A cross-fade would be 0 away from itself. The more the decoder bends the way, the further its
+# middle lies from it: look whether that picture shows one heart where the other shows two. Power
+# alone does not tell, because two faint outlines have fine detail, too.
+
+# %% [markdown]
+# ### 3. The PSNR by hand
+#
+# Intensities span 2 grey values, so $\text{PSNR} = 10 \log_{10} (4 / \text{MSE})$. Compute it from
+# the mean squared error of each reconstruction, and average over slices. Then take the mean of all
+# errors first, and its PSNR. Which of the two is higher, and must it be so on any data?
+
+# %% tags=["solution"]
+squared = ((torch.from_numpy(restored.images) - real) ** 2).mean((1, 2, 3)).numpy()
+decibels = 10 * np.log10(4 / squared)
+by_library = paired.loc[paired["output"] == "reconstruction", "PSNR"].to_numpy()
+print(f"largest difference to the library: {np.abs(decibels - by_library).max():.1e} dB")
+print(f"mean of the PSNRs {decibels.mean():.2f} dB; "
+      f"PSNR of the mean error {10 * np.log10(4 / squared.mean()):.2f} dB")
+# The mean of the PSNRs is never lower: −log is convex (Jensen's inequality). The gap grows with the
+# spread of the errors. So never compare a PSNR with one that was averaged in the other order.
 
 # %% [markdown]
 # ## Summary

@@ -497,7 +497,9 @@ assert all(gan.nfe == 1 for gan in gans.values()) and 0 <= float(adaptive.p) <= 
 print("all checks passed")
 
 # %% [markdown]
-# ## Exercise
+# ## Exercises
+#
+# ### 1. Smaller and larger noise
 #
 # During training the noise is standard normal. Draw samples of U2 and of U5 with noise of half that
 # size, and of twice that size. For which system does the size matter? What is gained, what is lost?
@@ -512,6 +514,53 @@ for name in ("U2 DCGAN", "U5 StyleGAN2-ADA"):
 # U5 normalises its noise first, so its size does not matter. StyleGAN has another way to trade
 # variety for quality: it moves the styles towards their mean ("truncation"). U2 does not normalise
 # its noise: smaller noise means samples nearer to the average heart, and less variety.
+
+# %% [markdown]
+# ### 2. Does the critic know its patients?
+#
+# A critic that has memorised its training images gives them higher logits than images of patients
+# whom it has never seen. Take the logits of training slices, test slices and samples. In how many
+# pairs is that of the training slice higher than that of the test slice? And than that of the
+# sample? This share is an AUC. What does ½ mean in the first case, and what in the second?
+
+# %% tags=["solution"]
+def logits(gan, some, most=48):
+    """The critic's logits (N,) of slices spread over a set."""
+    few = some.take(np.linspace(0, len(some) - 1, min(most, len(some))).astype(int))
+    with torch.no_grad():
+        return gan.critic(torch.from_numpy(few.images).to(gan.device), {}).cpu().numpy()
+
+
+for name in ("U2 DCGAN", "U5 StyleGAN2-ADA"):
+    compared = slices.where(split="train"), sets["real"], samples[name]
+    learnt, stranger, fake = (logits(gans[name], some) for some in compared)
+    print(f"{name}: AUC training against test {(learnt[:, None] > stranger).mean():.2f}, "
+          f"training against samples {(learnt[:, None] > fake).mean():.2f}")
+# Training against test: at ½ the critic does not know its patients. Above it, it may know them, or
+# test patients look different, from another vendor for example: compare with a critic that has
+# hardly been trained. Training against samples: near 1 the critic wins; at ½ it cannot tell, and
+# has nothing left to teach.
+
+# %% [markdown]
+# ### 3. Neighbours in small and in large sets
+#
+# Larger sets have nearer neighbours. Take as many images of each set as the smallest one has, then
+# half of them, then a quarter, and compute the median distance to the nearest other image again.
+# How fast does it grow as sets shrink? Does the order of the systems change?
+
+# %% tags=["solution"]
+fewest = min(map(len, sets.values()))
+by_size = {}
+for count in (max(2, fewest // 4), max(2, fewest // 2), fewest):
+    some = {name: each.take(np.linspace(0, len(each) - 1, count).astype(int))
+            for name, each in sets.items()}
+    by_size[f"{count} images"] = {n: np.median(nearest_other(each)) for n, each in some.items()}
+by_size = pd.DataFrame(by_size)
+by_size["last / real"] = by_size.iloc[:, -1] / by_size.loc["real"].iloc[-1]
+by_size.round(3)
+# As a rule the distance grows slowly as sets shrink; with a dozen images chance can turn that
+# round. It can grow by as much as two rows differ, and not equally fast in all: compare sets of
+# equal size only.
 
 # %% [markdown]
 # ## Summary

@@ -769,11 +769,13 @@ assert np.abs(once - again)[:, box].mean() > 0, "two fillings are equal"
 print("all checks passed")
 
 # %% [markdown]
-# ## Exercise
+# ## Exercises
+#
+# ### 1. A walk between two noises
 #
 # DDIM is deterministic: the same noise gives the same heart. Walk from one noise to another along
-# the arc $\cos\theta\, z_1 + \sin\theta\, z_2$. Why an arc, and not the straight line between them?
-# (What is the variance of the mean of two independent standard normals?)
+# the arc $\cos\theta\, z_1 + \sin\theta\, z_2$. *Hint:* what is the variance of the mean of two
+# independent standard normals? Why an arc, and not the straight line between them?
 
 # %% tags=["solution"]
 ends = torch.randn(2, 1, size, size, generator=rng).to(ddpm.device)
@@ -785,6 +787,51 @@ print(f"variance half-way: straight line {ends.mean(0).var().item():.2f}, "
 figures.slice_grid({"walk": as_slices(walk, samples["U6 DDPM"].take([0] * 10), "U6 DDPM")});
 # Half-way along the straight line the variance is ½. The network has never seen such noise. On the
 # arc the variance stays 1.
+
+# %% [markdown]
+# ### 2. Where an image drowns
+#
+# Let $s^2$ be the variance of the intensities. At level $n$ the signal has the variance
+# $\bar\alpha_n s^2$ and the noise $1 - \bar\alpha_n$ (`cumulative_alpha` gives $\bar\alpha$). At
+# which share of the levels is the noise stronger, for the linear and for the cosine schedule? And
+# if images had a quarter of that variance? What can a network learn at those levels?
+
+# %% tags=["solution"]
+learnt_images = slices.where(split="train").images
+drowned = {}
+for part in (1.0, 0.25):
+    variance = part * learnt_images.var()
+    for kind in ("linear", "cosine"):
+        signal = cumulative_alpha(kind, params.diffusion.objective.train_steps)
+        share = (signal * variance < 1 - signal).double().mean().item()
+        drowned.setdefault(f"variance {variance:.3f}", {})[kind] = share
+pd.DataFrame(drowned).round(2)
+# Where noise is stronger, only what is large and common to the images can be learnt: where the
+# heart lies, how bright it is. With less contrast images drown earlier, so the scale of the
+# intensities is part of the schedule. The cosine schedule keeps more levels on which details can be
+# learnt.
+
+# %% [markdown]
+# ### 3. Of which order is a solver?
+#
+# If the number of steps doubles, the error of a solver of first order halves, and that of a solver
+# of second order falls to a quarter. Take the points of `toys["v"]` with 500 steps as the truth,
+# and measure the error of `"ddim"` and `"dpm-solver"` with 10, 20, 40 and 80 steps from the same
+# noise. Of which order are they? Why can `"ddpm"` not be measured in this way?
+
+# %% tags=["solution"]
+def ends(solver, count):
+    """Where the noise ends, (N, 2)."""
+    return toys["v"].sample(noise, {}, sampler=solver, steps=count)
+
+
+exact, counts, gaps = ends("dpm-solver", 500), (10, 20, 40, 80), {}
+for solver in ("ddim", "dpm-solver"):
+    far = [(ends(solver, count) - exact).norm(dim=1).median().item() for count in counts]
+    gaps[solver] = dict(zip(counts, far)) | {"order": np.log2(far[0] / far[2]) / 2}
+pd.DataFrame(gaps).T.round(4)
+# DDIM: about 1, DPM-Solver++: more. Both follow one and the same curve from noise to data. DDPM
+# draws new noise at every step, so the same start has many ends, and none of them is the true one.
 
 # %% [markdown]
 # ## Summary

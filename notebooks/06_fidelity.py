@@ -961,7 +961,9 @@ print(f"{len(blind)} metrics of images do not respond to shuffled masks; "
 assert study.profile == "smoke" or not missed, f"the distance of anatomy misorders {missed}"
 
 # %% [markdown]
-# ## Exercise
+# ## Exercises
+#
+# ### 1. Half the samples
 #
 # Halve the number of synthetic slices. Which of the two distances changes by more than its
 # interval, and in which direction? What happens to its floor?
@@ -977,6 +979,53 @@ pd.concat(parts).set_index(["metric", "bank"])[["value", "low", "high", "floor"]
 # The bias of the Fréchet distance is about D²/N. Half the samples double the part that comes from
 # them, so the distance rises, and its floor with it. KID has no such bias: it should stay within
 # its interval.
+
+# %% [markdown]
+# ### 2. KID by hand
+#
+# KID is $\overline{k(x, x')} + \overline{k(y, y')} - 2\, \overline{k(x, y)}$, with real features
+# $x$ and those of samples $y$. Compute it for U10 OT-FM in three ways, which differ in the pairs
+# $(x, x')$: all pairs, all but those of a slice with itself, and pairs of different patients only.
+# Which one is the library's? Why do the others lie higher?
+
+# %% tags=["solution"]
+from cmri_lib.measures.fidelity.distances import KernelDistance, cubic_kernel
+
+ot_bank, who = banks["U10 OT-FM"], evaluator.others.patients
+x, y = (evaluator.spaces[0](some.images).astype(float) for some in (evaluator.others, ot_bank))
+same = np.eye(len(x), dtype=bool)
+pairs_of = {"all pairs": same | True, "not with itself": ~same,
+            "different patients": who[:, None] != who}
+within, own = cubic_kernel(x, x), cubic_kernel(y, y)[~np.eye(len(y), dtype=bool)].mean()
+kid = {name: within[some].mean() + own - 2 * cubic_kernel(x, y).mean()
+       for name, some in pairs_of.items()}
+pd.Series(kid | {"library": distance_rows(ot_bank)["kid_study"]["value"]}).round(4).to_frame("KID")
+# The last two agree. A slice is most like itself, and then like other slices of its patient. Such
+# pairs raise the first term, and with it the distance, even if samples were perfect.
+
+# %% [markdown]
+# ### 3. Which patient decides?
+#
+# Leave out one real patient at a time, and compute the KID of exercise 2 again. Whose absence
+# changes it most? From $n$ such values $v_i$, the *jackknife* estimates a standard error,
+# $\sqrt{\tfrac{n-1}{n} \sum_i (v_i - \bar v)^2}$. Leave out a part of the samples at a time in the
+# same way, and add the two variances. Is the root near a quarter of the library's interval?
+
+# %% tags=["solution"]
+kid_of, everyone, all_real = KernelDistance(x, y, who), np.ones(len(y)), np.ones(len(x))
+left_out = pd.Series({p: kid_of(who != p, everyone) for p in np.unique(who)}).dropna()
+parts_of_bank = np.array_split(np.arange(len(y)), min(32, len(y)))
+without = pd.Series([kid_of(all_real, ~np.isin(np.arange(len(y)), some))
+                     for some in parts_of_bank])
+errors = [(len(v) - 1) * v.var(ddof=0) for v in (left_out, without)]
+row = distance_rows(ot_bank)["kid_study"]
+print(f"jackknife: patients {errors[0] ** 0.5:.4f}, samples {errors[1] ** 0.5:.4f}, both "
+      f"{sum(errors) ** 0.5:.4f}; a quarter of the interval {(row['high'] - row['low']) / 4:.4f}")
+change = (left_out - kid_of(all_real, everyone)).sort_values(key=abs, ascending=False)
+change.head(3).round(4).to_frame("change of KID without this patient")
+# Two ways to the same error: the bootstrap draws patients and samples with replacement, and its
+# interval is rough with few resamples (`params.fidelity.resamples`). If one patient moves the value
+# by more than the error, look at that patient's images.
 
 # %% [markdown]
 # ## Summary

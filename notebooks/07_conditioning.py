@@ -1046,7 +1046,9 @@ if study.profile != "smoke":  # ten steps of training teach nothing
 print(f"C16 MOTFM SPADE: Dice {best['value']:.3f}, real images {best['ceiling']:.3f}")
 
 # %% [markdown]
-# ## Exercise
+# ## Exercises
+#
+# ### 1. The right ventricle alone
 #
 # C12 was trained with a random subset of the labels erased in every step. It can therefore be
 # given any part of a mask. Give it the right ventricle alone. Where does it draw the left one?
@@ -1065,6 +1067,54 @@ dice_rv = agreement(seen, rv_alone.masks, rv_alone.table)["dice_RV"].mean()
 print(f"Dice of the right ventricle: {dice_rv:.2f}")
 figures.slice_grid({"given the RV alone": drawn});
 # If an LV appears, it should lie at the septal side of the RV: training showed it nowhere else.
+
+# %% [markdown]
+# ### 2. Whose fault is a low Dice?
+#
+# The segmenter reads the mask back from what C16 has drawn. It also makes mistakes on real images.
+# Take the Dice of every volume twice, from the samples and from the real images of the same masks.
+# Which volume loses most? How strongly are the two correlated, and what would a high correlation
+# say?
+
+# %% tags=["solution"]
+by_volume = {}
+for name, some in {"real": full_evaluator.conditions,
+                   "C16": review_banks["C16 MOTFM SPADE"]}.items():
+    by_volume[name] = agreement(full_evaluator.segmenter(some.images), some.masks, some.table)
+volumes = by_volume["real"][["patient", "scan", "phase"]].assign(
+    **{name: found["dice_mean"] for name, found in by_volume.items()})
+volumes["lost"] = volumes["real"] - volumes["C16"]
+print(f"rank correlation of both: {volumes['real'].corr(volumes['C16'], method='spearman'):.2f}")
+volumes.nlargest(5, "lost").round(2)
+# Volumes that are hard in both are the segmenter's fault, or their own: small, thin, cut by the
+# border. Only what is lost beyond the real images speaks against the generator.
+
+# %% [markdown]
+# ### 3. Guidance in one step
+#
+# With guidance $w$ the velocity is $v_0 + w\,(v_c - v_0)$, where $v_0$ knows no condition. Draw
+# four samples with a single Euler step, for several $w$. How must their distance to those of $w =
+# 0$ depend on $w$? Does this hold for eight steps, too? And what does a negative $w$ ask for?
+
+# %% tags=["solution"]
+import torch
+
+from cmri_lib.generators.base import batch_of
+
+free, four = generators[rich_run.id], evaluator.conditions.take(range(4))
+given = {key: value.to(free.device) for key, value in batch_of(four, free.conditioning).items()}
+start = torch.randn(4, *free.noise_shape(slices.size)).to(free.device)
+scales, moved_by = (-1.0, 0.0, 1.0, 2.0, 4.0), {}
+for count in (1, 8):
+    ends = {}
+    for scale in scales:
+        with guided(free, scale) as one:
+            ends[scale] = one.sample(start, given, solver="euler", steps=count)
+    unit = (ends[1.0] - ends[0.0]).norm()
+    moved_by[f"{count} steps"] = {w: ((ends[w] - ends[0.0]).norm() / unit).item() for w in scales}
+pd.DataFrame(moved_by).rename_axis("w").round(2)
+# In one step the distance is |w| times that of w = 1, exactly. With more steps the second velocity
+# is taken elsewhere, and it is not. A negative w leads away from the condition.
 
 # %% [markdown]
 # ## Summary

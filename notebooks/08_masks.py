@@ -624,7 +624,9 @@ if even_possible:
     print(f"near copies among the masks of C5: {copies:.0%}")
 
 # %% [markdown]
-# ## Exercise
+# ## Exercises
+#
+# ### 1. Healthier than healthy
 #
 # Move the healthy hearts *backwards*, to severity −1. What happens to the volume, and to the share
 # of valid masks? Which disease is it?
@@ -636,6 +638,49 @@ for target, direction in directions.items():
     print(f"away from {target}: valid {valid:.0%}, {indices(back).mean().round(1).to_dict()}")
 # Away from DCM the ventricle shrinks. "Healthier than healthy" is no disease of the cohort. The
 # decoder extrapolates to codes that no training mask has. The screen notices part of it.
+
+# %% [markdown]
+# ### 2. An interval half as wide
+#
+# Take the mean EF of the training patients with its 95 % interval: of all patients, of a random
+# half and of a random quarter of them, ten times each. How does the mean width of the interval
+# depend on the number of patients? So how many would it take to halve the interval of all of them?
+
+# %% tags=["solution"]
+known = fractions[fractions["masks"] == "cohort"]
+names, chosen = known["drawn_from"].unique(), np.random.default_rng(study.seed)
+for part in (1, 2, 4):
+    if (count := len(names) // part) < MINIMUM:
+        continue
+    widths = []
+    for _ in range(10):
+        some = known[known["drawn_from"].isin(chosen.choice(names, count, replace=False))]
+        ef = mean_score(some["lvef"].to_numpy(), some["drawn_from"].to_numpy(), **options)
+        widths.append(ef.high - ef.low)
+    print(f"{count} patients: width {np.mean(widths):.1f} % points, × √n "
+          f"{np.mean(widths) * count ** 0.5:.0f}; half as wide with {4 * count}")
+# The width falls with the root of the number of patients: width × √n stays about the same, so half
+# the width takes four times as many. Of very few patients the bootstrap's interval is too narrow.
+
+# %% [markdown]
+# ### 3. Which rule decides?
+#
+# A mask is valid if it keeps every rule. Count, for each rule, the share of the drawn masks that
+# break it, and the share that break it *and no other*. Only the second share would become valid if
+# the rule were dropped. Which rule rejects the most masks, and which one could be dropped at no
+# cost?
+
+# %% tags=["solution"]
+columns = {}
+for name, some in raw.items():
+    keeps = validity(some.masks, some.table, ranges).drop(columns="valid").astype(bool)
+    faults = (~keeps).sum(axis=1)
+    columns[name, "broken"] = (~keeps).mean()
+    columns[name, "broken alone"] = (~keeps[faults == 1]).sum() / len(keeps)
+    print(f"{name}: {(faults == 0).mean():.0%} valid, {faults.mean():.1f} rules broken on average")
+pd.DataFrame(columns).round(2)
+# Rules overlap: a cavity without a wall breaks the rule of the wall, that of its closing, and
+# usually that of sizes. A rule that is never broken alone changes nothing if it is dropped.
 
 # %% [markdown]
 # ## Summary

@@ -156,6 +156,8 @@ print(outlook.left_out("09"))
 #   mask, and the one that follows it best is kept);
 # - the condition of the generator: C16 against **U10 FM**, flow matching without any condition,
 #   whose samples are pseudo-labelled;
+# - the system: samples of GANs, diffusion and flow matching under the same masks, alone, with all
+#   patients;
 # - the masks: those of the patients, or new ones that a label VAE (C4) draws;
 # - the patients that the *generator* has seen: the same few, or all training patients;
 # - the disease of the samples: a few samples of all groups, against as many of one disease. Their
@@ -284,9 +286,10 @@ figures.publish(study, "09/forest", differences, utility_plots.forest,
 
 # %% [markdown]
 # **How to read it.** Each bold line names what is varied below it. The first group has all shares
-# of patients. All other groups have the patients of the centre. The dashed line is a student of
-# real slices alone, with the same augmentation and as many steps. To the right of it in Dice, and
-# to the left in HD95 and misses, samples help. An interval that crosses the line says nothing.
+# of patients, and the group of systems has all patients. The others have those of the centre. The
+# dashed line is a student of real slices alone, with the same augmentation and as many steps. To
+# the right of it in Dice, and to the left in HD95 and misses, samples help. An interval that
+# crosses the line says nothing.
 #
 # ### How many real patients?
 
@@ -505,7 +508,8 @@ ledger.primary("T1", difference(alone_all, real_all), parties=[all_run.id])
 ledger.primary("T2", difference(mixed(), real_few), difference(mixed(), real_few, "hd95_mm"),
                parties=[central.id])
 tested = {alone_all.id, mixed().id}
-for ray in ("number of real patients", "number of samples", "use of the samples"):
+for ray in ("number of real patients", "system, all patients", "number of samples",
+            "use of the samples"):
     for arm in [a for a in star[ray] if a.images is not None and a.id not in tested]:
         tested.add(arm.id)
         claim, margin = ("T2", 0.0) if arm.real else ("T1", -primary_tests.ONE_POINT)
@@ -553,11 +557,12 @@ for real_too in (False, True):
 ledger.table("M1")
 
 # %% [markdown]
-# All rows are written to the results of the study. The system C16 also gets a row of its own: what
-# a student of its samples alone scores, with all patients. Notebook 13 shows it beside fidelity.
+# All rows are written to the results of the study. Every system whose samples taught alone, with
+# all patients, also gets rows of its own. Notebook 13 shows them beside fidelity.
 
 # %%
-of_system = [row | {"system": MAIN.id} for row in rows[alone_all.id]
+taught = {arm.images.system.id: arm.id for arm in star["system, all patients"]}
+of_system = [row | {"system": name} for name, arm in taught.items() for row in rows[arm]
              if row["metric"] in COMPARED.values()]
 found = reverse["samples"].against(np.nan, reverse["real slices of the same masks"].value)
 of_system += results.with_system_columns(all_run, [found.row("trts_dice", "utility", "higher")])
@@ -632,7 +637,9 @@ if study.profile != "smoke":
 print(f"all real patients − {people[few]}: {more_patients.value:+.3f} Dice")
 
 # %% [markdown]
-# ## Exercise
+# ## Exercises
+#
+# ### 1. Hard for both?
 #
 # Is a student wrong where another one is? Take the Dice of every test volume by the student of real
 # slices and by the student of samples alone. How large is the rank correlation? What would it mean
@@ -645,6 +652,47 @@ print(f"rank correlation (Spearman): {pair[0].corr(pair[1], method='spearman'):.
 print(f"hardest volume for both: {pair[0].idxmin() == pair[1].idxmin()}")
 # A correlation near 1 means that the same volumes are hard for both: samples then teach what real
 # slices teach. Volumes that only the student of samples misses show what samples lack.
+
+# %% [markdown]
+# ### 2. From patients to the interval
+#
+# Compute the gain by samples, `difference(mixed(), real_few)`, by hand: the difference of the mean
+# Dice of each test patient, its mean $m$, and the interval $m \pm 1.96\, s / \sqrt n$ from its
+# standard deviation $s$. Does it agree with the bootstrap? With how many test patients would the
+# interval be half as wide? And from how many on would it leave out 0, if $m$ and $s$ stayed as they
+# are?
+
+# %% tags=["solution"]
+pair = scores[mixed().id], scores[real_few.id]
+by_patient = [
+    pd.concat(some[:min(map(len, pair))]).query("structure == @FOREGROUND").groupby("patient")[
+        "dice"].mean() for some in pair]
+gain_of = (by_patient[0] - by_patient[1]).dropna()
+m, s, n = gain_of.mean(), gain_of.std(), len(gain_of)
+library = difference(mixed(), real_few)
+print(f"by hand {m:+.4f} [{m - 1.96 * s / n**0.5:+.4f}, {m + 1.96 * s / n**0.5:+.4f}]")
+print(f"library {library.value:+.4f} [{library.low:+.4f}, {library.high:+.4f}], n = {n}")
+print(f"half as wide: {4 * n} patients; without 0: {max(2, np.ceil((1.96 * s / m) ** 2)):.0f}")
+# The width falls with √n: half of it takes four times as many patients. The bootstrap's interval is
+# a little narrower with few patients, uneven with few resamples (`params.fidelity.resamples`), and
+# wider with several seeds, of which that by hand knows nothing.
+
+# %% [markdown]
+# ### 3. Heads or tails
+#
+# If samples changed nothing, the difference of each patient could as well have the other sign. Flip
+# the signs at random, some thousand times. How often is the mean at least as far from 0 as the one
+# that was found? And which p-value is the smallest that so few patients can give at all?
+
+# %% tags=["solution"]
+signs = np.random.default_rng(study.seed).choice([-1, 1], size=(5000, n))
+flipped = (signs * gain_of.to_numpy()).mean(axis=1)
+as_far = (np.abs(flipped) >= abs(m) - 1e-12).sum()
+print(f"p = {(1 + as_far) / (1 + len(flipped)):.4f}; with {n} patients at least {2 / 2**n:.2g}")
+print(f"better with samples: {(gain_of > 0).sum()} of {n} patients")
+print("gains most and least:", gain_of.idxmax(), gain_of.idxmin())
+# Where the interval of exercise 2 leaves out 0, p is small. With 5 patients p is at least 1/16,
+# however large the gain: a test cannot be better than the number of its patients.
 
 # %% [markdown]
 # ## Summary
@@ -699,4 +747,4 @@ print("\n".join(advice))
 # - New masks are drawn slice by slice. A student that sees single slices does not mind.
 # - The rarest disease among few patients is rare by number only. Truly rare diseases also look
 #   different from each other.
-# - The networks that read the EF are told how long the stack is, and which slices belong to it.
+# - The networks that read the EF get the length of the stack, and which slices belong to it.

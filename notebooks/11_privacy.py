@@ -386,6 +386,8 @@ if "vendor" in params.arms:
     without, vendor = ([audit.scores(run, only=["loss"])["loss"]["mean"]]
                        for run in vendor_runs())
     ledger.primary("R4", auc_difference(vendor, without, **options))
+
+# %%
 if guards:
     fidelity = primary_tests.ANATOMY
     ledger.primary("R7", *(changes[name][metric] for name in CLAIMED
@@ -433,7 +435,9 @@ assert more.value > honest + 0.1, "planted copies do not move the rate"
 print(f"near copies among strangers {honest:.1%}, with copies planted {more.value:.1%}")
 
 # %% [markdown]
-# ## Exercise
+# ## Exercises
+#
+# ### 1. The aggregate
 #
 # The aggregate matters. Compare the AUC by the mean over a patient's slices with the AUC by the
 # maximum, for all attacks on one overfitted twin. Which is better, and why?
@@ -444,6 +448,46 @@ pd.DataFrame({ATTACKS[name]: {how: score_of(one, resamples=1).value for how, one
               for name, by in twin.items()}).T.round(2)
 # The mean, as a rule: every slice of a member has been learnt, so every slice adds evidence. The
 # maximum would be better if a generator had memorised one slice of a patient and no other.
+
+# %% [markdown]
+# ### 2. The AUC, pair by pair
+#
+# The AUC is the share of pairs of a member and a non-member in which the member has the higher
+# score. Compute it so for the strongest attack on the overfitted twin. If scores knew nothing, its
+# standard deviation would be $\sqrt{(m + n + 1) / (12\, m n)}$ for $m$ members and $n$ non-members.
+# Which AUC would surprise you here? And how many patients does it take to notice an AUC of 0.55?
+
+# %% tags=["solution"]
+one = twin[strongest]["mean"]
+m, n = len(one.members), len(one.nonmembers)
+higher, equal = one.members[:, None] > one.nonmembers, one.members[:, None] == one.nonmembers
+print(f"pair by pair {higher.mean() + equal.mean() / 2:.3f}, "
+      f"library {score_of(one, resamples=1).value:.3f}")
+for members, others in ((m, n), (30, 30), (180, 180)):
+    deviation = ((members + others + 1) / (12 * members * others)) ** 0.5
+    print(f"{members} and {others} patients: an AUC above {0.5 + 1.645 * deviation:.2f} has a "
+          "chance of 5 % if nothing leaks")
+# With some dozen patients an AUC of 0.55 is nothing; it takes about 180 on either side. A small
+# audit that finds nothing has not shown that there is nothing.
+
+# %% [markdown]
+# ### 3. Another threshold
+#
+# A sample is a near copy if it is nearer to a training slice than 1 % of the strangers' slices are.
+# Let 5 %, 10 %, 25 % or 50 % of them pass. How does the share of samples below the threshold grow,
+# for the system and for its overfitted twin? Which numbers do you expect of a generator without
+# memory?
+
+# %% tags=["solution"]
+allowed, passed = (0.01, 0.05, 0.1, 0.25, 0.5), {}
+for name in (runs[shown], audit.overfitted(shown)):
+    copies = audit.copies(name)
+    limits = np.quantile(copies.null, allowed)
+    passed[name.id] = (copies.distance[:, None] < limits).mean(axis=0)
+pd.DataFrame(passed, index=[f"{rate:.0%} of strangers" for rate in allowed]).T.round(2)
+# Without memory a row repeats the rates of its columns. It can lie below them, if samples look like
+# nobody, and above them without memory, if they are blurred and lie near everybody. Where it is far
+# above already at 1 %, no choice of the threshold hides the copies.
 
 # %% [markdown]
 # ## Summary

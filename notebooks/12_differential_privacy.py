@@ -331,11 +331,13 @@ assert noises == sorted(noises, reverse=True) and noises[-1:] in ([0], []), "noi
 print("budgets kept:", {f"{e:g}": round(b["ε by PRV"], 2) for e, b in budget.items()})
 
 # %% [markdown]
-# ## Exercise
+# ## Exercises
 #
-# How many patients would it take? Keep ε, the rate and the number of steps. Compute, for as many
-# private patients as here and for 100 times as many, how long the noise of a step is in units of
-# the longest mean gradient. δ falls with their number, too.
+# ### 1. How many patients would it take?
+#
+# Keep ε, the rate and the number of steps. Compute, for as many private patients as here and for
+# 100 times as many, how long the noise of a step is in units of the longest mean gradient. δ falls
+# with their number, too. Does the larger σ or the larger number of patients win?
 
 # %% tags=["solution"]
 epsilon, needed = min(params.epsilons), []
@@ -346,6 +348,43 @@ for times in (1, 100) if systems else ():
                    "noise / gradient": sigma * size**0.5 / (times * step.patients)})
 pd.DataFrame(needed).round(2)
 # σ rises a little, because δ falls, but it is shared by so many more patients.
+
+# %% [markdown]
+# ### 2. What ε promises
+#
+# Every attack on an (ε, δ)-private training obeys $\text{TPR} \le e^\varepsilon\, \text{FPR} +
+# \delta$ and $1 - \text{FPR} \le e^\varepsilon (1 - \text{TPR}) + \delta$. Which share of the
+# members can an attacker find at most, with 1 % and with 10 % false alarms? From which ε on is the
+# promise empty?
+
+# %% tags=["solution"]
+strengths = sorted({0.1, 1.0, 3.0, *params.epsilons})
+promised = {}
+for false in (0.01, 0.1):
+    promised[f"TPR at {false:.0%} false alarms, at most"] = [
+        min(np.exp(e) * false + who.delta, 1 - np.exp(-e) * (1 - false - who.delta))
+        for e in strengths]
+pd.DataFrame(promised, index=pd.Index(strengths, name="ε")).round(3)
+# With ε = 0.1 an attacker does hardly better than guessing. At ε = 10 nearly all members may be
+# found: if attacks find fewer, that is their weakness or luck, and not what the theory promises.
+
+# %% [markdown]
+# ### 3. The price of more steps
+#
+# Train four times and sixteen times as long at the same ε. How much more noise does each step need?
+# If steps were independent looks at a patient, by which factor would σ have to grow? Is a longer
+# private training then better or worse than a short one?
+
+# %% tags=["solution"]
+loosest, longer = max(params.epsilons), []
+for times in (1, 4, 16) if systems else ():
+    rate, count = private.mechanism(params, who, loosest).rate, times * params.training.steps
+    sigma = noise_multiplier(loosest, who.delta, rate, count)
+    longer.append({"steps": count, "σ": sigma, "σ / √steps": sigma / count**0.5})
+pd.DataFrame(longer).round(3)
+# Independent looks add up like variances: four times the steps would need twice the noise. σ grows
+# by less while it is small, and comes nearer to that factor as it grows. The noise of many steps
+# also averages out: a longer training is worse only once its gradients have little left to say.
 
 # %% [markdown]
 # ## Summary

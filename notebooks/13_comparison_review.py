@@ -102,8 +102,10 @@ dataset = None
 # %%
 import pandas as pd
 
+from cmri_lib.cohort import data_sets
 from cmri_lib.config.study import open_study
-from cmri_lib.reporting import figures, metrics, plots, primary_tests, readme, results, review
+from cmri_lib.reporting import (
+    comparison, comparison_plots, figures, metrics, plots, primary_tests, readme, results, review)
 from cmri_lib.reporting.claims import after_holm
 from cmri_lib.reporting.primary_tests import ANATOMY, APPEARANCE
 
@@ -196,6 +198,71 @@ explained = pd.DataFrame([{
 explained.set_index("metric")
 
 # %% [markdown]
+# ## The taxonomy, and who reports what
+#
+# The review sorts its systems by family and by what they are conditioned on. The figure repeats its
+# taxonomy. A system has the colour of its family where this study has measured it.
+
+# %%
+figures.publish(study, "13/taxonomy", comparison.taxonomy(my_scores), comparison_plots.taxonomy,
+                title="The review's systems by family and condition; grey: not measured here");
+
+# %% [markdown]
+# The review also counted what published studies report: 79 % of them fidelity, 50 % utility, 14 %
+# privacy. No row of its table of systems has a measured privacy value. The next figure sets the
+# systems of this study beside these numbers: the share that has at least one score on an axis.
+
+# %%
+reported = comparison.completeness(of_review)
+figures.publish(study, "13/completeness", reported, comparison_plots.completeness,
+                title="Share of the reviewed studies, and of this study's systems, with results");
+
+# %% [markdown]
+# **How to read it.** The review did not count anatomy, conditioning and cost. A study of the review
+# has one or two systems of its own; here every system has the same tests, or none yet.
+#
+# ## The data sets
+#
+# The review's second table lists public data sets. These are the ones that the study can read. The
+# numbers are those of their authors.
+
+# %%
+data_sets.table()
+
+# %% [markdown]
+# ## Which metric sees which fault?
+#
+# Notebook 06 shows known faults to every metric: real images that were blurred, torn or shaded, a
+# few patients in the place of many, copies of training images. The table lists what each metric
+# tells from real images, with the least strength (0 to 1) at which it does, and what it is blind
+# to.
+
+# %%
+corrupted = study.figures / "06" / "corruptions.csv"
+seen = comparison.faults_seen(pd.read_csv(corrupted)) if corrupted.exists() else pd.DataFrame()
+seen.assign(metric=seen["metric"].map(metrics.short)).set_index("metric").drop(
+    columns="share") if len(seen) else "notebook 06 has not been run"
+
+# %% [markdown]
+# **How to read it.** No metric sees everything. A metric that sees many faults is a good alarm, but
+# does not say what is wrong; one that sees a single fault names it. The headline asks two distances
+# and valid hearts, because each is blind to what another sees. Copies of training images are seen
+# by the audit alone.
+#
+# ## Fidelity against cost, anatomy, utility and privacy
+#
+# No system is best in everything. The figure has a panel for each pair of axes. A system is on the
+# **Pareto front** if no other is better in both metrics. Systems without hearts are left out.
+
+# %%
+figures.publish(study, "13/fronts", comparison.fronts(of_review), comparison_plots.fronts,
+                title="Distance of anatomy against what it costs and what it is good for");
+
+# %% [markdown]
+# **How to read it.** Ringed systems are on the front; their names are in the taxonomy. Times are of
+# the machine that ran the notebooks. The intervals are left out here: two systems that lie close to
+# each other may well change places.
+#
 # ## What is still missing
 #
 # The next table lists the systems of the review, and on which axes this study has measured them.
@@ -276,6 +343,41 @@ tests[["claim", "test", "effect", "unit", "verdict"]].set_index("claim")
 # difference of a distance, and a positive one of Dice. "A / B" is the logarithm of a ratio of
 # times, with 0 as the margin. The verdict has taken all this into account.
 #
+# ## The five questions of the review
+#
+# The next cells answer the review's research questions from the numbers above: how the primary
+# tests of the claims that bear on a question ended, and, metric by metric, the best unconditional
+# and the best conditional system, with what real images score.
+
+# %%
+def answer(name):
+    """A question, what its claims say, and the figures to look at."""
+    question = comparison.QUESTIONS[name]
+    print(f"{name}. {question.text}\n")
+    print("\n".join(comparison.answer(question, of_review, my_claims)))
+    found = [f for f in question.figures if (study.figures / f"{f}.png").exists()]
+    print("Look at:", ", ".join(f"figures/{study.dataset}/{f}.png" for f in found))
+
+
+answer("RQ1")
+
+# %%
+answer("RQ2")
+
+# %%
+answer("RQ3")
+
+# %%
+answer("RQ4")
+
+# %%
+answer("RQ5")
+
+# %% [markdown]
+# **How to read it.** A best value is the best of many, so it flatters. Where the intervals of
+# others overlap with it, no winner has been shown. *Not tested* means that the notebook of this
+# claim has not been run for this cohort and profile.
+#
 # ## Check
 #
 # The assertions fail if there are no results of this cohort and profile, if two notebooks have
@@ -291,10 +393,12 @@ assert (my_claims[is_primary].groupby("claim").size() == 1).all(), "a claim has 
 print("all checks passed")
 
 # %% [markdown]
-# ## Exercise
+# ## Exercises
 #
-# Which metric separates the systems best, in units of its interval? Divide the standard deviation
-# between systems by the mean width of the intervals.
+# ### 1. Which metric separates?
+#
+# Divide the standard deviation between systems by the mean width of the intervals. Which metric
+# separates the systems best, in units of its interval?
 
 # %% tags=["solution"]
 systems = board[board["system"] != "real"]
@@ -304,6 +408,52 @@ ratio = (spread["between"] / spread["within"]).sort_values(ascending=False)
 ratio.rename(metrics.label).round(2).to_frame("between systems / interval")
 # A large ratio means that few samples are enough to rank systems by this metric. It does not mean
 # that the metric is about something that matters. Costs have narrow intervals or none.
+
+# %% [markdown]
+# ### 2. Nobody is better in everything
+#
+# A system is on the *front* if no other is at least as good in every column and better in one. Find
+# the front by hand in the distance of anatomy and the seconds per image. Add the distance of
+# appearance, then the share of invalid hearts. How does the front change with every column? What
+# would a front with twenty columns tell you?
+
+# %% tags=["solution"]
+def front(loss):
+    """Systems that no other one beats; lower is better in every column of `loss`."""
+    beaten = [((loss <= row).all(axis=1) & (loss < row).any(axis=1)).any()
+              for _, row in loss.iterrows()]
+    return loss.index[[not lost for lost in beaten]]
+
+
+losses = board[board["system"] != "real"].pivot_table(
+    index="system", columns="metric", values="value").assign(
+    invalid=lambda values: 1 - values["heart_valid"] if "heart_valid" in values else float("nan"))
+wanted = [ANATOMY, "seconds_per_image", APPEARANCE, "invalid"]
+losses = losses.reindex(columns=wanted).astype(float).dropna(axis=1, how="all").dropna()
+for count in range(2, losses.shape[1] + 1):
+    found = front(losses.iloc[:, :count])
+    print(f"{count} columns: {len(found)} of {len(losses)} systems:", ", ".join(found))
+# Each column can only add systems (but for ties): whoever is best in one thing stays. With twenty
+# columns nearly everybody is on the front, and the front no longer chooses.
+
+# %% [markdown]
+# ### 3. Holm by hand
+#
+# Sort the p-values of the primary tests. Holm compares the smallest with 0.05 / m, the next one
+# with 0.05 / (m − 1), and so on, and stops at the first that is larger. Which tests stand? How many
+# of m true null hypotheses would be rejected without a correction, on average?
+
+# %% tags=["solution"]
+by_p = my_claims.loc[is_primary, ["claim", "p", "verdict", "after Holm"]]
+by_p = by_p.dropna(subset="p").sort_values("p", kind="stable")
+m = len(by_p)
+by_p = by_p.assign(limit=[0.05 / (m - place) for place in range(m)])
+by_p["stands"] = (by_p["p"] < by_p["limit"]).astype(int).cummin().astype(bool)
+print(f"{m} tests; without a correction {0.05 * m:.1f} false verdicts on average, "
+      f"at least one with a chance of {1 - 0.95**m:.0%}")
+by_p.set_index("claim").round(4)
+# A row that stands keeps its verdict; all below the first that fails are undecided, even those with
+# p < 0.05.
 
 # %% [markdown]
 # ## Summary

@@ -318,11 +318,13 @@ again = [draw_stacks(generator, few, run.id, seed=seed).images for seed in (0, 0
 assert np.array_equal(again[0], again[1]) and not np.allclose(again[0], again[2], atol=1e-3)
 
 # %% [markdown]
-# ## Exercise
+# ## Exercises
 #
-# Where along the axis do the planes of a slice-wise system differ most from each other: near the
-# apex, in the middle or near the base? Compare the correlation of each pair of neighbours with that
-# in real stacks.
+# ### 1. Where neighbours differ
+#
+# Compare the correlation of each pair of neighbouring planes with that in real stacks. Where along
+# the axis do the planes of a slice-wise system differ most from each other: near the apex, in the
+# middle or near the base?
 
 # %% tags=["solution"]
 def by_place(each):
@@ -336,6 +338,51 @@ def by_place(each):
 pd.DataFrame({name: by_place(each) for name, each in {"real": real, **stacks}.items()}).T
 # Where the axis is cut obliquely and the heart moves through the plane, near the base, real
 # neighbours differ most as well.
+
+# %% [markdown]
+# ### 2. Upside down
+#
+# Turn every real stack upside down: image and mask of the apex in the place of the base. Think
+# first: which measures of coherence can notice, by their definition? Then measure, and add a number
+# of your own: the LV area of the lower third of the planes, divided by that of the upper third.
+# Which of all these numbers tell that a heart stands on its head?
+
+# %% tags=["solution"]
+from dataclasses import replace
+
+order = np.arange(len(real)).reshape(-1, planes)[:, ::-1].ravel()
+turned = replace(real, images=real.images[order], masks=real.masks[order])
+means = {}
+for name, each in {"real": real, "upside down": turned}.items():
+    areas = (each.masks == LABELS["LV"]).sum((1, 2)).reshape(-1, planes).sum(0)
+    means[name] = evaluator.stack_values(each).drop(columns="patient").mean()
+    means[name]["LV, lower third / upper third"] = (
+        areas[:planes // 3].sum() / max(1, areas[-(planes // 3):].sum()))
+means = pd.DataFrame(means).rename(index=metrics.short)
+means.assign(change=means["upside down"] - means["real"]).round(3)
+# Neighbours stay neighbours, so most measures cannot change. The taper is asked for from the apex
+# up to the widest plane: upside down that plane comes first, and nothing is left to ask. Only the
+# tolerance of the rule "closed" depends on the level. A heart on its head can even score better.
+# The new number does notice: a measure is quickly written, once somebody has thought of the fault.
+
+# %% [markdown]
+# ### 3. The volume of a stack
+#
+# The volume of the left ventricle is proportional to the sum of its areas over the planes. Compare,
+# for each stack, the sum that the segmenter reads from the images with that of the mask: the mean
+# of the relative errors (*bias*), and 1.96 standard deviations. Whose error is the bias of the real
+# stacks? For which set do image and mask belong together?
+
+# %% tags=["solution"]
+for name in ("real", *stacks):
+    maps = read[name], rows[name].masks
+    seen, given = ((some == LABELS["LV"]).sum((1, 2)).reshape(-1, planes).sum(1) for some in maps)
+    error = 100 * (seen - given)[given > 0] / given[given > 0]
+    print(f"{name}: {len(error)} of {len(given)} masks have an LV")
+    if len(error) > 1:
+        print(f"    bias {error.mean():+.1f} %, ± {1.96 * error.std(ddof=1):.1f} %")
+# On real stacks the segmenter alone is wrong. A set that adds nothing to its bias and its spread
+# has images that show what their masks say. A mask without an LV has no relative error.
 
 # %% [markdown]
 # ## Summary

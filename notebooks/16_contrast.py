@@ -352,7 +352,9 @@ reach = np.abs(ends[0] - ends[1]).mean()
 assert reach > (0 if study.profile == "smoke" else 0.01), "the inversion time reaches no image"
 
 # %% [markdown]
-# ## Exercise
+# ## Exercises
+#
+# ### 1. The best source
 #
 # From which inversion time is T1 read best? Group the error of T1 in the myocardium by the
 # inversion time of the source. Which tissue is dark at the best one?
@@ -364,6 +366,50 @@ errors = (myocardium["fitted"] - myocardium["true"]).abs()
 print(errors.groupby(source_times[myocardium["row"]]).agg(["median", "size"]).round(0))
 # A source in which muscle and blood differ in their recovery says more of T1 than a cine, where the
 # steady state depends on T1/T2 only. With few patients the order is uncertain.
+
+# %% [markdown]
+# ### 2. When is the muscle black?
+#
+# From T1 and T2, `null_time` gives the inversion time at which a tissue has no signal. Compute it
+# for myocardium and blood of the patient in the recovery figure, with the median T1 of `test.t1`.
+# At which inversion time of the study is each darkest in the true images? Do the two agree?
+
+# %% tags=["solution"]
+true_curve = pd.DataFrame(curves).query("what == 'true images'")
+for region, label, tissue in (("Myo", 2, "myocardium"), ("LV", 1, "blood")):
+    t1 = np.nanmedian(test.t1[first[0]][test.slices.masks[first[0]] == label])
+    null = float(null_time(t1, times[tissue][1], settings.flip))
+    part = true_curve[true_curve["region"] == region].set_index(TIME)["value"]
+    print(f"{tissue}, T1 {t1:.0f} ms: black at {null:.0f} ms; darkest of "
+          f"{sorted(settings.inversion_times)} is {part.idxmin():.0f} ms")
+# The darkest image is one of the two whose inversion times lie around the null. Blood has a longer
+# T1 than muscle and is black later. A study that is to null the muscle needs a time in between.
+
+# %% [markdown]
+# ### 3. One image, two answers
+#
+# A scanner stores the magnitude of the signal. Compute it with `recovery` for all T1 from 200 to
+# 2500 ms, at the T2 of myocardium. Which T1 have, up to 0.02, the same magnitude as myocardium
+# itself, at each inversion time alone? And at all of them together? Why are several sources better
+# than one?
+
+# %% tags=["solution"]
+from cmri_lib.phantom.inversion_recovery import recovery
+
+t1, t2 = times["myocardium"]
+possible_t1, always = np.arange(200.0, 2501.0, 10.0), True
+for time in [*sorted(settings.inversion_times), "all"]:
+    if time == "all":
+        alike = always
+    else:
+        signal = np.abs(recovery(possible_t1, t2, settings.flip, time))
+        alike = np.abs(signal - np.abs(recovery(t1, t2, settings.flip, time))) < 0.02
+        always = always & alike
+    found = np.split(possible_t1[alike], np.flatnonzero(np.diff(possible_t1[alike]) > 10) + 1)
+    print(f"TI {time}: T1", " or ".join(f"{part[0]:.0f}–{part[-1]:.0f} ms" for part in found))
+# Before and after its null a tissue is equally bright, so one image can have two answers; a late
+# one has nearly all. The true T1 alone fits every image. The earliest image would do by itself only
+# if the steady state were known, the unit of these numbers: and it takes a late image to know it.
 
 # %% [markdown]
 # ## Summary

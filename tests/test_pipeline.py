@@ -46,8 +46,8 @@ def edit(file: Path, old: str, new: str) -> None:
 
 
 def stale_stages(folder: Path) -> set[str]:
-    """Stages that `dvc repro` would run, or of which something before them has changed."""
-    return {line.split(":")[0] for line in dvc(folder, "status").splitlines() if line and not line[0].isspace()}
+    """Stages that `dvc repro` would run, or of which something before them has changed; but for the book, which shows all."""
+    return {line.split(":")[0] for line in dvc(folder, "status").splitlines() if line and not line[0].isspace()} - {"book"}
 
 
 def weights(folder: Path) -> dict[str, int]:
@@ -74,6 +74,7 @@ def clone(tmp_path_factory: pytest.TempPathFactory) -> Path:
             list(hands.map(lambda stage: dvc(folder, "--wait-for-lock", "repro", "--single-item", stage), stages))
     printed = dvc(folder, "repro", "--pull")  # what is left
     assert "Stage 'conditional' didn't change" in printed and "Running stage 'review'" in printed
+    assert "every link leads somewhere" in printed  # of the book
     return folder
 
 

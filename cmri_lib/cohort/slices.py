@@ -14,9 +14,9 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 from safetensors import SafetensorError
-from safetensors.numpy import load_file, save_file
 
 from cmri_lib.cohort.case import LABELS, TISSUES
+from cmri_lib.cohort.mapped import blocks, mapped_arrays, write_arrays
 from cmri_lib.errors import DataError, SplitError, StudyError
 
 #: One row per slice. `patient` is the unit of splits and bootstraps; `height` is the position in the ventricle, 0 at
@@ -78,7 +78,7 @@ class Slices:
                 raise DataError(problem, field=field, remedy="build Slices through preprocess or a Generator")
         if missing := [c for c in COLUMNS if c not in self.table]:
             raise DataError(f"columns {missing} are missing", field="table", remedy=f"give all of {COLUMNS}")
-        if not np.isfinite(self.images).all():
+        if not all(np.isfinite(part).all() for part in blocks(self.images)):
             raise DataError("images hold NaN or infinite values", field="images", remedy="find the step that made them")
         if n and self.masks.max() > max(LABELS.values()):
             raise DataError(f"label {self.masks.max()} is unknown", field="masks", remedy=f"use {LABELS}")
@@ -164,12 +164,13 @@ class Slices:
         folder.mkdir(parents=True, exist_ok=True)
         arrays = {"images": self.images, "masks": self.masks}
         arrays |= {} if self.tissues is None else {"tissues": self.tissues}
-        save_file({k: np.ascontiguousarray(v) for k, v in arrays.items()}, folder / "slices.safetensors")
+        write_arrays(folder / "slices.safetensors", arrays)
         self.table.assign(**{KEY: self._digests()}).to_csv(folder / "slices.csv", index=False)
 
     @classmethod
     def load(cls, folder: str | Path) -> Slices:
-        """Read what `save` wrote.
+        """What `save` wrote. Every slice is checked against its row, but none is kept: the arrays are memory maps of the file,
+        so there may be more of them than memory, and processes that have loaded them share them.
 
         Raises:
             DataError: if a file is absent or cannot be read, or the table is not of these images in this order.
@@ -181,9 +182,9 @@ class Slices:
                 raise DataError("no such file", file=file, remedy="run the notebook that makes it (dvc repro)")
         identifiers = {c: str for c in ("patient", "scan", "vendor", "centre", "disease", "dataset", "source", KEY)}
         try:
-            arrays = load_file(arrays_file)
+            arrays = mapped_arrays(arrays_file)
             table = pd.read_csv(table_file, dtype=identifiers, keep_default_na=False, na_values={c: [""] for c in NUMBERS})
-        except (SafetensorError, ValueError, UnicodeDecodeError, OSError) as error:
+        except (SafetensorError, ValueError, KeyError, UnicodeDecodeError, OSError) as error:
             raise DataError(f"a file of these slices is damaged: {error}", file=folder, remedy=remedy) from error
         if missing := sorted({"images", "masks"} - set(arrays)):
             raise DataError("not in the file", file=arrays_file, field=missing[0], remedy=remedy)

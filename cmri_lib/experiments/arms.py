@@ -17,6 +17,7 @@ from cmri_lib.errors import ParameterError
 from cmri_lib.experiments.training import training_patients
 from cmri_lib.systems.label_maps import LABEL_VAE
 from cmri_lib.systems.register import SYSTEMS
+from cmri_lib.systems.register import system as registered
 from cmri_lib.systems.system import Run, System
 
 #: Folder of what no other notebook trains: generators of fewer patients, and students.
@@ -170,6 +171,11 @@ def target_disease(study: Study, slices: Slices, fraction: float) -> str | None:
     return chosen[0][1] if chosen else None
 
 
+def compared_systems(study: Study) -> list[System]:
+    """The main system and those of ``utility.systems``, each once."""
+    return [registered(name) for name in dict.fromkeys((MAIN, *study.params.utility.systems))]
+
+
 # --- runs and arms
 def generator_run(study: Study, slices: Slices, system: System, fraction: float) -> Run:
     """The run of `system` on the patients of an arm. That on all patients is the one that other notebooks
@@ -226,6 +232,7 @@ def rays(study: Study, slices: Slices) -> dict[str, list[Arm]]:
         "condition of the generator": [
             alone_arm(study, slices, main, centre), mixed(), alone_arm(study, slices, free, centre),
             mixed_arm(study, slices, free, centre)],
+        "system, all patients": [alone_arm(study, slices, one, 1.0) for one in compared_systems(study)],
         "source of the masks": [mixed(), mixed(note="new masks", masks=label_vae)],
         "patients of the generator": [mixed(), mixed(note="generator of all patients", generator_fraction=1.0)],
     }

@@ -14,6 +14,7 @@ from typing import Any
 
 import pandas as pd
 
+from cmri_lib.cohort.data_sets import terms
 from cmri_lib.config.study import Study
 from cmri_lib.experiments.published import SYNTHETIC
 from cmri_lib.experiments.training import training_folder, training_log
@@ -24,9 +25,6 @@ from cmri_lib.reporting.results import Named, union
 from cmri_lib.systems.system import Run
 
 NOT_AUDITED = "not audited"
-#: What the study knows of the terms of cohorts.
-LICENCES = {"phantom": "Apache-2.0, as the phantom and the code.",
-            "acdc": "ACDC is under CC BY-NC-SA 4.0: non-commercial research, and the same for what is made of it. "}
 _OF_REAL = ("The masks are outlines of real patients, and the network has learnt from their images: the terms and the "
             "consents of the training cohort hold for this one. Ask those who answer for it before you pass this on.")
 
@@ -66,7 +64,7 @@ def synthetic_card(study: Study, of: Named, run: Run, generator: Generator, *, r
         "accepted": dict(sorted(accepted.items())),
         "scores": others,
         "privacy": {"status": "the system was audited, this cohort was not" if audit else NOT_AUDITED, "audit": audit},
-        "licence": LICENCES.get(study.dataset, "") + ("" if study.dataset in SYNTHETIC else _OF_REAL),
+        "licence": " ".join(filter(None, (terms(study.dataset), "" if study.dataset in SYNTHETIC else _OF_REAL))),
     }
 
 

@@ -8,9 +8,10 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
-from joblib import Parallel, cpu_count, delayed
+from joblib import delayed
 from safetensors.numpy import load_file, save_file
 
+from cmri_lib.cohort.jobs import results, worker_count
 from cmri_lib.cohort.slices import Slices
 from cmri_lib.cohort.vocabulary import Vocabulary
 from cmri_lib.config.contrast import ContrastSettings
@@ -98,8 +99,8 @@ def scan_patients(study: Study, split: str, *, contractions: Sequence[float] | N
     asked = settings.vendor, study.seed, contractions, times, options
     file = _cache(study, split, digest([repr((asked, numbers)).encode(), code_digest(inversion_series).encode()]))
     if not file.exists():
-        one = Parallel(n_jobs=min(study.params.workers or cpu_count(), len(numbers)))
-        parts = zip(*one(delayed(_scan)(number, *asked) for number in numbers))
+        jobs = [delayed(_scan)(number, *asked) for number in numbers]
+        parts = zip(*results(jobs, workers=min(worker_count(study.params.workers), len(jobs))))
         file.parent.mkdir(parents=True, exist_ok=True)
         save_file(dict(zip(ARRAYS, map(np.concatenate, parts))), file)
     images, masks, t1 = (load_file(file)[name] for name in ARRAYS)

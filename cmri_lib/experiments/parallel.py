@@ -11,9 +11,10 @@ from collections.abc import Callable, Iterable, Sequence
 from contextlib import redirect_stderr, suppress
 
 from accelerate import Accelerator
-from joblib import Parallel, cpu_count, delayed
+from joblib import delayed
 from tqdm import tqdm
 
+from cmri_lib.cohort.jobs import results, worker_count
 from cmri_lib.cohort.slices import Slices
 from cmri_lib.config.study import Study
 from cmri_lib.errors import StudyError
@@ -25,17 +26,19 @@ def train_all(study: Study, runs: Iterable[Run], slices: Slices,
               train: Callable[[Study, Run, Slices], object] = train_or_load) -> None:
     """Train every run that is not yet trained, by `train`; what others start from, or share, comes first.
 
-    `workers` of ``params.yaml`` says how many at once (0: one per core, one on a GPU). With one this does nothing and
-    `train_or_load` does all. Small networks leave most of a large GPU idle: sixteen at once, one per core, with CUDA's
-    multi-process service (MPS), took 180 steps a second in all on an NVIDIA H200.
+    `workers` of ``params.yaml`` says how many at once (0: one per core, one on a GPU). With one, or if several processes were
+    launched that share each training, this does nothing and `train_or_load` does all. Small networks leave most of a large GPU
+    idle: sixteen at once, one per core, with CUDA's multi-process service (MPS), took 180 steps a second in all on an NVIDIA
+    H200.
     """
-    workers = study.params.workers or (cpu_count() if Accelerator().device.type == "cpu" else 1)
-    if workers == 1:
+    launched = Accelerator()
+    workers = worker_count(study.params.workers or int(launched.device.type != "cpu"))
+    if workers == 1 or launched.num_processes > 1:
         return
     for level in dependency_levels(list(runs)):
-        jobs = Parallel(n_jobs=min(workers, len(level)), return_as="generator_unordered")(
-            delayed(_train)(train, study, run, slices) for run in level)
-        for _ in tqdm(jobs, total=len(level), desc=f"{min(workers, len(level))} at once", unit="training"):
+        jobs = [delayed(_train)(train, study, run, slices) for run in level]
+        at_once = min(workers, len(level))
+        for _ in tqdm(results(jobs, workers=at_once, ordered=False), total=len(level), desc=f"{at_once} at once", unit="training"):
             pass
 
 

@@ -10,6 +10,8 @@ import shutil
 from collections.abc import Iterable
 from pathlib import Path
 
+from accelerate import PartialState
+
 from cmri_lib.config.study import Study
 from cmri_lib.errors import DataError
 
@@ -21,8 +23,9 @@ def restore(study: Study, folder: Path) -> None:
     """Copy the published files of a training to `folder`, a place below ``work``, unless something is there already.
     Whether they fit is for `training.train` to say."""
     source = _published(study, folder)
-    if source.is_dir() and not folder.exists():
-        shutil.copytree(source, folder)
+    with PartialState().main_process_first():  # of several processes one copies, and none reads half of it
+        if source.is_dir() and not folder.exists():
+            shutil.copytree(source, folder)
 
 
 def publish(study: Study, folders: Iterable[Path]) -> list[Path]:

@@ -15,9 +15,10 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 import pandas as pd
-from joblib import Parallel, cpu_count, delayed
+from joblib import delayed
 from tqdm import tqdm
 
+from cmri_lib.cohort.jobs import results, worker_count
 from cmri_lib.cohort.slices import Slices, concatenate
 from cmri_lib.config.study import Study
 from cmri_lib.errors import SplitError, StudyError
@@ -168,9 +169,9 @@ def train_arms(study: Study, arms: Iterable[Arm], slices: Slices, *, network: st
 
 def at_once(study: Study, what: str, jobs: list) -> None:
     """Run jobs in as many processes as there are workers; with one, nothing: what is needed is made when it is needed."""
-    workers = min(study.params.workers or cpu_count(), len(jobs))
+    workers = min(worker_count(study.params.workers), len(jobs))
     if workers > 1:
-        for _ in tqdm(Parallel(n_jobs=workers, return_as="generator_unordered")(jobs), total=len(jobs), desc=what):
+        for _ in tqdm(results(jobs, workers=workers, ordered=False), total=len(jobs), desc=what):
             pass
 
 

@@ -21,6 +21,7 @@ from cmri_lib.networks.conditioning.base import Batch, Conditioning
 from cmri_lib.networks.conditioning.partner import PARTNER
 from cmri_lib.training.batches import mixed_seed
 from cmri_lib.training.loop import Trainable
+from cmri_lib.training.shared import over_processes
 
 #: What a generator may learn from. Test and hold-out patients are for measuring.
 LEARN_FROM = ("train", "validation")
@@ -123,8 +124,9 @@ def draw(generator: Generator, conditions: Slices, source: str, *, seed: int = 0
          **choices: object) -> Slices:
     """One synthetic slice for every slice of `conditions`, whose masks and metadata it inherits.
 
-    The noise of sample i depends on (seed, i) alone, so neither batch size nor device changes what is drawn. Samples of a
-    generator without a mask or an image as condition get an empty mask, and each counts as its own patient.
+    The noise of sample i depends on (seed, i) alone, so neither batch size nor device changes what is drawn; processes that
+    Accelerate has launched share the batches, and all get all samples. Samples of a generator without a mask or an image as
+    condition get an empty mask, and each counts as its own patient.
 
     Args:
         source: the system's id, for the table.
@@ -135,14 +137,17 @@ def draw(generator: Generator, conditions: Slices, source: str, *, seed: int = 0
     fields = generator.conditioning.fields
     given = {field: values for field, values in batch_of(conditions, generator.conditioning).items() if field != "image"}
     generator.eval()
-    images = []
-    for start in tqdm(range(0, len(conditions), batch), desc=f"draw {source}", mininterval=2.0, unit="batch"):
+    shape = generator.noise_shape(conditions.size)
+
+    def images(start: int) -> np.ndarray:
         rows = range(start, min(start + batch, len(conditions)))
-        shape = generator.noise_shape(conditions.size)
         noise = torch.stack([_noise(mixed_seed(seed, i), shape) for i in rows]).to(generator.device)
         part = {k: v[start:start + batch].to(generator.device) for k, v in given.items()}
-        images.append(generator.sample(noise, part, **choices).clamp(-1, 1).float().cpu().numpy())
-    return _as_slices(np.concatenate(images), conditions, source, fields)
+        return generator.sample(noise, part, **choices).clamp(-1, 1).float().cpu().numpy()
+
+    starts = range(0, len(conditions), batch)
+    drawn = over_processes(images, tqdm(starts, desc=f"draw {source}", mininterval=2.0, unit="batch"))
+    return _as_slices(np.concatenate(drawn), conditions, source, fields)
 
 
 def _noise(seed: int, shape: tuple[int, ...]) -> Tensor:

@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from cmri_lib.errors import ParameterError
 from cmri_lib.generators.base import Generator, noise_stream
 from cmri_lib.networks.conditioning.base import Batch, Conditioning
+from cmri_lib.training.shared import places_in_batch
 
 SAMPLERS = ("ddpm", "ddim", "dpm-solver")
 
@@ -86,7 +87,7 @@ class Diffusion(Generator):
     def _draw_times(self, count: int, device: torch.device) -> Tensor:
         """(count,) integers, each uniform in 1 … T, together spread evenly: small batches see all noise levels, which
         steadies the gradient (Kingma et al. 2021, app. I.1)."""
-        even = (torch.rand((), device=device) + torch.arange(count, device=device) / count) % 1
+        even = (torch.rand((), device=device) + places_in_batch(count, device)) % 1
         return (even * self.last).long().clamp(max=self.last - 1) + 1
 
     def levels(self, n: Tensor, like: Tensor) -> tuple[Tensor, Tensor]:

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from cmri_lib.generators.base import noise_stream
 from cmri_lib.generators.diffusion import Diffusion, DiffusionSettings
-from cmri_lib.generators.vae import VAE
+from cmri_lib.generators.vae import VAE, covariance_root
 from cmri_lib.networks.conditioning.base import Batch, Conditioning
 from cmri_lib.training.loop import Trainable
 
@@ -79,7 +79,7 @@ class Factorised(Diffusion):
         on whose own noise alone it depends."""
         # Of −noise, for the streams of the noise itself are the ancestral sampler's, which must be independent.
         normal = next(noise_stream(-noise)).flatten(1)[:, :self.domain.latent]
-        return normal @ torch.linalg.cholesky(self.domain.code_covariance).T / self._scale()
+        return normal @ covariance_root(self.domain.code_covariance).T / self._scale()
 
     @torch.no_grad()
     def domain_of(self, images: Tensor, batch: Batch) -> Tensor:

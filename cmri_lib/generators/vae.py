@@ -107,13 +107,24 @@ class VAE(Generator):
         """The decoder's mean at codes drawn from N(m, S), or from N(0, I) where `prior` is "standard". The decoder's own
         noise, σ per pixel, is left out, for it is white and no part of the heart."""
         if prior == "fitted":
-            noise = self.code_mean + noise @ torch.linalg.cholesky(self.code_covariance).T
+            noise = self.code_mean + noise @ covariance_root(self.code_covariance).T
         return self.decoder(noise, batch)
 
     @torch.no_grad()
     def reconstruct(self, images: Tensor, batch: Batch) -> Tensor:
         """Images (B, 1, H, W) through the mean of their codes and back: the best that the code can hold."""
         return self.decoder(self.encoder(images, batch)[0], batch)
+
+
+def covariance_root(covariance: Tensor) -> Tensor:
+    """L with L Lᵀ = `covariance` (K, K). Weights are kept in half precision: rounded, a covariance whose axes differ a thousandfold
+    in length may have none. Then L is that of the nearest one whose shortest axis is a thousandth of the longest."""
+    root, failed = torch.linalg.cholesky_ex(covariance)
+    if not failed:
+        return root
+    variances, axes = torch.linalg.eigh(covariance.double())
+    variances = variances.clamp(min=float(variances[-1]) * 1e-6)
+    return torch.linalg.cholesky(axes * variances @ axes.T).to(covariance.dtype)
 
 
 def divergence_from_prior(mean: Tensor, log_variance: Tensor) -> Tensor:

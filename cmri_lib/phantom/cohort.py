@@ -9,15 +9,15 @@ from __future__ import annotations
 
 import argparse
 import gzip
-import os
-from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 
 import nibabel as nib
 import numpy as np
 import pandas as pd
+from joblib import delayed
 
 from cmri_lib.cohort.case import PHASES, Case
+from cmri_lib.cohort.jobs import results, worker_count
 from cmri_lib.errors import ParameterError
 from cmri_lib.phantom.anatomy import Anatomy, draw_anatomy
 from cmri_lib.phantom.disease import DISEASES, violations
@@ -132,10 +132,8 @@ def write_cohort(folder: str | Path, patients: int = 120, paired: int = 10, seed
                              remedy="give a positive resolution and a seed of 0 or more")
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
-    jobs = [(folder, seed, resolution, *job, job[0] > patients) for job in examinations(patients, paired)]
-    with ProcessPoolExecutor(processes or os.cpu_count()) as pool:
-        rows = list(pool.map(_make, *zip(*jobs), chunksize=2))
-    table = pd.DataFrame(rows)
+    jobs = [delayed(_make)(folder, seed, resolution, *job, job[0] > patients) for job in examinations(patients, paired)]
+    table = pd.DataFrame(results(jobs, workers=worker_count(processes or 0)))
     table.to_csv(folder / "phantom.csv", index=False)
     return table
 

@@ -24,6 +24,7 @@ from cmri_lib.measures.instruments.learned_features import Features
 from cmri_lib.measures.statistics.bootstrap import Score, bootstrap
 from cmri_lib.measures.statistics.comparison import refuse_unlike
 from cmri_lib.privacy.attack import PatientScores, Sides, auc
+from cmri_lib.privacy.nearest_neighbours import nearest
 
 #: Share of hold-out slices that may count as copies: what sets the threshold.
 RATE = 0.01
@@ -40,12 +41,8 @@ class Described:
 
     def nearest(self, other: Described, *, strangers: bool = False) -> tuple[np.ndarray, np.ndarray]:
         """Distance to, and index of, the nearest row of `other`; with `strangers` of another patient. (N,) each."""
-        squares = (other.rows**2).sum(1)[None] - 2 * self.rows @ other.rows.T
-        if strangers:
-            squares[self.patients[:, None] == other.patients[None]] = np.inf
-        index = squares.argmin(1)
-        # Taken anew from the difference: the expanded square loses the digits that tell a copy from a near copy.
-        return np.linalg.norm(self.rows - other.rows[index], axis=1), index
+        found = nearest(self.rows, other.rows, other.patients, self.patients if strangers else None)
+        return found.distance, found.index
 
 
 class CopyAudit:

@@ -21,12 +21,14 @@ samples that follow masks of test patients, or of none.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
 import pandas as pd
+from joblib import delayed
 
+from cmri_lib.cohort.jobs import results
 from cmri_lib.cohort.slices import Slices, refuse_overlap
 from cmri_lib.errors import DataError
 from cmri_lib.measures.fidelity import support
@@ -39,8 +41,8 @@ SUSPECT = 0.05
 #: Samples in whose neighbourhood no more than this share of the real test slices lies are beside the data, unless there are
 #: near copies among them.
 REACHED = 0.02
-#: Samples compared at once with all slices of a side.
-CHUNK = 256
+#: Samples compared at once with a block of a side, and slices of a side whose rows are in memory at once.
+CHUNK, BLOCK = 256, 4096
 
 
 class Pixels:
@@ -64,16 +66,43 @@ class Neighbours:
     distance: np.ndarray
 
 
-def nearest(samples: np.ndarray, side: np.ndarray, patients: np.ndarray) -> Neighbours:
-    """Nearest rows of `side` (M, D), whose patients are (M,), to `samples` (N, D), by Euclidean distance."""
+def nearest(samples: np.ndarray, side: np.ndarray, patients: np.ndarray, own: np.ndarray | None = None) -> Neighbours:
+    """Nearest rows of `side` (M, D), whose patients are (M,), to `samples` (N, D), by Euclidean distance; rows of a sample's
+    `own` (N,) patient do not count."""
     index, distance = np.empty(len(samples), int), np.empty(len(samples))
     squares = (side**2).sum(1)
     for start in range(0, len(samples), CHUNK):
         part = samples[start:start + CHUNK]
-        index[start:start + CHUNK] = (squares - 2 * part @ side.T).argmin(1)
+        apart = squares - 2 * part @ side.T
+        if own is not None:
+            apart[own[start:start + CHUNK, None] == patients[None]] = np.inf
+        index[start:start + CHUNK] = apart.argmin(1)
         # Taken anew from the difference: the expanded square loses the digits that tell a copy from a near copy.
         distance[start:start + CHUNK] = np.linalg.norm(part - side[index[start:start + CHUNK]], axis=1)
     return Neighbours(index, patients[index], distance)
+
+
+def nearest_slices(sets: Sequence[np.ndarray], side: Slices, features: Features, block: int = BLOCK) -> list[Neighbours]:
+    """Of each set of rows (N, D) the nearest slices of `side`. Its rows are computed, and forgotten, `block` slices at a time:
+    a side may have more of them than fit into memory. The blocks go through joblib."""
+    starts = range(0, len(side), block)
+    jobs = (delayed(_nearest_of_block)(features, side.images[i:i + block], side.patients[i:i + block], *sets) for i in starts)
+    best: list[Neighbours] = []
+    for start, found in zip(starts, results(jobs, threads=True)):
+        found = [replace(one, index=one.index + start) for one in found]
+        best = [_nearer(*pair) for pair in zip(best, found)] if best else found
+    return best
+
+
+def _nearest_of_block(features: Features, images: np.ndarray, patients: np.ndarray, *sets: np.ndarray) -> list[Neighbours]:
+    side = features(images)
+    return [nearest(rows, side, patients) for rows in sets]
+
+
+def _nearer(first: Neighbours, second: Neighbours) -> Neighbours:
+    """Of each sample the nearer neighbour, of equals the first."""
+    later = second.distance < first.distance
+    return Neighbours(*(np.where(later, b, a) for a, b in zip(vars(first).values(), vars(second).values())))
 
 
 @dataclass(frozen=True)
@@ -91,7 +120,7 @@ class Audit:
 
 
 def audit_neighbours(test: Slices, synthetic: Slices, training: Slices, holdout: Slices, features: Features, *,
-                     resamples: int = 1000, seed: int = 0) -> Audit:
+                     resamples: int = 1000, seed: int = 0, block: int = BLOCK) -> Audit:
     """Distances of samples to their nearest training and hold-out slices, in one feature space.
 
     Args:
@@ -100,6 +129,7 @@ def audit_neighbours(test: Slices, synthetic: Slices, training: Slices, holdout:
         training: exactly the slices the generator learnt from.
         holdout: real patients that the generator never saw.
         features: feature space, or `Pixels()`.
+        block: slices of training and hold-out that are looked at at once, see `nearest_slices`.
 
     Returns:
         Four rows, n is the number of samples:
@@ -128,9 +158,8 @@ def audit_neighbours(test: Slices, synthetic: Slices, training: Slices, holdout:
     for first, second, names in ((training, holdout, ("training", "holdout")), (training, test, ("training", "test")),
                                  (holdout, test, ("holdout", "test"))):
         refuse_overlap(first, second, names)
-    sides = [(features(s.images), s.patients) for s in (training, holdout)]
-    near, far = (nearest(features(synthetic.images), *side) for side in sides)
-    test_near, test_far = (nearest(features(test.images), *side) for side in sides)
+    made, real = (features(slices.images) for slices in (synthetic, test))
+    (near, test_near), (far, test_far) = (nearest_slices([made, real], side, features, block) for side in (training, holdout))
     limit = np.quantile(test_near.distance, SUSPECT)
     options = {"n": len(synthetic), "resamples": resamples, "seed": seed}
 
@@ -141,7 +170,7 @@ def audit_neighbours(test: Slices, synthetic: Slices, training: Slices, holdout:
     ratio = bootstrap(lambda counts: _median_ratio(near, far, counts), synthetic.patients, **options)
     copies = bootstrap(lambda counts: float(np.average(near.distance < limit, weights=counts)), synthetic.patients,
                        **options)
-    reached = _reached(features(test.images), features(synthetic.images), synthetic.patients)
+    reached = _reached(real, made, synthetic.patients)
     blank = "" if reached > REACHED or copies.value > SUSPECT else (
         f"the samples lie beside the data: {reached:.0%} of the real test slices are in their neighbourhood, and "
         f"{copies.value:.0%} of them are near copies")
@@ -200,8 +229,10 @@ def _share(near: Neighbours, far: Neighbours, sides: list[np.ndarray]) -> Callab
 
 def _reached(real: np.ndarray, samples: np.ndarray, patients: np.ndarray) -> float:
     """Recall: the share of real rows within the neighbourhood of a sample, see `measures.fidelity.support`."""
-    within = support.distances(real, samples) <= support.radii(samples, patients)[None]
-    return float(within.any(1).mean())
+    limits, within = support.radii(samples, patients), np.zeros(len(real), bool)
+    for part in support.row_blocks(len(samples), len(real)):
+        within |= (support.distances(real, samples[part]) <= limits[part]).any(1)
+    return float(within.mean())
 
 
 def _median_ratio(near: Neighbours, far: Neighbours, counts: np.ndarray) -> float:

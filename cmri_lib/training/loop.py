@@ -1,8 +1,8 @@
 """The one training loop: Accelerate, EMA, cosine schedule, CSV log, exact resume.
 
 Everything trained in the study (generators, segmenter, feature extractor, region detector) is a `Trainable` and goes
-through `train`. The randomness of a step comes from (seed, step, process) alone, and the order of the data from
-(seed, epoch), so a training killed at any moment and run again ends in the same weights, bit for bit.
+through `train`. The randomness of a step comes from (seed, step) alone, and the order of the data from (seed, epoch), so a
+training killed at any moment and run again ends in the same weights, bit for bit. Several processes share each batch (`shared`).
 """
 
 from __future__ import annotations
@@ -33,6 +33,7 @@ from cmri_lib.training.checkpoint import (halved, load_weights, optimiser_tensor
 from cmri_lib.training.fingerprint import training_fingerprint
 from cmri_lib.training.muon import Muon
 from cmri_lib.training.settings import TrainSettings
+from cmri_lib.training.shared import accelerator_as_launched, draws_of_share
 
 #: Steps that a replay repeats, and the relative difference that other processors make in them: between an AMD EPYC and an Intel
 #: Xeon 1e-7 for denoisers, 1.3e-3 for the gradient of DCGAN's generator.
@@ -150,15 +151,6 @@ def _is_of_this_training(file: Path, identity: dict[str, str], replay: Callable[
     return same
 
 
-def _accelerator() -> Accelerator:
-    """Accelerate as it was launched, provided that this does not make the training another one."""
-    accelerator = Accelerator()
-    if accelerator.mixed_precision != "no":
-        raise ParameterError(f"Accelerate's launch sets {accelerator.mixed_precision}", field="mixed_precision",
-                             remedy="launch with --mixed_precision no and set the training's `precision` in params.yaml")
-    return accelerator
-
-
 def read_log(folder: str | Path) -> pd.DataFrame:
     """The log of a finished training. Raises CheckpointError if it is missing or damaged."""
     file = Path(folder) / "log.csv"
@@ -191,15 +183,16 @@ class _Training:
     def __init__(self, model: Trainable, data: Mapping[str, Tensor], settings: TrainSettings, folder: Path,
                  identity: dict, augment: Callable[[Batch], Batch] | None, validation: Mapping[str, Tensor] | None,
                  checkpoint_seconds: float, alone: bool = False):
-        self.accelerator, self.checkpoint_seconds = _accelerator(), checkpoint_seconds
+        self.accelerator, self.checkpoint_seconds = accelerator_as_launched(model.parameter_groups()), checkpoint_seconds
         self.device, prepare = self.accelerator.device, self.accelerator.prepare
-        self.rank, processes = self.accelerator.process_index, self.accelerator.num_processes
+        self.rank, self.processes = self.accelerator.process_index, self.accelerator.num_processes
         if alone:
-            self.device, prepare, self.rank, processes = torch.device("cpu"), lambda part: part, 0, 1
+            self.device, prepare, self.rank, self.processes = torch.device("cpu"), lambda part: part, 0, 1
         self.settings, self.folder, self.identity, self.augment = settings, folder, identity, augment
         layout = torch.channels_last if settings.channels_last else torch.preserve_format
         self.model = model.to(self.device, memory_format=layout)
-        self.batches = Batches({k: v.to(self.device) for k, v in data.items()}, settings, processes, model.pool, model.couple)
+        self.batches = Batches({k: v.to(self.device) for k, v in data.items()}, settings, self.processes, model.pool,
+                               model.couple)
         self.validation = None if validation is None else {k: v.to(self.device) for k, v in validation.items()}
         self.average = {k: v.detach().clone() for k, v in model.state_dict().items()}
         kind = Muon if settings.optimiser == "muon" else partial(torch.optim.AdamW, fused=True)
@@ -210,7 +203,7 @@ class _Training:
         self.wrapped = prepare(torch.compile(model) if settings.compile and not alone else model)
         self.rows: list[dict] = []
         self.first_steps: list[list[float]] = []
-        self.notes_steps = self.device.type == "cpu" and processes == 1
+        self.notes_steps = self.device.type == "cpu" and self.processes == 1
         self.step, self.seconds, self.before = 0, 0.0, []  # `before`: the devices that had this training
 
     def go(self) -> pd.DataFrame:
@@ -247,16 +240,20 @@ class _Training:
 
     def _step(self) -> tuple[dict[str, Tensor], Tensor]:
         self.model.train()
-        torch.manual_seed(mixed_seed(self.settings.seed, self.step, self.rank))
+        # The compiler does not see that `randn_like` is cut: then each process has draws of its own.
+        own, sharing = (self.rank, 1) if self.settings.compile else (0, self.processes)
+        torch.manual_seed(mixed_seed(self.settings.seed, self.step, own))
         batch = self.batches.of(self.step, self.rank)
-        batch = batch if self.augment is None else self.augment(batch)
+        draws = partial(draws_of_share, self.settings.batch, self.rank, sharing)
+        with draws():
+            batch = batch if self.augment is None else self.augment(batch)
         losses = {}
         for group in self.model.update_schedule(self.step, self.settings.steps):
             optimiser = self.optimisers[group]
             for options in optimiser.param_groups:
                 options["lr"] = self.settings.rate(self.step, group)
             # Not Accelerate's own mixed precision, which is fixed for a whole process; bf16 needs no loss scaling.
-            with torch.autocast(self.device.type, torch.bfloat16, enabled=self.settings.precision == "bf16"):
+            with draws(), torch.autocast(self.device.type, torch.bfloat16, enabled=self.settings.precision == "bf16"):
                 loss = self.wrapped(batch, group)
             optimiser.zero_grad(set_to_none=True)
             self.accelerator.backward(loss)
@@ -279,6 +276,8 @@ class _Training:
             self.average[name].copy_(current[name])
 
     def _log(self, losses: dict[str, Tensor], norm: Tensor) -> None:
+        if self.processes > 1:
+            losses = self.accelerator.reduce(losses, "mean")
         before = self.rows[-1] if self.rows else {"images": 0, "seconds": 0.0}
         images = self.step * self.settings.batch
         row = {"step": self.step, "images": images, "seconds": round(self.seconds, 3),

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -208,3 +210,39 @@ def test_measures_of_size_want_a_spacing() -> None:
     rows = compare(*(s.with_columns(spacing=3.0) for s in (real, made)), anatomy_of_masks(), resamples=5, repeats=2)
     assert np.isfinite([row["value"] for row in rows]).all()
     assert (known(real.with_columns(spacing=3.0).table, "spacing") == 3.0).all()
+
+
+# Sets that stay on disk
+
+def anonymous_memory() -> int:
+    """Bytes that this process holds for itself, without what it has mapped."""
+    status = Path("/proc/self/status").read_text()
+    return 1024 * int(next(line.split()[1] for line in status.splitlines() if line.startswith("RssAnon")))
+
+
+@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="needs Linux")
+def test_a_set_is_mapped_and_not_read(tmp_path) -> None:
+    some = discs(4, 4).take(np.arange(16).repeat(1500))  # 122 MB
+    some.save(tmp_path)
+    size, some = some.images.nbytes + some.masks.nbytes, None
+    before = anonymous_memory()
+    loaded = Slices.load(tmp_path)
+    assert isinstance(loaded.images.base, np.memmap) and isinstance(loaded.masks.base, np.memmap)
+    assert anonymous_memory() - before < size / 2, "the check holds a block, the table its rows"
+    np.testing.assert_array_equal(loaded.where(split="train").images[::1500], discs(4, 4).images)
+
+
+def test_what_is_mapped_outlives_the_file_and_leaves_it_as_it_is(tmp_path) -> None:
+    first, second = discs(2, 2, seed=1), discs(3, 2, seed=2)
+    first.save(tmp_path)
+    loaded = Slices.load(tmp_path)
+    loaded.images[0] = 0
+    np.testing.assert_array_equal(Slices.load(tmp_path).images, first.images)
+    second.save(tmp_path)
+    np.testing.assert_array_equal(loaded.images[1:], first.images[1:])
+    np.testing.assert_array_equal(Slices.load(tmp_path).masks, second.masks)
+
+
+def test_an_empty_set_comes_back(tmp_path) -> None:
+    discs(2, 2).take([]).save(tmp_path)
+    assert len(Slices.load(tmp_path)) == 0 and Slices.load(tmp_path).size == 32

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -273,11 +272,11 @@ def test_a_bank_without_its_key_is_drawn_again(tmp_path: Path) -> None:
 def test_all_arms_at_once_are_those_trained_one_by_one(study: Study, cohort: Slices, monkeypatch: pytest.MonkeyPatch) -> None:
     jobs: list[str] = []
 
-    def here(**_: object) -> Callable[[list], list]:
+    def here(some: list, **_: object) -> list:
         """In the place of joblib, whose processes take longer to start than these jobs to run."""
-        return lambda some: [(jobs.append(given[0].__name__), job(*given, **more)) for job, given, more in some]
+        return [(jobs.append(given[0].__name__), job(*given, **more)) for job, given, more in some]
 
-    monkeypatch.setattr(utility, "Parallel", here)
+    monkeypatch.setattr(utility, "results", here)
     monkeypatch.setattr(utility, "train_all", lambda *_: None)
     run = Run(SPADE, patients=arm_patients(study, cohort, 0.5), **QUICK)
     arms = [Arm("both", fraction=0.5, images=run, factor=1.0), Arm("alone", fraction=0.5, real=False, images=run, factor=1.0)]

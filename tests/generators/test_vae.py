@@ -14,7 +14,7 @@ from torch.distributions import Normal, kl_divergence
 
 from cmri_lib.errors import ParameterError
 from cmri_lib.generators.base import batch_of, draw, training_batch
-from cmri_lib.generators.vae import VAE, VAEObjective, divergence_from_prior
+from cmri_lib.generators.vae import VAE, VAEObjective, covariance_root, divergence_from_prior
 from cmri_lib.networks.conditioning.base import Conditioning
 from cmri_lib.networks.conditioning.label_map import LabelMap
 from cmri_lib.networks.vae import Decoder, Encoder, VAESettings
@@ -205,3 +205,15 @@ def test_bad_settings_are_refused() -> None:
         VAESettings(latent=0)
     with pytest.raises(ParameterError, match="as many levels"):
         disc_vae(Conditioning()).reconstruct(torch.zeros(1, 1, 64, 64), {})
+
+
+def test_a_covariance_that_was_rounded_has_a_root() -> None:
+    axes, _ = torch.linalg.qr(torch.randn(16, 16, dtype=torch.float64))
+    for longest in (1.0, 1e4):
+        exact = axes * torch.logspace(-6, 0, 16, dtype=torch.float64) * longest @ axes.T
+        for covariance in (exact.float(), exact.half().float()):
+            root = covariance_root(covariance)
+            assert torch.isfinite(root).all() and (root @ root.T - covariance).abs().max() < 1e-3 * longest
+    rounded = exact.half().float()
+    assert torch.linalg.cholesky_ex(rounded).info, "the case that is asked about"
+    assert torch.equal(covariance_root(exact.float()), torch.linalg.cholesky(exact.float())), "else it is Cholesky's"

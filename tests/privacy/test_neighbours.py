@@ -1,12 +1,15 @@
 """The neighbour audit finds planted copies, and finds nothing where there is nothing."""
 
 import numpy as np
+import pandas as pd
 import pytest
 
 from cmri_lib.cohort.slices import Slices
 from cmri_lib.errors import SplitError
 from cmri_lib.measures.instruments.classical_features import ClassicalFeatures
-from cmri_lib.privacy.nearest_neighbours import Neighbours, Pixels, audit_neighbours, nearest, nearest_share, share_excess
+from cmri_lib.measures.fidelity import support
+from cmri_lib.privacy.nearest_neighbours import (Neighbours, Pixels, audit_neighbours, nearest, nearest_share, nearest_slices,
+                                                 share_excess)
 from conftest import discs
 
 
@@ -30,6 +33,39 @@ def test_nearest_is_brute_force():
     np.testing.assert_array_equal(found.index, distances.argmin(1))
     np.testing.assert_allclose(found.distance, distances.min(1), rtol=1e-12)
     assert found.distance[4] == 0 and found.patient[4] == "p2"
+
+
+def test_rows_of_the_own_patient_do_not_count():
+    rows, patients = np.random.default_rng(0).standard_normal((300, 3)), np.arange(300) % 7
+    found = nearest(rows, rows, patients, patients)
+    distances = np.linalg.norm(rows[:, None] - rows[None], axis=2)
+    distances[patients[:, None] == patients[None]] = np.inf
+    np.testing.assert_array_equal(found.index, distances.argmin(1))
+
+
+@pytest.mark.parametrize("block", [1, 7, 96, 1000])
+def test_blocks_of_a_side_are_brute_force(sets, block):
+    side = sets["training"]
+    images = side.images.copy()
+    images[50:] = images[:len(images) - 50]  # of equals the first counts, also in another block
+    side = Slices(images, side.masks, side.table)
+    rows = [Pixels()(s.images) for s in (sets["honest"], sets["test"])]
+    for samples, found in zip(rows, nearest_slices(rows, side, Pixels(), block), strict=True):
+        distances = np.linalg.norm(samples[:, None] - Pixels()(images)[None], axis=2)
+        np.testing.assert_array_equal(found.index, distances.argmin(1))
+        np.testing.assert_array_equal(found.patient, side.patients[distances.argmin(1)])
+        np.testing.assert_allclose(found.distance, distances.min(1), rtol=1e-12)
+
+
+def test_an_audit_in_blocks_is_the_audit(sets, monkeypatch):
+    def found(**options):
+        result = audit_neighbours(sets["test"], sets["honest"], sets["training"], sets["holdout"], Pixels(), resamples=20, **options)
+        return pd.DataFrame(result.rows), result.suspects
+
+    whole = found()
+    monkeypatch.setattr(support, "ENTRIES", 200)  # three rows of 64 samples
+    for one, other in zip(whole, found(block=10), strict=True):
+        pd.testing.assert_frame_equal(one, other)
 
 
 def test_pixel_distance_is_the_root_mean_square():

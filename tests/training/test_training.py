@@ -209,7 +209,7 @@ def test_prepared_data_may_differ_by_rounding_and_their_source_may_not(tmp_path:
 
 def test_a_launch_that_would_change_the_training_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     accelerator = SimpleNamespace(mixed_precision="no", num_processes=3, process_index=0, device=torch.device("cpu"), prepare=None)
-    monkeypatch.setattr("cmri_lib.training.loop.Accelerator", lambda: accelerator)
+    monkeypatch.setattr("cmri_lib.training.shared.Accelerator", lambda **_: accelerator)
     with pytest.raises(ParameterError, match="(?s)4 images for 3 processes.*multiple"):
         train(Line(), line_data(), TrainSettings(steps=1, batch=4), tmp_path)
     accelerator.mixed_precision = "bf16"
@@ -226,8 +226,8 @@ def test_the_first_steps_of_a_shared_training_are_noted_as_one_process_takes_the
         first_of_two = SimpleNamespace(
             mixed_precision="no", num_processes=2, process_index=0, is_main_process=True, device=torch.device("cpu"),
             prepare=lambda part: part, backward=lambda loss: loss.backward(), clip_grad_norm_=nn.utils.clip_grad_norm_,
-            wait_for_everyone=lambda: None)
-        two.setattr("cmri_lib.training.loop.Accelerator", lambda: first_of_two)
+            wait_for_everyone=lambda: None, reduce=lambda losses, how: losses)
+        two.setattr("cmri_lib.training.shared.Accelerator", lambda **_: first_of_two)
         train(shared, line_data(), settings, tmp_path / "shared")
     train(alone, line_data(), settings, tmp_path / "alone")
     steps = [read_note(tmp_path / name / "weights.safetensors")["first_steps"] for name in ("shared", "alone")]
@@ -333,6 +333,19 @@ def test_interrupted_between_checkpoints_ends_in_the_same_weights(tmp_path: Path
     whole = read_tensors(tmp_path / "whole" / "weights.safetensors")
     assert all(torch.equal(whole[k], v) for k, v in resumed.state_dict().items())
     assert resumed.left == [0] and log["loss_model"].iloc[-1] < 0.2 * log["loss_model"].iloc[0]
+
+
+def test_cut_six_times_ends_in_the_same_weights(tmp_path: Path) -> None:
+    settings = TrainSettings(steps=20, batch=4, learning_rate=0.02, ema=0.9, log_every=5)
+    data = {"x": torch.randn(16, 1, 8, 8, generator=torch.Generator().manual_seed(1))}
+    log = train(Blur(), data, settings, tmp_path / "whole")
+    for _ in range(6):
+        with pytest.raises(InterruptedError):
+            train(Blur(last=3), data, settings, tmp_path / "cut", checkpoint_seconds=0)
+    again = train(Blur(last=2), data, settings, tmp_path / "cut")
+    whole, cut = (read_tensors(tmp_path / name / "weights.safetensors") for name in ("whole", "cut"))
+    assert all(torch.equal(whole[name], cut[name]) for name in whole)
+    pd.testing.assert_frame_equal(*(rows.drop(columns=["seconds", "images_per_s"]) for rows in (log, again)))
 
 
 @pytest.mark.parametrize("shape", [(16, 144), (64, 1152), (96, 24), (1, 9)])

@@ -10,13 +10,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
+from joblib import delayed
 
 from cmri_lib.cohort.case import LABELS, PHASES, TISSUES, Case
+from cmri_lib.cohort.jobs import results
 from cmri_lib.cohort.preprocessing.heart_detector import Detector
 from cmri_lib.cohort.preprocessing.intensity import (Landmarks, clip_percentiles, correct_bias_field, minmax, standard_scale,
                                        standardise, zscore)
@@ -110,8 +111,8 @@ def preprocess(cases: Sequence[Case], settings: PreprocessSettings, *, split: Ma
         if learnt is not None and (seen := [p for p in learnt.patients if split.get(p, "train") != "train"]):
             raise SplitError(f"the {name} learnt from {len(seen)} patients outside training, e.g. {seen[:3]}",
                              field=name, remedy="learn it on the patients of the train split only")
-    with ThreadPoolExecutor(settings.jobs) as pool:
-        parts = list(pool.map(lambda case: _case_slices(case, settings, split, detector, landmarks), cases))
+    jobs = (delayed(_case_slices)(case, settings, split, detector, landmarks) for case in cases)
+    parts = list(results(jobs, workers=settings.jobs, threads=True))
     rows = [row for part in parts for row in part[0]]
     if not rows:
         raise DataError("no labelled slice is left", field="preprocess",
@@ -151,9 +152,12 @@ def _trace(case: Case, settings: PreprocessSettings, window: Window, landmarks: 
 def fit_landmarks(cases: Sequence[Case], settings: PreprocessSettings, detector: Detector | None = None) -> Landmarks:
     """The standard intensity scale of `cases`, the training patients, after the steps that precede `standardise`."""
     before = PreprocessSettings(**{**vars(settings), "standardise": False, "normalise": "none"})
-    with ThreadPoolExecutor(settings.jobs) as pool:
-        images = list(pool.map(lambda case: list(trace(case, before, detector).values())[-1], cases))
-    return standard_scale(images, tuple(sorted({case.patient for case in cases})))
+    images = results((delayed(_last)(case, before, detector) for case in cases), workers=settings.jobs, threads=True)
+    return standard_scale(list(images), tuple(sorted({case.patient for case in cases})))
+
+
+def _last(case: Case, settings: PreprocessSettings, detector: Detector | None) -> np.ndarray:
+    return list(trace(case, settings, detector).values())[-1]
 
 
 def crop_window(case: Case, settings: PreprocessSettings, detector: Detector | None = None) -> Window:
@@ -177,8 +181,12 @@ def crop_report(cases: Sequence[Case], settings: PreprocessSettings, detector: D
     of the heart labels; `padding`, the fraction of the crop that lies outside the stored image; `confidence` of the
     detector (NaN without one), and `placed_by`: "detector", or "centre" where it was not sure enough to be followed.
     """
-    return pd.DataFrame([_crop_row(case, crop_window(case, settings, detector)) | _placed(case, settings, detector)
-                         for case in cases])
+    jobs = (delayed(_reported)(case, settings, detector) for case in cases)
+    return pd.DataFrame(results(jobs, workers=settings.jobs, threads=True))
+
+
+def _reported(case: Case, settings: PreprocessSettings, detector: Detector | None) -> dict[str, object]:
+    return _crop_row(case, crop_window(case, settings, detector)) | _placed(case, settings, detector)
 
 
 def _placed(case: Case, settings: PreprocessSettings, detector: Detector | None) -> dict[str, object]:

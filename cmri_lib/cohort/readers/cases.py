@@ -7,7 +7,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
@@ -15,8 +15,10 @@ from typing import Literal
 import numpy as np
 import pandas as pd
 import yaml
+from joblib import delayed
 
 from cmri_lib.cohort.case import PHASES, TISSUES, Case, Volume
+from cmri_lib.cohort.jobs import results
 from cmri_lib.cohort.plausibility import require_plausible
 from cmri_lib.cohort.readers.geometry import Arrangement, Grid, arrange, disagreement
 from cmri_lib.cohort.readers.layouts import LAYOUTS, Entries, ScanFiles
@@ -116,7 +118,7 @@ def read_cohort(folder: str | Path, layout: str, *, dataset: str | None = None, 
     A bad case stops the reading, or with ``on_bad_case="skip"`` is listed in the report with its problem. Scans that a
     challenge published without ground truth are listed as "unlabelled". The name of the data set is that of the
     layout unless `dataset` says otherwise. Scans of several patients with the same voxels are all bad: which of them
-    is whose cannot be known, and one person's images must not come to lie in several splits.
+    is whose cannot be known, and one person's images must not come to lie in several splits. Scans are read through joblib.
 
     Raises:
         DataError: on a bad case ("stop"), an unusable table, or a folder without any readable scan.
@@ -125,23 +127,13 @@ def read_cohort(folder: str | Path, layout: str, *, dataset: str | None = None, 
     if on_bad_case not in ("stop", "skip"):
         raise ParameterError(f"{on_bad_case!r} is unknown", field="on_bad_case", remedy="use stop or skip")
     folder, cases, rows = Path(folder), [], []
-    for scan, find in list(_entries(folder, layout).items())[:limit]:
-        row = {"scan": scan, "patient": scan, "status": "read", "problem": "", "findings": ""}
-        try:
-            files = find()
-            row["patient"] = files.patient
-            if patients is not None and files.patient not in patients:
-                continue
-            if files.labelled:
-                cases.append(read_scan(files, dataset or layout))
-                row["findings"] = "; ".join(cases[-1].findings)
-            else:
-                row |= {"status": "unlabelled", "problem": "published without ground truth"}
-        except StudyError as error:
-            if on_bad_case == "stop":
-                raise
-            row |= {"status": "bad", "problem": str(error)}
-        rows.append(row)
+    jobs = (delayed(_read_entry)(scan, find, dataset or layout, patients)
+            for scan, find in list(_entries(folder, layout).items())[:limit])
+    for row, case, error in results(jobs, threads=True):
+        if error is not None and on_bad_case == "stop":
+            raise error
+        rows += [row] if row else []
+        cases += [case] if case else []
     shared = _shared_voxels(cases)
     if shared and on_bad_case == "stop":
         raise next(iter(shared.values()))
@@ -152,6 +144,23 @@ def read_cohort(folder: str | Path, layout: str, *, dataset: str | None = None, 
         raise DataError(f"none of {len(rows)} scans can be read" + (f"; {rows[0]['problem']}" if rows else ""),
                         file=folder, field="scans", remedy=f"correct the scans, or the layout (now {layout!r})")
     return Cohort(cases, pd.DataFrame(rows))
+
+
+def _read_entry(scan: str, find: Callable[[], ScanFiles], dataset: str, patients: Collection[str] | None
+                ) -> tuple[dict[str, str] | None, Case | None, StudyError | None]:
+    """Row of the report and case of a scan, or what is wrong with it; nothing of a scan of none of `patients`."""
+    row = {"scan": scan, "patient": scan, "status": "read", "problem": "", "findings": ""}
+    try:
+        files = find()
+        row["patient"] = files.patient
+        if patients is not None and files.patient not in patients:
+            return None, None, None
+        if not files.labelled:
+            return row | {"status": "unlabelled", "problem": "published without ground truth"}, None, None
+        case = read_scan(files, dataset)
+        return row | {"findings": "; ".join(case.findings)}, case, None
+    except StudyError as error:
+        return row | {"status": "bad", "problem": str(error)}, None, error
 
 
 def read_dataset(folder: str | Path, *, on_bad_case: OnBadCase = "stop", limit: int | None = None,

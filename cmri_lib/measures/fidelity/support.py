@@ -20,7 +20,7 @@ Two deviations, both because the slices of a patient resemble each other:
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 
@@ -28,6 +28,8 @@ from cmri_lib.errors import DataError
 from cmri_lib.measures.instruments.learned_features import Features
 from cmri_lib.measures.statistics.comparison import Embedding, Measure, Metric, Statistic
 
+#: Distances in memory at once, 128 MiB of them.
+ENTRIES = 2**24
 #: Neighbours; Naeem et al., section 4.2, recommend 5.
 K = 5
 
@@ -36,6 +38,12 @@ def distances(first: np.ndarray, second: np.ndarray) -> np.ndarray:
     """Euclidean distances of all pairs: (N, D), (M, D) → (N, M)."""
     squares = (first**2).sum(1)[:, None] + (second**2).sum(1)[None] - 2 * first @ second.T
     return np.sqrt(np.maximum(squares, 0, out=squares), out=squares)
+
+
+def row_blocks(first: int, second: int) -> Iterator[slice]:
+    """Parts of `first` rows that have about `ENTRIES` distances to `second` others."""
+    size = max(1, ENTRIES // max(1, second))
+    return (slice(start, start + size) for start in range(0, first, size))
 
 
 def radii(values: np.ndarray, patients: np.ndarray, k: int = K) -> np.ndarray:
@@ -48,9 +56,13 @@ def radii(values: np.ndarray, patients: np.ndarray, k: int = K) -> np.ndarray:
     fewest = len(values) - np.bincount(codes).max()
     if fewest < k:
         raise DataError(f"{fewest} slices of other patients for the {k} nearest", field="patient", remedy="score more patients")
-    between = distances(values, values)
-    between[codes[:, None] == codes[None]] = np.inf
-    return np.partition(between, k - 1, axis=1)[:, k - 1]
+    found = np.empty(len(values))
+    for rows in row_blocks(len(values), len(values)):
+        between = distances(values[rows], values)
+        between[codes[rows, None] == codes[None]] = np.inf
+        between.partition(k - 1, axis=1)
+        found[rows] = between[:, k - 1]
+    return found
 
 
 def support_statistics(real: Embedding, synthetic: Embedding, k: int = K) -> Sequence[Statistic]:

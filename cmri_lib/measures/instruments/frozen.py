@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from cmri_lib.cohort.slices import Slices
 from cmri_lib.errors import DataError, SplitError
 from cmri_lib.training.fingerprint import data_digest
+from cmri_lib.training.shared import over_processes
 
 #: Images per forward pass; on CPU a small batch stays in cache.
 BATCH = 32
@@ -43,7 +44,9 @@ def fingerprint(network: nn.Module) -> str:
 
 @torch.inference_mode()
 def in_batches(function, images: np.ndarray, device: torch.device) -> Tensor:
-    """`function` over images (N, 1, H, W) in batches; the joined result on the CPU."""
-    parts = [function(torch.from_numpy(np.ascontiguousarray(images[i:i + BATCH])).to(device)).cpu()
-             for i in range(0, len(images), BATCH)]
-    return torch.cat(parts)
+    """`function` over images (N, 1, H, W) in batches; the joined result on the CPU. Processes that Accelerate has launched share
+    the batches."""
+    def part(start: int) -> Tensor:
+        return function(torch.from_numpy(np.ascontiguousarray(images[start:start + BATCH])).to(device)).cpu()
+
+    return torch.cat(over_processes(part, range(0, len(images), BATCH)))

@@ -1,0 +1,174 @@
+"""What the study knows of a system of the review, read from its register, its code and its results; nothing is typed here.
+
+`card` puts it together as plain data: it is the model card that lies beside the system's page, and the page is written from it.
+"""
+
+from __future__ import annotations
+
+import ast
+import inspect
+import math
+import re
+from dataclasses import asdict, dataclass
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import yaml
+
+from cmri_lib.cohort.vocabulary import Vocabulary
+from cmri_lib.config.study import Study, open_study
+from cmri_lib.reporting import metrics, review
+from cmri_lib.reporting.claims import after_holm
+from cmri_lib.reporting.primary_tests import PRIMARY
+from cmri_lib.reporting.results import union
+from cmri_lib.systems.contrast import MANIFOLD
+from cmri_lib.systems.label_maps import CHAINS, Chain
+from cmri_lib.systems.register import SYSTEMS
+from cmri_lib.systems.system import System
+
+#: A vocabulary with every kind of condition, for networks that are built to be looked at, not trained.
+EVERYTHING = Vocabulary({c: ("a", "b") for c in ("vendor", "disease", "phase", "level")}, tissues=True)
+#: Where a stage keeps what it trains.
+WORK = "work/${dataset}/${profile}/"
+#: The conditioning of systems without a condition.
+NOTHING_GIVEN = "cmri_lib.networks.conditioning.base"
+COSTS = ("images_seen", "parameters", "nfe", "seconds_per_image", "training_seconds")
+
+
+@dataclass(frozen=True)
+class Results:
+    """All scores and all tests of claims, of every cohort and profile, and the number of the notebook that tests each claim."""
+
+    scores: pd.DataFrame
+    claims: pd.DataFrame
+    notebooks: dict[str, str]
+
+
+def results_of(root: Path) -> Results:
+    """What the notebooks have written, and where each claim is tested: in the notebook whose code names it."""
+    claims = union(root, claims=True)
+    where = {}
+    for source in sorted((root / "notebooks").glob("[0-9][0-9]_*.py")):
+        named = set(re.findall(r'"([A-Z]\d+)"', source.read_text(encoding="utf-8"))) & set(review.CLAIMS)
+        where |= {claim: source.stem[:2] for claim in named if claim not in where}
+    for file in sorted(root.glob("results/*/[0-9][0-9]_*_claims.csv")):
+        table = pd.read_csv(file)
+        stated = table["primary"].astype(bool) if "primary" in table else table["claim"].isna()
+        where |= {claim: file.name[:2] for claim in table.loc[stated, "claim"]}
+    return Results(union(root), after_holm(claims) if len(claims) else claims.assign(**{"after Holm": ""}), where)
+
+
+def variants(identity: str) -> list[System | Chain]:
+    """The systems and chains of the study that stand for one system of the review."""
+    everything = [*SYSTEMS.values(), MANIFOLD, *CHAINS.values()]
+    return [one for one in everything if one.id.split(" ")[0] == identity]
+
+
+def card(study: Study, identity: str, results: Results) -> dict[str, Any]:
+    """Everything about one system of the review as plain data, for JSON."""
+    found = variants(identity)
+    mine = results.scores[results.scores["system"].str.split(" ").str[0] == identity]
+    return {"id": identity, "name": review.SYSTEMS[identity], "study": "cmri_lib", "licence": "Apache-2.0",
+            "systems": [_variant(study, one) for one in found],
+            "claims": claims_of(identity, results.claims),
+            "scores": [{k: _plain(v) for k, v in row.items()} for row in mine.to_dict("records")]}
+
+
+def claims_of(identity: str, claims: pd.DataFrame) -> list[str]:
+    """The claims in whose tests a system is compared, by its id in their wording."""
+    texts = {claim: test.text for claim, test in PRIMARY.items()}
+    for row in claims.itertuples():
+        texts[row.claim] = f"{texts.get(row.claim, '')} {row.test}"
+    return [claim for claim in review.CLAIMS if re.search(rf"\b{identity}\b", texts.get(claim, ""))]
+
+
+def systems_of(claim: str, claims: pd.DataFrame) -> list[str]:
+    """The systems of the review that are compared in the tests of a claim."""
+    return [identity for identity in review.SYSTEMS if claim in claims_of(identity, claims)]
+
+
+def notebook_of_stage(root: Path, stage: str) -> str:
+    """The number of the notebook that trains what lies in the folder `stage`; "" if none does."""
+    for entry in pipeline(root)["stages"].values():
+        if any(WORK + stage == (out if isinstance(out, str) else next(iter(out))) for out in entry["outs"]):
+            return entry["cmd"].split()[-1]
+    return ""
+
+
+@cache
+def pipeline(root: Path) -> dict[str, Any]:
+    return yaml.safe_load((root / "dvc.yaml").read_text(encoding="utf-8"))
+
+
+def entry_file(root: Path, identity: str) -> str:
+    """The file of `systems/` in which the entry of a system stands."""
+    for file in sorted((root / "cmri_lib" / "systems").glob("*.py")):
+        if re.search(rf'\(\s*f?"{identity} ', file.read_text(encoding="utf-8")):
+            return file.relative_to(root).as_posix()
+    return ""
+
+
+def made_of(one: System | Chain, root: Path) -> list[str]:
+    """The modules of the library whose networks and objectives a system is made of, its generator's first."""
+    if isinstance(one, Chain):
+        parts = [part for part in (one.masks, one.images) if part is not None]
+        return list(dict.fromkeys(module for part in parts for module in made_of(part, root)))
+    built = one.build(_small(root).params, EVERYTHING, 0)
+    own = type(built).__module__
+    found = {name for module in built.modules() if (name := type(module).__module__).startswith("cmri_lib.")}
+    return sorted(found - {NOTHING_GIVEN}, key=lambda name: (name != own, name))
+
+
+@cache
+def _small(root: Path) -> Study:
+    return open_study("smoke", "phantom", root)
+
+
+def docstring(root: Path, module: str) -> list[str]:
+    """The paragraphs of a module's docstring, each in one line; of a module in ``a.b`` or as a path."""
+    path = root / (module if module.endswith(".py") else module.replace(".", "/") + ".py")
+    written = ast.get_docstring(ast.parse(path.read_text(encoding="utf-8"))) or ""
+    return [" ".join(part.split()) for part in inspect.cleandoc(written).split("\n\n")]
+
+
+def headline(scores: pd.DataFrame) -> pd.DataFrame:
+    """The headline metrics of one system in words: metric, value, interval, real images, direction."""
+    rows = []
+    for metric in metrics.headline(scores["metric"]):
+        if metric in COSTS:
+            continue
+        found = scores[scores["metric"] == metric]
+        row = found.iloc[0]
+        real = next((value for value, kind, _ in metrics.references(found, metric) if kind == "real"), math.nan)
+        rows.append({"metric": metrics.label(metric), "value": metrics.number(metric, row["value"]),
+                     "95 % interval": interval(metric, row["low"], row["high"]), "real images": metrics.number(metric, real),
+                     "better": metrics.direction(metric, row["better"])})
+    return pd.DataFrame(rows)
+
+
+def interval(metric: str, low: float, high: float) -> str:
+    """"[0.1, 0.2]", or "" where there is none."""
+    return "" if math.isnan(low) or math.isnan(high) else f"[{metrics.number(metric, low)}, {metrics.number(metric, high)}]"
+
+
+def _variant(study: Study, one: System | Chain) -> dict[str, Any]:
+    row: dict[str, Any] = {"id": one.id, "family": one.family, "conditioning": one.conditioning,
+                           "stage": one.stage, "notebook": notebook_of_stage(study.root, one.stage),
+                           "made of": made_of(one, study.root)}
+    if isinstance(one, Chain):
+        return row | {"masks": one.masks.id if one.masks else "drawn from the cohort", "images": one.images.id}
+    return row | {"first stage": one.first_stage.name if one.first_stage else None,
+                  "starts from": one.pretrained.id if one.pretrained else None,
+                  "never learns from": [" + ".join(pair) for pair in one.withheld],
+                  "training": {k: _plain(v) for k, v in asdict(one.training(study.params)).items()}}
+
+
+def _plain(value: Any) -> Any:
+    """A value that JSON can hold."""
+    if hasattr(value, "item"):
+        value = value.item()
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    return value if value is None or isinstance(value, (str, int, float, bool, list, tuple, dict)) else str(value)

@@ -1,0 +1,90 @@
+"""The making of the book: pages are written in Markdown, made into HTML, and the files that they show are put beside them.
+
+A book is made in a folder of its own and takes the place of the earlier one only when it is whole. What the earlier one holds of
+notebooks that were executed elsewhere goes into the new one, as long as their figures are the published ones (`copies`).
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+
+import nbformat
+
+from cmri_lib.book import claims, facts, guide, notebooks, site, systems
+from cmri_lib.book.copies import Copy
+from cmri_lib.book.links import Links
+from cmri_lib.config.study import Study
+from cmri_lib.reporting import review
+
+NAME = "Synthetic cardiac MRI"
+
+
+@dataclass(frozen=True)
+class Made:
+    """What a book has become: its number of pages, and the notebooks with and without a copy of their run."""
+
+    pages: int
+    executed: list[str]
+    missing: list[str]
+
+    @property
+    def text(self) -> str:
+        missing = f"; without outputs, since no run of theirs is kept: {', '.join(self.missing)}" if self.missing else ""
+        return f"{self.pages} pages; notebooks as they were run: {', '.join(self.executed) or 'none'}{missing}"
+
+
+def make(study: Study, book: Path) -> Made:
+    """Write the book into the folder `book`.
+
+    Raises:
+        StudyError: if a page cannot be made; the earlier book is then still there.
+    """
+    work = study.root / "work" / "book"
+    shutil.rmtree(work, ignore_errors=True)
+    pages, out, files = work / "pages", work / "html", work / "files"
+    links = Links(study.root)
+    sources = sorted((study.root / "notebooks").glob("[0-9][0-9]_*.py"))
+    kept = {source: notebooks.find_copy(study, source, book) for source in sources}
+    for source, copy in kept.items():
+        if copy is not None:
+            _keep(copy, source, files)
+    written = {f"notebooks/{source.stem}": notebooks.page(study, source, copy, links, files) for source, copy in kept.items()}
+    written |= _reviewed(study, links, files) | guide.pages(study, links)
+    written |= guide.source_pages(study, links)  # after all others: they say which modules
+    for page, text in written.items():
+        file = pages / f"{page}.md"
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_text(text, encoding="utf-8")
+    site.build(pages, out, NAME)
+    for file in sorted(links.files):
+        (out / file).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(study.root / file, out / file)
+    shutil.copytree(files, out, dirs_exist_ok=True)
+    shutil.rmtree(book, ignore_errors=True)
+    shutil.copytree(out, book)
+    return Made(len(written), [s.stem[:2] for s in sources if kept[s]], [s.stem[:2] for s in sources if not kept[s]])
+
+
+def _keep(copy: Copy, source: Path, files: Path) -> None:
+    for place, content in copy.images.items():
+        (files / place).parent.mkdir(parents=True, exist_ok=True)
+        (files / place).write_bytes(content)
+    place = files / notebooks.download(source)
+    place.parent.mkdir(parents=True, exist_ok=True)
+    nbformat.write(copy.notebook, place)
+
+
+def _reviewed(study: Study, links: Links, files: Path) -> dict[str, str]:
+    """The pages of systems and claims; model cards are put among the files."""
+    results = facts.results_of(study.root)
+    made = {"systems/index": systems.index(study, results, links), "claims/index": claims.index(study, results, links)}
+    (files / "systems").mkdir(parents=True, exist_ok=True)
+    for identity in review.SYSTEMS:
+        card = facts.card(study, identity, results)
+        text = json.dumps(card, indent=1, ensure_ascii=False)
+        (files / "systems" / f"{identity}.json").write_text(text + "\n", encoding="utf-8")
+        made[f"systems/{identity}"] = systems.page(study, card, results, links)
+    return made | {f"claims/{claim}": claims.page(claim, results, links) for claim in review.CLAIMS}

@@ -1,0 +1,193 @@
+"""The pages of the systems: one each, and a table of all."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from typing import Any
+
+import pandas as pd
+
+from cmri_lib.book import facts
+from cmri_lib.book.facts import Results
+from cmri_lib.book.links import Links, anchor, row_of
+from cmri_lib.config.study import Study
+from cmri_lib.reporting import metrics, review
+from cmri_lib.reporting.primary_tests import ANATOMY, APPEARANCE, HEARTS
+from cmri_lib.reporting.readme import markdown
+
+NOT_MEASURED = "Not yet measured."
+#: Metrics of the index.
+COLUMNS = (ANATOMY, APPEARANCE, HEARTS, "dice_mean")
+#: The number of a paper, as docstrings name it: "arXiv 2006.11239", or alone in brackets or a list.
+PAPER = re.compile(r"(?:arXiv )?(?<![\d.])(\d{4}\.\d{4,5})(?![\d.]\d)")
+#: Figures of samples, in the order in which they are looked through for a system.
+GRIDS = ("06/samples", "07/one_mask", "08/images", "15/stacks", "16/grid", "14/samples", "10/source_domain", "12/samples")
+
+
+def page_of(identity: str) -> str:
+    """The page of a system in the book."""
+    return f"systems/{identity}.html"
+
+
+def link(identity: str, page: str, text: str = "") -> str:
+    """A link to a system's page, by default its id."""
+    return anchor(page_of(identity), text or identity, page)
+
+
+def page(study: Study, card: dict[str, Any], results: Results, links: Links) -> str:
+    """Markdown of one system of the review, from its card (`facts.card`)."""
+    identity, place = card["id"], page_of(card["id"])
+    parts = [f"# {identity} {card['name']}", _where(study, card, links, place), _samples(study, card, links, place),
+             "## Idea", *idea(study, card, links, place), "## In this study", _variants(card, links, place),
+             "## Scores", *_scores(study, card, results),
+             "## What it took", _costs(card, results), "## Claims", _claims(card, place), "## Training", *_settings(study, card)]
+    return "\n\n".join(part for part in parts if part) + "\n"
+
+
+def index(study: Study, results: Results, links: Links) -> str:
+    """Markdown of the table of all systems: a row for each variant that the study has of them."""
+    place = "systems/index.html"
+    mine = results.scores[(results.scores["dataset"] == study.dataset) & (results.scores["profile"] == study.profile)]
+    heartless = review.without_hearts(mine)
+    rows = [{"id": "", "system": "*real images*", "condition": "·", **_values(mine, "real")}]
+    for identity, name in review.SYSTEMS.items():
+        for one in facts.variants(identity):
+            note = " (no hearts)" if one.id in heartless else ""
+            rows.append({"id": link(identity, place), "system": link(identity, place, one.id.removeprefix(f"{identity} ")) + note,
+                         "condition": review.system(one.conditioning), **_values(mine, one.id)})
+    tables = anchor("results/tables.html", "All tables", place)
+    text = (f"One page for each system of the review: its idea, sources, scores, the claims that it takes part in, its training. "
+            f"The numbers are those of the cohort `{study.dataset}`, profile `{study.profile}`; a dot stands for what is not "
+            f"measured or does not apply. {tables} say what the columns mean, and have intervals.")
+    tree = "\n".join(review.SYSTEMS)
+    return f"# Systems\n\n{text}\n\n{markdown(pd.DataFrame(rows))}\n\n```{{toctree}}\n:hidden:\n{tree}\n```\n"
+
+
+def idea(study: Study, card: dict[str, Any], links: Links, place: str) -> list[str]:
+    """What makes it that system: what the modules say that it is made of, with their sources."""
+    modules = list(dict.fromkeys(module for one in card["systems"] for module in one["made of"]))
+    said = {module: facts.docstring(study.root, module) for module in modules}
+    short = {module: module.removeprefix("cmri_lib.") for module in modules}
+    named = [links.to(file_of(module), short[module], place) for module in modules]
+    rows = [f"- {name}: {prose(said[module][0])}" for name, module in zip(named[1:], modules[1:])]
+    rows = [f"- {name}" for name in named[:1]] + rows  # what the first is, stands above
+    more = [f"**{short[module]}.** {prose(' '.join(paragraphs[1:]))}" for module, paragraphs in said.items() if paragraphs[1:]]
+    first = prose(said[modules[0]][0]) if modules else NOT_MEASURED
+    return [first, "Made of:", "\n".join(rows), "### Details and sources", *more] if modules else [first]
+
+
+def file_of(module: str) -> str:
+    return module.replace(".", "/") + ".py"
+
+
+def prose(text: str) -> str:
+    """A docstring as Markdown: what would be markup in one and is not in the other is escaped, papers get their addresses."""
+    escaped = re.sub(r"([*<$\[])", r"\\\1", text.replace("``", "`"))
+    return PAPER.sub(lambda found: f"[{found[0]}](https://arxiv.org/abs/{found[1]})", escaped)
+
+
+def _where(study: Study, card: dict[str, Any], links: Links, place: str) -> str:
+    entry = facts.entry_file(study.root, card["id"])
+    numbers = dict.fromkeys(one["notebook"] for one in card["systems"] if one["notebook"])
+    said = [links.to(links.notebook(number), f"notebook {number}", place) for number in numbers]
+    data = anchor(f"systems/{card['id']}.json", "model card (JSON)", place)
+    parts = [f"Trained in {' and '.join(said)}." if said else "",
+             f"Its entry: {links.to(entry, entry, place)}." if entry else "",
+             f"The page as data: {data}."]
+    return " ".join(filter(None, parts))
+
+
+def _variants(card: dict[str, Any], links: Links, place: str) -> str:
+    rows = []
+    for one in card["systems"]:
+        chained = f"masks: {one['masks']}; images: {one['images']}" if "masks" in one else ""
+        start = one.get("starts from") or chained or "random weights"
+        rows.append({"system": one["id"], "family": one["family"], "condition": review.system(one["conditioning"]),
+                     "starts from": start, "first stage": one.get("first stage") or "·",
+                     "never learns from": ", ".join(one.get("never learns from") or []) or "·"})
+    table = pd.DataFrame(rows)
+    return markdown(table.loc[:, [c for c in table if c in ("system", "family", "condition") or set(table[c]) != {"·"}]])
+
+
+def _cohorts(scores: pd.DataFrame) -> Iterable[tuple[str, pd.DataFrame]]:
+    for (dataset, profile), rows in scores.groupby(["dataset", "profile"], sort=False):
+        yield f"cohort `{dataset}`, profile `{profile}`", rows
+
+
+def _scores(study: Study, card: dict[str, Any], results: Results) -> list[str]:
+    scores = _mine(card, results)
+    if scores.empty:
+        return [NOT_MEASURED]
+    parts = []
+    # The cohort of the book first.
+    scores = scores.assign(last=scores["dataset"] != study.dataset).sort_values("last", kind="stable")
+    for where, rows in _cohorts(scores):
+        heartless = review.without_hearts(rows)
+        for name, own in rows.groupby("system", sort=False):
+            shown = facts.headline(own)
+            if len(shown):
+                note = " It shows no hearts: nothing else of it counts." if name in heartless else ""
+                parts += [f"**{name}**, {where}.{note}", markdown(shown.replace("", "·"))]
+    return parts or [NOT_MEASURED]
+
+
+def _costs(card: dict[str, Any], results: Results) -> str:
+    scores = _mine(card, results)
+    chosen = scores[scores["metric"].isin(facts.COSTS)]
+    if chosen.empty:
+        return NOT_MEASURED
+    rows = []
+    for (name, dataset, profile), own in chosen.groupby(["system", "dataset", "profile"], sort=False):
+        values = own.set_index("metric")["value"]
+        rows.append({"system": name, "cohort": dataset, "profile": profile,
+                     **{metrics.label(m): metrics.number(m, values[m]) if m in values else "·" for m in facts.COSTS}})
+    return markdown(pd.DataFrame(rows))
+
+
+def _claims(card: dict[str, Any], place: str) -> str:
+    if not card["claims"]:
+        return "It takes part in the test of no claim."
+    return "\n".join(f"- {anchor(f'claims/{claim}.html', claim, place)}: {review.CLAIMS[claim]}" for claim in card["claims"])
+
+
+def _settings(study: Study, card: dict[str, Any]) -> list[str]:
+    trained = {one["id"]: one["training"] for one in card["systems"] if "training" in one}
+    if not trained:
+        return ["It trains nothing of its own."]
+    table = pd.DataFrame(trained)
+    table.insert(0, "setting", [f"`{name}`" for name in table.index])
+    table = table.map(lambda value: "·" if value is None else value)
+    return [f"The settings of the profile `{study.profile}`. They stand in `params.yaml`.",
+            "<details><summary>Settings</summary>", markdown(table), "</details>"]
+
+
+def _samples(study: Study, card: dict[str, Any], links: Links, place: str) -> str:
+    names = [one["id"] for one in card["systems"]]
+    for grid in GRIDS:
+        file = study.root / "figures" / study.dataset / f"{grid}.png"
+        if not file.with_suffix(".csv").is_file() or not file.is_file():
+            continue
+        listed = list(dict.fromkeys(pd.read_csv(file.with_suffix(".csv")).get("row", pd.Series(dtype=str)).astype(str)))
+        path = file.relative_to(study.root).as_posix()
+        found = [row for row in listed if row in names or row.endswith(f", {card['id']}") or row.split("\n")[0] in names]
+        cut = [row_of(file, path, place, listed.index(row), len(listed), f"Samples: {row}") for row in found]
+        if any(cut):
+            links.files.add(path)
+            return "\n\n".join(cut)
+    return ""
+
+
+def _mine(card: dict[str, Any], results: Results) -> pd.DataFrame:
+    return results.scores[results.scores["system"].str.split(" ").str[0] == card["id"]]
+
+
+def _values(scores: pd.DataFrame, system: str) -> dict[str, str]:
+    """The columns of the index for one system, or for the real images."""
+    values = {}
+    for metric in COLUMNS:
+        found = scores[(scores["system"] == system) & (scores["metric"] == metric)]["value"]
+        real = metrics.references(scores[scores["metric"] == metric], metric) if system == "real" and found.empty else []
+        number = next(iter([*found, *(value for value, kind, _ in real if kind == "real")]), None)
+        values[metrics.short(metric)] = "·" if number is None else metrics.number(metric, number)
+    return values
