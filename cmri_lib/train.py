@@ -15,8 +15,10 @@ from __future__ import annotations
 
 import argparse
 import sys
+from collections.abc import Sequence
 
 import pandas as pd
+from accelerate import PartialState
 
 from cmri_lib.cohort.cardiac_function import with_phenotypes
 from cmri_lib.config.study import open_study
@@ -24,9 +26,10 @@ from cmri_lib.errors import StudyError
 from cmri_lib.experiments.instruments import load_slices
 from cmri_lib.experiments.parallel import train_all
 from cmri_lib.experiments.plan import all_folders, all_runs, complete_stages, prepare, progress, train_planned
+from cmri_lib.experiments.private_training import Private
 from cmri_lib.experiments.published import publish
 from cmri_lib.systems.register import SYSTEMS, system
-from cmri_lib.systems.system import runs
+from cmri_lib.systems.system import Run, runs
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -51,14 +54,24 @@ def main(arguments: list[str] | None = None) -> int:
             print("\n".join(str(folder.relative_to(study.root)) for folder in new) or "nothing new")
             return 0
         chosen = all_runs(study, slices) if options.systems == ["all"] else runs([system(name) for name in options.systems])
+        chosen, alone = shareable(chosen, PartialState().num_processes)
         prepare(study, chosen, slices)
         train_all(study, chosen, slices, train_planned)
         for run in chosen:
             train_planned(study, run, slices)
+        if alone:
+            print(f"left out, for one process must train them (run this without torchrun): {', '.join(run.id for run in alone)}")
     except StudyError as problem:
         print(problem, file=sys.stderr)
         return 2
     return 0
+
+
+def shareable(wanted: Sequence[Run], processes: int) -> tuple[list[Run], list[Run]]:
+    """The runs that so many processes can share, and those that one must do alone: a private gradient is clipped and made noisy
+    patient by patient, in one place."""
+    alone = [run for run in wanted if processes > 1 and isinstance(run.variant, Private)]
+    return [run for run in wanted if run not in alone], alone
 
 
 def status(table: pd.DataFrame) -> str:

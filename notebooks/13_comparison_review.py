@@ -101,11 +101,13 @@ dataset = None
 
 # %%
 import pandas as pd
+from IPython.display import Image, Markdown, display
 
 from cmri_lib.cohort import data_sets
 from cmri_lib.config.study import open_study
 from cmri_lib.reporting import (
-    comparison, comparison_plots, figures, metrics, plots, primary_tests, readme, results, review)
+    comparison, comparison_plots, figures, metrics, plots, primary_tests, questions, readme,
+    results, review)
 from cmri_lib.reporting.claims import after_holm
 from cmri_lib.reporting.primary_tests import ANATOMY, APPEARANCE
 
@@ -346,19 +348,23 @@ tests[["claim", "test", "effect", "unit", "verdict"]].set_index("claim")
 # ## The five questions of the review
 #
 # The next cells answer the review's research questions from the numbers above: how the primary
-# tests of the claims that bear on a question ended, and, metric by metric, the best unconditional
-# and the best conditional system, with what real images score.
+# tests of the claims that bear on a question ended; metric by metric the best unconditional and the
+# best conditional system, with what real images score; and what such numbers cannot answer. The
+# figures of other notebooks that belong to an answer stand below it.
 
 # %%
 def answer(name):
-    """A question, what its claims say, and the figures to look at."""
-    question = comparison.QUESTIONS[name]
-    print(f"{name}. {question.text}\n")
-    print("\n".join(comparison.answer(question, of_review, my_claims)))
-    found = [f for f in question.figures if (study.figures / f"{f}.png").exists()]
-    print("Look at:", ", ".join(f"figures/{study.dataset}/{f}.png" for f in found))
+    """A question, its answer, and its figures."""
+    question = questions.QUESTIONS[name]
+    text = questions.answer(question, of_review, my_claims)
+    display(Markdown(f"### {name}. {question.text}\n\n{text}"))
+    for figure in (study.figures / f"{one}.png" for one in question.figures):
+        if figure.exists():
+            print(figure.relative_to(study.root).as_posix())
+            display(Image(filename=figure, width=720))
 
 
+# %%
 answer("RQ1")
 
 # %%

@@ -55,6 +55,8 @@ CHARACTER = 0.065
 FAR, LONGER = 3.0, 3.0
 #: A slice is shown at most so large, in inches.
 TILE = 1.16
+#: In the file of a figure from which rows are left out.
+LEFT_OUT = "rows of real patients: only in the executed notebook"
 
 
 def use_style() -> None:
@@ -94,7 +96,8 @@ def publish_slices(study: Study, name: str, rows: Mapping[str, Slices], *, outli
                             std=s.images.std((1, 2, 3))) for label, s in rows.items()]
     file = _keep(study, name, pd.concat(tiles))
     published = slice_grid(public, outline=outline, titles=titles) if public else notice()
-    _write(file, _titled(published, title), slices=True)
+    some = title and public and len(public) < len(rows)
+    _write(file, _titled(published, f"{title}\n({LEFT_OUT})" if some else title), slices=True)
     if anyone:
         return published
     plt.close(published)

@@ -15,7 +15,8 @@ from cmri_lib.cohort.preprocessing.intensity import (LANDMARK_PERCENTILES, ZSCOR
                                        correct_bias_field, image_landmarks, minmax, standard_scale, standardise, zscore)
 from cmri_lib.cohort.preprocessing.pipeline import (LEVELS, PreprocessSettings, crop_report, crop_window, fit_landmarks, heights,
                                         level, preprocess, trace)
-from cmri_lib.cohort.preprocessing.resample import Window, cubic, interpolation_weights, linear, resample_image, resample_labels
+from cmri_lib.cohort.preprocessing.resample import (Window, cubic, interpolation_weights, linear, on_grid, resample_image,
+                                                     resample_labels)
 from cmri_lib.errors import DataError, ParameterError, SplitError
 
 CENTRE = PreprocessSettings(size=32, field_of_view=96.0, crop="centre", jobs=1)
@@ -73,6 +74,20 @@ def test_area_of_a_disc_is_kept_within_one_per_cent(spacing):
 def test_same_grid_gives_back_the_image():
     image = volume_like(shape=(3, 20, 20))
     np.testing.assert_allclose(resample_image(image, (1.5, 1.5), Window((9.5, 9.5), 20, 30.0)), image, rtol=1e-6)
+
+
+@given(row=st.floats(-6, 6), column=st.floats(-6, 6))
+@settings(max_examples=20, deadline=None)
+def test_a_stack_on_the_output_grid_is_moved_by_whole_pixels_and_not_smoothed(row, column):
+    image, labels = rings(shape=(48, 48), centre=(24, 24))
+    window = Window((24 + row, 24 + column), 32, 96.0)
+    placed = on_grid(window, (3.0, 3.0))
+    assert np.abs(np.subtract(placed.centre, window.centre)).max() <= 0.5
+    top, left = (round(c - 15.5) for c in placed.centre)
+    inside = np.s_[:, top:top + 32, left:left + 32]
+    np.testing.assert_allclose(resample_image(image, (3.0, 3.0), placed), image[inside], atol=1e-6)
+    np.testing.assert_array_equal(resample_labels(labels, (3.0, 3.0), placed, [1, 2, 3]), labels[inside])
+    assert on_grid(window, (2.9, 3.0)).centre[0] == window.centre[0], "pixels of another size stay where they are"
 
 
 def test_shrinking_averages_what_the_coarse_grid_cannot_hold():

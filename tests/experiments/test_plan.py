@@ -19,11 +19,12 @@ from cmri_lib.errors import DataError
 from cmri_lib.experiments.label_quality import fewer_label_runs, noisy_label_runs
 from cmri_lib.experiments.learning_curves import runs_over_patients
 from cmri_lib.experiments.plan import all_folders, all_runs, complete_stages, progress
+from cmri_lib.experiments.private_training import Private
 from cmri_lib.experiments.published import publish
 from cmri_lib.experiments.training import cost_rows, runs_over_seeds, train_or_load, training_folder
 from cmri_lib.systems.register import SYSTEMS
 from cmri_lib.systems.system import Run
-from cmri_lib.train import status
+from cmri_lib.train import shareable, status
 from cmri_lib.training.checkpoint import read_note, read_tensors, write_tensors
 
 SLICES = concatenate([discs(8, 2), discs(2, 2, seed=3, split="validation")]).with_columns(vendor="GE", disease="NOR")
@@ -37,6 +38,15 @@ def test_every_run_once_and_before_what_starts_from_it(tmp_path: Path) -> None:
     for run in wanted:
         if run.start is not None:
             assert places.index((run.start.stage, run.start.folder)) < places.index((run.stage, run.folder))
+
+
+def test_private_trainings_are_left_to_one_process_and_none_is_lost(tmp_path: Path) -> None:
+    study = quick(open_study("smoke", "phantom"), tmp_path)
+    wanted = all_runs(study, SLICES)
+    assert shareable(wanted, 1) == (wanted, [])
+    together, alone = shareable(wanted, 2)
+    assert alone and all(isinstance(run.variant, Private) for run in alone)
+    assert not any(isinstance(run.variant, Private) for run in together) and len(together) + len(alone) == len(wanted)
 
 
 def test_other_seeds_start_from_networks_of_their_own_seed(tmp_path: Path) -> None:

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import itertools
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
-from cmri_lib.reporting import comparison, comparison_plots, review
+from cmri_lib.reporting import comparison, comparison_plots, metrics, questions, review
 from cmri_lib.reporting.primary_tests import ANATOMY, HEARTS
+
+ROOT = Path(__file__).parents[2]
 
 
 def scores(*rows: tuple[str, str, float], conditioning: str = "none") -> pd.DataFrame:
@@ -23,7 +26,7 @@ def test_every_system_has_a_place_and_every_claim_a_question() -> None:
     assert comparison.PLACES.keys() == review.SYSTEMS.keys()
     families, conditions = map(set, zip(*comparison.PLACES.values()))
     assert families == set(review.FAMILIES) and conditions == set(comparison.CONDITIONS)
-    asked = set(itertools.chain(*(question.claims for question in comparison.QUESTIONS.values())))
+    asked = set(itertools.chain(*(question.claims for question in questions.QUESTIONS.values())))
     assert set(review.CLAIMS) - asked == {"F4", "E1"}, "translation and speed belong to no question"
     table = comparison.taxonomy(scores(("U2 DCGAN", ANATOMY, 0.1)))
     assert list(table.loc[table["measured"], "id"]) == ["U2"] and len(table) == 29
@@ -68,12 +71,25 @@ def test_a_fault_is_seen_at_the_least_strength_that_lies_beyond_real_groups() ->
     assert found.loc["kid", "blind to"] == "torn"
 
 
-def test_an_answer_names_verdicts_leaders_and_what_was_not_measured() -> None:
-    question = comparison.Question("?", ("F1", "F2"), (ANATOMY, HEARTS), ())
+def test_an_answer_names_verdicts_effects_leaders_and_what_was_not_measured() -> None:
+    question = questions.Question("?", ("F1", "F2", "F3"), (ANATOMY, HEARTS), (), "Much.")
     table = pd.concat([scores(("U1 VAE", ANATOMY, 0.3), ("U2 DCGAN", ANATOMY, 0.31), ("U3 WGAN-GP", ANATOMY, 0.5)),
                        scores(("C2 SPADE", ANATOMY, 0.1), conditioning="mask")])
-    claims = pd.DataFrame({"claim": ["F1", "F1"], "primary": [False, True], "verdict": ["supported", "undecided"]})
-    first, second, third = comparison.answer(question, table, claims)
-    assert first == "F1 undecided; F2 not tested."
-    assert "unconditional U1 VAE 0.300 [0.290, 0.310], whose interval 1 of 2 others overlap" in second
-    assert "conditional C2 SPADE 0.100" in second and "real images 0.000" in second and third.endswith("not measured.")
+    claims = pd.DataFrame({"claim": ["F1", "F1", "F3"], "primary": [False, True, True], "test": ["a", "b", "c"],
+                           "verdict": ["supported", "undecided", "supported"], "after Holm": ["", "undecided", "undecided"],
+                           "effect": [1.0, -0.25, 0.5], "low": [0.0, -0.5, 0.25], "high": [2.0, 0.125, 0.75], "unit": "KID"})
+    text = questions.answer(question, table, claims)
+    assert "Of 3 claims that bear on it: 1 supported (F3); 1 undecided (F1); 1 not tested (F2)." in text
+    assert f"- **F1, undecided**: *{review.CLAIMS['F1']}*. b: -0.25 [-0.5, 0.125] KID." in text
+    assert "- **F3, supported alone, undecided after Holm**" in text and "F2," not in text
+    assert "unconditional U1 VAE 0.300 [0.290, 0.310], whose interval 1 of 2 others overlap" in text
+    assert "conditional C2 SPADE 0.100" in text and "real images 0.000" in text and "not measured.\n" in text
+    assert text.endswith("**What stays open.** Much.")
+
+
+def test_the_questions_ask_of_claims_metrics_and_figures_that_the_study_has() -> None:
+    figures_drawn = "\n".join(file.read_text(encoding="utf-8") for file in (ROOT / "notebooks").glob("*.py"))
+    for question in questions.QUESTIONS.values():
+        assert set(question.claims) <= set(review.CLAIMS)
+        assert all(metrics.title(name) != name for name in question.metrics)
+        assert all(f'"{name}"' in figures_drawn for name in question.figures)

@@ -104,6 +104,10 @@ def test_no_image_of_a_real_patient_is_written(study: Study) -> None:
     assert len(shown.axes) == 3, "the notebook itself still shows them"
     both = figures.publish_slices(acdc, "05/b", {"real": real, "U10": made})
     assert len(both.axes) == 6 and plt.imread(acdc.figures / "05/b.png").shape[0] < 200, "one row only"
+    figures.publish_slices(acdc, "05/f", {"real": real, "U10": made}, title="Real slices, then samples")
+    figures.publish_slices(acdc, "05/g", {"U10": made}, title="Real slices, then samples")
+    said, whole = (plt.imread(acdc.figures / f"05/{x}.png").shape[0] for x in "fg")
+    assert said > whole, "the file says in a second line what it leaves out"
     figures.publish_slices(acdc, "05/d", {"follows a patient's mask": made})
     own = made.with_columns(patient=[f"synthetic-{i}" for i in range(3)])
     figures.publish_slices(acdc, "05/e", {"a mask of its own": own})

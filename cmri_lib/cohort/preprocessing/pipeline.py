@@ -21,7 +21,7 @@ from cmri_lib.cohort.jobs import results
 from cmri_lib.cohort.preprocessing.heart_detector import Detector
 from cmri_lib.cohort.preprocessing.intensity import (Landmarks, clip_percentiles, correct_bias_field, minmax, standard_scale,
                                        standardise, zscore)
-from cmri_lib.cohort.preprocessing.resample import Window, label_shares, middle, resample_image, resample_labels
+from cmri_lib.cohort.preprocessing.resample import Window, label_shares, middle, on_grid, resample_image, resample_labels
 from cmri_lib.cohort.slices import COLUMNS, COVARIATES, SPLITS, Slices
 from cmri_lib.errors import DataError, ParameterError, SplitError
 
@@ -166,10 +166,8 @@ def crop_window(case: Case, settings: PreprocessSettings, detector: Detector | N
     if settings.crop == "none":
         whole = max(n * s for n, s in zip(shape, case.spacing[1:], strict=True))
         return Window(middle(shape), settings.size, whole)
-    if settings.crop == "centre":
-        return Window(middle(shape), settings.size, settings.field_of_view)
-    centre = _needed(detector, "crop", "train_detector").centre(case)
-    return Window(centre, settings.size, settings.field_of_view)
+    centre = middle(shape) if settings.crop == "centre" else _needed(detector, "crop", "train_detector").centre(case)
+    return on_grid(Window(centre, settings.size, settings.field_of_view), case.spacing[1:])
 
 
 def crop_report(cases: Sequence[Case], settings: PreprocessSettings, detector: Detector | None = None) -> pd.DataFrame:

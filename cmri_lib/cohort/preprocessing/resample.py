@@ -12,7 +12,8 @@ aliased. The through-plane axis is left alone: slices are 8–10 mm apart and ar
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from math import isclose
 
 import numpy as np
 from scipy.sparse import csr_array
@@ -58,6 +59,15 @@ class Window:
 def middle(shape: tuple[int, int]) -> tuple[float, float]:
     """Centre (row, column) of an image of `shape` (H, W), in pixels."""
     return (shape[0] - 1) / 2, (shape[1] - 1) / 2
+
+
+def on_grid(window: Window, spacing: tuple[float, float]) -> Window:
+    """The window, moved by at most half a pixel onto the stored pixels along axes whose pixels are as large as its own: there
+    nothing has to be interpolated, and so smoothed. A cohort that was cropped and resampled before stays as it is."""
+    half = (window.size - 1) / 2
+    centre = tuple(round(c - half) + half if isclose(s, window.spacing, rel_tol=1e-5) else c
+                   for c, s in zip(window.centre, spacing, strict=True))
+    return replace(window, centre=centre)
 
 
 def interpolation_weights(length: int, spacing: float, centre: float, window: Window, kernel: Kernel) -> csr_array:
