@@ -11,11 +11,14 @@ from dataclasses import dataclass
 import pandas as pd
 
 from cmri_lib.reporting import metrics, review
+from cmri_lib.reporting.comparison import PLACES
 from cmri_lib.reporting.primary_tests import ANATOMY, APPEARANCE, HEARTS
 
 #: Verdict → how a count of claims reads.
 VERDICTS = {"supported": "supported", "not supported": "contradicted", "undecided": "undecided",
             "not testable at this budget": "not testable at this budget", "not tested": "not tested"}
+#: Systems that are given a true image of the heart lead in whatever its likeness decides, and are no generators of hearts.
+GIVEN_THE_HEART = frozenset(identity for identity, (_, condition) in PLACES.items() if condition == "another image")
 
 
 @dataclass(frozen=True)
@@ -70,7 +73,7 @@ QUESTIONS = {
         "other. A gain for one small segmenter at one resolution need not be one for a tuned network on full images."),
     "RQ5": Question(
         "Which strategies for privacy are practical without giving up realism?",
-        ("R4", "R5", "R6", "R7"), ("nearest_excess_study", "attack_auc_loss", ANATOMY),
+        ("R4", "R5", "R6", "R7"), ("nearest_excess_study", ANATOMY),
         ("11/safeguards", "11/attacks", "12/epsilon"),
         "Safeguards are tried where memorising was provoked: one generator of ten patients, trained for long. Where nothing is "
         "memorised, they can lower nothing. An audit bounds what known attacks find; differential privacy alone bounds all "
@@ -91,7 +94,7 @@ def answer(question: Question, scores: pd.DataFrame, claims: pd.DataFrame) -> st
     short = "; ".join(f"{len(found)} {said} ({', '.join(found)})" for said, found in counts.items() if found)
     tested = [_claim(claim, primary.loc[claim]) for claim in question.claims if claim in primary.index]
     parts = [f"**In short.** Of {len(verdicts)} claims that bear on it: {short}.", "\n".join(tested),
-             "**Who leads**, among systems that show hearts:", "\n".join(_leaders(metric, scores) for metric in question.metrics),
+             "**Who leads**, among systems that show hearts and are not given one (as those that translate an image are):", "\n".join(_leaders(metric, scores) for metric in question.metrics),
              f"**What stays open.** {question.limits}"]
     return "\n\n".join(part for part in parts if part)
 
@@ -109,7 +112,7 @@ def _claim(claim: str, row: pd.Series) -> str:
 def _leaders(metric: str, scores: pd.DataFrame) -> str:
     """One bullet: the best of each kind in a metric, and what real images score."""
     part = scores[(scores["metric"] == metric) & (scores["system"] != "real")].dropna(subset="value")
-    part = part[~part["system"].isin(review.without_hearts(scores))]
+    part = part[~part["system"].isin(review.without_hearts(scores)) & ~review.identity(part["system"]).isin(GIVEN_THE_HEART)]
     if part.empty:
         return f"- {metrics.title(metric)}: not measured."
     free = part["conditioning"].fillna("none") == "none"
