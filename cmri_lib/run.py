@@ -263,6 +263,15 @@ def summary(root: Path, dataset: str | None = None) -> str:
     return "\n".join(lines)
 
 
+def written_over(root: Path, profile: str | None) -> str:
+    """What to say after a run of another profile than that of params.yaml, since all write the same files; "" otherwise."""
+    usual = yaml.safe_load((root / "params.yaml").read_text(encoding="utf-8"))["profile"]
+    if profile in (None, usual):
+        return ""
+    return (f"figures/ and results/ hold the profile {profile} of these notebooks now, not {usual}; "
+            "git restore figures results brings back what is published")
+
+
 def main(arguments: list[str] | None = None) -> int:
     """Command line; 0 if every notebook ran to its end."""
     parser = argparse.ArgumentParser(prog="python -m cmri_lib.run",
@@ -286,6 +295,8 @@ def main(arguments: list[str] | None = None) -> int:
                           if state != before.get(f) and notebook_number(f) in ("", number))
             print(f"{target.stem} ran in {duration(time.perf_counter() - started)}: "
                   f"{made or 'no figure or result made'}; executed copy: executed/{target.name}", flush=True)
+        if options.numbers and (note := written_over(root, options.profile)):
+            print(note)
         if options.summary:
             print(summary(root, options.dataset))
     except StudyError as problem:

@@ -290,6 +290,10 @@ figures.publish(study, "09/forest", differences, utility_plots.forest,
 # the right of it in Dice, and to the left in HD95 and misses, samples help. An interval that
 # crosses the line says nothing.
 #
+# Why are some intervals so wide? Those arms have one training. It is compared with the mean over
+# the trainings of the line, and may differ from the mean of its own kind by as much as those differ
+# from each other. With few patients that is more than most gains.
+#
 # ### How many real patients?
 
 # %%

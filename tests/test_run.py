@@ -270,6 +270,13 @@ def test_the_command_names_what_was_made_and_nothing_foreign(project: Path, monk
     assert re.fullmatch(said, printed.out)
 
 
+def test_another_profile_than_the_usual_says_what_it_wrote_over(tmp_path: Path) -> None:
+    (tmp_path / "params.yaml").write_text("profile: overnight\n")
+    assert run.written_over(tmp_path, None) == run.written_over(tmp_path, "overnight") == ""
+    said = run.written_over(tmp_path, "smoke")
+    assert "profile smoke" in said and "not overnight" in said and "git restore figures results" in said
+
+
 def test_the_kernel_is_of_this_python_whatever_jupyter_finds(project: Path, tmp_path_factory: pytest.TempPathFactory,
                                                              monkeypatch: pytest.MonkeyPatch) -> None:
     foreign = tmp_path_factory.mktemp("jupyter") / "kernels" / "python3"

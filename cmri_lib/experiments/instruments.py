@@ -12,6 +12,7 @@ from cmri_lib.cohort.case import Case
 from cmri_lib.cohort.preprocessing.heart_detector import Detector, HeartNet, train_detector
 from cmri_lib.cohort.slices import Slices
 from cmri_lib.config.study import Study
+from cmri_lib.errors import DataError
 from cmri_lib.measures.instruments.classical_features import ClassicalFeatures
 from cmri_lib.measures.instruments.learned_features import Cached, train_features
 from cmri_lib.measures.instruments.principal_features import anatomy_features, component_features
@@ -22,8 +23,11 @@ from cmri_lib.training.checkpoint import load_weights
 
 
 def load_slices(study: Study) -> Slices:
-    """The preprocessed cohort that notebook 01 saved."""
-    return Slices.load(study.work("slices"))
+    """The preprocessed cohort that notebook 01 saved. Raises DataError, which says how to prepare it, where it is not."""
+    if not (file := study.work("slices") / "slices.safetensors").exists():
+        raise DataError("no such file", file=file,
+                        remedy=f"prepare the cohort: python -m cmri_lib.run 01 --profile {study.profile} --dataset {study.dataset}")
+    return Slices.load(file.parent)
 
 
 def detector(study: Study, training_cases: Sequence[Case]) -> Detector:

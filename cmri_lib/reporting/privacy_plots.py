@@ -3,6 +3,8 @@ recall of copies."""
 
 from __future__ import annotations
 
+from itertools import accumulate
+
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
@@ -92,7 +94,8 @@ def along_training(table: pd.DataFrame) -> Figure:
                                       capsize=2, lw=1.4, elinewidth=0.8)
     axis.axhline(0.5, ls=":", color="0.5", lw=1)
     axis.set_xscale("log")
-    points = sorted(set(table["images"]))
+    # Of points nearer to each other than half as far again one is named: two would be written over each other.
+    points = sorted(set(accumulate(sorted(set(table["images"])), lambda last, x: x if x >= 1.5 * last else last)))
     axis.set_xticks(points, [f"{x:,.0f}" for x in points])
     axis.minorticks_off()
     axis.set_xlabel("training images seen", fontsize=NORMAL)

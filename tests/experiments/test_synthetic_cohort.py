@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import nibabel as nib
 import numpy as np
@@ -133,6 +135,12 @@ def test_the_readers_preprocessing_gives_the_masks_again(study: Study, cohort: S
     chosen = repeated(whole_stacks(cohort.where(split="train")), Request("painter", 2))
     assert np.array_equal(slices.masks, np.concatenate([stack.slices.masks for stack in chosen]))
     assert list(slices.table["phase"]) == [phase for s in chosen for phase in s.slices.table["phase"]]
+    # A detector is never exact to a fraction of a pixel. What it moves is moved by whole pixels: no mask changes its form.
+    detector = SimpleNamespace(patients=(), centre=lambda case: (SIZE / 2 - 0.5 + 1.3, SIZE / 2 - 0.5 - 0.6))
+    found = preprocess(made.cases, replace(settings, crop="detector"), split=dict.fromkeys(["S001", "S002"], "train"),
+                       detector=detector)
+    assert np.array_equal(found.masks, np.roll(slices.masks, (-1, 1), axis=(1, 2)))
+    assert np.array_equal(found.images[..., :-1, 1:], slices.images[..., 1:, :-1])
 
 
 def test_one_request_has_one_outcome_and_more_patients_continue_fewer(study: Study, cohort: Slices, tmp_path) -> None:

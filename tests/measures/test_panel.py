@@ -18,6 +18,7 @@ from cmri_lib.measures.instruments.classical_features import ClassicalFeatures
 from cmri_lib.measures.instruments.learned_features import Cached
 from cmri_lib.measures.panel import measures, plain_values
 from cmri_lib.measures.statistics.comparison import Embedding, compare, differences
+from cmri_lib.reporting import metrics
 from conftest import discs
 
 RNG = np.random.default_rng(0)
@@ -235,6 +236,7 @@ def test_panel_gives_every_row_once_with_all_it_needs(sets):
     rows = [row for measure in chosen for row in compare(sets["real"], sets["made"], measure, **options)]
     names = [row["metric"] for row in rows]
     assert names == [m.name for measure in chosen for m in measure.metrics] and len(set(names)) == len(names)
+    assert [name for name in names if not metrics.known(name)] == [], "give it a title in cmri_lib/reporting/metrics.py"
     assert {"kid_classical", "recall_classical", "c2st_classical", "ms_ssim_pairs", "anatomy_lv_missing"} <= set(names)
     for row in rows:
         assert row["n"] == 60 and row["better"] in ("lower", "higher"), row

@@ -74,7 +74,7 @@ def test_a_fault_is_seen_at_the_least_strength_that_lies_beyond_real_groups() ->
 def test_an_answer_names_verdicts_effects_leaders_and_what_was_not_measured() -> None:
     question = questions.Question("?", ("F1", "F2", "F3"), (ANATOMY, HEARTS), (), "Much.")
     table = pd.concat([scores(("U1 VAE", ANATOMY, 0.3), ("U2 DCGAN", ANATOMY, 0.31), ("U3 WGAN-GP", ANATOMY, 0.5)),
-                       scores(("C2 SPADE", ANATOMY, 0.1), conditioning="mask")])
+                       scores(("C2 SPADE", ANATOMY, 0.1), ("C17 Direct-FM", ANATOMY, 0.0), conditioning="mask")])
     claims = pd.DataFrame({"claim": ["F1", "F1", "F3"], "primary": [False, True, True], "test": ["a", "b", "c"],
                            "verdict": ["supported", "undecided", "supported"], "after Holm": ["", "undecided", "undecided"],
                            "effect": [1.0, -0.25, 0.5], "low": [0.0, -0.5, 0.25], "high": [2.0, 0.125, 0.75], "unit": "KID"})
@@ -83,7 +83,7 @@ def test_an_answer_names_verdicts_effects_leaders_and_what_was_not_measured() ->
     assert f"- **F1, undecided**: *{review.CLAIMS['F1']}*. b: -0.25 [-0.5, 0.125] KID." in text
     assert "- **F3, supported alone, undecided after Holm**" in text and "F2," not in text
     assert "unconditional U1 VAE 0.300 [0.290, 0.310], whose interval 1 of 2 others overlap" in text
-    assert "conditional C2 SPADE 0.100" in text and "real images 0.000" in text and "not measured.\n" in text
+    assert "conditional C2 SPADE 0.100" in text and "C17" not in text and "real images 0.000" in text and "not measured.\n" in text
     assert text.endswith("**What stays open.** Much.")
 
 

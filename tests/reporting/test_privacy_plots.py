@@ -53,4 +53,6 @@ def test_a_curve_for_every_system_along_its_training() -> None:
                           "low": [0.4, 0.5, np.nan], "high": [0.6, 0.7, np.nan]})
     axis = privacy_plots.along_training(table).axes[0]
     assert len(axis.containers) == 2 and [t.get_text() for t in axis.get_xticklabels()] == ["100", "200"]
+    close = privacy_plots.along_training(pd.concat([table, table.assign(images=table["images"] + 10)])).axes[0]
+    assert [t.get_text() for t in close.get_xticklabels()] == ["100", "200"], "names of near points stay apart"
     assert "no system" in privacy_plots.along_training(table.iloc[:0]).axes[0].texts[0].get_text()

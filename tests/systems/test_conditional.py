@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 from dataclasses import fields, is_dataclass, replace
 from pathlib import Path
 
@@ -24,6 +25,7 @@ from cmri_lib.networks.conditioning.label_map import LabelMap
 from cmri_lib.networks.mask_to_image import MaskToImageSettings
 from cmri_lib.networks.pretrained import load_pretrained
 from cmri_lib.networks.unet import Denoiser, UNetSettings
+from cmri_lib.systems import register
 from cmri_lib.systems.ablation import CONDITION_SETS, PRETRAINED, ablation_system, condition_set_system
 from cmri_lib.systems.conditional import CONDITIONAL
 from cmri_lib.systems.register import SYSTEMS
@@ -35,6 +37,15 @@ from cmri_lib.training.checkpoint import halved
 ABLATION = [ablation_system("GAN", "labels", "spade"), ablation_system("GAN", "labels", "control"), ablation_system("GAN", "none", "none"),
          ablation_system("diffusion", "cavity", "concat"), ablation_system("flow", "labels", "control"), ablation_system("flow", "tissues", "spade"),
          ablation_system("flow", "none", "none"), condition_set_system("flow", "mask + vendor + phase + disease"), condition_set_system("diffusion", "mask + prompt")]
+
+
+def test_no_two_entries_have_one_id() -> None:
+    # In a dictionary the second would silently take the place of the first.
+    folder = Path(register.__file__).parent
+    calls = [node for file in sorted(folder.glob("*.py")) for node in ast.walk(ast.parse(file.read_text(encoding="utf-8")))
+             if isinstance(node, ast.Call) and getattr(node.func, "id", "") == "System" and node.args]
+    ids = [node.args[0].value for node in calls if isinstance(node.args[0], ast.Constant)]
+    assert len(ids) > 20 and len(ids) == len(set(ids)), [name for name in ids if ids.count(name) > 1]
 
 
 @pytest.fixture(scope="module")

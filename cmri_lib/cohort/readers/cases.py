@@ -188,6 +188,9 @@ def layout_of(folder: str | Path) -> str:
             raise DataError(f"layout {layout!r} is unknown", file=file, field="layout",
                             remedy=f"use one of {', '.join(LAYOUTS)}")
         return layout
+    if not Path(folder).is_dir():
+        raise DataError("no such folder", file=folder, remedy="fetch the phantom (dvc pull data.dvc), or add a cohort of your "
+                        "own (python -m cmri_lib.cohort.add)")
     fitting = list(_fitting_layouts(Path(folder)))
     if len(fitting) != 1:
         raise DataError(f"{'several layouts fit' if fitting else 'no layout fits'} {fitting}", file=folder,
