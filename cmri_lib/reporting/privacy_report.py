@@ -10,12 +10,16 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from cmri_lib.config.study import Study
+from cmri_lib.measures.statistics.bootstrap import Score
 from cmri_lib.privacy.attack import fpr_note
+from cmri_lib.reporting.claims import LEVEL, evidence, holm
 from cmri_lib.reporting.privacy_metrics import ATTACKS
 from cmri_lib.systems.system import file_name
 
@@ -69,15 +73,31 @@ def page(facts: Mapping[str, Any]) -> str:
 
 
 def headline(facts: Mapping[str, Any]) -> str:
-    """One sentence: broken, leaking, or what was not found."""
+    """One sentence: broken, leaking, or what was not found. An attack counts if it stands among all that were tried."""
     if facts["verdict"] != "sound":
         return f"This audit is {_in_words(str(facts['verdict']))}. Nothing below says that the system is private."
-    leaks = [row for row in facts["attacks"] if row["low"] > 0.5 and row["power"]]
+    leaks, alone = _above_guessing(facts["attacks"])
     copying = facts["near_copy_excess"][1] > 0
-    if not leaks and not copying:
-        return "No attack with power told members from strangers, and no more near copies than chance were found."
-    found = [f"{_name(max(leaks, key=lambda row: row['auc'])['attack'])} tells members from strangers"] if leaks else []
-    return f"The system leaks: {' and '.join([*found, *(['it hands out near copies'] if copying else [])])}."
+    if leaks or copying:
+        found = [f"{_strongest(leaks)} tells members from strangers"] if leaks else []
+        return f"The system leaks: {' and '.join([*found, *(['it hands out near copies'] if copying else [])])}."
+    if alone:
+        return (f"Alone {_strongest(alone)} would tell members from strangers, but of so many attacks one may by chance; no more near "
+                "copies than chance were found.")
+    return "No attack with power told members from strangers, and no more near copies than chance were found."
+
+
+def _above_guessing(attacks: Sequence[Mapping[str, Any]]) -> tuple[list[Mapping[str, Any]], list[Mapping[str, Any]]]:
+    """Of the attacks with power those that do better than guessing after Holm's correction for their number, and those whose
+    own interval says so."""
+    able = [row for row in attacks if row["power"]]
+    tails = [evidence(Score(row["auc"], row["low"], row["high"], 0), "above", 0.5)[0] for row in able]
+    sure = holm(2 * np.array(tails)) < LEVEL
+    return [row for row, one in zip(able, sure) if one], [row for row in able if row["low"] > 0.5]
+
+
+def _strongest(attacks: Sequence[Mapping[str, Any]]) -> str:
+    return _name(max(attacks, key=lambda row: row["auc"])["attack"])
 
 
 def _power(facts: Mapping[str, Any]) -> str:

@@ -48,6 +48,14 @@ def test_the_first_line_is_the_finding(change: dict, words: str) -> None:
     assert words in privacy_report.headline(facts(**change))
 
 
+def test_one_attack_of_many_may_stand_out_by_chance() -> None:
+    crowd = [attack(f"other {k}", 0.5, 0.4) for k in range(10)]
+    alone = privacy_report.headline(facts(attacks=[attack("pia", 0.64, 0.51), *crowd]))
+    assert alone.startswith("Alone PIA would") and "leaks" not in alone
+    assert "leaks: PIA tells" in privacy_report.headline(facts(attacks=[attack("pia", 0.64, 0.51)]))
+    assert "leaks: PIA tells" in privacy_report.headline(facts(attacks=[attack("pia", 0.8, 0.7), *crowd]))
+
+
 def test_an_attack_without_power_is_no_finding_and_is_named() -> None:
     weak = facts(attacks=[attack("sima", 0.8, 0.7, power=False)])
     assert "No attack with power" in privacy_report.headline(weak)
