@@ -33,7 +33,7 @@ IN_SPACE = {
     "privacy_loss": of_axis("privacy", Bounds("no memory", "copies"), "Loss of adversarial accuracy",
                             "privacy loss",
                             format="+.2f"),
-    "data_copying": of_axis("privacy", Bounds("no memory"), "Data-copying statistic C_T", "C_T",
+    "data_copying": of_axis("privacy", Bounds("no memory"), "Data-copying statistic (Meehan)", "data copying",
                             format="+.1f"),
     "concentration": of_axis("privacy", STRANGERS, "Share of samples around one patient", "largest cluster"),
 }
