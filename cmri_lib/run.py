@@ -239,9 +239,14 @@ def last_run(executed: Path) -> str:
     return f"{ended} {when} in {duration(run['duration'])}{given}"
 
 
+def usual(root: Path, name: str) -> str:
+    """The profile, or data set, that ``params.yaml`` names."""
+    return yaml.safe_load((root / "params.yaml").read_text(encoding="utf-8"))[name]
+
+
 def summary(root: Path, dataset: str | None = None) -> str:
     """What the notebooks have made of `dataset` (by default that of params.yaml), and what to open."""
-    dataset = dataset or yaml.safe_load((root / "params.yaml").read_text(encoding="utf-8"))["dataset"]
+    dataset = dataset or usual(root, "dataset")
     files = [f for f in published(root) if len(f.parts) > 2 and f.parts[1] == dataset]
     notebooks = [p.stem for p in sorted((root / "notebooks").glob("[0-9][0-9]_*.py"))]
     lines = [f"Made of the data set {dataset}:"]
@@ -265,10 +270,9 @@ def summary(root: Path, dataset: str | None = None) -> str:
 
 def written_over(root: Path, profile: str | None) -> str:
     """What to say after a run of another profile than that of params.yaml, since all write the same files; "" otherwise."""
-    usual = yaml.safe_load((root / "params.yaml").read_text(encoding="utf-8"))["profile"]
-    if profile in (None, usual):
+    if profile in (None, usual(root, "profile")):
         return ""
-    return (f"figures/ and results/ hold the profile {profile} of these notebooks now, not {usual}; "
+    return (f"figures/ and results/ hold the profile {profile} of these notebooks now, not {usual(root, 'profile')}; "
             "git restore figures results brings back what is published")
 
 

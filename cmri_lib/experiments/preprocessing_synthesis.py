@@ -43,7 +43,7 @@ from cmri_lib.measures.instruments.certainty import HeartCertainty
 from cmri_lib.measures.instruments.classical_features import ClassicalFeatures
 from cmri_lib.measures.instruments.learned_features import Cached
 from cmri_lib.measures.statistics.bootstrap import MINIMUM, Score, bootstrap, mean_score
-from cmri_lib.measures.statistics.comparison import Measure
+from cmri_lib.measures.statistics.comparison import Embedding, Measure
 from cmri_lib.reporting.results import with_system_columns
 from cmri_lib.systems.system import Run, Variant
 from cmri_lib.systems.vendors import WAY_FLOW
@@ -137,10 +137,16 @@ class Drawn:
         """Test slices, samples and training slices in the common view."""
         return tuple(common_view(some, self.share) for some in (self.real, self.samples, self.training))
 
+    def compared(self, measure: Measure) -> tuple[list[Embedding], Callable[..., float], Callable[..., float]]:
+        """Test slices, samples and training slices as the measure sees them; the statistic of the first two; that of test and
+        training slices."""
+        sets = real, samples, training = measure.of(**dict(zip(("real", "samples", "training"), self.viewed)))
+        (far,), (near,) = measure.statistics(real, samples), measure.statistics(real, training)
+        return sets, far, near
+
     def excess(self, measure: Measure) -> Callable[..., float]:
         """A statistic of the counts of test slices, samples and training slices."""
-        real, samples, training = measure.of(**dict(zip(("real", "samples", "training"), self.viewed)))
-        (far,), (near,) = measure.statistics(real, samples), measure.statistics(real, training)
+        _, far, near = self.compared(measure)
         return lambda u, v, w: far(u, v) - near(u, w)
 
     @property
@@ -174,8 +180,7 @@ def way_rows(of: Drawn, measures: Sequence[Measure], **options: int) -> list[dic
     """Tidy rows: every measure of the samples. Floor: of real training slices of the same way."""
     rows = []
     for measure in measures:
-        real, samples, training = measure.of(**dict(zip(("real", "samples", "training"), of.viewed)))
-        (far,), (near,) = measure.statistics(real, samples), measure.statistics(real, training)
+        (real, samples, training), far, near = of.compared(measure)
         score = bootstrap(far, real.patients, samples.patients, n=len(samples.values), **options)
         every = (np.ones(len(some.values), int) for some in (real, training))
         metric = measure.metrics[0]

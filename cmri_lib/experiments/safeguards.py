@@ -170,9 +170,6 @@ class Safeguards:
 
     def attack(self, name: str) -> PatientScores:
         """The loss attack on the weights, by patient."""
-        return self._once("attack", name, lambda: self._attacked(name))
-
-    def _attacked(self, name: str) -> PatientScores:
         sides = Sides(few_slices(self.members, 10**6, self.audit.params.slices, self.study.seed), self.audit.nonmembers)
         target = Target(f"{SYSTEM}, {name}", frozenset(self.members.patients), self._guarded(name)[0], self.samples(name))
         return membership_scores(self.audit.loss, target, sides, seed=self.study.seed)["mean"]

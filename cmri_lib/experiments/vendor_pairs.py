@@ -14,9 +14,10 @@ from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
-from joblib import Parallel, cpu_count, delayed
+from joblib import delayed
 
 from cmri_lib.cohort.case import Case
+from cmri_lib.cohort.jobs import results, worker_count
 from cmri_lib.cohort.paired_scans import vendor_pairs
 from cmri_lib.cohort.preprocessing.pipeline import preprocess
 from cmri_lib.cohort.slices import Slices
@@ -59,7 +60,7 @@ def rescanned(study: Study, slices: Slices) -> Slices:
     folder = _cache(study, slices, sorted(chosen))
     if not (folder / "slices.csv").exists():
         jobs = [delayed(_scan)(number, key) for number in chosen.values() for key in (asked.source, asked.target)]
-        cases = Parallel(n_jobs=min(study.params.workers or cpu_count(), len(jobs)))(jobs)
+        cases = list(results(jobs, workers=min(worker_count(study.params.workers), len(jobs))))
         split = dict(zip(slices.patients, slices.table["split"]))
         found = trained_detector(study, slices) if study.params.preprocess.crop == "detector" else None
         half = folder.with_name(f"{folder.name}-{os.getpid()}")  # others may be looking for it

@@ -13,10 +13,10 @@ import pandas as pd
 from cmri_lib.reporting import metrics, review
 from cmri_lib.reporting.comparison import PLACES
 from cmri_lib.reporting.primary_tests import ANATOMY, APPEARANCE, HEARTS
+from cmri_lib.reporting.results import VERDICTS
 
-#: Verdict → how a count of claims reads.
-VERDICTS = {"supported": "supported", "not supported": "contradicted", "undecided": "undecided",
-            "not testable at this budget": "not testable at this budget", "not tested": "not tested"}
+#: The verdict on a claim without a primary test in this cohort and profile.
+NOT_TESTED = "not tested"
 #: Systems that are given a true image of the heart lead in whatever its likeness decides, and are no generators of hearts.
 GIVEN_THE_HEART = frozenset(identity for identity, (_, condition) in PLACES.items() if condition == "another image")
 
@@ -90,9 +90,9 @@ def answer(question: Question, scores: pd.DataFrame, claims: pd.DataFrame) -> st
         scores: of the review's systems, one cohort and profile. claims: of the same, with `after Holm`.
     """
     primary = claims[claims["primary"].astype(bool)].drop_duplicates("claim").set_index("claim")
-    verdicts = {claim: primary.loc[claim, "verdict"] if claim in primary.index else "not tested" for claim in question.claims}
-    counts = {said: [claim for claim, verdict in verdicts.items() if verdict == one] for one, said in VERDICTS.items()}
-    short = "; ".join(f"{len(found)} {said} ({', '.join(found)})" for said, found in counts.items() if found)
+    verdicts = {claim: primary.loc[claim, "verdict"] if claim in primary.index else NOT_TESTED for claim in question.claims}
+    counts = {one: [claim for claim, verdict in verdicts.items() if verdict == one] for one in (*VERDICTS, NOT_TESTED)}
+    short = "; ".join(f"{len(found)} {one} ({', '.join(found)})" for one, found in counts.items() if found)
     tested = [_claim(claim, primary.loc[claim]) for claim in question.claims if claim in primary.index]
     parts = [f"**In short.** Of {len(verdicts)} claims that bear on it: {short}.", "\n".join(tested),
              "**Who leads**, among systems that show hearts and are not given one (as those that translate an image are):",

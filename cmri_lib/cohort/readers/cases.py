@@ -188,14 +188,18 @@ def layout_of(folder: str | Path) -> str:
             raise DataError(f"layout {layout!r} is unknown", file=file, field="layout",
                             remedy=f"use one of {', '.join(LAYOUTS)}")
         return layout
-    if not Path(folder).is_dir():
-        raise DataError("no such folder", file=folder, remedy="fetch the phantom (dvc pull data.dvc), or add a cohort of your "
-                        "own (python -m cmri_lib.cohort.add)")
+    _refuse_missing(Path(folder))  # else no layout would fit
     fitting = list(_fitting_layouts(Path(folder)))
     if len(fitting) != 1:
         raise DataError(f"{'several layouts fit' if fitting else 'no layout fits'} {fitting}", file=folder,
                         field="layout", remedy=f"add {COHORT_FILE} with 'layout: NAME', one of {', '.join(LAYOUTS)}")
     return fitting[0]
+
+
+def _refuse_missing(folder: Path) -> None:
+    if not folder.is_dir():
+        raise DataError("no such folder", file=folder, field="path", remedy="run dvc pull data.dvc, or add the data set: "
+                        "python -m cmri_lib.cohort.add NAME PATH --layout LAYOUT")
 
 
 def _fitting_layouts(folder: Path) -> Iterator[str]:
@@ -210,9 +214,7 @@ def _fitting_layouts(folder: Path) -> Iterator[str]:
 def _entries(folder: Path, layout: str) -> Entries:
     if layout not in LAYOUTS:
         raise ParameterError(f"layout {layout!r} is unknown", field="layout", remedy=f"use one of {', '.join(LAYOUTS)}")
-    if not folder.is_dir():
-        raise DataError("no such folder", file=folder, field="path", remedy="run dvc pull, or add the data set: "
-                        "python -m cmri_lib.cohort.add NAME PATH --layout LAYOUT")
+    _refuse_missing(folder)
     entries = LAYOUTS[layout](folder)
     if not entries:
         raise DataError(f"no scan in the layout {layout!r}", file=folder, field="scans",
