@@ -22,7 +22,8 @@
 #
 # **Question.** A hospital trains a segmenter on the images of its two scanners. Next year it buys
 # a third one, of another maker. What is lost? Can samples in the style of the new scanner bring it
-# back? And which step of preprocessing keeps the loss small?
+# back? Which step of preprocessing keeps the loss small? And can simulated scans stand in for real
+# ones?
 #
 # **What the review says.** Five claims, called T3, T4, P1, P2 and P3 in this study:
 #
@@ -94,7 +95,7 @@ from cmri_lib.config.study import open_study
 from cmri_lib.errors import SplitError
 from cmri_lib.experiments import preprocessing_synthesis as synthesis
 from cmri_lib.experiments import preprocessing_ways as ways
-from cmri_lib.experiments import vendor_arms
+from cmri_lib.experiments import simulation, vendor_arms
 from cmri_lib.experiments.arms import Arm, arm_seeds, own_slices
 from cmri_lib.experiments.instruments import load_slices, segmenter
 
@@ -105,7 +106,7 @@ from cmri_lib.experiments.vendor_arms import (
     Vendors, dice_tables, in_source_domain, mean_dice, of_vendors, on_scans, scans_of, style_arm,
     tested)
 from cmri_lib.measures.anatomy.validity import Ranges, validity_of_samples
-from cmri_lib.measures.statistics.bootstrap import mean_score
+from cmri_lib.measures.statistics.bootstrap import MINIMUM, Score, mean_score
 from cmri_lib.reporting import (
     claims, figures, plots, primary_tests, results, review, utility_plots, vendor_plots)
 from cmri_lib.systems.register import SYSTEMS
@@ -465,6 +466,83 @@ pd.DataFrame({level: dict(zip(("Dice", "low", "high"), (s.value, s.low, s.high))
               for s in [mean_dice(tables, **options)]}).T.round(3)
 
 # %% [markdown]
+# ### Who is hard to segment?
+#
+# The same student and its partner, group by group: vendor, centre, field strength, disease, level
+# and phase, wherever enough test patients are known to belong to it.
+
+# %%
+field = pd.Series(prepared.covariate("field"), dtype=object).map("{} T".format)
+grouped = test.with_columns(**{"field strength": test.table["scan"].map(field).fillna("unknown")})
+KINDS = ("vendor", "centre", "field strength", "disease", "level", "phase")
+
+
+def group_scores(arm, kind):
+    """Dice of an arm's students for every value of a column that enough test patients have."""
+    for group in sorted(set(grouped.table[kind]) - {"unknown"}, key=str):
+        part = grouped.where(**{kind: group})
+        if len(set(part.patients)) >= MINIMUM and part.masks.any():
+            score = mean_dice(dice_tables(students[arm.id], part), **options)
+            yield {"kind": kind, "group": group, "arm": arm.id, "value": score.value,
+                   "low": score.low, "high": score.high, "n": score.n}
+
+# %%
+by_group = [row for kind in KINDS for arm in real_arms for row in group_scores(arm, kind)]
+figures.publish(study, "10/groups", pd.DataFrame(by_group), utility_plots.by_group,
+                title="Dice of test patients, group by group");
+
+# %% [markdown]
+# **How to read it.** n is the number of patients. A field strength belongs to some vendors and not
+# to others, so its difference is theirs too. Where the student falls behind its partner in one
+# group alone, that group is what the shift is made of.
+
+# %% [markdown]
+# ## From simulation to patients
+#
+# A simulator draws as many hearts as one likes, each with its true labels, and no patient is asked
+# for anything. What are its scans worth for real ones? Students of equal length learn from
+#
+# - real patients;
+# - **simulated scans** alone, those of the phantom;
+# - the phantom's **masks under a synthetic appearance**: the generator has learnt from the real
+#   training patients, so it lends their looks to simulated anatomy;
+# - real patients and either of them.
+#
+# All are scored on real test patients. The phantom itself leaves this section out.
+
+# %%
+why_not = simulation.lacks(study)
+sets = [] if why_not else simulation.training_sets(study, slices)
+taught = simulation.train_students(study, sets, slices, seeds)
+taught_scores = {name: dice_tables(found, test) for name, found in taught.items()}
+print(f"Left out: {why_not}" if why_not else f"{len(taught)} training sets")
+pd.DataFrame(simulation.sizes(sets)).T
+
+# %%
+looks = {name: evenly(one.where(level="mid")) for name, one in (
+    ("real patients", slices.where(split="train", source="real")),
+    *((s.name, s.slices) for s in sets if s.name in (simulation.SCANS, simulation.RESTYLED)))}
+if sets:
+    figures.publish_slices(study, "10/simulation_samples", looks, outline=False,
+                           title="Real slices, simulated ones, and simulated masks restyled")
+
+# %%
+worth = [{"group": "simulated anatomy", "arm": one.name, "family": one.family,
+          "metric": "downstream_dice", "better": "higher", "value": score.value, "low": score.low,
+          "high": score.high, "n": score.n} for one in sets if one.name != simulation.REAL
+         for score in [vendor_arms.difference(
+             taught_scores[one.name], taught_scores[simulation.REAL], **options)]]
+alone = partial(utility_plots.forest, reference="real patients alone")
+figures.publish(study, "10/simulation", pd.DataFrame(worth, columns=table_of), alone,
+                title="What simulated scans are worth for a segmenter of real ones");
+
+# %% [markdown]
+# **How to read it.** The dashed line is the student of real patients. What simulated scans *alone*
+# lack is the simulator's gap; what of it the synthetic appearance closes was a gap of looks, and
+# what stays is one of anatomy, or of the generator. Sets beside real patients show whether
+# simulated anatomy adds anything to them.
+
+# %% [markdown]
 # ## Ways to preprocess, and synthesis
 #
 # The other half of P1: does normalisation make *samples* better? After each way one short,
@@ -550,10 +628,11 @@ def excess_minus(first, second):
 
 
 better = {synthesis.PREFIX + m.metrics[0].name: m.metrics[0].better for m in view_measures}
+other_ways = [way for way in listed_ways if way is not ways.OWN]
+excess = {way.name: excess_minus(way.name, ways.OWN.name) for way in other_ways}
 excesses = [{"group": way.factor, "arm": way.name, "family": "flow", "metric": metric,
              "better": better[metric], "value": score.value, "low": score.low, "high": score.high,
-             "n": score.n} for way in listed_ways if way is not ways.OWN
-            for metric, score in excess_minus(way.name, ways.OWN.name).items()]
+             "n": score.n} for way in other_ways for metric, score in excess[way.name].items()]
 figures.publish(study, "10/synthesis_ways", pd.DataFrame(excesses, columns=table_of), own_way,
                 title="Excess of samples after other ways to preprocess");
 
@@ -686,10 +765,10 @@ for name, way in listed.items():
                            "above", parties=[seen.id])
 
 # %%
-for way in listed_ways:
+for way in other_ways:
     claim = {"intensity": "P1", "crop": "P2"}.get(way.factor)
-    for metric, effect in excess_minus(ways.OWN.name, way.name).items() if claim else ():
-        ledger.explore(claim, f"synthesis: the study's own way − {way.name}", effect, metric,
+    for metric, effect in excess[way.name].items() if claim else ():
+        ledger.explore(claim, f"synthesis: the study's own way − {way.name}", -effect, metric,
                        "above" if better[metric] == "higher" else "below",
                        parties=[by_way[ways.OWN.name].run.id])
 
@@ -720,11 +799,11 @@ def arm_rows(student, tables):
         metric, "utility", "higher") for metric, scans in parts.items()]
     return results.with_system_columns(student, found)
 
-
-rows = [row for name, found in students.items() if name in scores
-        for row in arm_rows(found[0], scores[name])]
-rows += [row for name, found in way_students.items()
-         for row in arm_rows(found[0], way_scores[name])] + restyled_rows + sample_rows
+# %%
+rows = [row for found, tables in ((students, scores), (way_students, way_scores),
+                                  (taught, taught_scores))
+        for name, some in found.items() if name in tables
+        for row in arm_rows(some[0], tables[name])] + restyled_rows + sample_rows
 table = results.write_scores(study, "10_cross_vendor", rows)
 missing = {"T3", "T4", "P1", "P2", "P3"} - {r["claim"] for r in ledger.rows if r["primary"]}
 results.write_claims(study, "10_cross_vendor", ledger.rows, elsewhere=missing)
@@ -829,6 +908,9 @@ for name, (away, home_style) in style_arms.items():
     print(f"2. {name}, unseen style − seen style, unseen vendors: {said(effect)}")
 for name in made:
     print(f"3. the study's own way − {name}: {said(own_minus(name))}")
+for row in worth:
+    score = Score(row["value"], row["low"], row["high"], row["n"])
+    print(f"4. {row['arm']} − real patients: {said(score)}")
 
 # %%
 for row in pd.DataFrame(ledger.rows, columns=["claim", "primary", "verdict"]).query(
@@ -844,6 +926,8 @@ for name, why in unfit.items():
 #    add. The generator has learnt from those very images and their masks.
 # 3. **Preprocessing (P1, P2, P3).** A loss on seen *and* unseen vendors is a loss of quality. A
 #    loss on unseen vendors alone is a loss of robustness.
+# 4. **Simulation.** Simulated scans alone are not worth real ones. Read what they add beside real
+#    patients, and whether the synthetic appearance adds more.
 #
 # ## Limits
 #
@@ -854,6 +938,8 @@ for name, why in unfit.items():
 # - A generator that has *never* seen a vendor cannot draw its style, so nothing is said of that.
 # - "One scale for all scans" is mild where vendors store similar numbers, as the phantom's do. Real
 #   vendors' numbers can differ by factors of ten.
+# - The simulated cohort is one phantom, at one number of patients. Its masks have the phantom's own
+#   idea of where a wall ends, and a student takes it over.
 # - Dice is of what a crop shows. A heart that is cut counts as far as it is there.
 # - Synthesis after a way is one short training of one family. A longer one, or a GAN, may need less
 #   help from preprocessing. And the common view forgives a wrong overall brightness.

@@ -139,6 +139,11 @@ class Preprocessor:
         made = preprocess(cases, settings, split=split, detector=found, landmarks=landmarks)
         return one_scale(made) if of.one_scale else made
 
+    def covariate(self, name: str) -> dict[str, object]:
+        """Scan → what the cohort's table says of it in the column `name`, in whatever case; scans without it are left out."""
+        found = {case.scan: {key.lower(): value for key, value in case.covariates.items()} for case in self._scans()[0]}
+        return {scan: known[name] for scan, known in found.items() if known.get(name) not in (None, "")}
+
     def _scans(self) -> tuple[list[Case], _Placed | None]:
         if self._read is None:
             params, wanted = self.study.params, {*self.own.patients, *self.test.patients}

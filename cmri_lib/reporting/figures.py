@@ -85,13 +85,13 @@ def publish_slices(study: Study, name: str, rows: Mapping[str, Slices], *, outli
                    titles: Sequence[str] = (), title: str | None = None, derived: bool = False) -> Figure:
     """A grid with one labelled row per `Slices`; its CSV lists every tile. `titles` stand above the columns.
 
-    Rows of real patients of a cohort other than the phantom are shown in the returned figure and left out of
+    Rows of real patients, of a cohort other than the phantom, are shown in the returned figure and left out of
     the files, and so are the outlines of their masks where a sample follows one. Where samples are `derived` from the image
     of a patient (translated, reconstructed), they show that patient, and all rows are left out.
     """
     anyone = study.dataset == "phantom"
     public = {label: s if anyone else _without_outlines_of_patients(s) for label, s in rows.items()
-              if anyone or not derived and (s.table["source"] != "real").all()}
+              if anyone or not derived and ((s.table["source"] != "real") | (s.table["dataset"] == "phantom")).all()}
     tiles = [s.table.assign(row=label, column=range(len(s)), mean=s.images.mean((1, 2, 3)),
                             std=s.images.std((1, 2, 3))) for label, s in rows.items()]
     file = _keep(study, name, pd.concat(tiles))

@@ -78,3 +78,14 @@ def test_same_seed_same_interval_and_nan_is_left_out():
     values = np.array([1.0, 2.0, np.nan, 4.0, 3.0])
     first, again = (mean_score(values, np.arange(5), seed=4) for _ in range(2))
     assert first == again and first.value == 2.5 and first.n == 5
+
+
+def test_a_difference_the_other_way_round():
+    rng = np.random.default_rng(3)
+    first, second = rng.standard_normal((2, 40)) + np.array([[0.4], [0.0]])
+    patients = np.repeat(np.arange(10), 4)
+    one, other = (paired_difference(a, b, patients, resamples=500, seed=1) for a, b in ((first, second), (second, first)))
+    turned = -one
+    assert turned.value == pytest.approx(other.value) and turned.low <= turned.value <= turned.high
+    assert (turned.low, turned.high) == pytest.approx((other.low, other.high), abs=1e-12)
+    assert -turned == one or np.isnan(one.floor)

@@ -13,6 +13,7 @@ import pytest
 from conftest import discs
 from PIL import Image
 
+from cmri_lib.cohort.slices import concatenate
 from cmri_lib.config.study import Study
 from cmri_lib.reporting import figures
 
@@ -113,6 +114,11 @@ def test_no_image_of_a_real_patient_is_written(study: Study) -> None:
     figures.publish_slices(acdc, "05/e", {"a mask of its own": own})
     coloured = [np.ptp(plt.imread(acdc.figures / f"05/{x}.png")[..., :3], axis=-1).max() for x in "de"]
     assert coloured[0] < 0.02 < coloured[1], "outlines of patients' labels stay in the notebook"
+    simulated = made.with_columns(source="real", dataset="phantom")
+    figures.publish_slices(acdc, "05/h", {"real": real, "simulated": simulated})
+    assert plt.imread(acdc.figures / "05/h.png").shape[0] < 200 and pixels(acdc.figures / "05/h.png") > 0.1, "that is nobody"
+    figures.publish_slices(acdc, "05/i", {"both": concatenate([real, simulated])})
+    assert pixels(acdc.figures / "05/i.png") < pixels(study.figures / "05/a.png") / 5
     figures.publish_images(acdc, "05/c", {"row": {"column": real.images[0, 0]}})
     assert pixels(acdc.figures / "05/c.png") < pixels(study.figures / "05/a.png") / 5
 

@@ -47,6 +47,10 @@ class Score:
         """The same score with its floor and ceiling."""
         return replace(self, floor=float(floor), ceiling=float(ceiling))
 
+    def __neg__(self) -> Score:
+        """A difference, taken the other way round."""
+        return replace(self, value=-self.value, low=-self.high, high=-self.low, floor=-self.floor, ceiling=-self.ceiling)
+
     def row(self, metric: str, axis: str, better: str) -> dict[str, object]:
         """A tidy row; the caller adds dataset, profile, system, family and conditioning."""
         columns = {name: value for name, value in asdict(self).items() if name != "df"}
