@@ -179,7 +179,8 @@ def by_group(table: pd.DataFrame) -> Figure:
             axis.errorbar(groups.index(row.group) + 0.14 * (place - (len(arms) - 1) / 2), row.value, interval(row), ms=4,
                           capsize=2, fmt=MARKERS[place % len(MARKERS)], color=colours[place])
         counts = part.drop_duplicates("group").set_index("group")["n"]
-        axis.set_xticks(range(len(groups)), [f"{group}\nn = {counts[group]}" for group in groups], fontsize=SMALL)
+        room = 0.9 * PAGE / sum(shares)  # inches of a group
+        axis.set_xticks(range(len(groups)), [f"{wrapped(str(g), room)}\nn = {counts[g]}" for g in groups], fontsize=SMALL)
         axis.set_xlim(-0.6, len(groups) - 0.4)
         axis.set_title(kind, fontsize=NORMAL)
         axis.tick_params(labelsize=SMALL)
