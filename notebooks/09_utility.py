@@ -294,6 +294,10 @@ figures.publish(study, "09/forest", differences, utility_plots.forest,
 # the trainings of the line, and may differ from the mean of its own kind by as much as those differ
 # from each other. With few patients that is more than most gains.
 #
+# And why are those of 5, 10 and 50 % so narrow? There one training is compared with *one*, so how
+# far two trainings of a kind lie apart is not known. These intervals are over patients alone. They
+# do not count the luck of a training, and what looks sure in them is not.
+#
 # ### How many real patients?
 
 # %%
