@@ -245,6 +245,9 @@ pd.DataFrame([{"student": name, "minus its partner": score.value, "low": score.l
 # The generator is **C3**, a vendor-style cGAN: from a mask and a vendor it makes an image. The
 # cell below chooses the number of samples per real slice on validation patients of the seen
 # vendors, for the arm with the unseen style. Its control takes the same number.
+#
+# `params.yaml` may name others beside C3 (`cross_vendor.systems`). One that is not told a mask, as
+# **C15**, draws whatever heart it likes. The student of the seen vendors labels its samples.
 
 # %%
 validation = slices.where(split="validation", source="real", vendor=list(vendors.seen))
