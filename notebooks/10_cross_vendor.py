@@ -246,7 +246,7 @@ pd.DataFrame([{"student": name, "minus its partner": score.value, "low": score.l
 # cell below chooses the number of samples per real slice on validation patients of the seen
 # vendors, for the arm with the unseen style. Its control takes the same number.
 #
-# `params.yaml` may name others beside C3 (`cross_vendor.systems`). One that is not told a mask, as
+# `params.yaml` may name others beside C3 (`cross_vendor.systems`). One that follows no mask, as
 # **C15**, draws whatever heart it likes. The student of the seen vendors labels its samples.
 
 # %%
