@@ -147,11 +147,11 @@ def mine(table):
     return table[(table["dataset"] == study.dataset) & (table["profile"] == study.profile)]
 
 my_scores, my_claims = mine(scores), mine(claims)
-ids = review.identity(my_scores["system"])
-of_review = my_scores[ids.isin([*review.SYSTEMS, "real"])]
+listed = review.listed(my_scores["system"])
+of_review = my_scores[listed | (my_scores["system"] == "real")]
 print(f"cohort {study.dataset}, profile {study.profile}: {len(my_scores):,} scores of "
       f"{my_scores['system'].nunique()} systems and variants, "
-      f"{of_review['system'].nunique() - 1} of them systems of the review")
+      f"{of_review['system'].nunique() - 1} of them systems of the review or of one's own")
 
 # %% [markdown]
 # The others are variants: systems of the ablation study of notebook 07, in which one thing at a

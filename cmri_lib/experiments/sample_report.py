@@ -151,8 +151,7 @@ def _of_the_study(study: Study, found: Judgement) -> pd.DataFrame:
     known = union(study.root)
     mine = known[(known["dataset"] == study.dataset) & (known["profile"] == study.profile)]
     free = mine["conditioning"].fillna("none") == "none"
-    listed = review.identity(mine["system"]).isin(list(review.SYSTEMS))
-    return mine[(listed & (free == (found.of.conditioning == "none"))) | (mine["system"] == "real")]
+    return mine[(review.listed(mine["system"]) & (free == (found.of.conditioning == "none"))) | (mine["system"] == "real")]
 
 
 def _every(mine: pd.DataFrame) -> pd.DataFrame:

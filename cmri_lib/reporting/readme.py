@@ -67,10 +67,9 @@ def page(scores: pd.DataFrame, claims: pd.DataFrame, profile: str) -> str:
 
 
 def _of_kind(scores: pd.DataFrame, kind: str) -> pd.DataFrame:
-    """The rows of the review's systems of one kind: cells of the ablation stay in their notebook."""
-    listed = review.identity(scores["system"]).isin(list(review.SYSTEMS))
+    """The rows of the systems of one kind."""
     free = scores["conditioning"].fillna("none") == "none"
-    return scores[listed & (free == (kind == "Unconditional systems"))]
+    return scores[review.listed(scores["system"]) & (free == (kind == "Unconditional systems"))]
 
 
 def systems(scores: pd.DataFrame, kind: str, names: Sequence[str]) -> pd.DataFrame:

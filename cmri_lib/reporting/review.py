@@ -59,6 +59,8 @@ CLAIMS = {
     "E1": "per slice: diffusion 2.31 s, GAN 0.12 s, VAE 0.08 s",
 }
 
+#: An id of a system that the review does not know.
+OWN_ID = r"[A-Z][1-9]\d*"
 #: A system with less than this share of the valid hearts of real images shows no hearts, and is judged no further: a
 #: distance that reaches real images without one has looked at something else.
 FEWEST_HEARTS = 0.5
@@ -74,6 +76,13 @@ CONTENTS = {"none": "no mask", "cavity": "LV cavity", "labels": "LV + Myo + RV",
 def identity(names: pd.Series) -> pd.Series:
     """The id under which the review has each system: "C16 MOTFM SPADE" → "C16"."""
     return names.str.split(" ").str[0]
+
+
+def listed(names: pd.Series) -> pd.Series:
+    """Which names the tables of systems show: systems of the review, by their id, and one's own, whose id is made like them: a
+    capital letter and a number, "X1 my system". Cells of the ablation and arms are not shown; they stay in their notebook."""
+    ids = identity(names)
+    return ids.isin(list(SYSTEMS)) | ids.str.fullmatch(OWN_ID)
 
 
 def system(name: str) -> str:
