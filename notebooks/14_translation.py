@@ -83,7 +83,7 @@ import pandas as pd
 from cmri_lib.cohort import paired_scans, requirements
 from cmri_lib.cohort.phase_pairs import phase_pairs
 from cmri_lib.cohort.slices import Slices
-from cmri_lib.cohort.undersampling import undersampled
+from cmri_lib.cohort.undersampling import measured_lines, undersampled
 from cmri_lib.config.study import open_study
 from cmri_lib.errors import NothingToDo
 from cmri_lib.experiments.banks import sampling_conditions
@@ -430,12 +430,30 @@ figures.publish(study, "14/reconstruction", table[table["metric"].isin(chosen)],
 # %%
 middle = np.flatnonzero((whole.table["level"] == "mid").to_numpy())
 middle = middle[np.linspace(0, len(middle) - 1, min(8, len(middle))).astype(int)]
-most = max(times)
-shown = {"all lines": whole, f"zero-filled, {most} ×": filled[most].copied}
-shown |= {run.id: rebuilt[run.id] for run in runs(RECONSTRUCTION[most])}
+shown = {"all lines": whole}
+for k in times:
+    shown[f"zero-filled, {k} ×"] = filled[k].copied
+    shown |= {run.id: rebuilt[run.id] for run in runs(RECONSTRUCTION[k])}
 figures.publish_slices(study, "14/rebuilt", {name: s.take(middle) for name, s in shown.items()},
                        outline=False, derived=True,
                        title="One slice a column: the same heart from fewer lines");
+
+# %% [markdown]
+# The next figure follows one slice: the lines of its k-space that are measured (bright: large, on a
+# logarithmic scale; black: not measured), and what is made of them.
+
+# %%
+def from_lines(k, one):
+    """One slice at an acceleration: name of a picture → the picture."""
+    lines = np.log10(np.abs(measured_lines(whole.images[one, 0], k)) + 1e-3)
+    pictures = {"measured k-space": lines, "zero-filled": filled[k].copied.images[one, 0]}
+    pictures |= {run.id.partition(",")[0]: rebuilt[run.id].images[one, 0]
+                 for run in runs(RECONSTRUCTION[k])}
+    return pictures | {"all lines": whole.images[one, 0]}
+
+
+figures.publish_images(study, "14/k_space", {f"{k} ×": from_lines(k, middle[0]) for k in times},
+                       title="One slice: the lines that are measured, and what is made of them");
 
 # %% [markdown]
 # **How to read it.** Look at papillary muscles, the valves and the border of the wall: what is

@@ -46,12 +46,24 @@ def undersampled(slices: Slices, acceleration: float) -> Slices:
 def zero_filled(image: np.ndarray, acceleration: float, seed: int) -> np.ndarray:
     """(H, W) in [−1, 1], the magnitude reconstructed from the lines measured (along W, the phase-encoding direction) of an
     image (H, W) in [−1, 1], where −1 is no signal."""
+    _, magnitude = _measured(image, acceleration, seed)
+    return (2 * magnitude.numpy() - 1).clip(-1, 1).astype(np.float32)
+
+
+def measured_lines(image: np.ndarray, acceleration: float) -> np.ndarray:
+    """(H, W) complex, the centred k-space of an image (H, W) float32 in [−1, 1], zero where no line is measured: that from which
+    `undersampled` makes its partner."""
+    lines, _ = _measured(image, acceleration, zlib.crc32(image.tobytes()))
+    return torch.view_as_complex(lines[0].contiguous()).numpy()
+
+
+def _measured(image: np.ndarray, acceleration: float, seed: int) -> tuple[Tensor, Tensor]:
+    """The lines measured (1, H, W, 2), and the magnitude (H, W) with zeros for the others."""
     signal = torch.from_numpy((image.astype(float) + 1) / 2) * torch.exp(1j * smooth_phase(image.shape, seed))
     k_space = fftn_centered_t(torch.view_as_real(signal)[None], spatial_dims=2)
     lines = RandomKspaceMask(center_fractions=[CENTRE / acceleration], accelerations=[acceleration], is_complex=True)
     lines.set_random_state(seed)
-    _, magnitude = lines(k_space.numpy())
-    return (2 * magnitude.numpy() - 1).clip(-1, 1).astype(np.float32)
+    return lines(k_space.numpy())
 
 
 def smooth_phase(shape: tuple[int, int], seed: int) -> Tensor:

@@ -10,7 +10,7 @@ import torch
 from conftest import discs
 from monai.apps.reconstruction.transforms.array import RandomKspaceMask
 
-from cmri_lib.cohort.undersampling import CENTRE, smooth_phase, undersampled, zero_filled
+from cmri_lib.cohort.undersampling import CENTRE, measured_lines, smooth_phase, undersampled, zero_filled
 from cmri_lib.errors import ParameterError
 from cmri_lib.generators.reconstruction import ReconstructionSettings, Regression, k_space_distance
 from cmri_lib.networks.conditioning.partner import PARTNER, PartnerImage
@@ -30,6 +30,15 @@ def test_zero_filling_is_numpys(acceleration: int) -> None:
     wanted = np.abs(np.fft.ifft2(np.fft.ifftshift(k_space * measured)))
     np.testing.assert_allclose(zero_filled(image, acceleration, seed), (2 * wanted - 1).clip(-1, 1), atol=1e-5)
     assert measured[0, 16] and 0 < measured.mean() < 1
+
+
+@pytest.mark.parametrize("acceleration", [4, 8])
+def test_a_partner_is_what_the_measured_lines_show(acceleration: int) -> None:
+    lines = measured_lines(SLICES.images[1, 0], acceleration)
+    empty = (lines == 0).all(axis=0)
+    assert 1 - empty.mean() == pytest.approx(1 / acceleration, abs=0.1) and not empty[16]
+    shown = 2 * np.abs(np.fft.fftshift(np.fft.ifft2(np.fft.ifftshift(lines), norm="ortho"))) - 1
+    np.testing.assert_allclose(shown.clip(-1, 1), undersampled(SLICES, acceleration).partners[1, 0], atol=1e-5)
 
 
 def test_partners_depend_on_their_image_alone_and_lose_more_the_faster_the_scan() -> None:
