@@ -936,6 +936,8 @@ for name, why in unfit.items():
 #
 # - One choice of seen vendors is tested with several seeds. Another pair can lose more or less;
 #   each vendor alone shows how much that varies.
+# - Where both sides of a difference have one training, as all have in the profile `laptop`, the
+#   interval is over patients alone. It does not count the luck of a training.
 # - The generator of T4 knows masks of the unseen vendors' patients. A hospital that has images
 #   without masks would need a generator that learns a style from images alone.
 # - A generator that has *never* seen a vendor cannot draw its style, so nothing is said of that.
