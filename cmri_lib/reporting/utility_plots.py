@@ -21,6 +21,8 @@ from cmri_lib.reporting.figures import (CHARACTER, FAMILY_COLOURS, NORMAL, PAGE,
 
 #: Inches of a row of the forest.
 ROW = 0.21
+#: Panels of `by_group` that stand side by side; more stand in two lines.
+MOST_KINDS = 4
 MARKERS = ("o", "s", "^", "D", "v", "P", "X")
 
 
@@ -167,24 +169,32 @@ def by_group(table: pd.DataFrame) -> Figure:
     if table.empty:
         return notice("no group has enough test patients")
     kinds, arms = (list(dict.fromkeys(table[c])) for c in ("kind", "arm"))
-    shares = [table.loc[table["kind"] == kind, "group"].nunique() + 0.6 for kind in kinds]
-    figure, axes = plt.subplots(1, len(kinds), figsize=(PAGE, 3.4), squeeze=False, sharey=True, layout="constrained",
-                                width_ratios=shares)
+    half = len(kinds) if len(kinds) <= MOST_KINDS else (len(kinds) + 1) // 2
+    lines = [kinds[:half], kinds[half:]] if half < len(kinds) else [kinds]
+    figure = plt.figure(figsize=(PAGE, 0.6 + 2.8 * len(lines)), layout="constrained")
     colours = [REAL_COLOUR, *sns.color_palette("colorblind", max(1, len(arms) - 1)).as_hex()]
-    for axis, kind in zip(axes[0], kinds):
-        part = table[table["kind"] == kind]
-        groups = list(dict.fromkeys(part["group"]))
-        for row in part.itertuples():
-            place = arms.index(row.arm)
-            axis.errorbar(groups.index(row.group) + 0.14 * (place - (len(arms) - 1) / 2), row.value, interval(row), ms=4,
-                          capsize=2, fmt=MARKERS[place % len(MARKERS)], color=colours[place])
-        counts = part.drop_duplicates("group").set_index("group")["n"]
-        room = 0.9 * PAGE / sum(shares)  # inches of a group
-        axis.set_xticks(range(len(groups)), [f"{wrapped(str(g), room)}\nn = {counts[g]}" for g in groups], fontsize=SMALL)
-        axis.set_xlim(-0.6, len(groups) - 0.4)
-        axis.set_title(kind, fontsize=NORMAL)
-        axis.tick_params(labelsize=SMALL)
-    axes[0, 0].set_ylabel("Dice, mean of the structures", fontsize=SMALL)
+    ends = edges_of(*(table[c].to_numpy(float) for c in ("value", "low", "high")), [])
+    for part, line in zip(figure.subfigures(len(lines), 1, squeeze=False)[:, 0], lines):
+        shares = [table.loc[table["kind"] == kind, "group"].nunique() + 0.6 for kind in line]
+        axes = part.subplots(1, len(line), squeeze=False, sharey=True, width_ratios=shares)[0]
+        axes[0].set_ylim(*ends)
+        axes[0].set_ylabel("Dice, mean of the structures", fontsize=SMALL)
+        for axis, kind in zip(axes, line):
+            _groups(axis, table[table["kind"] == kind], kind, arms, colours, 0.9 * PAGE / sum(shares))
     legend_below(figure, {arm: Line2D([], [], color=c, marker=MARKERS[k % len(MARKERS)], ls="", ms=4)
                           for k, (arm, c) in enumerate(zip(arms, colours))})
     return figure
+
+
+def _groups(axis: plt.Axes, part: pd.DataFrame, kind: str, arms: Sequence[str], colours: Sequence[str], room: float) -> None:
+    """One panel of `by_group`; a group has `room` inches."""
+    groups = list(dict.fromkeys(part["group"]))
+    for row in part.itertuples():
+        place = arms.index(row.arm)
+        axis.errorbar(groups.index(row.group) + 0.14 * (place - (len(arms) - 1) / 2), row.value, interval(row), ms=4,
+                      capsize=2, fmt=MARKERS[place % len(MARKERS)], color=colours[place])
+    counts = part.drop_duplicates("group").set_index("group")["n"]
+    axis.set_xticks(range(len(groups)), [f"{wrapped(str(g), room)}\nn = {counts[g]}" for g in groups], fontsize=SMALL)
+    axis.set_xlim(-0.6, len(groups) - 0.4)
+    axis.set_title(kind, fontsize=NORMAL)
+    axis.tick_params(labelsize=SMALL)

@@ -49,7 +49,8 @@ class Score:
 
     def __neg__(self) -> Score:
         """A difference, taken the other way round."""
-        return replace(self, value=-self.value, low=-self.high, high=-self.low, floor=-self.floor, ceiling=-self.ceiling)
+        value, low, high, floor, ceiling = (0.0 - x for x in (self.value, self.high, self.low, self.floor, self.ceiling))
+        return replace(self, value=value, low=low, high=high, floor=floor, ceiling=ceiling)  # 0 has no sign
 
     def row(self, metric: str, axis: str, better: str) -> dict[str, object]:
         """A tidy row; the caller adds dataset, profile, system, family and conditioning."""
