@@ -271,7 +271,7 @@ figures.publish(study, "13/fronts", comparison.fronts(of_review), comparison_plo
 # An empty cell means that the system has not been built, or that its notebook has not been run.
 
 # %%
-axes = my_scores.assign(id=ids).groupby("id")["axis"].unique()
+axes = my_scores.assign(id=review.identity(my_scores["system"])).groupby("id")["axis"].unique()
 coverage = pd.DataFrame([
     {"id": system_id, "system": name, "measured": ", ".join(sorted(axes.get(system_id, [])))}
     for system_id, name in review.SYSTEMS.items()])
