@@ -105,10 +105,11 @@ def place_pictures(shown: list[Image.Image], published: list[list[str]], root: P
     """The published file of each picture that a cell shows, None for one that is not published.
 
     Returns:
-        None if a figure was published whose file shows something else: the copy is of another run.
+        None if a figure was published whose file shows something else, or is not there: the copy is of another run. A call without
+        a file in a cell without a picture was left out in both runs.
     """
     if any(not files for files in published):
-        return None
+        return None if shown else []
     single = [files[0] for files in published if len(files) == 1]
     if len(single) == len(published) == len(shown):
         pairs = zip(shown, single)

@@ -127,6 +127,14 @@ def test_a_copy_of_another_run_is_not_shown(project: Study) -> None:
     assert copies.of_run(executed(chart(1)), TOPIC, project.root, "phantom") is not None
 
 
+def test_a_figure_that_was_left_out_may_be_missing(project: Study) -> None:
+    left_out = executed(code='if some:\n    figures.publish(study, "01/other", table, draw)').cells[1]
+    for extra, shown in ((left_out, True), (executed(chart(1), code=left_out.source).cells[1], False)):
+        run = executed(chart(1))
+        run.cells.append(extra)
+        assert (copies.of_run(run, TOPIC, project.root, "phantom") is not None) == shown
+
+
 def test_images_that_nobody_published_become_files(project: Study) -> None:
     run = executed(chart(3), chart(1))
     copy = copies.of_run(run, TOPIC, project.root, "phantom")
