@@ -93,8 +93,8 @@ def training_sets(study: Study, slices: Slices) -> list[TrainingSet]:
     return [TrainingSet(REAL, real, people),
             TrainingSet(SCANS, scans, frozenset(scans.patients)),
             TrainingSet(RESTYLED, drawn, frozenset(drawn.patients) | taught, run.family),
-            TrainingSet(BOTH[SCANS], _together(real, scans), people | set(scans.patients)),
-            TrainingSet(BOTH[RESTYLED], _together(real, drawn), people | set(drawn.patients) | taught, run.family)]
+            TrainingSet(BOTH[SCANS], concatenate([real, scans]), people | set(scans.patients)),
+            TrainingSet(BOTH[RESTYLED], concatenate([real, drawn]), people | set(drawn.patients) | taught, run.family)]
 
 
 def train_students(study: Study, sets: Sequence[TrainingSet], slices: Slices, seeds: Sequence[int]) -> dict[str, list[Student]]:
@@ -114,8 +114,7 @@ def train_students(study: Study, sets: Sequence[TrainingSet], slices: Slices, se
 def train_student(study: Study, learnt: TrainingSet, seed: int) -> Student:
     """One segmenter, trained or loaded."""
     folder = study.work(STAGE) / file_name(NETWORK) / "simulation" / file_name(learnt.name) / f"seed-{seed}"
-    part = Slices(learnt.slices.images, learnt.slices.masks, learnt.slices.table)
-    model = fit(baseline(NETWORK), part, replace(study.params.utility.training, seed=seed), folder)
+    model = fit(baseline(NETWORK), learnt.slices, replace(study.params.utility.training, seed=seed), folder)
     arm = real_arm(1.0, Group(learnt.name, tuple(sorted(learnt.seen))), STAGE)
     return Student(arm, NETWORK, seed, frozen(model, seed), learnt.seen)
 
@@ -129,7 +128,3 @@ def sizes(sets: Sequence[TrainingSet]) -> dict[str, dict[str, int]]:
 def _of_simulated(study: Study) -> Study:
     """The simulated cohort under the same profile."""
     return replace(study, params=replace(study.params, dataset=SIMULATED))
-
-
-def _together(*parts: Slices) -> Slices:
-    return concatenate([Slices(part.images, part.masks, part.table) for part in parts])

@@ -169,15 +169,16 @@ def by_group(table: pd.DataFrame) -> Figure:
     if table.empty:
         return notice("no group has enough test patients")
     kinds, arms = (list(dict.fromkeys(table[c])) for c in ("kind", "arm"))
-    half = len(kinds) if len(kinds) <= MOST_KINDS else (len(kinds) + 1) // 2
-    lines = [kinds[:half], kinds[half:]] if half < len(kinds) else [kinds]
+    lines = np.array_split(kinds, 1 if len(kinds) <= MOST_KINDS else 2)
     figure = plt.figure(figsize=(PAGE, 0.6 + 2.8 * len(lines)), layout="constrained")
     colours = [REAL_COLOUR, *sns.color_palette("colorblind", max(1, len(arms) - 1)).as_hex()]
-    ends = edges_of(*(table[c].to_numpy(float) for c in ("value", "low", "high")), [])
+    first = None  # all lines have one axis
     for part, line in zip(figure.subfigures(len(lines), 1, squeeze=False)[:, 0], lines):
         shares = [table.loc[table["kind"] == kind, "group"].nunique() + 0.6 for kind in line]
         axes = part.subplots(1, len(line), squeeze=False, sharey=True, width_ratios=shares)[0]
-        axes[0].set_ylim(*ends)
+        if first is not None:
+            axes[0].sharey(first)
+        first = axes[0]
         axes[0].set_ylabel("Dice, mean of the structures", fontsize=SMALL)
         for axis, kind in zip(axes, line):
             _groups(axis, table[table["kind"] == kind], kind, arms, colours, 0.9 * PAGE / sum(shares))

@@ -12,7 +12,6 @@ from conftest import discs
 from cmri_lib.cohort.slices import Slices, concatenate
 from cmri_lib.config.study import Study, open_study
 from cmri_lib.errors import DataError, SplitError
-from cmri_lib.experiments import simulation
 from cmri_lib.experiments.simulation import (APPEARANCE, BOTH, REAL, RESTYLED, SCANS, TrainingSet, lacks, simulated_scans,
                                              sizes, train_students, training_sets)
 from cmri_lib.experiments.vendor_arms import dice_tables, mean_dice, with_own_training
@@ -32,7 +31,7 @@ def real() -> Slices:
 
 
 @pytest.fixture
-def study(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Study:
+def study(tmp_path: Path) -> Study:
     """A study of a real cohort, beside a simulated one of which notebook 01 has saved eight patients."""
     params = open_study("smoke", "phantom").params
     own = replace(params.cross_vendor, training=replace(params.cross_vendor.training, steps=30, log_every=10, batch=8))
@@ -92,4 +91,4 @@ def test_what_is_lacking_is_said(study: Study, real: Slices, tmp_path: Path) -> 
 def test_other_pixels_are_refused(study: Study, real: Slices) -> None:
     half = Slices(real.images[..., ::2, ::2].copy(), real.masks[..., ::2, ::2].copy(), real.table)
     with pytest.raises(DataError, match="pixels"):
-        simulation.simulated_scans(study, half)
+        simulated_scans(study, half)
