@@ -19,7 +19,7 @@ import tempfile
 import time
 import urllib.request
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -41,7 +41,14 @@ BROKEN_IMAGES = """Promise.all([...document.images].map(async image => {
 OVERFLOW = """document.scrollingElement.scrollWidth > screen.width + 1
   ? [...document.querySelectorAll('article *')].filter(e => e.getBoundingClientRect().right > screen.width + 1).slice(0, 3)
       .map(e => e.tagName + ' ' + e.textContent.slice(0, 40)).concat('page ' + document.scrollingElement.scrollWidth) : []"""
+#: How Chromium says that a page was left while it was asked.
+LEFT = ("Inspected target navigated or closed", "Execution context was destroyed", "Cannot find context",
+        "Promise was collected")
 FOCUS = "(e => e ? [e.tagName, e.closest('nav, aside, .sidebar-container') !== null, e.textContent.trim().slice(0, 30)] : null)"
+
+
+class PageGone(RuntimeError):
+    """The page that was asked has been left for another one meanwhile."""
 
 
 class Browser:
@@ -62,7 +69,8 @@ class Browser:
         while (message := json.loads(self.socket.recv())).get("id") != number:
             self._hear(message)
         if "error" in message:
-            raise RuntimeError(f"{method}: {message['error']}")
+            reason = message["error"]["message"]
+            raise (PageGone if any(words in reason for words in LEFT) else RuntimeError)(f"{method}: {reason}")
         return message["result"]
 
     def _hear(self, message: dict[str, Any]) -> None:
@@ -88,11 +96,12 @@ class Browser:
         self.until(f"location.href.startsWith({json.dumps(plain)}) && document.readyState === 'complete'")
 
     def until(self, condition: str, seconds: float = 20) -> bool:
-        """Wait for a condition of the page; False if it does not come true."""
+        """Wait for a condition of the page; False if it does not come true. A page that is left while it is asked is asked again."""
         end = time.monotonic() + seconds
         while time.monotonic() < end:
-            if self.value(condition):
-                return True
+            with suppress(PageGone):
+                if self.value(condition):
+                    return True
             time.sleep(0.05)
         return False
 
@@ -154,7 +163,8 @@ def search(browser: Browser, book: Path, words: str) -> list[str]:
     browser.open((book / "index.html").as_uri())
     browser.value("document.querySelector('.sidebar-search').focus()")
     browser.send("Input.insertText", text=words)
-    browser.value("document.querySelector('.sidebar-search').form.submit()")
+    with suppress(PageGone):
+        browser.value("document.querySelector('.sidebar-search').form.submit()")
     browser.until("location.pathname.endsWith('search.html') && /finished|did not match/.test(document.body.textContent)")
     return browser.value("[...document.querySelectorAll('#search-results li > a')].map(a => a.textContent)")
 

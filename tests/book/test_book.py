@@ -357,3 +357,15 @@ def test_a_browser_shows_it_all(book: Path) -> None:
         bad = " ".join(browser.faults(window, book, ["bad.html"]))
     (book / "bad.html").unlink()
     assert "gone.png is not shown" in bad and "sticks out" in bad and "no is not defined" in bad
+
+
+@pytest.mark.skipif(browser.CHROMIUM is None, reason="Chromium is not installed")
+def test_a_page_left_while_it_is_asked_is_asked_again(tmp_path: Path) -> None:
+    (tmp_path / "a.html").write_text("<p>x</p>")
+    leaving = "sessionStorage.left ? true : new Promise(() => { sessionStorage.left = 1; location.reload(); })"
+    with browser.opened() as window:
+        window.open((tmp_path / "a.html").as_uri())
+        assert window.until(leaving)
+        assert not window.until("false", seconds=0.2)
+        with pytest.raises(browser.PageGone):
+            window.value("new Promise(() => location.reload())")
