@@ -50,8 +50,8 @@ class PublicGAN:
 class DifferentialPrivacySettings:
     """`systems` are trained at each of `epsilons`, and without noise; the share `public` of the training
     patients is what they are pre-trained on; `samples` are drawn of each. An attack looks at `slices` of a
-    patient at `times` between image (0) and noise (1). `arms` change one thing at ε = 10. `gan` is C18, its
-    training that of the public part."""
+    patient at `times` between image (0) and noise (1). `arms` change one thing at ε = 10. So often are coins tossed:
+    `tosses`, each for a training at ε = 10 and one without noise. `gan` is C18, its training that of the public part."""
 
     systems: tuple[str, ...]
     epsilons: tuple[Positive, ...]
@@ -60,5 +60,6 @@ class DifferentialPrivacySettings:
     slices: Count
     times: tuple[Annotated[float, Field(gt=0, lt=1)], ...]
     arms: tuple[Literal["from nothing", "last layers"], ...]
+    tosses: Count
     training: PrivateTraining
     gan: PublicGAN

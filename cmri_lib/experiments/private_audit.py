@@ -9,8 +9,9 @@ nothing is chosen by looking at the answers.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from functools import cached_property
+from functools import cached_property, partial
 
 import numpy as np
 import pandas as pd
@@ -22,7 +23,8 @@ from cmri_lib.experiments.privacy_runs import few_slices
 from cmri_lib.experiments.private_training import accounted, public_run, roles, train_or_load_any
 from cmri_lib.experiments.provenance import patients_seen
 from cmri_lib.measures.statistics.bootstrap import Score
-from cmri_lib.privacy.attack import Attack, Calibrated, PatientScores, Target, score_of
+from cmri_lib.measures.statistics.seeds import bootstrap_seeds
+from cmri_lib.privacy.attack import Attack, Calibrated, PatientScores, Target, auc, score_of
 from cmri_lib.privacy.attacks.critic import CriticOutput
 from cmri_lib.privacy.differential.canaries import epsilon_lower_bound, right_guesses
 from cmri_lib.reporting.results import with_system_columns
@@ -96,19 +98,32 @@ class PrivateAudit(PrivacyAudit):
         return self._canaries[run.id]
 
     def _audited(self, run: Run) -> CanaryAudit:
+        scores, included = self._canary_scores(run)
+        count, guesses, delta = len(scores), max(1, len(scores) // 2), self.roles.delta
+        right = right_guesses(scores.to_numpy(), included, guesses)
+        lower, most = (epsilon_lower_bound(count, guesses, v, delta) for v in (right, guesses))
+        sure = epsilon_lower_bound(count, guesses, right, delta, confidence=0.999)
+        return CanaryAudit(count, guesses, right, lower, sure, most, self._auc(scores[included], scores[~included]))
+
+    def _canary_scores(self, run: Run) -> tuple[pd.Series, np.ndarray]:
+        """Score of each canary, by name, and who of them the run has learnt from."""
         start = self.target(public_run(self.study, self.slices, run.system.id.removeprefix("private ")))
         everybody = self.training.where(patient=list(self.roles.canaries))
         some = few_slices(everybody, len(everybody), self.params.slices, self.study.seed)
         attack = self.attack_on(run)
         by_slice = Calibrated(attack, start).scores(self.target(run), some)[SETTINGS[attack.name]]
         scores = by_slice.groupby(some.patients).mean()
-        included = scores.index.isin(self.roles.included)
-        count, guesses, delta = len(scores), max(1, len(scores) // 2), self.roles.delta
-        right = right_guesses(scores.to_numpy(), included, guesses)
-        lower, most = (epsilon_lower_bound(count, guesses, v, delta) for v in (right, guesses))
-        sure = epsilon_lower_bound(count, guesses, right, delta, confidence=0.999)
-        auc = self._auc(scores[included], scores[~included])
-        return CanaryAudit(count, guesses, right, lower, sure, most, auc)
+        return scores, scores.index.isin(run.patients)
+
+    def over_tosses(self, runs: Sequence[Run]) -> Score:
+        """AUC of canaries learnt from against those left out: the mean over trainings that differ in their coins, with an
+        interval over patients and trainings. A patient is on one side in one training and on the other in the next, so
+        being easy to draw is worth nothing. NaN where a toss puts all on one side."""
+        found = [self._canary_scores(run) for run in runs]
+        if any(included.all() or not included.any() for _, included in found):
+            return Score(float("nan"), float("nan"), float("nan"), 0)
+        each = [partial(_weighted_auc, scores.to_numpy(), included) for scores, included in found]
+        return bootstrap_seeds(each, found[0][0].index.to_numpy(), **self.options)
 
     def _auc(self, inside: pd.Series, outside: pd.Series) -> Score:
         """NaN if all coins fell alike."""
@@ -118,6 +133,11 @@ class PrivateAudit(PrivacyAudit):
         values, names = ([part(side) for side in sides] for part in (pd.Series.to_numpy, lambda s: s.index.to_numpy()))
         found = PatientScores(*values, *names, ("mean",))
         return score_of(found, **self.options)
+
+    def toss_rows(self, runs: Sequence[Run]) -> list[dict[str, object]]:
+        """The tidy row of `over_tosses`, under the first run's name."""
+        name = f"attack_auc_{self.attack_on(runs[0]).name}_tosses"
+        return with_system_columns(runs[0], [self.over_tosses(runs).against(0.5, 1.0).row(name, "privacy", "lower")])
 
     def holdout_rows(self, run: Run) -> list[dict[str, object]]:
         """The tidy row of the attack that tells patients learnt from (of a private run, the private ones)
@@ -143,3 +163,9 @@ class PrivateAudit(PrivacyAudit):
         return [{"family": run.family, "conditioning": run.conditioning, "system": f"{run.id}, {label}",
                  **score.against(0.5, 1.0).row(f"attack_auc_{attack}", "privacy", "lower")}
                 for label, score, attack in ((NULL, null, name), (BLIND, self.blind(run), "blind"))]
+
+
+def _weighted_auc(scores: np.ndarray, included: np.ndarray, counts: np.ndarray) -> float:
+    """AUC of those learnt from against the others, each counted so often; NaN where a draw has one side only."""
+    inside, outside = counts[included], counts[~included]
+    return auc(scores[included], scores[~included], inside, outside) if inside.any() and outside.any() else np.nan

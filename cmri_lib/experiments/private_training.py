@@ -4,6 +4,9 @@ The training patients fall into a **public** part, on which a system is pre-trai
 **private** one. Of the private patients two are always learnt from, and every other is a *canary*: a coin
 says whether he or she is. So those who were left out differ from those who were not by the coins alone.
 Sampling rate, noise and δ follow from the list of private patients, before any coin falls.
+
+With the same coins, all trainings are attacked with the same two groups of patients, and may all be deceived by
+the same chance: one group may simply be easier to draw. So some trainings are repeated with coins of their own.
 """
 
 from __future__ import annotations
@@ -44,11 +47,12 @@ LAST = ("network.unet.out.", "network.unet.up_blocks.{last}.")
 
 @dataclass(frozen=True)
 class Private(Variant):
-    """A private training: at which ε (∞: clipped, without noise), and whether of the last layers only.
-    `train_or_load_any` trains it, and nothing else does."""
+    """A private training: at which ε (∞: clipped, without noise), whether of the last layers only, and by which toss of
+    the coins. `train_or_load_any` trains it, and nothing else does."""
 
     epsilon: float = math.inf
     last_layers: bool = False
+    toss: int = 0
 
 
 @dataclass(frozen=True)
@@ -81,15 +85,16 @@ class Roles:
         return 1 / (10 * len(self.private)) if self.private else math.nan
 
 
-def roles(study: Study, slices: Slices) -> Roles:
-    """Who is who, from the study's seed; nobody is anything where there are fewer than `FEWEST_SPLIT`
-    training patients."""
+def roles(study: Study, slices: Slices, toss: int = 0) -> Roles:
+    """Who is who, from the study's seed; another `toss` of the coins changes who is learnt from, and nothing else. Nobody
+    is anything where there are fewer than `FEWEST_SPLIT` training patients."""
     names = training_patients(study, slices)
     if len(names) < FEWEST_SPLIT:
         return Roles((), (), (), ())
     count = min(max(2, round(study.params.differential_privacy.public * len(names))), len(names) - 2 * ALWAYS)
     public, private = names[:count], names[count:]
-    heads = np.random.default_rng(mixed_seed(study.seed, 12)).random(len(private)) < 0.5
+    seed = mixed_seed(study.seed, 12, toss) if toss else mixed_seed(study.seed, 12)
+    heads = np.random.default_rng(seed).random(len(private)) < 0.5
     heads[:ALWAYS] = True
     included = tuple(name for name, head in zip(private, heads) if head)
     return Roles(public, private, private[ALWAYS:], included)
@@ -100,14 +105,14 @@ def public_run(study: Study, slices: Slices, name: str) -> Run:
     return Run(replace(system(name), id=f"public {name}", stage=STAGE), patients=roles(study, slices).public)
 
 
-def private_run(study: Study, slices: Slices, name: str, epsilon: float, arm: str = "") -> Run:
+def private_run(study: Study, slices: Slices, name: str, epsilon: float, arm: str = "", toss: int = 0) -> Run:
     """The private training of a system at ε; `arm` is "", "from nothing" or "last layers". C18 is private by its nature, so
     its name need not say so."""
-    text = ", ".join(filter(None, (f"epsilon = {epsilon:g}", arm)))
+    text = ", ".join(filter(None, (f"epsilon = {epsilon:g}", arm, f"toss {toss + 1}" * bool(toss))))
     named = name if name == RDP_CGAN.id else f"private {name}"
     return Run(replace(system(name), id=named, stage=STAGE, training=_settings),
-               patients=roles(study, slices).included,
-               variant=Private(text, epsilon=epsilon, last_layers=arm == "last layers"),
+               patients=roles(study, slices, toss).included,
+               variant=Private(text, epsilon=epsilon, last_layers=arm == "last layers", toss=toss),
                pretrained=None if arm == "from nothing" else public_run(study, slices, name))
 
 
@@ -119,11 +124,21 @@ def private_runs(study: Study, slices: Slices, name: str) -> list[Run]:
     return [*found, *(private_run(study, slices, name, REFERENCE, arm) for arm in arms)]
 
 
+def tossed_runs(study: Study, slices: Slices, name: str) -> dict[float, list[Run]]:
+    """ε of the claim, and ∞ → the trainings of a system that differ in their coins, that of `private_runs` first. Only the
+    first system has more than that one."""
+    settings = study.params.differential_privacy
+    tosses = settings.tosses if name == settings.systems[0] else 1
+    return {epsilon: [private_run(study, slices, name, epsilon, toss=toss) for toss in range(tosses)]
+            for epsilon in (REFERENCE, math.inf) if epsilon in (*settings.epsilons, math.inf)}
+
+
 def differential_privacy_runs(study: Study, slices: Slices) -> list[Run]:
     """Every training of the notebook; none where there are too few patients."""
     systems = study.params.differential_privacy.systems if roles(study, slices).private else ()
     return [run for name in systems
-            for run in (public_run(study, slices, name), *private_runs(study, slices, name))]
+            for run in (public_run(study, slices, name), *private_runs(study, slices, name),
+                        *(run for runs in tossed_runs(study, slices, name).values() for run in runs[1:]))]
 
 
 def _settings(params: Parameters) -> TrainSettings:

@@ -74,6 +74,33 @@ def _panel(axis: plt.Axes, part: pd.DataFrame, name: str, places: dict[float, in
     axis.set_ylabel(metrics.direction(name, part["better"].iloc[0]), fontsize=SMALL)
 
 
+def over_tosses(table: pd.DataFrame) -> Figure:
+    """AUC of the attack on canaries in trainings that differ in their coins: a dot for each, a diamond for their mean.
+
+    Columns: generator, epsilon, toss (from 1; missing for the mean), value, low, high.
+    """
+    table = table[table["value"].notna()]
+    if table.empty:
+        return notice("no system was trained privately")
+    lines = list(table.groupby(["generator", "epsilon"], sort=False))
+    figure, axis = plt.subplots(figsize=(6.5, 0.55 * len(lines) + 1.5), layout="constrained")
+    for place, ((system, epsilon), rows) in enumerate(lines):
+        for row in rows[rows["toss"].notna()].itertuples():
+            axis.plot(row.value, place - 0.16, "o", ms=4, color="0.55")
+        for row in rows[rows["toss"].isna()].itertuples():
+            axis.errorbar(row.value, place + 0.14, xerr=interval(row), fmt="D", ms=5, capsize=3, color=REAL_COLOUR)
+    axis.axvline(0.5, ls=STYLES["real"], lw=1, color=REAL_COLOUR)
+    names = [f"{system}, " + ("no noise" if math.isinf(epsilon) else f"ε = {epsilon:g}") for (system, epsilon), _ in lines]
+    axis.set_yticks(range(len(lines)), names, fontsize=SMALL)
+    axis.set(xlim=(0, 1), ylim=(len(lines) - 0.5, -0.5))
+    axis.set_xlabel("AUC: canaries learnt from against canaries left out", fontsize=NORMAL)
+    axis.tick_params(labelsize=SMALL)
+    legend_below(figure, {"one toss of the coins": Line2D([], [], color="0.55", marker="o", ls="", ms=4),
+                          "mean of the tosses": Line2D([], [], color=REAL_COLOUR, marker="D", ls="", ms=5),
+                          "guessing": Line2D([], [], color=REAL_COLOUR, ls=STYLES["real"], lw=1)})
+    return figure
+
+
 def bounds(table: pd.DataFrame) -> Figure:
     """Upper and lower bounds of the privacy loss against the ε that was asked for. Columns: generator,
     epsilon, metric (of `BOUNDS`), value."""

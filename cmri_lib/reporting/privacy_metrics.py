@@ -13,6 +13,8 @@ ATTACKS = {
     "ode": "likelihood by the ODE", "elbo": "evidence lower bound", "tokens": "token likelihood",
     "critic": "critic's output", "inversion": "latent inversion", "distance_pixel": "distance to samples, pixels",
     "distance_classical": "distance to samples, Gabor", "domias_classical": "density ratio (DOMIAS)",
+    "critic_calibrated": "critic's output, calibrated", "loss_tosses": "denoising loss, mean over tosses of coins",
+    "critic_tosses": "critic's output, mean over tosses of coins",
     "clusters": "clusters of samples around a patient", "lira": "LiRA", "rmia": "RMIA", "blind": "blind baseline",
 }
 GUESSING = Bounds("guessing", "every member found")

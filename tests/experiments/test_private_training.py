@@ -74,12 +74,42 @@ def test_runs_and_arms_have_names_and_starts_of_their_own(study: Study) -> None:
     section = replace(study.params.differential_privacy, systems=("U10 FM", "U6 DDPM"), arms=("from nothing", "last layers"))
     study = replace(study, params=replace(study.params, differential_privacy=section))
     runs = private.differential_privacy_runs(study, SLICES)
-    assert len(runs) == len({run.folder for run in runs}) == 2 + 2 * 2 + 2
+    assert len(runs) == len({run.folder for run in runs}) == 2 + 2 * 2 + 2 + 2
     assert {run.stage for run in runs} == {private.STAGE}
     starts = {run.id: run.start and run.start.id for run in runs if run.id.startswith("private U10 FM")}
     assert sum(start is None for start in starts.values()) == 1
-    left_out = set(private.roles(study, SLICES).left_out)
-    assert not any(patients_seen(run, SLICES) & left_out for run in runs)
+    for run in runs:
+        left_out = set(private.roles(study, SLICES, getattr(run.variant, "toss", 0)).left_out)
+        assert not patients_seen(run, SLICES) & left_out
+
+
+def test_another_toss_changes_who_is_learnt_from_and_nothing_else(study: Study) -> None:
+    first, second = (private.roles(study, SLICES, toss) for toss in (0, 1))
+    assert first.included != second.included and replace(first, included=second.included) == second
+    tossed = private.tossed_runs(study, SLICES, "U10 FM")
+    assert list(tossed) == [10.0, math.inf] and all(len(runs) == 2 for runs in tossed.values())
+    assert [runs[0] for runs in tossed.values()] == private.private_runs(study, SLICES, "U10 FM")
+    assert tossed[10.0][1].patients == second.included and tossed[10.0][1].id.endswith("epsilon = 10, toss 2")
+    assert [len(runs) for runs in private.tossed_runs(study, SLICES, "U6 DDPM").values()] == [1, 1]
+
+
+def test_what_is_easy_to_draw_is_no_leak_over_tosses(study: Study, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Scores that belong to patients and not to trainings average to one half over tosses; answers to one."""
+    who = private.roles(study, SLICES).canaries
+    audit, everyone = PrivateAudit(study, SLICES), np.array(sorted(who))
+    tosses = [np.random.default_rng(seed).permutation(len(who)) < len(who) / 2 for seed in range(60)]
+    easy = pd.Series(np.random.default_rng(0).normal(size=len(who)), everyone)
+    found = iter([(easy, toss) for toss in tosses] + [(pd.Series(toss.astype(float), everyone), toss) for toss in tosses])
+    monkeypatch.setattr(audit, "_canary_scores", lambda run: next(found))
+    chance, known = audit.over_tosses(tosses), audit.over_tosses(tosses)
+    assert chance.low < 0.5 < chance.high and abs(chance.value - 0.5) < 0.08 and chance.seeds == 60
+    assert known.value == 1 and known.low == pytest.approx(1) and known.high == pytest.approx(1)
+
+
+def test_no_toss_with_one_side_alone_is_scored(study: Study, monkeypatch: pytest.MonkeyPatch) -> None:
+    audit = PrivateAudit(study, SLICES)
+    monkeypatch.setattr(audit, "_canary_scores", lambda run: (pd.Series([1.0, 2.0], ["a", "b"]), np.array([True, True])))
+    assert math.isnan(audit.over_tosses([None]).value)
 
 
 def test_private_trainings_start_from_public_weights_and_are_audited(study: Study, monkeypatch: pytest.MonkeyPatch) -> None:
