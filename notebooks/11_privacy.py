@@ -364,6 +364,7 @@ guarded.pivot(index="arm", columns="metric", values="value").rename(columns=metr
 
 # %%
 quality = pd.read_csv(study.results / "06_fidelity.csv")
+quality = quality[quality["profile"] == study.profile]  # of other trainings it says nothing
 ledger = claims.Ledger(claims.unfit(quality, learning_curves.read(study)))
 options = audit.options
 plain = {run.id: audit.scores(run, only=["loss", "fcre"]) for run in (flow, diffusion)}
