@@ -84,7 +84,9 @@
 # **C18 RDP-CGAN** (Torfi, Fox & Reddy 2022) is made for this: a GAN of latents. Its autoencoder
 # learns from public patients. Its critic alone looks at private ones, so its gradient alone is
 # clipped and gets noise. What the generator learns, it learns from the critic, which costs no more
-# privacy. The attack asks its critic, in the place of the denoising loss.
+# privacy. The attack asks its critic, in the place of the denoising loss. A game of two needs an
+# optimiser without momentum, and bears less noise than a flow: its learning rate is a tenth of that
+# of the public training. Larger ones, and momentum, left no hearts.
 #
 # Left out: the downstream use of private samples (notebook 09 measures it for others).
 
