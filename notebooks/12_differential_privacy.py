@@ -197,15 +197,21 @@ def kind(run):
     return ORDINARY if run in ordinary.values() else PUBLIC
 
 
-shown = {"real": evaluator.test.take(np.arange(8))}
-for name in systems[:1]:
-    for run in (public[name], *trained[name], ordinary[name]):
-        epsilon = getattr(run.variant, "epsilon", np.nan)
-        strength = {np.inf: "without noise"}.get(epsilon, f"ε = {epsilon:g}")
-        strength = "" if np.isnan(epsilon) else strength
-        shown["\n".join([*kind(run).split(", "), strength])] = banks[run.id].take(np.arange(8))
-title = f"Real slices, and samples of {', '.join(systems[:1])} at each ε, all from the same noise"
-figures.publish_slices(study, "12/samples", shown, outline=False, title=title);
+def row_name(run):
+    """What the row of a training is called in the figure of samples."""
+    epsilon = getattr(run.variant, "epsilon", np.nan)
+    strength = {np.inf: "without noise"}.get(epsilon, f"ε = {epsilon:g}")
+    return "\n".join([*kind(run).split(", "), "" if np.isnan(epsilon) else strength])
+
+
+# %%
+for place, name in enumerate(systems):
+    shown = {"real": evaluator.test.take(np.arange(8))}
+    for run in (public[name], *trained[name], *(ordinary[n] for n in ordinary if n == name)):
+        shown[row_name(run)] = banks[run.id].take(np.arange(8))
+    suffix = f"_{name.split()[0].lower()}" if place else ""
+    title = f"Real slices, and samples of {name} at each ε, all from the same noise"
+    figures.publish_slices(study, f"12/samples{suffix}", shown, outline=False, title=title)
 
 # %% [markdown]
 # **How to read it.** All rows start from the same noise, so a column shows what privacy does to one
