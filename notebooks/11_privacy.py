@@ -277,7 +277,7 @@ figures.publish_slices(study, "11/closest", gallery, outline=False,
 # %%
 possible = shadows_possible(study, slices)
 power_rows = PowerAudit(audit).rows() if possible else []
-print("" if possible else "left out: too few training patients for shadow models")
+print("" if possible else "left out: no shadow models, or too few training patients for them")
 columns = ["metric", "value", "low", "high", "n"]
 shadowed = pd.DataFrame(power_rows, columns=columns)
 shadowed = shadowed[~shadowed["metric"].str.contains("max|tpr5", na=False)].set_index("metric")
@@ -364,6 +364,7 @@ guarded.pivot(index="arm", columns="metric", values="value").rename(columns=metr
 
 # %%
 quality = pd.read_csv(study.results / "06_fidelity.csv")
+quality = quality[quality["profile"] == study.profile]  # of other trainings it says nothing
 ledger = claims.Ledger(claims.unfit(quality, learning_curves.read(study)))
 options = audit.options
 plain = {run.id: audit.scores(run, only=["loss", "fcre"]) for run in (flow, diffusion)}

@@ -422,7 +422,9 @@ rebuilt = {run.id: draw(train_or_load(study, run, slices), filled[k].pairs, run.
 pieces = [unchanged(filled[k], f"zero-filled, {k} ×") for k in times]
 pieces += [filled[k].rows(run, rebuilt[run.id]) for k in times for run in runs(RECONSTRUCTION[k])]
 again_rows = [row for piece in pieces for row in piece]
-results.write_scores(study, "14_translation", rows + across_rows + again_rows)
+costs = [row for k in times for run in runs(RECONSTRUCTION[k]) for row in
+         cost_rows(study, run, train_or_load(study, run, slices), filled[k].pairs, images=8)]
+results.write_scores(study, "14_translation", rows + across_rows + again_rows + costs)
 table = pd.DataFrame(again_rows)  # likeness has a floor for each acceleration: the zero-filled rows
 table.loc[table["metric"].isin(["ssim_target", "psnr_target"]), "floor"] = np.nan
 figures.publish(study, "14/reconstruction", table[table["metric"].isin(chosen)], plots.score_plot,

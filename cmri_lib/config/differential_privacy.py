@@ -39,11 +39,12 @@ class PrivateTraining:
 
 @dataclass(frozen=True)
 class PublicGAN:
-    """C18: networks and objective, and its training on public patients."""
+    """C18: networks and objective, its training on public patients, and the learning rate of the private one."""
 
     network: AdversarialSettings
     objective: GANSettings
     training: AdversarialTraining
+    private_learning_rate: Positive
 
 
 @dataclass(frozen=True)

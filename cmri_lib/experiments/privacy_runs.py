@@ -34,8 +34,8 @@ def audit_runs(study: Study, slices: Slices) -> list[Run]:
 
 
 def shadows_possible(study: Study, slices: Slices) -> bool:
-    """Whether there are training patients enough for three groups of `FEWEST`."""
-    return len(training_patients(study, slices)) >= 3 * FEWEST
+    """Whether shadow models are asked for, and there are training patients enough for three groups of `FEWEST`."""
+    return "shadows" in study.params.privacy.arms and len(training_patients(study, slices)) >= 3 * FEWEST
 
 
 def overfitted(study: Study, slices: Slices, name: str) -> Run:

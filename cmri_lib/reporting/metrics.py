@@ -28,7 +28,7 @@ AXES = ("fidelity", "anatomy", "conditioning", "utility", "privacy", "cost")
 HEADLINE = ("mmd_anatomy", "mmd_classical", "kid_study", "frechet_study", "precision_study", "recall_study",
             "coverage_study", "ms_ssim_pairs", "band_excess", "c2st_study",
             "heart_valid", "anatomy_lv_missing", "anatomy_w1_lv_cm2", "dice_mean", "hd95_Myo_mm",
-            "accuracy_vendor", "accuracy_phase", "downstream_dice",
+            "accuracy_vendor", "accuracy_phase", "downstream_dice", "downstream_dice_unseen",
             "nearest_share_study", "nearest_excess_study", "near_copies_pixel",
             "seconds_per_image", "nfe", "images_seen", "training_seconds")
 

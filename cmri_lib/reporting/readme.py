@@ -145,8 +145,13 @@ def _in_words(test: str) -> str:
 
 
 def _effect(row: tuple) -> str:
+    """An effect with its interval; a third decimal where a hundredth would be the whole of it."""
+    if pd.isna(row.effect):
+        return NOTHING
+    numbers = row.effect, row.low, row.high
+    decimals = 3 if all(pd.isna(number) or abs(number) < 0.1 for number in numbers) else 2
     # Adding zero to what is rounded leaves no "-0.00".
-    value, low, high = (f"{round(number, 2) + 0.0:.2f}" for number in (row.effect, row.low, row.high))
+    value, low, high = (f"{round(number, decimals) + 0.0:.{decimals}f}" for number in numbers)
     return f"{value} [{low}, {high}]" if pd.notna(row.low) else value
 
 

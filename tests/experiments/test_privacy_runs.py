@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -34,6 +36,14 @@ def test_the_overfitted_twin_learns_from_few_slices_and_lies_in_a_folder_of_its_
     assert len(learnt) == control.patients * control.slices and len(set(learnt.patients)) == control.patients
     assert twin.stage == twin.system.first_stage.stage == "privacy" and twin.id.startswith("U7 LDM-KL")
     assert {run.stage for run in audit_runs(STUDY, SLICES)} == {"privacy"}
+
+
+def test_shadow_models_are_trained_only_where_they_are_asked_for() -> None:
+    privacy = replace(STUDY.params.privacy, arms=("sampler",))
+    without = replace(STUDY, params=replace(STUDY.params, privacy=privacy))
+    twins = {run.id for run in audit_runs(without, SLICES)}
+    assert len(twins) == len(privacy.systems) and all(id.endswith("overfitted") for id in twins)
+    assert len(audit_runs(STUDY, SLICES)) == len(twins) + privacy.shadows.count + 2
 
 
 def test_the_same_few_slices_are_drawn_again() -> None:

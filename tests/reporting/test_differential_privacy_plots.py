@@ -54,3 +54,15 @@ def test_bounds_of_every_system() -> None:
 
 def test_every_bound_has_a_name() -> None:
     assert all(metrics.known(name) and metrics.describe(name).axis == "privacy" for name in plots.BOUNDS)
+
+
+def test_tosses_are_dots_and_their_mean_a_diamond_with_an_interval() -> None:
+    table = pd.DataFrame([{"generator": "A", "epsilon": epsilon, "toss": toss, "value": value, "low": value - 0.1,
+                           "high": value + 0.1}
+                          for epsilon, mean in ((10.0, 0.5), (np.inf, 0.7))
+                          for toss, value in ((1, mean - 0.05), (2, mean + 0.05), (np.nan, mean))])
+    axis = plots.over_tosses(table).axes[0]
+    assert [tick.get_text() for tick in axis.get_yticklabels()] == ["A, ε = 10", "A, no noise"]
+    assert sorted(line.get_xdata()[0] for line in axis.lines if line.get_marker() == "o") == pytest.approx([.45, .55, .65, .75])
+    assert [one.lines[0].get_xdata()[0] for one in axis.containers] == [0.5, 0.7]
+    assert "no system" in plots.over_tosses(table.iloc[:0]).axes[0].texts[0].get_text()
