@@ -256,7 +256,7 @@ figures.publish(study, "12/epsilon", curve, differential_privacy_plots.against_e
 # dotted line of the same colour: a private generator beyond it is worse than one that has never
 # seen the private patients at all. In that case, not to train would be better, and perfectly
 # private. The *calibrated* attack is that on canaries: the loss under the private weights minus the
-# loss under the public ones.
+# loss under the public ones. An arrow with a number marks a point far beyond the panel.
 
 # %% [markdown]
 # ## What an attacker can prove

@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from cmri_lib.reporting import metrics
-from cmri_lib.reporting.figures import (FAMILY_COLOURS, NORMAL, PAGE, REAL_COLOUR, SMALL, STYLES, interval,
+from cmri_lib.reporting.figures import (FAMILY_COLOURS, NORMAL, PAGE, REAL_COLOUR, SMALL, STYLES, edges_of, interval,
                                         legend_below, notice, reference_handles, wrapped)
 
 #: Trainings that are a line across the figure, and those that are a point beside the private one.
@@ -55,6 +55,9 @@ def against_epsilon(table: pd.DataFrame) -> Figure:
 
 
 def _panel(axis: plt.Axes, part: pd.DataFrame, name: str, places: dict[float, int]) -> None:
+    real = [value for value, kind, _ in metrics.references(part, name) if kind != "copies"]
+    first, last = edges_of(*(part[c].to_numpy(float) for c in ("value", "low", "high")), real)
+    axis.set_ylim(first, last)
     for turn, (_, rows) in enumerate(part.groupby("generator", sort=False)):
         colour, side = _colour(rows["family"].iloc[0]), 0.08 * turn
         line = rows[rows["training"] == PRIVATE].sort_values("epsilon")
@@ -64,14 +67,25 @@ def _panel(axis: plt.Axes, part: pd.DataFrame, name: str, places: dict[float, in
         for row in rows[rows["training"].isin(LINES)].itertuples():
             axis.axhline(row.value, ls=LINES[row.training], lw=1.2, color=colour)
         for k, row in enumerate(rows[rows["training"].isin(POINTS)].itertuples()):
-            axis.errorbar(places[row.epsilon] - 0.14 * (k + 1), row.value, interval(row), ls="", ms=5, capsize=2,
-                          marker=POINTS[row.training], elinewidth=0.9, color=colour)
-    for value, kind, _ in metrics.references(part, name):
-        if kind != "copies":
-            axis.axhline(value, ls=STYLES["real"], lw=1, color=REAL_COLOUR)
+            place = places[row.epsilon] - 0.14 * (k + 1)
+            if first <= row.value <= last:
+                axis.errorbar(place, row.value, interval(row), ls="", ms=5, capsize=2, marker=POINTS[row.training],
+                              elinewidth=0.9, color=colour)
+            else:
+                _point_off(axis, place, name, row, row.value > last, colour)
+    for value in real:
+        axis.axhline(value, ls=STYLES["real"], lw=1, color=REAL_COLOUR)
     _epsilon_axis(axis, places)
     axis.set_title(wrapped(metrics.label(name), 3.2, NORMAL), fontsize=NORMAL)
     axis.set_ylabel(metrics.direction(name, part["better"].iloc[0]), fontsize=SMALL)
+
+
+def _point_off(axis: plt.Axes, place: float, name: str, row: tuple, above: bool, colour: str) -> None:
+    """A point beyond the upper or lower edge of the panel: its marker at the edge, with its number."""
+    end, side, arrow = (0.97, "top", "↑") if above else (0.03, "bottom", "↓")
+    axis.plot(place, end, marker=POINTS[row.training], ms=5, color=colour, transform=axis.get_xaxis_transform(), clip_on=False)
+    axis.text(place - 0.12, end, f"{arrow} {metrics.number(name, row.value)}", transform=axis.get_xaxis_transform(), ha="right",
+              va=side, fontsize=SMALL, color=colour)
 
 
 def over_tosses(table: pd.DataFrame) -> Figure:

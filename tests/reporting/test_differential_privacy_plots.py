@@ -41,6 +41,13 @@ def test_values_stand_in_the_order_of_epsilon_and_references_are_lines() -> None
     assert "no system" in plots.against_epsilon(rows().iloc[:0]).axes[0].texts[0].get_text()
 
 
+def test_a_point_far_off_does_not_flatten_the_curves() -> None:
+    table = rows()
+    table.loc[table["training"] == "private, last layers", ["value", "low", "high"]] = [90.0, 80.0, 99.0]
+    axis = plots.against_epsilon(table).axes[0]
+    assert axis.get_ylim()[1] < 2 and any("↑ 90" in text.get_text() for text in axis.texts)
+
+
 def test_bounds_of_every_system() -> None:
     values = {"epsilon_rdp": 10.0, "epsilon_prv": 8.0, "epsilon_lower": 0.5, "epsilon_lower_most": 1.5,
               "heart_valid": 0.3}
