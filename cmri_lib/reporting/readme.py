@@ -56,8 +56,11 @@ def page(scores: pd.DataFrame, claims: pd.DataFrame, profile: str) -> str:
     for kind in ("Unconditional systems", "Conditional systems"):
         for dataset, mine in scores.groupby("dataset", sort=False):
             measured = _of_kind(mine, kind)
+            panels = metrics.panels(metrics.headline(measured["metric"]))
+            if not panels:
+                continue  # a cohort of which nothing but an audit, say, has been run
             parts.append("\n\n".join(filter(None, (f"## {kind}: {dataset}", review.hearts_note(measured)))) + "\n")
-            for names in metrics.panels(metrics.headline(measured["metric"])):
+            for names in panels:
                 axes = dict.fromkeys(metrics.describe(name).axis for name in names)
                 table = markdown(systems(mine, kind, names))
                 parts.append(f"### {', '.join(axes).capitalize()}\n\n{table}\n")

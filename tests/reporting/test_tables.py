@@ -73,6 +73,12 @@ def test_pairs_that_two_metrics_order_differently_are_listed() -> None:
     assert none != none and nobody.empty
 
 
+def test_a_cohort_of_which_an_audit_alone_has_been_run_has_no_empty_tables() -> None:
+    audit = MINE.assign(metric="attack_auc_loss", axis="privacy", dataset="acdc")
+    page = tables.page(pd.concat([MINE, audit]), CLAIMS, "laptop")
+    assert "systems: phantom" in page and "systems: acdc" not in page
+
+
 def test_the_page_holds_every_cohort_of_the_profile_and_no_other() -> None:
     page = tables.page(SCORES, CLAIMS, "laptop")
     for dataset in ("phantom", "acdc"):
