@@ -414,7 +414,7 @@ for name in looked_at if audits else ():
         pairs[f"{name}\nnearest training image"] = nearest
 if not pairs:
     pairs["no suspects:\nsamples of U10 OT-FM"] = banks["U10 OT-FM"].take(range(6))
-figures.publish_slices(study, "06/nearest", pairs, outline=False,
+figures.publish_slices(study, "06/nearest", pairs, outline=False, derived=True,
                        title="Samples nearest to a training image, and that image below them");
 
 # %% [markdown]

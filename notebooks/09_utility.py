@@ -99,16 +99,15 @@ from cmri_lib.experiments.evaluator import Evaluator
 from cmri_lib.experiments.instruments import load_slices, segmenter
 from cmri_lib.experiments.training import train_or_load
 from cmri_lib.experiments.utility import (
-    NETWORK, arm_rows, draw_samples, train_arm, train_arms)
+    NETWORK, arm_rows, draw_samples, group_rows, train_arm, train_arms)
 
 # %%
 from cmri_lib.measures.anatomy.validity import Ranges, validity_of_samples
 from cmri_lib.measures.statistics.bootstrap import MINIMUM
 from cmri_lib.measures.statistics.comparison import compare
-from cmri_lib.measures.statistics.seeds import mean_over_seeds
 from cmri_lib.measures.utility.baselines import BASELINES
 from cmri_lib.measures.utility.heart_volumes import bland_altman
-from cmri_lib.measures.utility.volumetric import FOREGROUND, arm_difference
+from cmri_lib.measures.utility.volumetric import FOREGROUND, arm_difference, mean_dice
 from cmri_lib.reporting import (
     claims, figures, primary_tests, recipe, results, utility_plots)
 from cmri_lib.systems.register import SYSTEMS
@@ -177,9 +176,9 @@ pd.DataFrame(listed, columns=["what is varied", "arm", "samples per real slice"]
 #
 # ### Training
 #
-# The next cell names the arms of the primary tests. They are trained with several seeds where
-# `params.yaml` asks for it (`utility.seeds`). Then generators and students are trained, or loaded
-# if they are stored. Samples are drawn once and kept.
+# The next cell names the arms of the primary tests and of every number of real patients. They are
+# trained with several seeds where `params.yaml` asks for it (`utility.seeds`). Then generators and
+# students are trained, or loaded if they are stored. Samples are drawn once and kept.
 
 # %%
 def mixed(factor=1.0, disease=None):
@@ -193,7 +192,7 @@ central = arms.generator_run(study, slices, MAIN, few)
 real_few, real_all = arms.real_arm(few), arms.real_arm(1.0)
 alone_all = arms.alone_arm(study, slices, MAIN, 1.0)
 most, small = max(params.utility.factors), params.utility.targeted
-headline = [real_few, real_all, alone_all, mixed(), mixed(most)]
+headline = [*star["number of real patients"], mixed(most)]
 headline += [mixed(small), mixed(small, disease)] if disease else []
 
 # %%
@@ -257,13 +256,6 @@ def difference(first, second, column="dice", patients=None):
     return arm_difference(*tables, column, **options)
 
 # %%
-def mean_dice(tables):
-    """Mean Dice of volumes, over the tables of several students."""
-    parts = [table[table["structure"] == FOREGROUND] for table in tables]
-    return mean_over_seeds([part["dice"].to_numpy() for part in parts],
-                           parts[0]["patient"].to_numpy(), **options)
-
-
 def as_columns(score):
     """A score for a table."""
     return {"value": score.value, "low": score.low, "high": score.high, "n": score.n}
@@ -293,10 +285,6 @@ figures.publish(study, "09/forest", differences, utility_plots.forest,
 # Why are some intervals so wide? Those arms have one training. It is compared with the mean over
 # the trainings of the line, and may differ from the mean of its own kind by as much as those differ
 # from each other. With few patients that is more than most gains.
-#
-# And why are those of 5, 10 and 50 % so narrow? There one training is compared with *one*, so how
-# far two trainings of a kind lie apart is not known. These intervals are over patients alone. They
-# do not count the luck of a training, and what looks sure in them is not.
 #
 # ### How many real patients?
 
@@ -365,20 +353,9 @@ figures.publish(study, "09/function", agreement, utility_plots.agreement_plot,
 # The figure breaks the Dice of the same students down by disease, level and phase.
 
 # %%
-def group_scores(arm):
-    """Dice of an arm's students for every disease, level and phase with enough test patients."""
-    for kind in ("disease", "level", "phase"):
-        for group in dict.fromkeys(test.table[kind]):
-            part = test.where(**{kind: group})
-            if len(set(part.patients)) < MINIMUM or not part.masks.any():
-                continue
-            score = mean_dice([student.scores(part) for student in students[arm.id]])
-            yield {"kind": kind, "group": group, "arm": arm.id, **as_columns(score)}
-
-
-groups = pd.DataFrame([row for arm in SHOWN for row in group_scores(arm)])
-groups = groups.sort_values("kind", kind="stable") if len(groups) else groups
-figures.publish(study, "09/groups", groups, utility_plots.by_group,
+groups = [row for kind in ("disease", "level", "phase") for arm in SHOWN
+          for row in group_rows(students[arm.id], test, [kind], **options)]
+figures.publish(study, "09/groups", pd.DataFrame(groups), utility_plots.by_group,
                 title="Dice of test patients by disease, level and phase");
 
 # %% [markdown]
@@ -401,7 +378,8 @@ for name, found in strong.items():
     rows[f"{name}, {STRONG}"] = arm_rows(found, test, strong_scores[real_few.id], **options)
 gains = {NETWORK: difference(mixed(), real_few),
          STRONG: arm_difference(strong_scores[mixed().id], strong_scores[real_few.id], **options)}
-levels = {NETWORK: mean_dice(scores[real_few.id]), STRONG: mean_dice(strong_scores[real_few.id])}
+levels = {NETWORK: mean_dice(scores[real_few.id], **options),
+          STRONG: mean_dice(strong_scores[real_few.id], **options)}
 pd.DataFrame([{"baseline": name, "Dice of real alone": levels[name].value,
                "gain by samples": gain.value, "low": gain.low, "high": gain.high}
               for name, gain in gains.items()]).set_index("baseline").round(3)
@@ -470,7 +448,7 @@ all_run = Run(MAIN)
 bank = evaluator.bank(all_run, train_or_load(study, all_run, slices))
 pairs = {"samples": bank, "real slices of the same masks": evaluator.conditions}
 student = students[real_all.id][0]
-reverse = {name: mean_dice([student.scores(some)]) for name, some in pairs.items()}
+reverse = {name: mean_dice([student.scores(some)], **options) for name, some in pairs.items()}
 pd.DataFrame({name: as_columns(score) for name, score in reverse.items()}).T.round(3)
 
 # %% [markdown]
@@ -593,7 +571,7 @@ possible = {arm.id: arm.label for arm in everything.values()  # you have no gene
             if arm.fraction == nearest and arm.generator_fraction is None}
 beside = differences[differences["id"].isin(possible)]
 beside = beside.assign(arm=beside["id"].map(possible))
-dice = {share: mean_dice(scores[arms.real_arm(share).id]) for share in people}
+dice = {share: mean_dice(scores[arms.real_arm(share).id], **options) for share in people}
 advice = recipe.recipe(
     PATIENTS, people[nearest], dice[nearest], recipe.differences_of(beside),
     [(people[share], score) for share, score in dice.items()])

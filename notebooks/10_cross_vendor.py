@@ -101,12 +101,13 @@ from cmri_lib.experiments.instruments import load_slices, segmenter
 
 # %%
 from cmri_lib.experiments.training import train_or_load
-from cmri_lib.experiments.utility import draw_samples, train_arm, train_arms
+from cmri_lib.experiments.utility import (
+    dice_tables, draw_samples, group_rows, train_arm, train_arms)
 from cmri_lib.experiments.vendor_arms import (
-    Vendors, dice_tables, in_source_domain, mean_dice, of_vendors, on_scans, scans_of, style_arm,
-    tested)
+    Vendors, in_source_domain, of_vendors, on_scans, scans_of, style_arm, tested)
 from cmri_lib.measures.anatomy.validity import Ranges, validity_of_samples
-from cmri_lib.measures.statistics.bootstrap import MINIMUM, Score, mean_score
+from cmri_lib.measures.statistics.bootstrap import Score, mean_score
+from cmri_lib.measures.utility.volumetric import mean_dice
 from cmri_lib.reporting import (
     claims, figures, plots, primary_tests, results, review, utility_plots, vendor_plots)
 from cmri_lib.systems.register import SYSTEMS
@@ -480,19 +481,8 @@ pd.DataFrame({level: dict(zip(("Dice", "low", "high"), (s.value, s.low, s.high))
 field = pd.Series(prepared.covariate("field"), dtype=object).map("{} T".format)
 grouped = test.with_columns(**{"field strength": test.table["scan"].map(field).fillna("unknown")})
 KINDS = ("vendor", "centre", "field strength", "disease", "level", "phase")
-
-
-def group_scores(arm, kind):
-    """Dice of an arm's students for every value of a column that enough test patients have."""
-    for group in sorted(set(grouped.table[kind]) - {"unknown"}, key=str):
-        part = grouped.where(**{kind: group})
-        if len(set(part.patients)) >= MINIMUM and part.masks.any():
-            score = mean_dice(dice_tables(students[arm.id], part), **options)
-            yield {"kind": kind, "group": group, "arm": arm.id, "value": score.value,
-                   "low": score.low, "high": score.high, "n": score.n}
-
-# %%
-by_group = [row for kind in KINDS for arm in real_arms for row in group_scores(arm, kind)]
+by_group = [row for kind in KINDS for arm in real_arms
+            for row in group_rows(students[arm.id], grouped, [kind], **options)]
 figures.publish(study, "10/groups", pd.DataFrame(by_group), utility_plots.by_group,
                 title="Dice of test patients, group by group");
 

@@ -258,7 +258,7 @@ for run in (runs[shown], audit.overfitted(shown)):
     pairs = audit.copies(run).closest(8)
     gallery[f"{run.id}\nsamples"] = audit.target(run).samples.take(pairs["sample"].to_numpy())
     gallery[f"{run.id}\ntraining"] = seen.take(pairs["training"].to_numpy())
-figures.publish_slices(study, "11/closest", gallery, outline=False,
+figures.publish_slices(study, "11/closest", gallery, outline=False, derived=True,
                        title="The closest pairs of a sample and a training slice");
 
 # %% [markdown]

@@ -24,7 +24,7 @@ from cmri_lib.experiments.private_training import accounted, public_run, roles, 
 from cmri_lib.experiments.provenance import patients_seen
 from cmri_lib.measures.statistics.bootstrap import Score
 from cmri_lib.measures.statistics.seeds import bootstrap_seeds
-from cmri_lib.privacy.attack import Attack, Calibrated, PatientScores, Target, auc, score_of
+from cmri_lib.privacy.attack import Attack, Calibrated, PatientScores, Remembered, Target, auc, score_of
 from cmri_lib.privacy.attacks.critic import CriticOutput
 from cmri_lib.privacy.differential.canaries import epsilon_lower_bound, right_guesses
 from cmri_lib.reporting.results import with_system_columns
@@ -75,9 +75,9 @@ class PrivateAudit(PrivacyAudit):
         return [self.loss, self.critic]
 
     @cached_property
-    def critic(self) -> Attack:
+    def critic(self) -> Remembered:
         """What a GAN's critic says."""
-        return CriticOutput()
+        return Remembered(CriticOutput())
 
     def attack_on(self, run: Run) -> Attack:
         """The attack that suits the family of a run."""

@@ -47,12 +47,11 @@ LAST = ("network.unet.out.", "network.unet.up_blocks.{last}.")
 
 @dataclass(frozen=True)
 class Private(Variant):
-    """A private training: at which ε (∞: clipped, without noise), whether of the last layers only, and by which toss of
-    the coins. `train_or_load_any` trains it, and nothing else does."""
+    """A private training: at which ε (∞: clipped, without noise), and whether of the last layers only.
+    `train_or_load_any` trains it, and nothing else does."""
 
     epsilon: float = math.inf
     last_layers: bool = False
-    toss: int = 0
 
 
 @dataclass(frozen=True)
@@ -113,7 +112,7 @@ def private_run(study: Study, slices: Slices, name: str, epsilon: float, arm: st
     settings = _gan_settings if name == RDP_CGAN.id else _settings
     return Run(replace(system(name), id=named, stage=STAGE, training=settings),
                patients=roles(study, slices, toss).included,
-               variant=Private(text, epsilon=epsilon, last_layers=arm == "last layers", toss=toss),
+               variant=Private(text, epsilon=epsilon, last_layers=arm == "last layers"),
                pretrained=None if arm == "from nothing" else public_run(study, slices, name))
 
 

@@ -27,10 +27,11 @@ from cmri_lib.experiments.arms import Arm, own_patients, own_slices
 from cmri_lib.experiments.parallel import train_all
 from cmri_lib.experiments.provenance import patients_seen, refuse_leaks
 from cmri_lib.measures.instruments.learned_features import Cached
+from cmri_lib.measures.statistics.bootstrap import MINIMUM
 from cmri_lib.measures.utility.baselines import NothingLabelled, baseline, fit, frozen
 from cmri_lib.measures.utility.downstream import pseudo_label
 from cmri_lib.measures.utility.heart_volumes import function_errors, function_rows
-from cmri_lib.measures.utility.volumetric import overall_rows, volume_scores, volumetric_rows
+from cmri_lib.measures.utility.volumetric import mean_dice, overall_rows, volume_scores, volumetric_rows
 from cmri_lib.reporting.results import with_system_columns
 from cmri_lib.systems.system import file_name
 
@@ -205,3 +206,23 @@ def arm_rows(students: Sequence[Student], test: Slices, reference: Sequence[pd.D
         rows += overall_rows(tables, reference, **options)
     rows += function_rows([student.function_errors(test) for student in students], **options)
     return with_system_columns(students[0], rows)
+
+
+def dice_tables(students: Sequence[Student], test: Slices) -> list[pd.DataFrame]:
+    """`volume_scores` of every student, without distances."""
+    return [student.scores(test, distances=False) for student in students]
+
+
+def group_rows(students: Sequence[Student], test: Slices, kinds: Iterable[str], **options: object
+               ) -> list[dict[str, object]]:
+    """Mean Dice of one arm in the groups of test patients by every column in `kinds`, disease say: kind, group, arm, value,
+    low, high, n. Groups of fewer than `MINIMUM` patients are left out, and so is who belongs to none that is known."""
+    rows = []
+    for kind in kinds:
+        for group in sorted(set(test.table[kind]) - {"unknown"}, key=str):
+            part = test.where(**{kind: group})
+            if len(set(part.patients)) >= MINIMUM and part.masks.any():
+                score = mean_dice(dice_tables(students, part), **options)
+                rows.append({"kind": kind, "group": group, "arm": students[0].id, "value": score.value, "low": score.low,
+                             "high": score.high, "n": score.n})
+    return rows

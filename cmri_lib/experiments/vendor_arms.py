@@ -22,10 +22,9 @@ from cmri_lib.config.study import Study
 from cmri_lib.errors import DataError
 from cmri_lib.experiments.arms import Arm, Group, real_arm
 from cmri_lib.experiments.training import training_patients
-from cmri_lib.experiments.utility import Student
 from cmri_lib.generators.source_domain import SourceDomain
 from cmri_lib.measures.statistics.bootstrap import Score, weighted_mean
-from cmri_lib.measures.statistics.seeds import bootstrap_seeds, mean_over_seeds
+from cmri_lib.measures.statistics.seeds import bootstrap_seeds
 from cmri_lib.measures.utility.volumetric import FOREGROUND, KEYS, arm_difference
 from cmri_lib.systems.register import system
 from cmri_lib.systems.system import Run
@@ -135,11 +134,6 @@ def in_source_domain(generator: SourceDomain, slices: Slices, *, strength: float
 
 
 # --- scores by vendor
-def dice_tables(students: Sequence[Student], test: Slices) -> list[pd.DataFrame]:
-    """`volume_scores` of every student, without distances."""
-    return [student.scores(test, distances=False) for student in students]
-
-
 def scans_of(slices: Slices, *vendors: str) -> set[str]:
     """The scans by some vendors."""
     return set(slices.where(vendor=list(vendors)).table["scan"])
@@ -153,12 +147,6 @@ def tested(slices: Slices, *vendors: str) -> bool:
 def on_scans(tables: Sequence[pd.DataFrame], scans: set[str]) -> list[pd.DataFrame]:
     """The rows of `volume_scores` about some scans."""
     return [table[table["scan"].isin(scans)].reset_index(drop=True) for table in tables]
-
-
-def mean_dice(tables: Sequence[pd.DataFrame], **options: object) -> Score:
-    """Mean over volumes of the mean over structures, over patients and trainings; n is the number of patients."""
-    parts = [table[table["structure"] == FOREGROUND] for table in tables]
-    return mean_over_seeds([part["dice"].to_numpy() for part in parts], parts[0]["patient"].to_numpy(), **options)
 
 
 def difference(first: Sequence[pd.DataFrame], second: Sequence[pd.DataFrame], scans: set[str] | None = None,

@@ -87,7 +87,7 @@ def publish_slices(study: Study, name: str, rows: Mapping[str, Slices], *, outli
 
     Rows of real patients, of a cohort other than the phantom, are shown in the returned figure and left out of
     the files, and so are the outlines of their masks where a sample follows one. Where samples are `derived` from the image
-    of a patient (translated, reconstructed), they show that patient, and all rows are left out.
+    of a patient (translated), or chosen for their likeness to one, they may show that patient, and all rows are left out.
     """
     anyone = study.dataset == "phantom"
     public = {label: s if anyone else _without_outlines_of_patients(s) for label, s in rows.items()

@@ -15,12 +15,12 @@ from cmri_lib.config.study import Study, open_study
 from cmri_lib.errors import DataError, SplitError
 from cmri_lib.experiments.arm_samples import arm_bank, in_turn
 from cmri_lib.experiments.arms import Arm, Group, own_slices
-from cmri_lib.experiments.utility import draw_samples, train_arm, train_arms
-from cmri_lib.experiments.vendor_arms import (STAGE, STYLE, Vendors, base_group, dice_tables, difference, gap,
-                                              make_folders, mean_dice, of_vendors, on_scans, scans_of, style_arm,
+from cmri_lib.experiments.utility import dice_tables, draw_samples, group_rows, train_arm, train_arms
+from cmri_lib.experiments.vendor_arms import (STAGE, STYLE, Vendors, base_group, difference, gap,
+                                              make_folders, of_vendors, on_scans, scans_of, style_arm,
                                               with_own_training)
 from cmri_lib.measures.statistics.seeds import mean_over_seeds
-from cmri_lib.measures.utility.volumetric import volume_scores
+from cmri_lib.measures.utility.volumetric import mean_dice, volume_scores
 from cmri_lib.systems.register import SYSTEMS
 from cmri_lib.systems.system import Run, Variant
 
@@ -134,6 +134,8 @@ def threshold(images: np.ndarray) -> np.ndarray:
 class Thresholds:
     """In the place of a student."""
 
+    id = "thresholds"
+
     def scores(self, test: Slices, *, distances: bool) -> pd.DataFrame:
         return volume_scores(threshold(test.images), test, distances=distances)
 
@@ -165,6 +167,17 @@ def test_a_gap_of_patients_scanned_twice_is_paired(cohort: Slices) -> None:
     assert same.value == same.low == same.high == 0 and same.n == 6
     values = found[0].query("structure == 'foreground'")
     assert mean_dice(found, **OPTIONS) == mean_over_seeds([values["dice"].to_numpy()], values["patient"].to_numpy(), **OPTIONS)
+
+
+def test_groups_are_scored_apart_and_those_too_small_or_unknown_left_out(cohort: Slices) -> None:
+    test = shifted(cohort.where(split="test"), "CD")
+    named = test.with_columns(vendor=test.table["vendor"].replace({"B": "unknown"}), all_alike="one",
+                              few=np.where(test.patients == test.patients[0], "a single patient", "the others"))
+    rows = pd.DataFrame(group_rows([Thresholds()], named, ["vendor", "all_alike", "few"], **OPTIONS))
+    assert list(rows["group"]) == ["A", "C", "D", "one", "the others"] and set(rows["arm"]) == {"thresholds"}
+    assert list(rows["n"]) == [3, 3, 3, 12, 11]
+    own = [mean_dice(dice_tables([Thresholds()], test.where(vendor=vendor)), **OPTIONS).value for vendor in "ACD"]
+    assert list(rows["value"][:3]) == pytest.approx(own) and own[0] > own[1]
 
 
 def test_volumes_that_one_crop_has_lost_are_compared_in_neither(cohort: Slices) -> None:

@@ -140,6 +140,12 @@ def overall_rows(tables: Sequence[pd.DataFrame], reference: Sequence[pd.DataFram
     return rows
 
 
+def mean_dice(tables: Sequence[pd.DataFrame], **options: object) -> Score:
+    """Mean over volumes of the mean over structures, over patients and trainings; n is the number of patients."""
+    parts = [table[table["structure"] == FOREGROUND] for table in tables]
+    return mean_over_seeds([part["dice"].to_numpy() for part in parts], parts[0]["patient"].to_numpy(), **options)
+
+
 def arm_difference(first: Sequence[pd.DataFrame], second: Sequence[pd.DataFrame], column: str = "dice", *,
                    structure: str = FOREGROUND, phase: str | None = None, **options: object) -> Score:
     """Mean of `column` of the first arm minus that of the second, paired over volumes and over trainings of
