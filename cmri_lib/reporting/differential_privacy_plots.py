@@ -13,7 +13,7 @@ from matplotlib.lines import Line2D
 
 from cmri_lib.reporting import metrics
 from cmri_lib.reporting.figures import (FAMILY_COLOURS, NORMAL, PAGE, REAL_COLOUR, SMALL, STYLES, edges_of, interval,
-                                        legend_below, notice, reference_handles, wrapped)
+                                        legend_below, notice, point_above, reference_handles, wrapped)
 
 #: Trainings that are a line across the figure, and those that are a point beside the private one.
 PRIVATE, PUBLIC, ORDINARY = "private", "public patients only", "all patients, not private"
@@ -72,20 +72,12 @@ def _panel(axis: plt.Axes, part: pd.DataFrame, name: str, places: dict[float, in
                 axis.errorbar(place, row.value, interval(row), ls="", ms=5, capsize=2, marker=POINTS[row.training],
                               elinewidth=0.9, color=colour)
             else:
-                _point_off(axis, place, name, row, row.value > last, colour)
+                point_above(axis, place, metrics.number(name, row.value), row.value > last, colour, POINTS[row.training])
     for value in real:
         axis.axhline(value, ls=STYLES["real"], lw=1, color=REAL_COLOUR)
     _epsilon_axis(axis, places)
     axis.set_title(wrapped(metrics.label(name), 3.2, NORMAL), fontsize=NORMAL)
     axis.set_ylabel(metrics.direction(name, part["better"].iloc[0]), fontsize=SMALL)
-
-
-def _point_off(axis: plt.Axes, place: float, name: str, row: tuple, above: bool, colour: str) -> None:
-    """A point beyond the upper or lower edge of the panel: its marker at the edge, with its number."""
-    end, side, arrow = (0.97, "top", "↑") if above else (0.03, "bottom", "↓")
-    axis.plot(place, end, marker=POINTS[row.training], ms=5, color=colour, transform=axis.get_xaxis_transform(), clip_on=False)
-    axis.text(place - 0.12, end, f"{arrow} {metrics.number(name, row.value)}", transform=axis.get_xaxis_transform(), ha="right",
-              va=side, fontsize=SMALL, color=colour)
 
 
 def over_tosses(table: pd.DataFrame) -> Figure:

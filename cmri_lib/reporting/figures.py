@@ -254,6 +254,14 @@ def point_beyond(axis: plt.Axes, place: float, text: str, right: bool, colour: s
               color=colour)
 
 
+def point_above(axis: plt.Axes, place: float, text: str, above: bool, colour: str, marker: str) -> None:
+    """The same where values go upwards: a marker at the upper or the lower edge, and the number beside it."""
+    end, side, arrow = (0.97, "top", "↑") if above else (0.03, "bottom", "↓")
+    inside = axis.get_xaxis_transform()
+    axis.plot(place, end, marker=marker, ms=5, color=colour, transform=inside, clip_on=False)
+    axis.text(place - 0.12, end, f"{arrow} {text}", transform=inside, ha="right", va=side, fontsize=SMALL, color=colour)
+
+
 def edges_of(values: np.ndarray, low: np.ndarray, high: np.ndarray, always: Sequence[float] = (),
              maybe: Sequence[float] = ()) -> tuple[float, float]:
     """Limits of a linear axis: every interval of the values that do not lie far outside (`FAR`), what is
