@@ -182,7 +182,6 @@ from cmri_lib.measures.fidelity.distances import distances
 from cmri_lib.measures.cost import log_time_ratio
 from cmri_lib.measures.statistics.bootstrap import MINIMUM, Score, mean_score, score_difference
 from cmri_lib.measures.statistics.comparison import compare
-from cmri_lib.privacy.nearest_neighbours import Pixels
 from cmri_lib.reporting import claims, figures, metrics, plots, primary_tests, results, review
 from cmri_lib.reporting.primary_tests import ANATOMY, APPEARANCE, HEARTS
 from cmri_lib.systems.system import Run
@@ -386,8 +385,8 @@ wide[forms].rename(columns=metrics.short).round(3)
 # %%
 audits = {}
 for name, system in UNCONDITIONAL.items() if outlook["near-copy audit"] else ():
-    for space in (evaluator.spaces[0], Pixels()):
-        audit = audits[name, space.name] = evaluator.audit(banks[name], space=space)
+    for space, audit in evaluator.audits(banks[name]).items():
+        audits[name, space] = audit
         scores += results.with_system_columns(system, audit.rows)
 for (name, space), audit in audits.items():
     if audit.blank:

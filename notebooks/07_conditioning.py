@@ -473,6 +473,29 @@ figures.publish(study, "07/condition_accuracy", recognised, plots.score_plot,
 # it shows in a whole heart over a beat, and not in one slice.
 
 # %% [markdown]
+# ## Is somebody copied?
+#
+# A sample can follow the mask of a test patient and still show a training patient around it. The
+# **audit** of notebook 06 asks, in the study's features and in pixels, whether samples lie nearer
+# to training patients than to hold-out patients. Real test images are the floor.
+
+# %%
+copy_rows = []
+for run in review_runs if outlook["near-copy audit"] else ():
+    learnt_from = training_slices(run, slices)[0]
+    for audit in full_evaluator.audits(review_banks[run.id], learnt_from).values():
+        copy_rows += results.with_system_columns(run, audit.rows)
+review_scores += copy_rows
+copied = pd.DataFrame(copy_rows, columns=list(reviewed.columns))
+figures.publish(study, "07/near_copies", copied, plots.score_plot,
+                title="Are samples nearer to training patients than real test images are?");
+
+# %% [markdown]
+# **How to read it.** The dashed line is what real test images score. The dotted line is what copies
+# would score. The excess of the nearest share is the fairest of the panels: 0 is no memory, however
+# sharp the samples are. Blurred samples lie near to every image, so they have more near copies.
+
+# %% [markdown]
 # ## Several conditions, one by one
 #
 # Claim M5 is about several conditions at once. Four flows are compared here. They start from the

@@ -29,7 +29,7 @@ from cmri_lib.measures.instruments.certainty import HeartCertainty
 from cmri_lib.measures.instruments.learned_features import Cached, Features
 from cmri_lib.measures.statistics.bootstrap import Score
 from cmri_lib.measures.statistics.comparison import Banks, Measure, ceilings, compare, differences, floors, trainings
-from cmri_lib.privacy.nearest_neighbours import Audit, audit_neighbours
+from cmri_lib.privacy.nearest_neighbours import Audit, Pixels, audit_neighbours
 from cmri_lib.reporting.results import Named, with_system_columns
 
 #: The metric of adherence that the second segmenter gives, and the column of `agreement` that it is.
@@ -144,6 +144,10 @@ class Evaluator:
         """Near copies: are samples nearer to `training` (by default all training slices) than to the hold-out?"""
         seen = self.training if training is None else training
         return audit_neighbours(self.test, bank, seen, self.holdout, space or self.spaces[0], **self.options)
+
+    def audits(self, bank: Slices, training: Slices | None = None) -> dict[str, Audit]:
+        """The same in the study's own features and in the pixels themselves: name of the space → audit."""
+        return {space.name: self.audit(bank, training, space) for space in (self.spaces[0], Pixels())}
 
     def real_rows(self) -> list[dict[str, object]]:
         """Real against real in the place of a system: the floor as a row of its own."""

@@ -19,7 +19,6 @@ from cmri_lib.cohort.slices import Slices
 from cmri_lib.experiments.evaluator import Evaluator
 from cmri_lib.measures.fidelity.corruptions import (Corruption, blurred, noisy, phase_randomised, response, torn)
 from cmri_lib.measures.statistics.bootstrap import Score
-from cmri_lib.privacy.nearest_neighbours import Pixels
 
 #: Name → (corruption, strength, are hearts left?), from what harms least to what leaves no heart.
 FAULTS: dict[str, tuple[Corruption, float, bool]] = {
@@ -75,8 +74,8 @@ def examine(evaluator: Evaluator, sets: Mapping[str, Candidate], audit: bool = T
             floor = evaluator.bounds[measure]["floor"]
             rows += [first | _judged(m.name, m.better, found[m.name], floor[m.name])
                      for m in measure.metrics]
-        for space in (evaluator.spaces[0], Pixels()) if audit else ():
-            for row in evaluator.audit(candidate.slices, space=space).rows:
+        for found in evaluator.audits(candidate.slices).values() if audit else ():
+            for row in found.rows:
                 value, floor = row["value"], row["floor"]
                 around = Score(floor, floor + value - row["high"], floor + value - row["low"], n=row["n"])
                 rows.append(first | _judged(row["metric"], row["better"], value, around))
