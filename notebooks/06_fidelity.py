@@ -662,7 +662,8 @@ figures.publish(study, "06/curves_patients", by_kind["patients"], plots.learning
 #
 # The next table asks the opposite question: how much training did each system need until its
 # distance of anatomy was as small as that of the median system at the end? A gap means that a
-# system never got there. Only a few points per training are known, so the numbers are upper bounds.
+# system never got there. Only a few points per training are known, each of few samples: the first
+# one below the target may be there by chance, so a system can be called early or late.
 
 # %%
 at_end = table[(table["metric"] == ANATOMY) & table["system"].isin(unconditional)]
@@ -679,7 +680,8 @@ quality.rename(columns={"images": "images seen", ANATOMY: "distance reached",
 # Each claim has **one primary test**, stated before any result was looked at: what is compared, in
 # which metric, in which direction, by which margin. All notebooks share one register of them
 # (`cmri_lib/reporting/primary_tests.py`). The next table shows the part that this notebook tests.
-# A test of several rows needs all of them. Every other test of a claim is **exploratory**.
+# A test of several rows needs all of them, and fails with any one. Every other test of a claim is
+# **exploratory**.
 
 # %%
 stated = primary_tests.register()
@@ -688,12 +690,13 @@ stated[stated["claim"].isin(["F1", "F2", "F3", "F5", "F6", "P3", "E1"])].set_ind
 # %% [markdown]
 # A claim is *supported* if the whole 95 % interval lies on the claimed side of the margin, *not
 # supported* if it lies wholly on the other side, and otherwise *undecided*. With several criteria,
-# all must agree.
+# the weakest decides for the claim, and the strongest, corrected for their number, against it.
 #
 # A difference to a system that shows no hearts, or that has not converged, says how short its
 # training was and nothing about its kind. Such tests are *not testable at this budget*. A system
-# has converged if the last doubling of its training moved both headline distances by less than 5 %,
-# or by less than their intervals. The next cell lists the systems that fail.
+# counts as not converged if the last doubling of its training moved a headline distance by more than
+# 5 %, and by more than its interval. The points of the curves have few samples, so this sees large
+# changes only: who passes is not shown to have finished. The next cell lists the systems that fail.
 
 # %%
 unfit = claims.unfit(table, curves)
@@ -1059,7 +1062,7 @@ counts
 
 # %% [markdown]
 # 1. **Distance to real images.** Line 1 names the system nearest in anatomy. It matters more
-#    whether a system reaches the floor: until then, its samples can be distinguished from patients.
+#    whether a system reaches the floor: until then, this distance can tell its samples from patients.
 # 2. **Two headlines.** Anatomy and appearance need not agree: report both. The second part of line
 #    2 says which distance sees whether there are hearts.
 # 3. **Distances and copies.** Line 3 shows whether a distance is enough. If training images handed

@@ -817,7 +817,8 @@ pd.Series(lv_dice, name="Dice of the LV on real patients").round(3).to_frame()
 # Each claim has **one primary test**, stated before any result was looked at: what is compared, in
 # which metric, in which direction, by which margin. All notebooks share one register of them
 # (`cmri_lib/reporting/primary_tests.py`). The next table shows the part that this notebook tests.
-# A test of several rows needs all of them. Every other test of a claim is **exploratory**.
+# A test of several rows needs all of them, and fails with any one. Every other test of a claim is
+# **exploratory**.
 
 # %%
 stated = primary_tests.register()
@@ -856,9 +857,10 @@ def difference(pair, metric):
 
 # %% [markdown]
 # A difference to a system that shows no hearts, or that has not converged, says how short its
-# training was. Such tests are *not testable at this budget*. A system has converged if the last
-# doubling of its training moved the distances of anatomy and appearance by less than 5 %, or by
-# less than their intervals. Its weights were kept half-way for this purpose.
+# training was. Such tests are *not testable at this budget*. A system counts as not converged if the
+# last doubling of its training moved the distance of anatomy or of appearance by more than 5 %, and
+# by more than its interval: this sees large changes only. Its weights were kept half-way for this
+# purpose.
 
 # %%
 curves = LearningCurves(study, slices)

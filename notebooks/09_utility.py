@@ -455,7 +455,7 @@ pd.DataFrame({name: as_columns(score) for name, score in reverse.items()}).T.rou
 # ## The claims
 #
 # Each claim has one **primary test**, stated before any result was looked at. A test of two rows
-# needs both. Other tests are exploratory.
+# needs both, and fails with either. Other tests are exploratory.
 
 # %%
 stated = primary_tests.register()

@@ -46,7 +46,7 @@
 # |---|---|
 # | value | the estimate |
 # | low, high | ends of the 95 % interval, by resampling patients (bootstrap) |
-# | n | number of images behind it |
+# | n | number of images, patients or repeats behind it, as the metric counts |
 # | floor, ceiling | two references for the metric, see below |
 # | better | whether lower or higher values are better |
 #
@@ -84,8 +84,9 @@
 #
 # **One primary test per claim.** It was stated before the results: what is compared, in which
 # metric, in which direction, by which margin. A test with several criteria is supported only if all
-# of them are. The other tests of a claim are **exploratory**: they show where an effect lies, and
-# with so many of them a few reach a verdict by chance.
+# of them are, and fails with any one, corrected for their number. The other tests of a claim are
+# **exploratory**: they show where an effect lies, and with so many of them a few reach a verdict by
+# chance.
 #
 # **p-values.** An interval that just touches the margin has p = 0.05. Beyond, p is that of a normal
 # variable with this interval, or of Student's t where the interval is over trainings, too.
@@ -281,7 +282,7 @@ coverage.set_index("id")
 # ## The ledger of claims
 #
 # First the register: one primary test per claim, the same in every cohort and profile. A test of
-# several rows needs all of them.
+# several rows needs all of them, and fails with any one.
 
 # %%
 stated = primary_tests.register()
@@ -296,10 +297,10 @@ primary = readme.primary_tests(my_claims).drop(columns="cohort").set_index("clai
 primary
 
 # %% [markdown]
-# **How to read it.** *Undecided* means that the interval contains the margin, or that the criteria
-# disagree: the data cannot tell. It does not mean that there is no effect. *Not supported* means
-# that the data speak against the claim, at this budget and on this cohort. *Not testable at this
-# budget* means that a difference would only show how short a training was.
+# **How to read it.** *Undecided* means that an interval contains its margin: the data cannot tell. It
+# does not mean that there is no effect. *Not supported* means that the data speak against the claim
+# or one of its parts, at this budget and on this cohort. *Not testable at this budget* means that a
+# difference would only show how short a training was.
 #
 # The next table counts the verdicts of all claims: that of the primary test, and those of the
 # exploratory ones. A claim that is not tested has zeros only.

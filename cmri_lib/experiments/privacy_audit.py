@@ -274,7 +274,7 @@ def _columns(run: Run, name: str) -> Mapping[str, object]:
     return {"system": name, "family": run.family, "conditioning": run.conditioning}
 
 
-def facts(audit: PrivacyAudit, run: Run, extra: Sequence[str] = ()) -> dict[str, object]:
+def facts(audit: PrivacyAudit, run: Run) -> dict[str, object]:
     """What the page of a system says (`reporting.privacy_report`): machine-readable, and without images or
     names of patients."""
     controls, found, copies = audit.controls(run), audit.scores(run), audit.copies(run)
@@ -296,4 +296,4 @@ def facts(audit: PrivacyAudit, run: Run, extra: Sequence[str] = ()) -> dict[str,
             "samples": len(copies.distance), "near_copies": [rate.value, rate.low, rate.high, rate.floor],
             "near_copy_excess": [excess.value, excess.low, excess.high],
             "swapped_share": [share.value, share.low, share.high], "suspects": int(copies.suspects.sum()),
-            "planted": dict(controls.copies), "extra": list(extra)}
+            "planted": dict(controls.copies)}

@@ -1,10 +1,11 @@
 """The review's claims as tests: a ledger whose rows say what was compared, what came out, and what that is worth.
 
 A claim is *supported* when the whole 95 % interval of the effect lies on the claimed side of a margin that was fixed
-beforehand, *not supported* when it lies wholly on the other, and *undecided* in between. It is *not testable at this
-budget* when a party shows no hearts or has not converged: that its training was short is then all that a difference could
-show. One test per claim is primary (`primary_tests`), the others are exploratory; over the primary ones the chance that
-any verdict is wrong is kept at 5 % (`after_holm`).
+beforehand, *not supported* when it lies wholly on the other, and *undecided* in between. A claim of several criteria needs
+all of them, and fails with any one (`together`). It is *not testable at this budget* when a party shows no hearts or has not
+converged: that its training was short is then all that a difference could show. One test per claim is primary
+(`primary_tests`), the others are exploratory; over the primary ones the chance that any verdict is wrong is kept at 5 %
+(`after_holm`).
 """
 
 from __future__ import annotations
@@ -79,9 +80,9 @@ class Ledger:
     def _add(self, claim: str, test: str, primary: bool, effects: Sequence[Score], criteria: Sequence[Criterion],
              bounds: Sequence[float], parties: Iterable[str]) -> None:
         tails = [evidence(effect, c.direction, bound) for effect, c, bound in zip(effects, criteria, bounds)]
-        wholly = [max(side) if all(map(math.isfinite, side)) else math.nan for side in zip(*tails)]  # all criteria, or all against
-        p = min(1.0, 2 * min(wholly)) if all(map(math.isfinite, wholly)) else math.nan
-        held, failed = (side < LEVEL / 2 - ROUNDING for side in wholly)
+        false, true = together(tails)
+        p = min(1.0, 2 * min(false, true)) if math.isfinite(false) else math.nan
+        held, failed = (side < LEVEL / 2 - ROUNDING for side in (false, true))
         verdict = SUPPORTED if held else REFUTED if failed else UNDECIDED
         if set(parties) & set(self.unfit):
             verdict, p = UNTESTABLE, math.nan
@@ -105,6 +106,18 @@ def evidence(effect: Score, direction: Direction, margin: float = 0.0) -> tuple[
     over, under = _tails(effect, -margin)  # over: above −margin; under: below it
     differ, alike = min(above, under), max(below, over)
     return (differ, alike) if direction == "beyond" else (alike, differ)
+
+
+def together(tails: Sequence[tuple[float, float]]) -> tuple[float, float]:
+    """The `evidence` of a claim with several criteria from that of each; NaN if one has none.
+
+    The claim holds if all criteria hold, so the weakest evidence decides (an intersection-union test: Berger, Technometrics 24,
+    1982). It is false as soon as one of them is, so the strongest evidence against decides, times their number (Bonferroni).
+    """
+    if not all(math.isfinite(p) for pair in tails for p in pair):
+        return math.nan, math.nan
+    false, true = zip(*tails)
+    return max(false), min(1.0, len(tails) * min(true))
 
 
 def _tails(effect: Score, margin: float) -> tuple[float, float]:

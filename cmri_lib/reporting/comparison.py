@@ -77,14 +77,14 @@ def on_front(losses: np.ndarray) -> np.ndarray:
     return known & ~beaten
 
 
-def fronts(scores: pd.DataFrame, pairs: Sequence[tuple[str, str]] = FRONTS) -> pd.DataFrame:
-    """One row per pair of metrics and system that has both: system, family, x_metric, y_metric, x, y, front. Systems without
+def fronts(scores: pd.DataFrame) -> pd.DataFrame:
+    """One row per pair of metrics (`FRONTS`) and system that has both: system, family, x_metric, y_metric, x, y, front. Systems without
     hearts are left out."""
     heartless, found = review.without_hearts(scores), []
     one = scores[(scores["system"] != "real") & ~scores["system"].isin(heartless)].drop_duplicates(["system", "metric"])
     family, better = (one.drop_duplicates(key).set_index(key)[column] for key, column in (("system", "family"), ("metric", "better")))
     wide = one.pivot(index="system", columns="metric", values="value")
-    for x, y in pairs:
+    for x, y in FRONTS:
         if not {x, y} <= set(wide.columns):
             continue
         both = wide[[x, y]].dropna()

@@ -2,8 +2,8 @@
 result is looked at.
 
 Where a claim says two things ("closer to real *and* more diverse"), or where one number can mislead, a test has several
-criteria, and **all** must hold (an intersection-union test: Berger, Technometrics 24, 1982). It needs no correction for
-their number. Everything else that notebooks test about a claim is exploratory.
+criteria, and **all** must hold; one that surely does not refutes the claim (`claims.together`). Everything else that notebooks
+test about a claim is exploratory.
 """
 
 from __future__ import annotations

@@ -44,10 +44,10 @@ those that were scored. {samples} samples were searched for copies of training s
 {table}
 
 - {rate_note}.
-- With the strongest attack ({strongest}), {named} of {members} members can be named with a chance of any
+- With the attack that finds the control best ({strongest}), {named} of {members} members can be named with a chance of any
   mistake of 5 %.
 - {copies}
-{extra}
+
 ## What remains
 
 {remains}
@@ -68,8 +68,7 @@ def page(facts: Mapping[str, Any]) -> str:
     return TEMPLATE.format(**{**facts, "headline": headline(facts), "count": len(attacks),
                               "power": _power(facts), "table": table,
                               "rate_note": fpr_note(facts["nonmembers"], 0.01), "copies": copies,
-                              "strongest": _name(facts["strongest"]), "remains": _remains(facts),
-                              "extra": "".join(f"- {line}\n" for line in facts["extra"])})
+                              "strongest": _name(facts["strongest"]), "remains": _remains(facts)})
 
 
 def headline(facts: Mapping[str, Any]) -> str:

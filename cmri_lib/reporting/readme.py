@@ -19,14 +19,17 @@ Written by notebook 13; profile `{profile}`. Brackets: 95 % bootstrap over patie
 ↑ higher, →0 nearer to 0. Every row, with n, interval, floor and ceiling: [scores.csv](scores.csv); the ledger
 of claims: [claims.csv](claims.csv).
 
-- *Real images*: other patients' real slices in the place of samples, the floor of every distance; for Dice,
-  HD95 and condition accuracy what the same instrument reads in real slices.
+- *Real images*: other patients' real slices in the place of samples, what distances are read against; their
+  brackets are 95 % of random splits. Real slices come from few patients, and samples can have a smaller Fréchet
+  distance than they. For Dice, HD95 and condition accuracy: what the same instrument reads in real slices;
+  samples above them are exaggerated, not better.
 - *Anatomy*, *appearance (MMD)*: the headline, bounded kernel distances in the features of the frozen segmenter
   and in training-free Gabor features; a system must do well in both.
 - *KID*, *Fréchet*: distances in the features of the study's own network, for comparison with other papers.
 - *MS-SSIM of pairs*: likeness of two samples; lower is more diverse, and below real images is no merit.
 - *Top-octave power*: log10 against real; below 0 is blur.
-- *C2ST accuracy*: of a classifier that separates samples from real slices; ½: it cannot.
+- *C2ST accuracy*: of a classifier that separates samples from real slices, of the study's features or, a small
+  network, of images; ½: it cannot.
 - *LV area, W1*: distance of the distributions of LV areas. *No LV*: share of samples without one.
 - *Valid hearts*: share with one cavity in a closed wall and the RV beside it, as the frozen segmenter sees
   them. *(no hearts)*: a system with less than half as many as real images; nothing else of it counts. Where the
@@ -37,10 +40,11 @@ of claims: [claims.csv](claims.csv).
   that of real images, 1 for copies; *− real*: above theirs. *Near copies*: share nearer to training than 95 %
   of real test slices are.
 - *Supported*: the whole interval of a claim's test lies on the claimed side of a margin that was fixed
-  beforehand; *not supported*: on the other; *undecided*: neither. *Not testable at this budget*: a system that
-  is compared shows no hearts, or has not converged.
+  beforehand; *not supported*: on the other; *undecided*: neither. A claim of several parts needs all of them, and
+  fails with any one. *Not testable at this budget*: a system that is compared shows no hearts, or has not converged.
 - *Primary test*: the one of a claim that was stated before the results. *After Holm*: the verdicts that stand
-  together, with a chance of 5 % that any of them is wrong.
+  together, with a chance of 5 % that any of them is wrong: by the choice of patients, for most systems are one
+  training, and another one may differ by more.
 """
 
 

@@ -26,7 +26,7 @@ from accelerate.utils import broadcast_object_list
 from torch import Tensor, nn
 from tqdm import tqdm
 
-from cmri_lib.errors import CheckpointError, DataError, ParameterError
+from cmri_lib.errors import CheckpointError, DataError
 from cmri_lib.training.batches import Batch, Batches, mixed_seed
 from cmri_lib.training.checkpoint import (halved, load_weights, optimiser_tensors, read_note, read_tensors, restore_optimiser,
                                           write_tensors)

@@ -64,7 +64,7 @@ def test_p_faces_the_margin_and_equivalence_is_two_one_sided_tests() -> None:
     assert evidence(Score(1.0, 1.0, 1.0, n=2), "above") == (0.0, 1.0)
 
 
-def test_of_several_criteria_the_weakest_decides() -> None:
+def test_a_claim_needs_all_of_its_criteria_and_fails_with_any_one() -> None:
     def row(*effects: Score, **unfit_systems: str) -> dict:
         ledger = Ledger({name: "no hearts" for name in unfit_systems.values()})
         ledger.primary("F1", *effects, parties=["U6 DDPM", "U5 StyleGAN2-ADA"])
@@ -74,8 +74,10 @@ def test_of_several_criteria_the_weakest_decides() -> None:
     assert good["verdict"] == "supported" and good["primary"] and good["effect"] == -3
     assert good["p"] == pytest.approx(2 * stats.norm.sf(3)) and "StyleGAN2-ADA: " in good["test"]
     assert row(normal(-4), normal(-3), normal(1))["verdict"] == "undecided"
-    mixed = row(normal(-9), normal(9), normal(9))
-    assert mixed["verdict"] == "undecided" and mixed["p"] == 1.0, "two spaces that disagree decide nothing"
+    mixed = row(normal(-9), normal(4), normal(9))
+    assert mixed["verdict"] == "not supported" and mixed["p"] == pytest.approx(2 * 3 * stats.norm.sf(4)), "one of three is false"
+    assert mixed["effect"] == 4
+    assert row(normal(-9), normal(2.2), normal(9))["verdict"] == "undecided", "of three one is against by chance more easily"
     assert row(normal(4), normal(3), normal(-5))["verdict"] == "not supported"
     assert np.isnan(row(normal(-4), normal(-3), Score(1.0, np.nan, np.nan, n=2))["p"])
     gated = row(normal(-4), normal(-3), normal(5), party="U5 StyleGAN2-ADA")

@@ -24,8 +24,7 @@ def facts(**changes: object) -> dict:
              "attacks": [attack("loss", 0.55, 0.45), attack("sima", 0.5, 0.4)],
              "blind": 0.48, "samples": 64, "near_copies": [0.02, 0.0, 0.05, 0.01],
              "near_copy_excess": [0.0, -0.02, 0.02],
-             "swapped_share": [0.5, 0.4, 0.6], "suspects": 1, "planted": {"exact": 1.0, "mirrored": 0.95},
-             "extra": []}
+             "swapped_share": [0.5, 0.4, 0.6], "suspects": 1, "planted": {"exact": 1.0, "mirrored": 0.95}}
     return found | changes
 
 
