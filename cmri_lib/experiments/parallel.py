@@ -1,7 +1,7 @@
-"""Trainings that do not need each other, at once: one process and one core each.
+"""Trainings, and what else does not need each other, at once: one process and one core each.
 
-Small networks make poor use of a second core. Nothing else changes: `train_or_load` finds afterwards what it would
-otherwise have trained.
+Small networks make poor use of a second core. Nothing else changes: whoever needs a training or a bank afterwards finds
+on disk what would otherwise be made then.
 """
 
 from __future__ import annotations
@@ -31,15 +31,32 @@ def train_all(study: Study, runs: Iterable[Run], slices: Slices,
     idle: sixteen at once, one per core, with CUDA's multi-process service (MPS), took 180 steps a second in all on an NVIDIA
     H200.
     """
-    launched = Accelerator()
-    workers = worker_count(study.params.workers or int(launched.device.type != "cpu"))
-    if workers == 1 or launched.num_processes > 1:
-        return
     for level in dependency_levels(list(runs)):
-        jobs = [delayed(_train)(train, study, run, slices) for run in level]
-        at_once = min(workers, len(level))
-        for _ in tqdm(results(jobs, workers=at_once, ordered=False), total=len(level), desc=f"{at_once} at once", unit="training"):
+        at_once(study, "trainings", [delayed(silently)(train, study, run, slices) for run in level])
+
+
+def at_once(study: Study, what: str, jobs: Sequence[tuple]) -> None:
+    """Run joblib's `delayed` jobs in as many processes as `workers_of` says; with one, nothing."""
+    workers = workers_of(study)
+    if workers > 1 and jobs:
+        some = min(workers, len(jobs))
+        for _ in tqdm(results(jobs, workers=some, ordered=False), total=len(jobs), desc=f"{what}, {some} at once"):
             pass
+
+
+def workers_of(study: Study) -> int:
+    """How many processes work at once, see `train_all`."""
+    launched = Accelerator()
+    if launched.num_processes > 1:
+        return 1
+    return worker_count(study.params.workers or int(launched.device.type != "cpu"))
+
+
+def silently(job: Callable[..., object], *given: object, **more: object) -> None:
+    """A job in a process of its own: its progress would mingle with that of others, its result stays on disk, and what is
+    wrong with it is said when it is asked for again."""
+    with redirect_stderr(io.StringIO()), suppress(StudyError):
+        job(*given, **more)
 
 
 def dependency_levels(runs: Sequence[Run]) -> list[list[Run]]:
@@ -63,9 +80,3 @@ def _key(run: Run) -> tuple[str, str]:
 def _first_stage(run: Run) -> tuple[str, str] | None:
     return (run.system.first_stage.stage, run.first_stage_folder) if run.system.first_stage else None
 
-
-def _train(train: Callable[[Study, Run, Slices], object], study: Study, run: Run, slices: Slices) -> None:
-    """One training in a process of its own: silent, for its progress would mingle with that of others. What is wrong with
-    it is said when `train_or_load` comes to it."""
-    with redirect_stderr(io.StringIO()), suppress(StudyError):
-        train(study, run, slices)

@@ -32,9 +32,9 @@ from cmri_lib.errors import DataError
 from cmri_lib.experiments.arms import Group
 from cmri_lib.experiments.banks import sampling_conditions
 from cmri_lib.experiments.instruments import principal_spaces, segmenter
+from cmri_lib.experiments.parallel import at_once, silently
 from cmri_lib.experiments.preprocessing_ways import OWN, Preprocessor, Way, way
 from cmri_lib.experiments.training import train_or_load, training_patients
-from cmri_lib.experiments.utility import at_once, silently
 from cmri_lib.generators.base import Generator, draw
 from cmri_lib.measures import panel
 from cmri_lib.measures.anatomy.validity import Certainty, Ranges, validity_of_samples

@@ -21,7 +21,8 @@ from cmri_lib.config.study import Study
 from cmri_lib.errors import ParameterError
 from cmri_lib.experiments.arms import Group
 from cmri_lib.experiments.instruments import trained_detector
-from cmri_lib.experiments.utility import Student, at_once, silently, train_arm
+from cmri_lib.experiments.parallel import at_once, silently
+from cmri_lib.experiments.utility import Student, train_arm
 from cmri_lib.experiments.vendor_arms import of_vendors
 
 #: Percentiles of the training slices that become −1 and 1 where all scans have one scale.

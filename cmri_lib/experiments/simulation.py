@@ -18,9 +18,10 @@ from cmri_lib.config.study import Study
 from cmri_lib.errors import DataError
 from cmri_lib.experiments.arms import Group, real_arm
 from cmri_lib.experiments.instruments import load_slices
+from cmri_lib.experiments.parallel import at_once, silently
 from cmri_lib.experiments.provenance import patients_seen, refuse_leaks
 from cmri_lib.experiments.training import train_or_load, training_patients
-from cmri_lib.experiments.utility import NETWORK, Student, at_once, silently
+from cmri_lib.experiments.utility import NETWORK, Student
 from cmri_lib.experiments.vendor_arms import STAGE
 from cmri_lib.generators.base import draw
 from cmri_lib.measures.utility.baselines import baseline, fit, frozen

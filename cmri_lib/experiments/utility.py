@@ -8,23 +8,19 @@ selects them.
 
 from __future__ import annotations
 
-import io
-from collections.abc import Callable, Iterable, Sequence
-from contextlib import redirect_stderr, suppress
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
 import pandas as pd
 from joblib import delayed
-from tqdm import tqdm
 
-from cmri_lib.cohort.jobs import results, worker_count
 from cmri_lib.cohort.slices import Slices, concatenate
 from cmri_lib.config.study import Study
-from cmri_lib.errors import SplitError, StudyError
+from cmri_lib.errors import SplitError
 from cmri_lib.experiments.arm_samples import arm_bank, load_or_draw, most_adherent, refuse_generators
 from cmri_lib.experiments.arms import Arm, own_patients, own_slices
-from cmri_lib.experiments.parallel import train_all
+from cmri_lib.experiments.parallel import at_once, silently, train_all
 from cmri_lib.experiments.provenance import patients_seen, refuse_leaks
 from cmri_lib.measures.instruments.learned_features import Cached
 from cmri_lib.measures.statistics.bootstrap import MINIMUM
@@ -166,20 +162,6 @@ def train_arms(study: Study, arms: Iterable[Arm], slices: Slices, *, network: st
         except NothingLabelled as problem:
             print(f"left out, {arm.id}: {problem.problem}")
     return found
-
-
-def at_once(study: Study, what: str, jobs: list) -> None:
-    """Run jobs in as many processes as there are workers; with one, nothing: what is needed is made when it is needed."""
-    workers = min(worker_count(study.params.workers), len(jobs))
-    if workers > 1:
-        for _ in tqdm(results(jobs, workers=workers, ordered=False), total=len(jobs), desc=what):
-            pass
-
-
-def silently(job: Callable[..., object], *given: object, **more: object) -> None:
-    """A job in a process of its own; its progress would mingle with that of others, and its result stays on disk."""
-    with redirect_stderr(io.StringIO()), suppress(StudyError):  # what is wrong is said when it is asked for again
-        job(*given, **more)
 
 
 def _joined(parts: Sequence[Slices]) -> Slices:

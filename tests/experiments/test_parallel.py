@@ -5,12 +5,14 @@ from __future__ import annotations
 import pytest
 import torch
 from conftest import discs
+from joblib import delayed
 from systems.test_conditional import quick
 
 from cmri_lib.cohort.slices import Slices, concatenate
 from cmri_lib.cohort.vocabulary import Vocabulary
 from cmri_lib.config.study import Study, open_study
 from cmri_lib.errors import DataError
+from cmri_lib.experiments import parallel
 from cmri_lib.experiments import training as trainings
 from cmri_lib.experiments.parallel import dependency_levels, train_all
 from cmri_lib.experiments.training import train_or_load, training_folder, training_log
@@ -111,3 +113,23 @@ def test_withheld_pairs_are_never_learnt_from(cohort: Slices) -> None:
     seen, unseen = trainings.training_slices(Run(SYSTEMS["C15 class-conditioned LDM"]), some)
     assert set(seen.table["vendor"]) == set(unseen.table["vendor"]) == {"Phantom A"}
     assert len(trainings.training_slices(Run(SYSTEMS["U1 VAE"]), some)[0]) == 8
+
+
+class Launched:
+    """In the place of an Accelerator."""
+
+    def __init__(self, kind: str, processes: int):
+        self.device, self.num_processes = torch.device(kind), processes
+
+
+@pytest.mark.parametrize(("kind", "processes", "asked", "wanted"), [("cuda", 1, 0, 1), ("cuda", 1, 3, 3), ("cpu", 1, 3, 3),
+                                                                    ("cpu", 4, 3, 1), ("cuda", 4, 0, 1)])
+def test_one_at_once_on_a_gpu_and_where_processes_share_a_training(kind: str, processes: int, asked: int, wanted: int,
+                                                                   monkeypatch: pytest.MonkeyPatch, tmp_path) -> None:
+    monkeypatch.setattr(parallel, "Accelerator", lambda: Launched(kind, processes))
+    study, done = with_workers(quick(open_study("smoke", "phantom"), tmp_path), asked), []
+    assert parallel.workers_of(study) == wanted
+    monkeypatch.setattr(parallel, "results", lambda jobs, workers, ordered: done.append((len(jobs), workers)) or [])
+    parallel.at_once(study, "jobs", [delayed(len)("ab")] * 5)
+    parallel.at_once(study, "nothing", [])
+    assert done == ([] if wanted == 1 else [(5, 3)])
