@@ -12,6 +12,7 @@ from __future__ import annotations
 import argparse
 import hashlib
 import math
+import sys
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
@@ -23,7 +24,7 @@ from cmri_lib.cohort.readers.cases import read_dataset
 from cmri_lib.cohort.readers.layouts import ACDC_GROUPS
 from cmri_lib.cohort.readers.tables import read_table
 from cmri_lib.cohort.slices import SPLITS
-from cmri_lib.errors import DataError, ParameterError, SplitError
+from cmri_lib.errors import DataError, ParameterError, SplitError, StudyError
 
 PROJECT = Path(__file__).resolve().parents[2]
 SHIPPED = Path(__file__).with_name("split_lists")
@@ -264,4 +265,7 @@ def main(arguments: list[str] | None = None) -> Path:
 
 
 if __name__ == "__main__":
-    main()
+    try:
+        main()
+    except StudyError as problem:
+        sys.exit(str(problem))

@@ -9,9 +9,9 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 from joblib import delayed
-from safetensors.numpy import load_file, save_file
 
 from cmri_lib.cohort.jobs import results, worker_count
+from cmri_lib.cohort.mapped import mapped_arrays, write_arrays
 from cmri_lib.cohort.slices import Slices
 from cmri_lib.cohort.vocabulary import Vocabulary
 from cmri_lib.config.contrast import ContrastSettings
@@ -102,8 +102,9 @@ def scan_patients(study: Study, split: str, *, contractions: Sequence[float] | N
         jobs = [delayed(_scan)(number, *asked) for number in numbers]
         parts = zip(*results(jobs, workers=min(worker_count(study.params.workers), len(jobs))))
         file.parent.mkdir(parents=True, exist_ok=True)
-        save_file(dict(zip(ARRAYS, map(np.concatenate, parts))), file)
-    images, masks, t1 = (load_file(file)[name] for name in ARRAYS)
+        write_arrays(file, dict(zip(ARRAYS, map(np.concatenate, parts))))
+    kept = mapped_arrays(file)
+    images, masks, t1 = (kept[name] for name in ARRAYS)
     table = pd.concat([_table(number, split, settings, contractions, times) for number in numbers], ignore_index=True)
     return Series(Slices((2 / WHITE * images - 1).clip(-1, 1), masks, table), t1)
 

@@ -12,6 +12,7 @@ from pathlib import Path
 
 from accelerate import PartialState
 
+from cmri_lib.cohort.whole_folder import whole_folder
 from cmri_lib.config.study import Study
 from cmri_lib.errors import DataError
 
@@ -20,12 +21,18 @@ SYNTHETIC = ("phantom",)
 
 
 def restore(study: Study, folder: Path) -> None:
-    """Copy the published files of a training to `folder`, a place below ``work``, unless something is there already.
-    Whether they fit is for `training.train` to say."""
+    """Copy the published files of a training to `folder`, a place below ``work``, unless something is there already; it
+    appears there complete or not at all. Whether the files fit is for `training.train` to say.
+
+    Raises:
+        DataError: if the disk refuses.
+    """
     source = _published(study, folder)
     with PartialState().main_process_first():  # of several processes one copies, and none reads half of it
         if source.is_dir() and not folder.exists():
-            shutil.copytree(source, folder)
+            with whole_folder(folder, field="trainings", problem="a published training cannot be copied",
+                              remedy="make room on the disk, and start again") as half:
+                shutil.copytree(source, half, dirs_exist_ok=True)
 
 
 def publish(study: Study, folders: Iterable[Path]) -> list[Path]:

@@ -16,6 +16,7 @@ import pandas as pd
 from joblib import delayed
 
 from cmri_lib.cohort.slices import Slices, concatenate
+from cmri_lib.cohort.vocabulary import names_nothing
 from cmri_lib.config.study import Study
 from cmri_lib.errors import SplitError
 from cmri_lib.experiments.arm_samples import arm_bank, load_or_draw, most_adherent, refuse_generators
@@ -201,7 +202,7 @@ def group_rows(students: Sequence[Student], test: Slices, kinds: Iterable[str], 
     low, high, n. Groups of fewer than `MINIMUM` patients are left out, and so is who belongs to none that is known."""
     rows = []
     for kind in kinds:
-        for group in sorted(set(test.table[kind]) - {"unknown"}, key=str):
+        for group in sorted((g for g in set(test.table[kind]) if not names_nothing(g)), key=str):
             part = test.where(**{kind: group})
             if len(set(part.patients)) >= MINIMUM and part.masks.any():
                 score = mean_dice(dice_tables(students, part), **options)

@@ -9,8 +9,8 @@ drawn of a test patient.
 from __future__ import annotations
 
 import os
+import shutil
 from collections.abc import Sequence
-from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
@@ -65,8 +65,12 @@ def rescanned(study: Study, slices: Slices) -> Slices:
         found = trained_detector(study, slices) if study.params.preprocess.crop == "detector" else None
         half = folder.with_name(f"{folder.name}-{os.getpid()}")  # others may be looking for it
         preprocess(cases, study.params.preprocess, split=split, detector=found).save(half)
-        with suppress(OSError):  # another process was faster
+        try:
             half.rename(folder)
+        except OSError:
+            shutil.rmtree(half)
+            if not (folder / "slices.csv").exists():  # no other process was faster
+                raise
     return Slices.load(folder)
 
 

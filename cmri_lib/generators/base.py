@@ -6,7 +6,9 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
+from dataclasses import replace
+from typing import TypeVar
 
 import numpy as np
 import pandas as pd
@@ -14,7 +16,8 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
-from cmri_lib.cohort.slices import CATEGORIES, UNKNOWN, Slices
+from cmri_lib.cohort.cardiac_function import PHENOTYPES
+from cmri_lib.cohort.slices import CATEGORIES, COVARIATES, UNKNOWN, Slices
 from cmri_lib.cohort.vocabulary import names_nothing
 from cmri_lib.errors import DataError, SplitError
 from cmri_lib.networks.conditioning.base import Batch, Conditioning
@@ -23,6 +26,7 @@ from cmri_lib.training.batches import mixed_seed
 from cmri_lib.training.loop import Trainable
 from cmri_lib.training.shared import over_processes
 
+Settings = TypeVar("Settings")
 #: What a generator may learn from. Test and hold-out patients are for measuring.
 LEARN_FROM = ("train", "validation")
 
@@ -119,6 +123,12 @@ def training_batch(slices: Slices, conditioning: Conditioning) -> Batch:
     return batch_of(slices, conditioning)
 
 
+def chosen_settings(settings: Settings, **given: object) -> Settings:
+    """The settings of a sampler with what a call has `given` in the place of the defaults; None is not given. They check
+    themselves, as all settings do."""
+    return replace(settings, **{name: value for name, value in given.items() if value is not None})
+
+
 @torch.no_grad()
 def draw(generator: Generator, conditions: Slices, source: str, *, seed: int = 0, batch: int = 16,
          **choices: object) -> Slices:
@@ -157,7 +167,19 @@ def _noise(seed: int, shape: tuple[int, ...]) -> Tensor:
 def _as_slices(images: np.ndarray, conditions: Slices, source: str, fields: Sequence[str]) -> Slices:
     if {"mask", "tissues", PARTNER} & set(fields):
         return Slices(images, conditions.masks, conditions.table.assign(source=source), conditions.tissues)
-    names = [f"synthetic-{i:05d}" for i in range(len(images))]
-    not_given = {column: UNKNOWN for column in CATEGORIES if column not in fields}
-    table = conditions.table.assign(source=source, patient=names, scan=names, **not_given)
-    return Slices(images, np.zeros_like(conditions.masks), table)
+    return Slices(images, np.zeros_like(conditions.masks), as_own_patients(conditions.table, source, fields))
+
+
+def as_own_patients(table: pd.DataFrame, source: str, known: Collection[str], slices: int = 1) -> pd.DataFrame:
+    """The table of samples that are no patient of the conditions: each has a name of its own, and of the patient in whose
+    place it stands only what was asked for, the columns in `known`, and the geometry.
+
+    Args:
+        table: of the conditions.
+        source: the system's id.
+        slices: of each sample, one after the other.
+    """
+    names = np.repeat([f"synthetic-{i:05d}" for i in range(len(table) // slices)], slices)
+    lost: dict[str, object] = {column: UNKNOWN for column in (*CATEGORIES, "centre") if column not in known}
+    lost |= {column: np.nan for column in (*COVARIATES, *PHENOTYPES) if column in table and column not in known}
+    return table.assign(source=source, patient=names, scan=names, **lost)

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from cmri_lib.errors import ParameterError
-from cmri_lib.generators.base import Generator, noise_stream
+from cmri_lib.generators.base import Generator, chosen_settings, noise_stream
 from cmri_lib.networks.conditioning.base import Batch, Conditioning
 from cmri_lib.training.shared import places_in_batch
 
@@ -125,9 +125,10 @@ class Diffusion(Generator):
         return answer.clamp(-1, 1) if self.settings.clip else answer
 
     def sample(self, noise: Tensor, batch: Batch, *, sampler: str | None = None, steps: int | None = None) -> Tensor:
-        """Images by the given or else the default sampler and number of steps; one network evaluation per step."""
-        times = self.times(steps or self.settings.steps)
-        *_, (_, x, _) = self.path(noise, batch, sampler or self.settings.sampler, times)
+        """Images by the given or else the default sampler and number of steps; one network evaluation per step. Raises
+        ParameterError as `DiffusionSettings` does."""
+        chosen = chosen_settings(self.settings, sampler=sampler, steps=steps)
+        *_, (_, x, _) = self.path(noise, batch, chosen.sampler, self.times(chosen.steps))
         return x
 
     def times(self, steps: int) -> list[int]:

@@ -16,7 +16,7 @@ from scipy.optimize import linear_sum_assignment
 from torch import Tensor, nn
 
 from cmri_lib.errors import ParameterError
-from cmri_lib.generators.base import Generator
+from cmri_lib.generators.base import Generator, chosen_settings
 from cmri_lib.networks.conditioning.base import Batch, Conditioning
 from cmri_lib.networks.conditioning.partner import PARTNER
 
@@ -86,8 +86,9 @@ class FlowMatching(Generator):
         return torch.rand(n, device=device)
 
     def sample(self, noise: Tensor, batch: Batch, *, solver: str | None = None, steps: int | None = None) -> Tensor:
-        """Images by the given or else the default solver and number of steps."""
-        return self.integrate(noise, batch, solver or self.settings.solver, steps or self.settings.steps)
+        """Images by the given or else the default solver and number of steps. Raises ParameterError as `FlowSettings` does."""
+        chosen = chosen_settings(self.settings, solver=solver, steps=steps)
+        return self.integrate(noise, batch, chosen.solver, chosen.steps)
 
     @torch.no_grad()
     def integrate(self, x: Tensor, batch: Batch, solver: str, steps: int) -> Tensor:

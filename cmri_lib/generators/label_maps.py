@@ -15,11 +15,10 @@ import torch.nn.functional as F
 from torch import Tensor
 from tqdm import tqdm
 
-from cmri_lib.cohort.cardiac_function import PHENOTYPES
 from cmri_lib.cohort.case import LABELS
-from cmri_lib.cohort.slices import CATEGORIES, COVARIATES, UNKNOWN, Slices
+from cmri_lib.cohort.slices import Slices
 from cmri_lib.errors import ParameterError
-from cmri_lib.generators.base import Generator, batch_of
+from cmri_lib.generators.base import Generator, as_own_patients, batch_of
 from cmri_lib.generators.prior import PriorGenerator
 from cmri_lib.networks.conditioning.base import Batch, Conditioning, one_hot
 from cmri_lib.training.batches import mixed_seed
@@ -112,12 +111,7 @@ def draw_masks(generator: LabelMaps, conditions: Slices, source: str, seed: int 
         noise = torch.stack([torch.randn(shape, generator=stream) for stream in streams])
         part = {field: values[start:start + batch].to(generator.device) for field, values in given.items()}
         masks.append(label_map(generator.sample(noise.to(generator.device), part, **choices)))
-    names = [f"synthetic-{i:05d}" for i in range(len(conditions))]
-    lost: dict[str, object] = {column: UNKNOWN for column in CATEGORIES if column not in known.fields}
-    lost |= {column: np.nan for column in (*COVARIATES, *PHENOTYPES)
-             if column in conditions.table and column not in known.fields}
-    table = conditions.table.assign(source=source, patient=names, scan=names, **lost)
-    return masks_only(np.concatenate(masks), table)
+    return masks_only(np.concatenate(masks), as_own_patients(conditions.table, source, known.fields))
 
 
 def masks_only(masks: np.ndarray, table: pd.DataFrame, tissues: np.ndarray | None = None) -> Slices:

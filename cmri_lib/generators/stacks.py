@@ -10,10 +10,10 @@ import numpy as np
 import torch
 from tqdm import tqdm
 
-from cmri_lib.cohort.slices import CATEGORIES, COVARIATES, UNKNOWN, Slices
+from cmri_lib.cohort.slices import Slices
 from cmri_lib.cohort.stacks import as_volumes, resampled
 from cmri_lib.errors import SplitError
-from cmri_lib.generators.base import LEARN_FROM
+from cmri_lib.generators.base import LEARN_FROM, as_own_patients
 from cmri_lib.generators.latent import Latent
 from cmri_lib.networks.conditioning.base import Batch
 from cmri_lib.networks.stack_autoencoder import with_labels
@@ -63,9 +63,6 @@ def draw_stacks(generator: Latent, conditions: Slices, source: str, *, seed: int
         made = generator.sample(noise.to(generator.device), {}, **choices).float().cpu()
         images.append(made[:, 0].clamp(-1, 1).numpy())
         masks.append(made[:, 1:].argmax(dim=1).to(torch.uint8).numpy())
-    names = np.repeat([f"synthetic-{i:05d}" for i in range(count)], planes)
-    lost: dict[str, object] = {column: UNKNOWN for column in CATEGORIES if column != "level"}
-    lost |= {column: np.nan for column in COVARIATES if column in places}
     side = conditions.size
     return Slices(np.concatenate(images).reshape(-1, 1, side, side), np.concatenate(masks).reshape(-1, side, side),
-                  places.assign(source=source, patient=names, scan=names, **lost))
+                  as_own_patients(places, source, ("level",), planes))

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import argparse
 import gzip
+import sys
 from pathlib import Path
 
 import nibabel as nib
@@ -18,7 +19,7 @@ from joblib import delayed
 
 from cmri_lib.cohort.case import PHASES, Case
 from cmri_lib.cohort.jobs import results, worker_count
-from cmri_lib.errors import ParameterError
+from cmri_lib.errors import ParameterError, StudyError
 from cmri_lib.phantom.anatomy import Anatomy, draw_anatomy
 from cmri_lib.phantom.disease import DISEASES, violations
 from cmri_lib.phantom.scanner import scan
@@ -152,4 +153,7 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    try:
+        main()
+    except StudyError as problem:
+        sys.exit(str(problem))

@@ -229,11 +229,10 @@ class CopyAudit:
                  ("swapped_share", self.swapped_share(), "lower"),
                  ("authenticity", self.authenticity(), "higher"),
                  ("neighbour_ratio", self.neighbour_ratio(), "higher"),
-                 ("privacy_loss", self.privacy_loss(), "lower"),
+                 *(() if self.learnt else (("privacy_loss", self.privacy_loss(), "lower"),)),
                  ("data_copying", self.data_copying(), "higher"),
                  ("concentration", self.concentration(), "lower"))
-        return [score.row(f"{name}_{self.space}", "privacy", better) for name, score, better in found
-                if not (self.learnt and name == "privacy_loss")]
+        return [score.row(f"{name}_{self.space}", "privacy", better) for name, score, better in found]
 
     def _mean(self, values: np.ndarray) -> Score:
         return self._score(lambda counts: float(np.average(values, weights=counts)), self.samples.patients)

@@ -20,7 +20,7 @@ from cmri_lib.experiments.label_quality import fewer_label_runs, noisy_label_run
 from cmri_lib.experiments.learning_curves import runs_over_patients
 from cmri_lib.experiments.plan import all_folders, all_runs, complete_stages, progress
 from cmri_lib.experiments.private_training import Private
-from cmri_lib.experiments.published import publish
+from cmri_lib.experiments.published import publish, restore
 from cmri_lib.experiments.training import cost_rows, runs_over_seeds, train_or_load, training_folder
 from cmri_lib.systems.register import SYSTEMS
 from cmri_lib.systems.system import Run
@@ -97,6 +97,29 @@ def test_published_trainings_are_loaded_in_a_clone(tmp_path: Path, monkeypatch: 
     monkeypatch.setattr("cmri_lib.training.loop._Training.go", lambda self: pytest.fail("trained again"))
     loaded = train_or_load(clone, run, SLICES).state_dict()
     assert all(torch.equal(weights[name], value) for name, value in loaded.items())
+
+
+def test_a_published_training_is_copied_whole_or_not_at_all(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    study, copied = quick(open_study("smoke", "phantom"), tmp_path), shutil.copytree
+    source, folder = tmp_path / "trainings/phantom/smoke/vae/one", tmp_path / "work/phantom/smoke/vae/one"
+    source.mkdir(parents=True)
+    for name in ("a", "b"):
+        (source / name).write_text(name)
+
+    def cut_off(source: Path, target: Path, **choices: object) -> None:
+        copied(source, target, ignore=shutil.ignore_patterns("b"), **choices)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("cmri_lib.experiments.published.shutil.copytree", cut_off)
+    with pytest.raises(KeyboardInterrupt):
+        restore(study, folder)
+    assert not folder.exists() and not list(folder.parent.iterdir())
+    monkeypatch.undo()
+    restore(study, folder)
+    assert sorted(file.name for file in folder.iterdir()) == ["a", "b"]
+    (source / "a").write_text("newer")
+    restore(study, folder)
+    assert (folder / "a").read_text() == "a", "what is there already stays"
 
 
 def test_a_stage_is_complete_if_all_its_trainings_are_published(tmp_path: Path) -> None:

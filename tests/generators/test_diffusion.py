@@ -251,3 +251,5 @@ def test_bad_settings_are_refused() -> None:
     for wrong in ({"sampler": "euler"}, {"steps": 0}, {"steps": 2000}):
         with pytest.raises(ParameterError, match="sampler"):
             DiffusionSettings(**wrong)
+        with pytest.raises(ParameterError, match="sampler"):
+            hearts().sample(torch.randn(2, 1, 16, 16), {}, **wrong)

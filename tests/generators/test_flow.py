@@ -11,7 +11,7 @@ from conftest import Small, discs
 from torch import Tensor, nn
 
 from cmri_lib.errors import ParameterError, SplitError
-from cmri_lib.generators.base import batch_of, draw, training_batch
+from cmri_lib.generators.base import as_own_patients, batch_of, draw, training_batch
 from cmri_lib.generators.flow import COUPLED, EVALUATIONS, FlowMatching, FlowSettings, transport_plan
 from cmri_lib.networks.conditioning.base import Conditioning
 from cmri_lib.networks.conditioning.label_map import LabelMap
@@ -134,12 +134,18 @@ def test_each_sample_depends_on_its_own_noise_and_mask_only() -> None:
 
 
 def test_drawn_slices_say_what_they_are() -> None:
-    slices = discs(2, 3, split="test")
+    slices = discs(2, 3, split="test").with_columns(vendor="A", centre="7", age=61.0, lvef=40.0)
     followed = draw(masked_flow(), slices, "U10 + mask")
     assert (followed.masks == slices.masks).all() and (followed.table["source"] == "U10 + mask").all()
     assert list(followed.patients) == list(slices.patients)
     free = draw(FlowMatching(Denoiser(UNetSettings((8, 16), head_channels=8), Conditioning()), Conditioning()), slices, "U10")
     assert not free.masks.any() and len(set(free.patients)) == len(free)
+    assert (free.table[["vendor", "centre"]] == "unknown").all(axis=None), "whose scanner it was is nobody's business"
+    assert free.table[["age", "lvef"]].isna().all(axis=None) and (free.table["spacing"] == slices.table["spacing"]).all()
+    assert (followed.table["age"] == 61).all(), "who follows a patient's mask shows that patient's heart"
+    asked = as_own_patients(slices.table, "C6", ("age", "vendor"), slices=3)
+    assert (asked["age"] == 61).all() and (asked["vendor"] == "A").all() and (asked["centre"] == "unknown").all()
+    assert asked["lvef"].isna().all() and list(asked.groupby("patient").size()) == [3, 3]
     assert followed.images.min() >= -1 and followed.images.max() <= 1
 
 
@@ -164,5 +170,9 @@ def test_training_refuses_patients_kept_for_measuring() -> None:
 def test_bad_settings_are_refused() -> None:
     with pytest.raises(ParameterError, match="solver"):
         FlowSettings(solver="rk45")
+    batch = {k: v[:2] for k, v in batch_of(discs(1, 2), LabelMap()).items()}
+    for wrong in ({"solver": "midpiont"}, {"steps": 0}, {"steps": -3}):
+        with pytest.raises(ParameterError, match="solver"):
+            masked_flow().sample(torch.randn(2, 1, 32, 32), batch, **wrong)
     with pytest.raises(ParameterError, match="channels"):
         Denoiser(UNetSettings((12, 16)), Conditioning())

@@ -39,12 +39,12 @@ def test_a_perfect_student_scores_one_and_a_partial_one_two_thirds() -> None:
 def test_a_student_learns_from_training_masks_alone(tmp_path) -> None:
     settings = TrainSettings(steps=40, batch=8, learning_rate=5e-3, log_every=20, warmup=5)
     with pytest.raises(SplitError, match="test"):
-        train_student(discs(4, 2, split="test"), settings, tmp_path / "a", widths=(4, 8))
+        train_student(discs(4, 2, split="test"), settings, tmp_path / "a")
     blank = discs(4, 2)
     with pytest.raises(DataError, match="label"):
-        train_student(type(blank)(blank.images, 0 * blank.masks, blank.table), settings, tmp_path / "b", widths=(4, 8))
+        train_student(type(blank)(blank.images, 0 * blank.masks, blank.table), settings, tmp_path / "b")
     some, unseen = discs(8, 4), discs(6, 4, seed=5, split="test")
-    student = train_student(some, settings, tmp_path / "c", widths=(8, 16))
+    student = train_student(some, settings, tmp_path / "c")
     found = agreement(student(unseen.images), unseen.masks, unseen.table)["dice_mean"].mean()
     assert found > 0.5, "forty steps tell a disc from its ring"
     assert np.array_equal(pseudo_label(student, unseen).masks, student(unseen.images))

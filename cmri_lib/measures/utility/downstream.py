@@ -10,15 +10,14 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
-import torch
 
 from cmri_lib.cohort.slices import Slices
 from cmri_lib.errors import DataError, SplitError
 from cmri_lib.measures.anatomy.adherence import Segment, agreement
 from cmri_lib.measures.instruments.learned_features import Cached
-from cmri_lib.measures.instruments.segmenter import SegmentationTraining, Segmenter
 from cmri_lib.measures.statistics.bootstrap import Score, mean_score, paired_difference
-from cmri_lib.training import Augment, TrainSettings, train
+from cmri_lib.measures.utility.baselines import baseline, fit, frozen
+from cmri_lib.training import TrainSettings
 
 
 def pseudo_label(segment: Segment, samples: Slices) -> Slices:
@@ -26,24 +25,17 @@ def pseudo_label(segment: Segment, samples: Slices) -> Slices:
     return Slices(samples.images, segment(samples.images), samples.table)
 
 
-def train_student(samples: Slices, settings: TrainSettings, folder: str | Path, *,
-                  widths: tuple[int, ...] = (16, 32, 64, 96)) -> Cached:
-    """A segmenter trained on images and masks of `samples`, real or synthetic, or loaded if `folder` holds this training;
+def train_student(samples: Slices, settings: TrainSettings, folder: str | Path) -> Cached:
+    """A plain U-Net (`baselines`) trained on images and masks of `samples`, real or synthetic, or loaded if `folder` holds this training;
     each image that it is asked for again is segmented once.
 
     Raises:
         SplitError: if a mask is not one of the training split: a student must not have met the test patients' hearts.
-        DataError: if there is no mask to learn from.
+        NothingLabelled: if there is no mask to learn from.
     """
     if foreign := sorted(set(samples.table["split"]) - {"train"}):
         raise SplitError(f"conditions of {foreign}", field="split", remedy='draw samples under slices.where(split="train")')
-    if not samples.masks.any():
-        raise DataError("every mask is empty", field="masks", remedy="label the samples first (pseudo_label)")
-    torch.manual_seed(settings.seed)
-    model = SegmentationTraining(widths)
-    data = {"image": torch.from_numpy(samples.images), "mask": torch.from_numpy(samples.masks)}
-    train(model, data, settings, folder, augment=Augment())
-    return Cached(Segmenter(model.network, settings.seed))
+    return frozen(fit(baseline("U-Net"), samples, settings, folder), settings.seed)
 
 
 def tstr(real: Slices, learnt: Segment, reference: Segment, *, seed: int = 0, resamples: int = 1000

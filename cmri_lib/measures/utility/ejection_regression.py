@@ -16,6 +16,7 @@ from monai.networks.nets import Regressor
 from torch import Tensor, nn
 
 from cmri_lib.cohort.cardiac_function import SCAN, phenotype_table
+from cmri_lib.cohort.case import PHASES
 from cmri_lib.cohort.slices import Slices
 from cmri_lib.cohort.stacks import as_volumes, resampled
 from cmri_lib.errors import DataError
@@ -23,7 +24,6 @@ from cmri_lib.training import Augment, Trainable, TrainSettings, train
 
 #: What is read, of the LV: columns of `phenotype_table`, in % and mL.
 TARGETS = ("lvef", "lvedv", "lvesv")
-PHASES = ("ED", "ES")
 #: mm that count as 1 for the network.
 LENGTH = 100.0
 
