@@ -27,7 +27,8 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import FixedLocator, NullFormatter, NullLocator
 from PIL import Image
 
-from cmri_lib.cohort.slices import Slices
+from cmri_lib.cohort.cardiac_function import PHENOTYPES, SCAN
+from cmri_lib.cohort.slices import COVARIATES, Slices
 from cmri_lib.config.study import Study
 from cmri_lib.reporting import metrics
 
@@ -55,6 +56,8 @@ CHARACTER = 0.065
 FAR, LONGER = 3.0, 3.0
 #: A slice is shown at most so large, in inches.
 TILE = 1.16
+#: The cohort whose patients are nobody.
+NOBODY = "phantom"
 #: In the file of a figure from which rows are left out.
 LEFT_OUT = "rows of real patients: only in the executed notebook"
 
@@ -89,12 +92,13 @@ def publish_slices(study: Study, name: str, rows: Mapping[str, Slices], *, outli
     the files, and so are the outlines of their masks where a sample follows one. Where samples are `derived` from the image
     of a patient (translated), or chosen for their likeness to one, they may show that patient, and all rows are left out.
     """
-    anyone = study.dataset == "phantom"
+    anyone = study.dataset == NOBODY
     public = {label: s if anyone else _without_outlines_of_patients(s) for label, s in rows.items()
-              if anyone or not derived and ((s.table["source"] != "real") | (s.table["dataset"] == "phantom")).all()}
+              if anyone or not derived and ((s.table["source"] != "real") | (s.table["dataset"] == NOBODY)).all()}
     tiles = [s.table.assign(row=label, column=range(len(s)), mean=s.images.mean((1, 2, 3)),
                             std=s.images.std((1, 2, 3))) for label, s in rows.items()]
-    file = _keep(study, name, pd.concat(tiles))
+    every = pd.concat(tiles)
+    file = _keep(study, name, every[every["row"].isin(public)])
     published = slice_grid(public, outline=outline, titles=titles) if public else notice()
     some = title and public and len(public) < len(rows)
     _write(file, _titled(published, f"{title}\n({LEFT_OUT})" if some else title), slices=True)
@@ -120,16 +124,20 @@ def publish_images(study: Study, name: str, rows: Mapping[str, Mapping[str, np.n
     for axis, column in zip(axes[0], columns, strict=True):
         axis.set_title(column, fontsize=SMALL)
     _titled(figure, title)
-    if study.dataset == "phantom":
+    if study.dataset == NOBODY:
         return _write(file, figure, slices=True)
     plt.close(_write(file, _titled(notice(), title)))
     return figure
 
 
 def _keep(study: Study, name: str, table: pd.DataFrame) -> Path:
-    """Write the numbers of a figure; the path of its CSV."""
+    """Write the numbers of a figure; the path of its CSV. Of real patients it has neither names nor what only they have: they
+    are numbered in the order in which they come."""
     file = study.figures / f"{name}.csv"
     file.parent.mkdir(parents=True, exist_ok=True)
+    if study.dataset != NOBODY:
+        table = table.drop(columns=["centre", *COVARIATES, *PHENOTYPES], errors="ignore")
+        table = table.assign(**{column: pd.factorize(table[column])[0] for column in SCAN if column in table})
     table.to_csv(file, index=False, float_format="%.6g")
     return file
 

@@ -117,6 +117,9 @@ def test_no_image_of_a_real_patient_is_written(study: Study) -> None:
     simulated = made.with_columns(source="real", dataset="phantom")
     figures.publish_slices(acdc, "05/h", {"real": real, "simulated": simulated})
     assert plt.imread(acdc.figures / "05/h.png").shape[0] < 200 and pixels(acdc.figures / "05/h.png") > 0.1, "that is nobody"
+    tiles = {name: pd.read_csv(acdc.figures / f"05/{name}.csv") for name in "abh"}
+    assert tiles["a"].empty and list(tiles["b"]["row"]) == ["U10"] * 3 and set(tiles["h"]["row"]) == {"simulated"}
+    assert set(tiles["b"]["patient"]) == {0} and not {"age", "bmi", "centre"} & set(tiles["b"])
     figures.publish_slices(acdc, "05/i", {"both": concatenate([real, simulated])})
     assert pixels(acdc.figures / "05/i.png") < pixels(study.figures / "05/a.png") / 5
     figures.publish_images(acdc, "05/c", {"row": {"column": real.images[0, 0]}})
