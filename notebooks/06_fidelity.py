@@ -694,9 +694,9 @@ stated[stated["claim"].isin(["F1", "F2", "F3", "F5", "F6", "P3", "E1"])].set_ind
 #
 # A difference to a system that shows no hearts, or that has not converged, says how short its
 # training was and nothing about its kind. Such tests are *not testable at this budget*. A system
-# counts as not converged if the last doubling of its training moved a headline distance by more than
-# 5 %, and by more than its interval. The points of the curves have few samples, so this sees large
-# changes only: who passes is not shown to have finished. The next cell lists the systems that fail.
+# counts as not converged if the last doubling of its training moved a headline distance by more
+# than 5 %, and by more than its interval. The points of the curves have few samples, so this sees
+# large changes only: who passes is not shown to have finished. The next cell lists who fails.
 
 # %%
 unfit = claims.unfit(table, curves)
@@ -1062,7 +1062,7 @@ counts
 
 # %% [markdown]
 # 1. **Distance to real images.** Line 1 names the system nearest in anatomy. It matters more
-#    whether a system reaches the floor: until then, this distance can tell its samples from patients.
+#    whether a system reaches the floor: until then, this distance can tell samples from patients.
 # 2. **Two headlines.** Anatomy and appearance need not agree: report both. The second part of line
 #    2 says which distance sees whether there are hearts.
 # 3. **Distances and copies.** Line 3 shows whether a distance is enough. If training images handed
