@@ -857,10 +857,10 @@ def difference(pair, metric):
 
 # %% [markdown]
 # A difference to a system that shows no hearts, or that has not converged, says how short its
-# training was. Such tests are *not testable at this budget*. A system counts as not converged if the
-# last doubling of its training moved the distance of anatomy or of appearance by more than 5 %, and
-# by more than its interval: this sees large changes only. Its weights were kept half-way for this
-# purpose.
+# training was. Such tests are *not testable at this budget*. A system counts as not converged if
+# the last doubling of its training moved the distance of anatomy or of appearance by more than 5 %,
+# and by more than its interval: this sees large changes only. Its weights were kept half-way for
+# this purpose.
 
 # %%
 curves = LearningCurves(study, slices)
