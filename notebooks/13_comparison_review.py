@@ -297,10 +297,10 @@ primary = readme.primary_tests(my_claims).drop(columns="cohort").set_index("clai
 primary
 
 # %% [markdown]
-# **How to read it.** *Undecided* means that an interval contains its margin: the data cannot tell. It
-# does not mean that there is no effect. *Not supported* means that the data speak against the claim
-# or one of its parts, at this budget and on this cohort. *Not testable at this budget* means that a
-# difference would only show how short a training was.
+# **How to read it.** *Undecided* means that an interval contains its margin: the data cannot tell.
+# It does not mean that there is no effect. *Not supported* means that the data speak against the
+# claim or one of its parts, at this budget and on this cohort. *Not testable at this budget* means
+# that a difference would only show how short a training was.
 #
 # The next table counts the verdicts of all claims: that of the primary test, and those of the
 # exploratory ones. A claim that is not tested has zeros only.
