@@ -1,1 +1,1 @@
-"""From files to slices: readers, the phantom, splits by patient, preprocessing."""
+"""From files to slices: readers, splits by patient, preprocessing."""

@@ -1,6 +1,6 @@
 """`Case`: one scan of one patient, as every reader returns it and every preprocessing step receives it.
 
-The labels, phases and levels defined here are the library's only convention; readers map to it. A `Case` checks
+The labels and phases defined here are the library's only convention; readers map to it. A `Case` checks
 itself on construction, so whatever holds one can rely on finite images, known labels and matching shapes.
 """
 

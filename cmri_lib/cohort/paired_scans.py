@@ -1,6 +1,6 @@
 """Paired patients: one heart, in one position, scanned by every vendor. In the phantom they are all in the test split.
 
-The slices of a pair lie at the same heights (`phantom.PAIRED_DISTANCE`), so the same patient, phase and index is the
+The slices of a pair lie at the same heights (`phantom.cohort.PAIRED_DISTANCE`), so the same patient, phase and index is the
 same anatomy. What differs is the scanner with its thickness of slices, its day and its noise, and where the crop lies.
 
 **Registration.** Every scan is cropped around its own detection, to a whole pixel of its own, so two scans of one heart

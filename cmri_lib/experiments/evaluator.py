@@ -164,7 +164,7 @@ class Evaluator:
 
     def difference(self, first: Banks, second: Banks, metric: str) -> Score:
         """`metric` of the first bank minus that of the second, paired over patients (and trainings): a metric of `measures`,
-        a column of `measures.anatomy.agreement` such as "dice_mean", or "dice_mean_second"."""
+        a column of `adherence.agreement` such as "dice_mean", or "dice_mean_second"."""
         if metric == SECOND:
             return adherence_difference(first, second, self.second_segmenter, ADHERENCE, **self.options)
         if metric.startswith(SCORES):

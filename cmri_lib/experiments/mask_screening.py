@@ -16,7 +16,7 @@ from cmri_lib.training.batches import mixed_seed
 
 def sample_valid_masks(generator: LabelMaps, conditions: Slices, source: str, ranges: Ranges, seed: int = 0, *, rounds: int = 5,
                        first: Slices | None = None, fewest: int = 1, **choices: object) -> Slices:
-    """`draw_masks`, where what breaks a rule of `measures.validity` is drawn anew, in up to `rounds` draws.
+    """`draw_masks`, where what breaks a rule of `measures.anatomy.validity` is drawn anew, in up to `rounds` draws.
 
     Rows stay those of `conditions`, save those that never passed, which are left out: rejection per condition, not of
     the whole set, keeps the mixture of levels and phases. Column `draws` says how many draws a mask took.

@@ -80,7 +80,7 @@ class Truth:
 
     def difference(self, first: Slices, second: Slices, metric: str) -> Score:
         """`metric` of the first translations minus that of the second, paired over patients: of `LIKENESS`, or a column of
-        `measures.anatomy.agreement` such as "dice_mean"."""
+        `adherence.agreement` such as "dice_mean"."""
         if metric in LIKENESS:
             return paired_difference(self.likeness(first)[metric], self.likeness(second)[metric], self.pairs.patients,
                                      **self.options)

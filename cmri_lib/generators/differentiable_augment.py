@@ -51,8 +51,8 @@ class AdaptiveAugment(Augment):
     Args:
         transforms: as in `Augment`.
         target: of r_t; 1 would be a critic that recognises every real image, 0 one that knows nothing.
-        images: real images over which `p` could rise from 0 to 1. The paper's 500,000 fit trainings of 25 million
-            images; ours are a thousandth of that, so the default is as well.
+        images: real images over which `p` could rise from 0 to 1. The paper has 500,000, a fiftieth of a training of 25
+            million images; trainings of tens of thousands need fewer.
         limit: of `p`; an image should stand a chance to be seen as it is, or the augmentation leaks (fig. 4).
     """
 

@@ -1,4 +1,4 @@
-"""A small U-Net for label maps: the measures' frozen segmenter and the cohort's region detector share it."""
+"""A small U-Net for label maps: that of the frozen segmenter and of the students of samples."""
 
 from __future__ import annotations
 

@@ -25,7 +25,8 @@ of claims: [claims.csv](claims.csv).
   samples above them are exaggerated, not better.
 - *Anatomy*, *appearance (MMD)*: the headline, bounded kernel distances in the features of the frozen segmenter
   and in training-free Gabor features; a system must do well in both.
-- *KID*, *Fréchet*: distances in the features of the study's own network, for comparison with other papers.
+- *KID*, *Fréchet*: distances in the features of the study's own network, for comparison with other papers. The
+  Fréchet distance falls with the number of samples: compare systems of equal n.
 - *MS-SSIM of pairs*: likeness of two samples; lower is more diverse, and below real images is no merit.
 - *Top-octave power*: log10 against real; below 0 is blur.
 - *C2ST accuracy*: of a classifier that separates samples from real slices, of the study's features or, a small

@@ -15,8 +15,8 @@ import pandas as pd
 
 from cmri_lib.config.study import Study
 from cmri_lib.errors import DataError
+from cmri_lib.reporting.metrics import AXES
 
-AXES = ("fidelity", "anatomy", "conditioning", "utility", "privacy", "cost")
 SCORE_COLUMNS = ("dataset", "profile", "system", "family", "conditioning", "axis", "metric", "value", "low", "high", "n",
                  "seeds", "better", "floor", "ceiling")
 CLAIM_COLUMNS = ("claim", "dataset", "profile", "test", "primary", "effect", "low", "high", "unit", "p", "verdict")

@@ -18,12 +18,12 @@ from matplotlib.ticker import MaxNLocator
 from cmri_lib.reporting import metrics
 from cmri_lib.reporting.figures import (CHARACTER, FAMILY_COLOURS, NORMAL, PAGE, REAL_COLOUR, SMALL, edges_of, interval,
                                         legend_below, notice, point_beyond, set_ticks, wrapped)
+from cmri_lib.reporting.plots import MARKERS
 
 #: Inches of a row of the forest.
 ROW = 0.21
 #: Panels of `by_group` that stand side by side; more stand in two lines.
 MOST_KINDS = 4
-MARKERS = ("o", "s", "^", "D", "v", "P", "X")
 
 
 def forest(table: pd.DataFrame, reference: str = "real alone") -> Figure:

@@ -7,10 +7,8 @@ blood volume between ED and ES into a change of myocardial grey. No function see
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 
 import numpy as np
 import SimpleITK as sitk
@@ -98,20 +96,6 @@ class Landmarks:
         if len(self.scale) != len(LANDMARK_PERCENTILES) or not (np.diff(self.scale) >= 0).all():
             raise DataError(f"standard scale {self.scale} is not {len(LANDMARK_PERCENTILES)} increasing values",
                             field="landmarks", remedy="learn it again with fit_landmarks")
-
-    def save(self, file: str | Path) -> None:
-        """Write the scale and its patients as JSON."""
-        Path(file).write_text(json.dumps({"scale": self.scale, "patients": self.patients}, indent=1) + "\n")
-
-    @classmethod
-    def load(cls, file: str | Path) -> Landmarks:
-        """Read what `save` wrote. Raises DataError if the file is absent or not such a file."""
-        try:
-            stored = json.loads(Path(file).read_text())
-            return cls(tuple(map(float, stored["scale"])), tuple(stored["patients"]))
-        except (OSError, ValueError, KeyError, TypeError) as error:
-            raise DataError(f"cannot be read as landmarks ({error})", file=file, field="scale",
-                            remedy="learn it again with fit_landmarks") from error
 
 
 def image_landmarks(image: np.ndarray) -> np.ndarray:

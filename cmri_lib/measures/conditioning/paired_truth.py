@@ -1,7 +1,7 @@
 """Ground truth that only paired patients give: the scan that the vendor asked for really took of this very heart.
 
 A sample made under the mask of a true scan is held against the scan of the vendor it was asked for, and against those of
-the other vendors. See `cohort.pairs` for how the scans of one heart are found and laid onto each other.
+the other vendors. See `cohort.paired_scans` for how the scans of one heart are found and laid onto each other.
 """
 
 from __future__ import annotations

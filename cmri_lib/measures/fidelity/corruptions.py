@@ -160,7 +160,7 @@ def sensitivity(real: Slices, metrics: Mapping[str, Value], better: Mapping[str,
 
     Args:
         real: real slices that no generator has learnt from.
-        metrics: name → function of (real, samples). Let feature spaces be remembered per image (`features.Cached`), for
+        metrics: name → function of (real, samples). Let feature spaces be remembered per image (`learned_features.Cached`), for
             every group is made of the same slices.
         better: name → "lower", "higher" or "zero" (both signs are faults).
         faults: name → corruption.

@@ -14,7 +14,6 @@ same numbers of slices, and a ceiling, what a generator would score that hands o
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Callable, Sequence
 from functools import partial
 
@@ -24,8 +23,7 @@ from cmri_lib.cohort.slices import Slices
 from cmri_lib.errors import DataError
 from cmri_lib.measures.instruments.frozen import refuse_all_but_training
 from cmri_lib.measures.instruments.learned_features import Features
-from cmri_lib.measures.statistics.comparison import (Embedding, Measure, Metric, Statistic, refuse_one_patient,
-                                                     refuse_too_few)
+from cmri_lib.measures.statistics.comparison import Embedding, Measure, Metric, Statistic, refuse_one_patient
 
 Moments = tuple[np.ndarray, np.ndarray]
 #: (N, D), (M, D) → (N, M).
@@ -52,20 +50,6 @@ def frechet_from_moments(first: Moments, second: Moments) -> float:
     root = (vectors * np.sqrt(np.clip(values, 0, None))) @ vectors.T
     cross = np.sqrt(np.clip(np.linalg.eigvalsh(root @ cov2 @ root), 0, None)).sum()
     return float(((mean1 - mean2) ** 2).sum() + np.trace(cov1) + np.trace(cov2) - 2 * cross)
-
-
-def frechet_distance(first: np.ndarray, second: np.ndarray) -> float:
-    """Fréchet distance of features (N, D) and (M, D). Raises DataError below two rows, warns if N or M ≤ D."""
-    refuse_too_few(min(len(first), len(second)))
-    _warn_if_singular(first, second)
-    return frechet_from_moments(moments(first), moments(second))
-
-
-def _warn_if_singular(first: np.ndarray, second: np.ndarray) -> None:
-    fewest, dimension = min(len(first), len(second)), first.shape[1]
-    if fewest <= dimension:
-        warnings.warn(f"{fewest} images for {dimension} features: the covariance is singular and the Fréchet distance "
-                      "strongly biased; read it only against a floor of the same size", stacklevel=3)
 
 
 def cubic_kernel(first: np.ndarray, second: np.ndarray) -> np.ndarray:
@@ -136,13 +120,6 @@ class KernelDistance:
 
     def _per_patient(self, codes: np.ndarray, counts: np.ndarray) -> np.ndarray:
         return np.bincount(codes, counts, self.patients)
-
-
-def kernel_distance(first: np.ndarray, second: np.ndarray, first_groups: np.ndarray | None = None,
-                    second_groups: np.ndarray | None = None) -> float:
-    """KID of features (N, D) and (M, D); see `KernelDistance`. May be negative, as any unbiased estimate of 0."""
-    distance = KernelDistance(first, second, first_groups, second_groups)
-    return distance(np.ones(len(first)), np.ones(len(second)))
 
 
 def distance_statistics(real: Embedding, synthetic: Embedding) -> Sequence[Statistic]:

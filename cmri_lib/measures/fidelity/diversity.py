@@ -1,4 +1,4 @@
-"""Diversity of samples, and likeness of pairs that have one truth.
+"""Diversity of samples.
 
 Random pairs of samples are compared with each other by MS-SSIM: the more alike they are, the less diverse the
 generator (Odena et al., ICML 2017, section 4.2). A generator is as diverse as it should be where real pairs of

@@ -1,6 +1,6 @@
 """How any two sets of slices are compared: described slice by slice, then set against set, with floor and ceiling.
 
-A `Measure` says what is computed for every slice (`describe`: features, a spectrum, the sizes of the heart) and what
+A `Measure` says what is computed for every slice (`embed`: features, a spectrum, the sizes of the heart) and what
 for the two sets (`statistics`: functions of how often each slice is drawn). Everything else is the same for all:
 
 - the interval, by the bootstrap over patients;
