@@ -399,7 +399,7 @@ score_table(review_scores, CONDITIONAL, measured)
 # without a mask have no Dice: nothing says where their heart should be.
 
 # %%
-chosen = ["dice_mean", *QUALITY, "coverage_study", "ms_ssim_pairs", "c2st_study",
+chosen = ["dice_mean", *QUALITY, "coverage_study", "ms_ssim_pairs", "c2st_image",
           "seconds_per_image"]
 reviewed = pd.DataFrame(review_scores)
 figures.publish(study, "07/systems", reviewed[reviewed["metric"].isin(chosen)], plots.score_plot,

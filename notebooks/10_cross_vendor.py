@@ -870,7 +870,9 @@ print(f"inverted images: {planted_loss.value:+.3f} Dice "
       f"[{planted_loss.low:+.3f}, {planted_loss.high:+.3f}]")
 
 # %% [markdown]
-# ## Exercise
+# ## Exercises
+#
+# ### 1. The best scan of a patient
 #
 # Some patients may have been scanned by several vendors. For those, take the Dice of every scan by
 # the student of the seen vendors. Is the best scan of a patient always one by a seen vendor?
@@ -883,6 +885,42 @@ best = twins.groupby(["patient", "vendor"])["dice"].mean().unstack().idxmax(axis
 print(best.value_counts().to_dict() or "nobody was scanned twice")
 # If the seen vendors do not win more often than by chance, difficulty outweighs the shift: a sharp
 # image of an unseen vendor can be easier than a noisy one of a seen vendor.
+
+# %% [markdown]
+# ### 2. A loss that this test could have seen
+#
+# Half the width of an interval is about the smallest loss that a test sees. Take the loss of the
+# student of the seen vendors: its value, half its interval, and its number of test patients. The
+# review speaks of five Dice points. Could the test have missed them? And how many test patients
+# would show a loss of one point?
+
+# %% tags=["solution"]
+for name, loss in losses.items():
+    half = (loss.high - loss.low) / 2
+    print(f"{name}: {loss.value:+.3f} ± {half:.3f}, n = {loss.n}; one point needs "
+          f"{max(loss.n, int(np.ceil(loss.n * (half / 0.01) ** 2)))} patients")
+# The width falls with the root of the number of patients: a fifth of it takes 25 times as many. It
+# also holds the differences between trainings, which more patients do not make smaller.
+
+# %% [markdown]
+# ### 3. Darker and darker
+#
+# Dim the test images of the seen vendors step by step, and segment them with the same student. How
+# far do vendors differ in their mean grey value? Does the Dice fall within this range, and what
+# does that say of normalising intensities?
+
+# %% tags=["solution"]
+bright = test.where(vendor=list(vendors.seen)) if shift else test
+dimmed = {}
+for gain in (1.0, 0.8, 0.6, 0.4, 0.2):
+    part = Slices((bright.images + 1) * gain - 1, bright.masks, bright.table)
+    dice = mean_dice(dice_tables(students[seen.id][:1], part), **options)
+    dimmed[gain] = {"Dice": dice.value, "mean grey": part.images.mean()}
+means = test.table.assign(grey=test.images.mean((1, 2, 3))).groupby("vendor")["grey"].mean()
+print("mean grey by vendor:", means.round(2).to_dict())
+pd.DataFrame(dimmed).T.rename_axis("gain").round(3)
+# The student's augmentation varies gain and contrast. Where the Dice does not fall within the range
+# of the vendors, there is nothing left for a normalisation to mend.
 
 # %% [markdown]
 # ## Summary

@@ -13,8 +13,6 @@ from cmri_lib.errors import DataError
 
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("[0-9][0-9]_*.ipynb"))
 QUIZ = read_quiz(ROOT / "course" / "quiz.yaml")
-#: Notebooks that still have one exercise, without a number.
-ONE_EXERCISE = {"10", "14"}
 
 
 def test_every_notebook_has_a_quiz_of_three_to_five_questions_with_different_answers() -> None:
@@ -48,7 +46,7 @@ def test_exercise_versions_hold_no_solution_and_everything_else(tmp_path: Path) 
         assert (tmp_path / f"{file.stem[:2]}_quiz.md").read_text(encoding="utf-8").count("<details>") == len(QUIZ[file.stem[:2]])
 
 
-@pytest.mark.parametrize("file", [f for f in NOTEBOOKS if f.stem[:2] not in ONE_EXERCISE], ids=lambda f: f.stem)
+@pytest.mark.parametrize("file", NOTEBOOKS, ids=lambda f: f.stem)
 def test_every_notebook_has_two_or_three_exercises_that_ask_and_answer(file: Path) -> None:
     notebook = nbformat.read(file, 4)
     found = exercises(notebook)

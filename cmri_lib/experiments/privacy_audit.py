@@ -11,7 +11,7 @@ The power of an audit is that of its cohort. With a larger one (``python -m cmri
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from functools import cached_property
 

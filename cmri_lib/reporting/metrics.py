@@ -26,7 +26,7 @@ AXES = ("fidelity", "anatomy", "conditioning", "utility", "privacy", "cost")
 #: The metrics that short tables show, in this order, where measured: notebook 06, the scoreboard, the results
 #: page.
 HEADLINE = ("mmd_anatomy", "mmd_classical", "kid_study", "frechet_study", "precision_study", "recall_study",
-            "coverage_study", "ms_ssim_pairs", "band_excess", "c2st_study", "c2st_image",
+            "coverage_study", "ms_ssim_pairs", "band_excess", "c2st_image",
             "heart_valid", "anatomy_lv_missing", "anatomy_w1_lv_cm2", "dice_mean", "hd95_Myo_mm",
             "accuracy_vendor", "accuracy_phase", "downstream_dice", "downstream_dice_unseen",
             "nearest_share_study", "nearest_excess_study", "near_copies_pixel",

@@ -29,8 +29,7 @@ of claims: [claims.csv](claims.csv).
   Fréchet distance falls with the number of samples: compare systems of equal n.
 - *MS-SSIM of pairs*: likeness of two samples; lower is more diverse, and below real images is no merit.
 - *Top-octave power*: log10 against real; below 0 is blur.
-- *C2ST accuracy*: of a classifier that separates samples from real slices, of the study's features or, a small
-  network, of images; ½: it cannot.
+- *C2ST accuracy, images*: of a small network that separates samples from real slices; ½: it cannot.
 - *LV area, W1*: distance of the distributions of LV areas. *No LV*: share of samples without one.
 - *Valid hearts*: share with one cavity in a closed wall and the RV beside it, as the frozen segmenter sees
   them. *(no hearts)*: a system with less than half as many as real images; nothing else of it counts. Where the
