@@ -917,7 +917,7 @@ for gain in (1.0, 0.8, 0.6, 0.4, 0.2):
     dice = mean_dice(dice_tables(students[seen.id][:1], part), **options)
     dimmed[gain] = {"Dice": dice.value, "mean grey": part.images.mean()}
 means = test.table.assign(grey=test.images.mean((1, 2, 3))).groupby("vendor")["grey"].mean()
-print("mean grey by vendor:", means.round(2).to_dict())
+print("mean grey by vendor:", means.astype(float).round(2).to_dict())
 pd.DataFrame(dimmed).T.rename_axis("gain").round(3)
 # The student's augmentation varies gain and contrast. Where the Dice does not fall within the range
 # of the vendors, there is nothing left for a normalisation to mend.

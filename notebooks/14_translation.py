@@ -516,8 +516,8 @@ if paired:
 hardest = truth.pairs.table.assign(ssim=truth.likeness(made["C17 Concat-FM"])["ssim_target"])
 print(hardest.groupby("level")["ssim"].mean().round(3).to_dict())
 print(hardest.groupby("disease")["ssim"].mean().round(3).to_dict())
-# Near the apex the heart leaves the slice as it contracts: what comes into view was not in the
-# source.
+# Near the base the heart moves most along its axis as it contracts: what comes into view, valves
+# and vessels among them, was not in the source. Near the apex there is little heart to foretell.
 
 # %% [markdown]
 # ### 2. The mean of two answers
