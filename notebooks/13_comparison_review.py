@@ -507,7 +507,7 @@ rows = []
 for metric, part in by_metric:
     everyone = board[board["metric"] == metric]
     found = [value for value, kind, _ in metrics.references(everyone, metric) if kind == "real"]
-    free = part["conditioning"].fillna("none") == "none"
+    free = review.unconditional(part)
     for real in found:
         rows.append({"metric": metrics.label(metric), "real images": metrics.number(metric, real),
                      "best unconditional": best(part[free]), "best conditional": best(part[~free]),

@@ -16,7 +16,7 @@ from cmri_lib.cohort.case import LABELS
 from cmri_lib.cohort.slices import Slices
 from cmri_lib.errors import DataError
 from cmri_lib.experiments.contrast import TIME, WHITE, Series
-from cmri_lib.generators.base import batch_of
+from cmri_lib.generators.base import batch_of, parts_on
 from cmri_lib.generators.cross_reconstruction import CrossVAE
 from cmri_lib.measures.cavity import cavity_area
 from cmri_lib.measures.conditioning.paired_truth import likeness
@@ -162,9 +162,7 @@ def code_contents(generator: CrossVAE, learnt: Series, unseen: Series) -> pd.Ser
 def _codes(generator: CrossVAE, series: Series) -> np.ndarray:
     """(N, latent)."""
     batch = batch_of(series.slices, generator.conditioning)
-    parts = [{name: values[start:start + BATCH].to(generator.device) for name, values in batch.items()}
-             for start in range(0, len(series), BATCH)]
-    return torch.cat([generator.infer([part]) for part in parts]).float().cpu().numpy()
+    return torch.cat([generator.infer([part]) for part in parts_on(generator.device, batch, BATCH)]).float().cpu().numpy()
 
 
 def _largest_cavity(series: Series) -> np.ndarray:

@@ -107,7 +107,7 @@ def summary(mine: pd.DataFrame) -> str:
         references = metrics.references(pd.DataFrame([row._asdict()]), row.metric)
         real = next((value for value, kind, _ in references if kind == "real"), math.nan)
         reaches = row.low <= real if row.better == "lower" else row.high >= real
-        lines.append(f"- **{metrics.label(row.metric)}**: {_interval(row)}; real images {metrics.number(row.metric, real)}: "
+        lines.append(f"- **{metrics.label(row.metric)}**: {metrics.with_interval(row)}; real images {metrics.number(row.metric, real)}: "
                      f"{'reached' if reaches else 'not reached'}")
     if found := sorted(review.without_hearts(mine)):
         lines.append(f"- **{found[0]} shows no hearts**: fewer than half as many valid ones as real images, so nothing else of "
@@ -115,7 +115,7 @@ def summary(mine: pd.DataFrame) -> str:
     copied = mine[mine["metric"].str.startswith("near_copy_excess") & (mine["low"] > 0)]
     if len(copied):
         most = copied.loc[copied["value"].idxmax()]
-        lines.append(f"- **Copies of training slices**: {_interval(most)} of the samples, beyond those that are near strangers as "
+        lines.append(f"- **Copies of training slices**: {metrics.with_interval(most)} of the samples, beyond those that are near strangers as "
                      "well. Whatever is good above, training slices would score too")
     return "\n".join(lines)
 
@@ -125,7 +125,7 @@ def beside(board: pd.DataFrame) -> pd.DataFrame:
     measured = dict.fromkeys(board["metric"])
     names = [name for name in BESIDE if name in measured] or list(measured)[:len(BESIDE)]
     shown = board[board["metric"].isin(names)].drop_duplicates(["system", "metric"])
-    shown = shown.assign(cell=[_interval(row) for row in shown.itertuples()])
+    shown = shown.assign(cell=[metrics.with_interval(row) for row in shown.itertuples()])
     cells = shown.pivot(index="system", columns="metric", values="cell")
     lead = shown[shown["metric"] == names[0]].set_index("system")["value"]
     order = sorted(cells.index, key=lambda name: (name != "real", lead.get(name, math.inf)))
@@ -150,20 +150,15 @@ def _of_the_study(study: Study, found: Judgement) -> pd.DataFrame:
     those with one."""
     known = union(study.root)
     mine = known[(known["dataset"] == study.dataset) & (known["profile"] == study.profile)]
-    free = mine["conditioning"].fillna("none") == "none"
-    return mine[(review.listed(mine["system"]) & (free == (found.of.conditioning == "none"))) | (mine["system"] == "real")]
+    alike = review.unconditional(mine) == (found.of.conditioning == "none")
+    return mine[(review.listed(mine["system"]) & alike) | (mine["system"] == "real")]
 
 
 def _every(mine: pd.DataFrame) -> pd.DataFrame:
     return pd.DataFrame([{"axis": row.axis, "metric": metrics.label(row.metric) if metrics.known(row.metric) else row.metric,
-                          "value": _interval(row), "floor": metrics.number(row.metric, row.floor) or "",
+                          "value": metrics.with_interval(row), "floor": metrics.number(row.metric, row.floor) or "",
                           "ceiling": metrics.number(row.metric, row.ceiling) or "", "better": row.better}
                          for row in mine.itertuples()])
-
-
-def _interval(row: tuple) -> str:
-    value, low, high = (metrics.number(row.metric, number) for number in (row.value, row.low, row.high))
-    return f"{value} [{low}, {high}]" if low and high else str(value)
 
 
 def _plain(row: Mapping[str, object]) -> dict[str, object]:

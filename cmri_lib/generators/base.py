@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import replace
 from typing import TypeVar
 
@@ -76,6 +76,18 @@ def noise_stream(noise: Tensor) -> Iterator[Tensor]:
     streams = [torch.Generator().manual_seed(mixed_seed(*row)) for row in words.tolist()]
     while True:
         yield torch.stack([torch.randn(noise.shape[1:], generator=g) for g in streams]).to(noise)
+
+
+def seeded_noise(seed: int, rows: Iterable[int], shape: tuple[int, ...]) -> Tensor:
+    """(rows, *shape) standard normal, on the CPU: that of a row depends on the seed and its number alone."""
+    streams = [torch.Generator().manual_seed(mixed_seed(seed, row)) for row in rows]
+    return torch.stack([torch.randn(shape, generator=stream) for stream in streams])
+
+
+def parts_on(device: torch.device, batch: Batch, size: int) -> Iterator[Batch]:
+    """The rows of a batch, `size` at a time, on a device."""
+    for start in range(0, len(next(iter(batch.values()))), size):
+        yield {name: values[start:start + size].to(device) for name, values in batch.items()}
 
 
 def batch_of(slices: Slices, conditioning: Conditioning | None = None) -> Batch:
@@ -151,17 +163,13 @@ def draw(generator: Generator, conditions: Slices, source: str, *, seed: int = 0
 
     def images(start: int) -> np.ndarray:
         rows = range(start, min(start + batch, len(conditions)))
-        noise = torch.stack([_noise(mixed_seed(seed, i), shape) for i in rows]).to(generator.device)
+        noise = seeded_noise(seed, rows, shape).to(generator.device)
         part = {k: v[start:start + batch].to(generator.device) for k, v in given.items()}
         return generator.sample(noise, part, **choices).clamp(-1, 1).float().cpu().numpy()
 
     starts = range(0, len(conditions), batch)
     drawn = over_processes(images, tqdm(starts, desc=f"draw {source}", mininterval=2.0, unit="batch"))
     return _as_slices(np.concatenate(drawn), conditions, source, fields)
-
-
-def _noise(seed: int, shape: tuple[int, ...]) -> Tensor:
-    return torch.randn(shape, generator=torch.Generator().manual_seed(seed))
 
 
 def _as_slices(images: np.ndarray, conditions: Slices, source: str, fields: Sequence[str]) -> Slices:

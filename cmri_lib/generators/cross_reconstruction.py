@@ -8,7 +8,6 @@ patients, phases are known, and what is fitted there for each patient is a code,
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -16,7 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from cmri_lib.errors import DataError, ParameterError
-from cmri_lib.generators.vae import VAE, VAEObjective, divergence_from_prior
+from cmri_lib.generators.vae import VAE, VAEObjective
 from cmri_lib.networks.conditioning.base import Batch, Conditioning
 from cmri_lib.training.augment import Augment
 
@@ -90,19 +89,6 @@ class CrossVAE(VAE):
         move = Augment(rotation, scale, shift, gamma=0.0, contrast=0.0, noise=0.0)
         both = move({"image": torch.cat([source["image"], target["image"]], dim=1)})["image"]
         return tuple({**part, "image": image} for part, image in zip((source, target), both.chunk(2, dim=1)))
-
-    def elbo_terms(self, source: Batch, target: Batch | None = None) -> tuple[Tensor, Tensor]:
-        """As `VAE.elbo_terms`, of the image of `target` given that of `source`; without a target, of the source itself."""
-        target = source if target is None else target
-        mean, log_variance = self.encoder(source["image"], source)
-        if self.training:
-            self._update_code_moments(mean.float(), log_variance.float())
-        code = mean + (log_variance / 2).exp() * torch.randn_like(mean)
-        error = (self.decoder(code, target) - target["image"]).square().mean()
-        variance = error.detach().clamp_min(self.least_variance)
-        dimension = target["image"][0].numel()
-        log_likelihood = -dimension / 2 * (math.log(2 * math.pi) + variance.log() + error / variance)
-        return log_likelihood, divergence_from_prior(mean, log_variance)
 
     @torch.no_grad()
     def infer(self, sources: Sequence[Batch]) -> Tensor:

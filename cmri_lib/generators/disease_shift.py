@@ -18,7 +18,7 @@ from torch import Tensor
 from cmri_lib.cohort.cardiac_function import PHENOTYPES, SCAN, with_phenotypes
 from cmri_lib.cohort.slices import Slices
 from cmri_lib.errors import DataError, ParameterError
-from cmri_lib.generators.base import batch_of, training_batch
+from cmri_lib.generators.base import batch_of, parts_on, training_batch
 from cmri_lib.generators.label_maps import LabelMaps, label_map, masks_only
 from cmri_lib.generators.vae import VAE
 from cmri_lib.networks.conditioning.base import Batch
@@ -86,8 +86,8 @@ def shift_to_disease(generator: LabelMaps, slices: Slices, direction: Direction,
         raise DataError(f"no step for {strange}", field="phase", remedy="teach the direction with slices of every phase")
     batch = generator.prepare(batch_of(slices, generator.conditioning))
     codes = _codes(generator, batch) + severity * torch.stack([direction.steps[phase] for phase in slices.table["phase"]])
-    parts = [label_map(generator.prior.decoder(codes[start:start + CHUNK].to(generator.device), part))
-             for start, part in _chunks(generator, batch)]
+    parts = [label_map(generator.prior.decoder(code.to(generator.device), part))
+             for code, part in zip(codes.split(CHUNK), parts_on(generator.device, batch, CHUNK))]
     disease = direction.target if severity > 0 else slices.table["disease"]
     table = slices.table.drop(columns=list(PHENOTYPES), errors="ignore")
     return masks_only(np.concatenate(parts), table.assign(source=source, severity=float(severity), disease=disease))
@@ -100,13 +100,8 @@ def _codes(generator: LabelMaps, batch: Batch) -> Tensor:
         raise ParameterError(f"{type(generator.prior).__name__} has no codes", field="generator",
                              remedy="give a label VAE")
     generator.eval()
-    return torch.cat([generator.prior.encoder(part["image"], part)[0].cpu() for _, part in _chunks(generator, batch)])
-
-
-def _chunks(generator: LabelMaps, batch: Batch) -> list[tuple[int, Batch]]:
-    """(first row, `CHUNK` rows of the batch on the generator's device)."""
-    return [(start, {field: values[start:start + CHUNK].to(generator.device) for field, values in batch.items()})
-            for start in range(0, len(batch["image"]), CHUNK)]
+    return torch.cat([generator.prior.encoder(part["image"], part)[0].cpu()
+                      for part in parts_on(generator.device, batch, CHUNK)])
 
 
 def uniform_ef(slices: Slices, count: int, seed: int, low: float = 10.0, high: float = 75.0) -> Slices:

@@ -13,7 +13,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from cmri_lib.generators.base import noise_stream
+from cmri_lib.generators.base import noise_stream, parts_on
 from cmri_lib.generators.diffusion import Diffusion, DiffusionSettings
 from cmri_lib.generators.vae import VAE, covariance_root
 from cmri_lib.networks.conditioning.base import Batch, Conditioning
@@ -49,8 +49,7 @@ class Factorised(Diffusion):
         """`data` with `CODE` and `SPREAD` of its images, encoded `batch` at a time; on the CPU."""
         self.domain.requires_grad_(False).eval()
         device, codes, spreads = next(self.domain.parameters()).device, [], []
-        for start in range(0, len(data["image"]), batch):
-            part = {field: values[start:start + batch].to(device) for field, values in data.items()}
+        for part in parts_on(device, data, batch):
             mean, log_variance = self.domain.encoder(part["image"], part)
             codes.append(self.standardise(mean).cpu())
             spreads.append(((log_variance / 2).exp() / self._scale()).cpu())

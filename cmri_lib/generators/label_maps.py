@@ -18,10 +18,9 @@ from tqdm import tqdm
 from cmri_lib.cohort.case import LABELS
 from cmri_lib.cohort.slices import Slices
 from cmri_lib.errors import ParameterError
-from cmri_lib.generators.base import Generator, as_own_patients, batch_of
+from cmri_lib.generators.base import Generator, as_own_patients, batch_of, seeded_noise
 from cmri_lib.generators.prior import PriorGenerator
 from cmri_lib.networks.conditioning.base import Batch, Conditioning, one_hot
-from cmri_lib.training.batches import mixed_seed
 
 #: Batch entries that hold what is to be drawn.
 TARGETS = ("mask", "tissues")
@@ -107,8 +106,7 @@ def draw_masks(generator: LabelMaps, conditions: Slices, source: str, seed: int 
     shape, masks = generator.noise_shape(conditions.size), []
     for start in tqdm(range(0, len(conditions), batch), desc=f"draw {source}", mininterval=2.0, unit="batch"):
         rows = range(start, min(start + batch, len(conditions)))
-        streams = [torch.Generator().manual_seed(mixed_seed(seed, i)) for i in rows]
-        noise = torch.stack([torch.randn(shape, generator=stream) for stream in streams])
+        noise = seeded_noise(seed, rows, shape)
         part = {field: values[start:start + batch].to(generator.device) for field, values in given.items()}
         masks.append(label_map(generator.sample(noise.to(generator.device), part, **choices)))
     return masks_only(np.concatenate(masks), as_own_patients(conditions.table, source, known.fields))

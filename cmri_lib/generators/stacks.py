@@ -13,11 +13,10 @@ from tqdm import tqdm
 from cmri_lib.cohort.slices import Slices
 from cmri_lib.cohort.stacks import as_volumes, resampled
 from cmri_lib.errors import SplitError
-from cmri_lib.generators.base import LEARN_FROM, as_own_patients
+from cmri_lib.generators.base import LEARN_FROM, as_own_patients, seeded_noise
 from cmri_lib.generators.latent import Latent
 from cmri_lib.networks.conditioning.base import Batch
 from cmri_lib.networks.stack_autoencoder import with_labels
-from cmri_lib.training.batches import mixed_seed
 
 
 def stack_batch(slices: Slices, planes: int, labels: int) -> Batch:
@@ -58,8 +57,7 @@ def draw_stacks(generator: Latent, conditions: Slices, source: str, *, seed: int
     generator.eval()
     images, masks = [], []
     for start in tqdm(range(0, count, batch), desc=f"draw {source}", mininterval=2.0, unit="batch"):
-        streams = [torch.Generator().manual_seed(mixed_seed(seed, i)) for i in range(start, min(start + batch, count))]
-        noise = torch.stack([torch.randn(shape, generator=stream) for stream in streams])
+        noise = seeded_noise(seed, range(start, min(start + batch, count)), shape)
         made = generator.sample(noise.to(generator.device), {}, **choices).float().cpu()
         images.append(made[:, 0].clamp(-1, 1).numpy())
         masks.append(made[:, 1:].argmax(dim=1).to(torch.uint8).numpy())

@@ -75,22 +75,22 @@ class VAE(Generator):
         log_likelihood, divergence = self.elbo_terms(batch)
         return (divergence.mean() - log_likelihood) / batch["image"][0].numel()
 
-    def elbo_terms(self, batch: Batch) -> tuple[Tensor, Tensor]:
+    def elbo_terms(self, batch: Batch, target: Batch | None = None) -> tuple[Tensor, Tensor]:
         """log p(x|z) in nats per image, mean over the batch, and KL(q(z|x) ‖ p(z)) in nats, (B,); their difference is the
-        bound on log p(x).
+        bound on log p(x). With a `target`, x is the image of `target` and z is read from that of `batch`.
 
         With σ² at its optimum, the batch's mean squared error, the Gaussian log-likelihood of D pixels becomes
         −D/2 (ln 2πσ² + 1) (Rybkin et al. eq. 5 and 6). Its gradient is that of the squared error divided by 2σ².
         """
-        images = batch["image"]
-        mean, log_variance = self.encoder(images, batch)
+        target = batch if target is None else target
+        mean, log_variance = self.encoder(batch["image"], batch)
         if self.training:
             self._update_code_moments(mean.float(), log_variance.float())
         code = mean + (log_variance / 2).exp() * torch.randn_like(mean)  # reparameterised, eq. 4
-        error = (self.decoder(code, batch) - images).square().mean()
+        error = (self.decoder(code, target) - target["image"]).square().mean()
         # Above the floor this is the formula above; below it σ stays put and the error still counts.
         variance = error.detach().clamp_min(self.least_variance)
-        dimension = images[0].numel()
+        dimension = target["image"][0].numel()
         log_likelihood = -dimension / 2 * (math.log(2 * math.pi) + variance.log() + error / variance)
         return log_likelihood, divergence_from_prior(mean, log_variance)
 

@@ -31,7 +31,7 @@ import pandas as pd
 
 from cmri_lib.cohort.slices import Slices, refuse_overlap
 from cmri_lib.errors import DataError, SplitError
-from cmri_lib.generators.base import Generator, batch_of
+from cmri_lib.generators.base import Generator, batch_of, parts_on
 from cmri_lib.measures.statistics.bootstrap import Score
 from cmri_lib.measures.statistics.seeds import bootstrap_seeds
 from cmri_lib.networks.conditioning.base import Batch
@@ -258,8 +258,7 @@ def tpr_at(members: np.ndarray, nonmembers: np.ndarray, rate: float, u: np.ndarr
 def batches_of(generator: Generator, slices: Slices) -> Iterator[Batch]:
     """What the generator has learnt from, images, latents or tokens, with the conditions of the same slices."""
     data = generator.eval().prepare(batch_of(slices, generator.conditioning))
-    for start in range(0, len(slices), BATCH):
-        yield {name: values[start:start + BATCH].to(generator.device) for name, values in data.items()}
+    yield from parts_on(generator.device, data, BATCH)
 
 
 def fpr_note(nonmembers: int, rate: float) -> str:

@@ -19,7 +19,7 @@ def side_by_side(rows: pd.DataFrame, by: str) -> pd.DataFrame:
         rows: of curves (`experiments.learning_curves`), one per metric and value of `by`.
     """
     chosen = list(dict.fromkeys(rows["metric"]))
-    cells = rows.assign(cell=[_cell(row) for row in rows.itertuples()])
+    cells = rows.assign(cell=[metrics.with_interval(row) for row in rows.itertuples()])
     table = cells.pivot(index=by, columns="metric", values="cell")
     floor = {name: metrics.number(name, rows.loc[rows["metric"] == name, "floor"].mean()) for name in chosen}
     table = pd.concat([pd.DataFrame(floor, index=[FLOOR]), table.loc[list(dict.fromkeys(rows[by])), chosen]])
@@ -49,8 +49,3 @@ def _last(points: pd.DataFrame, line: str) -> pd.DataFrame:
     """The point with the largest x of every line and metric."""
     points = points.reset_index(drop=True)
     return points.loc[points.groupby([line, "metric"], sort=False)["x"].idxmax()]
-
-
-def _cell(row: tuple) -> str:
-    value, low, high = (metrics.number(row.metric, number) for number in (row.value, row.low, row.high))
-    return f"{value} [{low}, {high}]" if low else value

@@ -254,6 +254,12 @@ def number(metric: str, value: float) -> str:
     return shown.lstrip("-") if not re.search(r"[1-9]", shown) and "inf" not in shown else shown
 
 
+def with_interval(row: tuple) -> str:
+    """"0.12 [0.10, 0.15]" of a row with metric, value, low and high; without brackets where there is no interval."""
+    value, low, high = (number(row.metric, one) for one in (row.value, row.low, row.high))
+    return f"{value} [{low}, {high}]" if low and high else value
+
+
 def direction(metric: str, better: str) -> str:
     """Which values are better, in words. `better`: "lower" or "higher", as in the tables."""
     if describe(metric).like_real:

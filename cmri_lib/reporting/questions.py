@@ -117,7 +117,7 @@ def _leaders(metric: str, scores: pd.DataFrame) -> str:
     part = part[~part["system"].isin(review.without_hearts(scores)) & ~review.identity(part["system"]).isin(GIVEN_THE_HEART)]
     if part.empty:
         return f"- {metrics.title(metric)}: not measured."
-    free = part["conditioning"].fillna("none") == "none"
+    free = review.unconditional(part)
     said = [f"{kind} {_leading(rows, metric)}" for kind, rows in (("unconditional", part[free]), ("conditional", part[~free]))
             if len(rows)]
     real = [value for value, kind, _ in metrics.references(scores[scores["metric"] == metric], metric) if kind == "real"]

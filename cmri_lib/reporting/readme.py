@@ -75,8 +75,7 @@ def page(scores: pd.DataFrame, claims: pd.DataFrame, profile: str) -> str:
 
 def _of_kind(scores: pd.DataFrame, kind: str) -> pd.DataFrame:
     """The rows of the systems of one kind."""
-    free = scores["conditioning"].fillna("none") == "none"
-    return scores[review.listed(scores["system"]) & (free == (kind == "Unconditional systems"))]
+    return scores[review.listed(scores["system"]) & (review.unconditional(scores) == (kind == "Unconditional systems"))]
 
 
 def systems(scores: pd.DataFrame, kind: str, names: Sequence[str]) -> pd.DataFrame:
@@ -117,8 +116,7 @@ def _real(scores: pd.DataFrame, mine: pd.DataFrame, name: str) -> str:
 
 
 def _score(row: tuple) -> str:
-    value, low, high = (metrics.number(row.metric, number) for number in (row.value, row.low, row.high))
-    return f"{value} [{low}, {high}]" if row.metric in WITH_INTERVAL and low else value
+    return metrics.with_interval(row) if row.metric in WITH_INTERVAL else metrics.number(row.metric, row.value)
 
 
 def primary_tests(claims: pd.DataFrame) -> pd.DataFrame:

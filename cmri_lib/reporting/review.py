@@ -85,6 +85,11 @@ def listed(names: pd.Series) -> pd.Series:
     return ids.isin(list(SYSTEMS)) | ids.str.fullmatch(OWN_ID)
 
 
+def unconditional(table: pd.DataFrame) -> pd.Series:
+    """Which rows of a table of scores are about a system that is conditioned on nothing."""
+    return table["conditioning"].fillna("none") == "none"
+
+
 def system(name: str) -> str:
     """A system, or what it is conditioned on, in words: "mask (spade)" → "mask (SPADE)"."""
     words = re.sub(r"\b(concat|spade|control)\b", lambda found: METHODS[found[0]], name)
@@ -145,7 +150,7 @@ def in_order(table: pd.DataFrame, lead: pd.Series) -> pd.DataFrame:
     """
     rows = table[table["system"] != "real"].drop_duplicates("system")
     rows = rows.assign(family=rows["family"].fillna("") if "family" in rows else "",
-                       lead=rows["system"].map(lead), free=rows["conditioning"].fillna("none") == "none")
+                       lead=rows["system"].map(lead), free=unconditional(rows))
     rows = rows.assign(place=rows["family"].map({f: i for i, f in enumerate(FAMILIES)}).fillna(len(FAMILIES)),
                        kind=rows["free"].map({True: "Unconditional systems", False: "Conditional systems"}))
     return rows.sort_values(["kind", "place", "family", "lead", "system"], kind="stable",

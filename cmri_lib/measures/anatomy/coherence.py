@@ -10,17 +10,15 @@ too much so.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-
 import numpy as np
 import pandas as pd
-from scipy.ndimage import binary_dilation, center_of_mass, label
+from scipy.ndimage import center_of_mass, label
 
 from cmri_lib.cohort.case import LABELS
 from cmri_lib.cohort.slices import Slices, known
 from cmri_lib.cohort.stacks import STACK, as_volumes
 from cmri_lib.errors import DataError
-from cmri_lib.measures.anatomy.validity import DRAWN, EIGHT, READ, Tolerance
+from cmri_lib.measures.anatomy.validity import DRAWN, EIGHT, READ, Tolerance, bare_share
 
 #: What the images of neighbouring planes have in common, and how areas and places change along the axis.
 ALIKE = ("correlation", "blood_step", "drift_mm", "roughness_LV", "roughness_Myo")
@@ -98,23 +96,13 @@ def rules(mask: np.ndarray, levels: np.ndarray, tolerance: Tolerance) -> dict[st
         return dict.fromkeys(RULES, 0.0)
     sizes = np.bincount(label(cavity, CONNECTED)[0].ravel())[1:]
     one = sizes.sum() - sizes.max() <= max(tolerance.speck, tolerance.stray * sizes.sum())
-    closed = all(_bare(lv, myo) <= _opening(tolerance.opening, level)
+    closed = all(bare_share(lv, myo) <= tolerance.opening_at(level)
                  for lv, myo, level in zip(cavity, wall, levels) if lv.any())
     areas = cavity.sum((1, 2)).astype(float)
     below = areas[:areas.argmax() + 1]  # from the apex up to the widest plane
     tapering = (np.diff(below[below > 0]) >= -WIDENING * areas.max()).all()
     kept = [bool(one), closed, bool(tapering)]
     return dict(zip(RULES, map(float, [*kept, all(kept)])))
-
-
-def _bare(cavity: np.ndarray, wall: np.ndarray) -> float:
-    """Share of the outline of a cavity (H, W) that is not myocardium."""
-    outline = binary_dilation(cavity) & ~cavity
-    return float((outline & ~wall).sum() / max(1, outline.sum()))
-
-
-def _opening(allowed: Mapping[str, float], level: str) -> float:
-    return allowed.get(level, max(allowed.values()))
 
 
 def _correlation(first: np.ndarray, second: np.ndarray) -> float:

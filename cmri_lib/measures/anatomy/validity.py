@@ -56,6 +56,10 @@ class Tolerance:
     stray: float
     speck: int
 
+    def opening_at(self, level: str) -> float:
+        """The share at a level; the largest where the level is unknown."""
+        return self.opening.get(level, max(self.opening.values()))
+
 
 #: A mask: parts below two pixels are the resampling's.
 DRAWN = Tolerance({"basal": 0.5, "mid": 0.0, "apical": 0.0}, stray=0.0, speck=1)
@@ -224,10 +228,14 @@ def _findings(mask: np.ndarray) -> tuple[float, ...]:
         areas = np.bincount(parts.ravel())[1:]
         found += [int(areas.sum()), int(areas.sum() - areas.max(initial=0))]
     lv, wall, rv = (mask == LABELS[name] for name in ("LV", "Myo", "RV"))
-    outline = binary_dilation(lv) & ~lv  # edge neighbours of the cavity
-    bare = (outline & ~wall).sum() / max(1, outline.sum())
     beside = not rv.any() or not wall.any() or (binary_dilation(rv, EIGHT) & wall).any()
-    return (*found, float(bare), float(beside))
+    return (*found, bare_share(lv, wall), float(beside))
+
+
+def bare_share(cavity: np.ndarray, wall: np.ndarray) -> float:
+    """Share of the outline of a cavity (H, W) that is not wall; 0 without a cavity."""
+    outline = binary_dilation(cavity) & ~cavity  # edge neighbours
+    return float((outline & ~wall).sum() / max(1, outline.sum()))
 
 
 def _rules(found: pd.DataFrame, level: str, ranges: Ranges, tolerance: Tolerance) -> pd.DataFrame:
@@ -239,7 +247,7 @@ def _rules(found: pd.DataFrame, level: str, ranges: Ranges, tolerance: Tolerance
            for name in LABELS}
     sizes = found[[*SIZES, PLACE]]
     inside = ranges.every[level].holds(sizes) & (ranges.without_rv[level].holds(sizes).where(~shown["RV"], True))
-    opening = tolerance.opening.get(level, max(tolerance.opening.values()))
+    opening = tolerance.opening_at(level)
     needed = [shown[name] | (name not in due) for name in ("LV", "Myo")]
     labelled = any("Myo" in structures for structures in ranges.due.values())  # else no wall can be asked for
     columns = (shown["LV"] | shown["Myo"] | shown["RV"], needed[0] & needed[1], shown["RV"] | ("RV" not in due),
