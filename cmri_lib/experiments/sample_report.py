@@ -107,16 +107,16 @@ def summary(mine: pd.DataFrame) -> str:
         references = metrics.references(pd.DataFrame([row._asdict()]), row.metric)
         real = next((value for value, kind, _ in references if kind == "real"), math.nan)
         reaches = row.low <= real if row.better == "lower" else row.high >= real
-        lines.append(f"- **{metrics.label(row.metric)}**: {metrics.with_interval(row)}; real images {metrics.number(row.metric, real)}: "
-                     f"{'reached' if reaches else 'not reached'}")
+        lines.append(f"- **{metrics.label(row.metric)}**: {metrics.with_interval(row)}; real images "
+                     f"{metrics.number(row.metric, real)}: {'reached' if reaches else 'not reached'}")
     if found := sorted(review.without_hearts(mine)):
         lines.append(f"- **{found[0]} shows no hearts**: fewer than half as many valid ones as real images, so nothing else of "
                      "it is called good")
     copied = mine[mine["metric"].str.startswith("near_copy_excess") & (mine["low"] > 0)]
     if len(copied):
         most = copied.loc[copied["value"].idxmax()]
-        lines.append(f"- **Copies of training slices**: {metrics.with_interval(most)} of the samples, beyond those that are near strangers as "
-                     "well. Whatever is good above, training slices would score too")
+        lines.append(f"- **Copies of training slices**: {metrics.with_interval(most)} of the samples, beyond those that are near "
+                     "strangers as well. Whatever is good above, training slices would score too")
     return "\n".join(lines)
 
 
