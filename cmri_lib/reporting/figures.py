@@ -89,8 +89,9 @@ def publish_slices(study: Study, name: str, rows: Mapping[str, Slices], *, outli
     """A grid with one labelled row per `Slices`; its CSV lists every tile. `titles` stand above the columns.
 
     Rows of real patients, of a cohort other than the phantom, are shown in the returned figure and left out of
-    the files, and so are the outlines of their masks where a sample follows one. Where samples are `derived` from the image
-    of a patient (translated), or chosen for their likeness to one, they may show that patient, and all rows are left out.
+    the files, and so are the outlines of their masks where a sample follows one. Where samples are `derived` from a patient
+    (translated from the image, drawn under the mask by a generator that has learnt from that patient, chosen for their
+    likeness), they may show that patient, and all rows are left out.
     """
     anyone = study.dataset == NOBODY
     public = {label: s if anyone else _without_outlines_of_patients(s) for label, s in rows.items()
