@@ -14,7 +14,9 @@ from cmri_lib.config.study import Study, open_study
 from cmri_lib.errors import DataError, SplitError
 from cmri_lib.experiments.simulation import (APPEARANCE, BOTH, REAL, RESTYLED, SCANS, TrainingSet, lacks, simulated_scans,
                                              sizes, train_students, training_sets)
-from cmri_lib.experiments.vendor_arms import dice_tables, mean_dice, with_own_training
+from cmri_lib.experiments.utility import dice_tables
+from cmri_lib.experiments.vendor_arms import with_own_training
+from cmri_lib.measures.utility.volumetric import mean_dice
 
 
 def of_cohort(some: Slices, name: str) -> Slices:

@@ -12,7 +12,7 @@ from conftest import discs
 from cmri_lib.cohort.slices import Slices, concatenate
 from cmri_lib.config.study import Study, open_study
 from cmri_lib.errors import DataError, ParameterError, SplitError
-from cmri_lib.experiments import arm_samples, utility
+from cmri_lib.experiments import arm_samples, parallel, utility
 from cmri_lib.experiments.arm_samples import arm_bank, load_or_draw, most_adherent, one_scan_each
 from cmri_lib.experiments.arms import (Arm, arm_patients, arm_seeds, few, generator_run, own_slices, rays,
                                        real_arm, target_disease, unique, utility_runs)
@@ -270,20 +270,21 @@ def test_a_bank_without_its_key_is_drawn_again(tmp_path: Path) -> None:
 
 
 def test_all_arms_at_once_are_those_trained_one_by_one(study: Study, cohort: Slices, monkeypatch: pytest.MonkeyPatch) -> None:
-    jobs: list[str] = []
+    jobs: list[tuple[str, int]] = []
 
-    def here(some: list, **_: object) -> list:
+    def here(some: list, workers: int, **_: object) -> list:
         """In the place of joblib, whose processes take longer to start than these jobs to run."""
-        return [(jobs.append(given[0].__name__), job(*given, **more)) for job, given, more in some]
+        return [(jobs.append((given[0].__name__, workers)), job(*given, **more)) for job, given, more in some]
 
-    monkeypatch.setattr(utility, "results", here)
+    monkeypatch.setattr(parallel, "results", here)
     monkeypatch.setattr(utility, "train_all", lambda *_: None)
     run = Run(SPADE, patients=arm_patients(study, cohort, 0.5), **QUICK)
     arms = [Arm("both", fraction=0.5, images=run, factor=1.0), Arm("alone", fraction=0.5, real=False, images=run, factor=1.0)]
     two = Study(study.root / "two", replace(study.params, workers=2))
     students = train_arms(two, arms, cohort, seeds=[1])
     assert list(students) == ["both", "alone"] and [s.seed for s in students["both"]] == [1]
-    assert jobs == ["train_arm", "train_arm"], "one student and one bank alone need no second process"
+    alone = [("train_arm", 1), ("load_or_draw", 1)]
+    assert jobs == [*alone, ("train_arm", 2), ("train_arm", 2)], "one student and one bank alone need no second process"
     single, test = train_arm(study, arms[0], cohort, seed=1), cohort.where(split="test")
     assert students["both"][0].scores(test).equals(single.scores(test))
     with pytest.raises(SplitError, match="whom leaky may not learn from"):
