@@ -12,7 +12,6 @@ from __future__ import annotations
 import argparse
 import random
 import re
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated
@@ -22,7 +21,7 @@ import yaml
 from pydantic import Field, TypeAdapter, ValidationError
 from pydantic.dataclasses import dataclass
 
-from cmri_lib.errors import DataError, StudyError
+from cmri_lib.errors import DataError, command
 
 ROOT = Path(__file__).parents[1]
 #: What stands in the place of a solution.
@@ -129,19 +128,16 @@ def write(out: Path, notebooks: Sequence[Path], quiz: dict[str, list[Question]])
     return written
 
 
+@command
 def main(arguments: list[str] | None = None) -> int:
     """Command line; 0 if everything was written."""
     parser = argparse.ArgumentParser(prog="python -m cmri_lib.course", description="Notebooks without solutions, and quizzes.")
     parser.add_argument("--out", type=Path, default=Path("exercises"), help="folder (default: %(default)s)")
     options = parser.parse_args(arguments)
-    try:
-        written = write(options.out, sorted((ROOT / "notebooks").glob("[0-9][0-9]_*.ipynb")), read_quiz(ROOT / "course" / "quiz.yaml"))
-    except StudyError as problem:
-        print(problem, file=sys.stderr)
-        return 2
+    written = write(options.out, sorted((ROOT / "notebooks").glob("[0-9][0-9]_*.ipynb")), read_quiz(ROOT / "course" / "quiz.yaml"))
     print(f"{len(written)} files in {options.out}")
     return 0
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    raise SystemExit(main())

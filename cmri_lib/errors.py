@@ -6,7 +6,9 @@ message must be able to mend the input without reading the code.
 
 from __future__ import annotations
 
-from functools import partial
+import sys
+from collections.abc import Callable
+from functools import partial, wraps
 from pathlib import Path
 
 
@@ -48,3 +50,15 @@ class ParameterError(StudyError):
 
 class CheckpointError(StudyError):
     """Saved weights do not belong to the model or the training they are asked for."""
+
+
+def command(main: Callable[..., int]) -> Callable[..., int]:
+    """A command line whose bad input ends as the message on standard error and exit status 2, without a traceback."""
+    @wraps(main)
+    def explained(arguments: list[str] | None = None) -> int:
+        try:
+            return main(arguments)
+        except StudyError as problem:
+            print(problem, file=sys.stderr)
+            return 2
+    return explained

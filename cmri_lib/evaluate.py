@@ -10,7 +10,6 @@
 from __future__ import annotations
 
 import argparse
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -18,12 +17,13 @@ import numpy as np
 from cmri_lib.cohort.own_samples import CONVENTIONS, read_samples
 from cmri_lib.cohort.readers.tables import read_table
 from cmri_lib.config.study import open_study
-from cmri_lib.errors import StudyError
+from cmri_lib.errors import command
 from cmri_lib.experiments.instruments import load_slices
 from cmri_lib.experiments.own_generator import judge
 from cmri_lib.experiments.sample_report import summary_of, write_report
 
 
+@command
 def main(arguments: list[str] | None = None) -> int:
     """Command line; 0 if the report was written."""
     parser = argparse.ArgumentParser(prog="python -m cmri_lib.evaluate", description="Judge anybody's samples.")
@@ -40,20 +40,16 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--samples", type=int, default=500, help="at most so many, drawn at random (default: %(default)s)")
     parser.add_argument("--brief", action="store_true", help="the headline alone: distances and valid hearts")
     options = parser.parse_args(arguments)
-    try:
-        study = open_study(options.profile, options.dataset)
-        slices = load_slices(study)
-        samples = read_samples(options.folder, like=slices, value_range=options.range and tuple(options.range),
-                               labels=options.labels)
-        if len(samples) > options.samples:
-            samples = samples.take(np.sort(np.random.default_rng(study.seed).permutation(len(samples))[:options.samples]))
-        learnt_from = [row["patient"] for row in read_table(options.trained_on, ["patient"])] if options.trained_on else ()
-        found = judge(study, slices, samples, options.name or options.folder.resolve().name, learnt_from=learnt_from,
-                      measures="brief" if options.brief else "all")
-        page = write_report(study, found, options.out)
-    except StudyError as problem:
-        print(problem, file=sys.stderr)
-        return 2
+    study = open_study(options.profile, options.dataset)
+    slices = load_slices(study)
+    samples = read_samples(options.folder, like=slices, value_range=options.range and tuple(options.range),
+                           labels=options.labels)
+    if len(samples) > options.samples:
+        samples = samples.take(np.sort(np.random.default_rng(study.seed).permutation(len(samples))[:options.samples]))
+    learnt_from = [row["patient"] for row in read_table(options.trained_on, ["patient"])] if options.trained_on else ()
+    found = judge(study, slices, samples, options.name or options.folder.resolve().name, learnt_from=learnt_from,
+                  measures="brief" if options.brief else "all")
+    page = write_report(study, found, options.out)
     print(summary_of(found), f"\n{page}")
     return 0
 

@@ -10,16 +10,16 @@ for the card.
 from __future__ import annotations
 
 import argparse
-import sys
 from pathlib import Path
 
 from cmri_lib.cohort.plausibility import CHECKS
 from cmri_lib.config.study import open_study
-from cmri_lib.errors import StudyError
+from cmri_lib.errors import command
 from cmri_lib.experiments.instruments import load_slices
 from cmri_lib.experiments.synthetic_cohort import Request, synthesise
 
 
+@command
 def main(arguments: list[str] | None = None) -> int:
     """Command line; 0 if the cohort was written."""
     parser = argparse.ArgumentParser(prog="python -m cmri_lib.synthesise",
@@ -35,15 +35,11 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--profile", help="default: as params.yaml says")
     parser.add_argument("--dataset", help="default: as params.yaml says")
     options = parser.parse_args(arguments)
-    try:
-        study = open_study(options.profile, options.dataset)
-        seed = study.seed if options.seed is None else options.seed
-        request = Request(options.system, options.patients, options.vendor, options.disease, seed,
-                          tuple(options.accept))
-        cohort = synthesise(study, request, load_slices(study), options.out)
-    except StudyError as problem:
-        print(problem, file=sys.stderr)
-        return 2
+    study = open_study(options.profile, options.dataset)
+    seed = study.seed if options.seed is None else options.seed
+    request = Request(options.system, options.patients, options.vendor, options.disease, seed,
+                      tuple(options.accept))
+    cohort = synthesise(study, request, load_slices(study), options.out)
     print(f"{len(cohort.cases)} synthetic patients in {options.out}; read its README.md before you use them")
     return 0
 

@@ -14,7 +14,6 @@ at most 20 seconds earlier. Without a GPU as many trainings run at once as `work
 from __future__ import annotations
 
 import argparse
-import sys
 from collections.abc import Sequence
 
 import pandas as pd
@@ -22,7 +21,7 @@ from accelerate import PartialState
 
 from cmri_lib.cohort.cardiac_function import with_phenotypes
 from cmri_lib.config.study import open_study
-from cmri_lib.errors import StudyError
+from cmri_lib.errors import command
 from cmri_lib.experiments.instruments import load_slices
 from cmri_lib.experiments.parallel import train_all
 from cmri_lib.experiments.plan import all_folders, all_runs, complete_stages, prepare, progress, train_planned
@@ -32,6 +31,7 @@ from cmri_lib.systems.register import SYSTEMS, system
 from cmri_lib.systems.system import Run, runs
 
 
+@command
 def main(arguments: list[str] | None = None) -> int:
     """Command line; 0 if all were trained."""
     parser = argparse.ArgumentParser(prog="python -m cmri_lib.train", description="Train systems; finished ones are kept.")
@@ -40,30 +40,26 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--profile", help="default: as params.yaml says")
     parser.add_argument("--dataset", help="default: as params.yaml says")
     options = parser.parse_args(arguments)
-    try:
-        study = open_study(options.profile, options.dataset)
-        slices = with_phenotypes(load_slices(study))  # C8 learns from them
-        if options.systems == ["status"]:
-            print(status(progress(study, all_runs(study, slices))))
-            return 0
-        if options.systems == ["complete"]:
-            print(*complete_stages(study, all_runs(study, slices)))
-            return 0
-        if options.systems == ["publish"]:
-            new = publish(study, all_folders(study, all_runs(study, slices)))
-            print("\n".join(str(folder.relative_to(study.root)) for folder in new) or "nothing new")
-            return 0
-        chosen = all_runs(study, slices) if options.systems == ["all"] else runs([system(name) for name in options.systems])
-        chosen, alone = shareable(chosen, PartialState().num_processes)
-        prepare(study, chosen, slices)
-        train_all(study, chosen, slices, train_planned)
-        for run in chosen:
-            train_planned(study, run, slices)
-        if alone:
-            print(f"left out, for one process must train them (run this without torchrun): {', '.join(run.id for run in alone)}")
-    except StudyError as problem:
-        print(problem, file=sys.stderr)
-        return 2
+    study = open_study(options.profile, options.dataset)
+    slices = with_phenotypes(load_slices(study))  # C8 learns from them
+    if options.systems == ["status"]:
+        print(status(progress(study, all_runs(study, slices))))
+        return 0
+    if options.systems == ["complete"]:
+        print(*complete_stages(study, all_runs(study, slices)))
+        return 0
+    if options.systems == ["publish"]:
+        new = publish(study, all_folders(study, all_runs(study, slices)))
+        print("\n".join(str(folder.relative_to(study.root)) for folder in new) or "nothing new")
+        return 0
+    chosen = all_runs(study, slices) if options.systems == ["all"] else runs([system(name) for name in options.systems])
+    chosen, alone = shareable(chosen, PartialState().num_processes)
+    prepare(study, chosen, slices)
+    train_all(study, chosen, slices, train_planned)
+    for run in chosen:
+        train_planned(study, run, slices)
+    if alone:
+        print(f"left out, for one process must train them (run this without torchrun): {', '.join(run.id for run in alone)}")
     return 0
 
 

@@ -12,14 +12,13 @@ from __future__ import annotations
 import argparse
 import io
 import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 import pandas as pd
 
 from cmri_lib.config.places import project_root
-from cmri_lib.errors import DataError, StudyError
+from cmri_lib.errors import DataError, command
 from cmri_lib.reporting.agreement import OF_INTERVAL, OF_SPREAD, OF_VALUE, Agreement, agreement
 
 PLACES = ("results", "figures")
@@ -82,17 +81,14 @@ def report(found: list[Agreement]) -> str:
     return "\n".join(lines)
 
 
+@command
 def main(arguments: list[str] | None = None) -> int:
     """Command line; 0 if everything agrees."""
     parser = argparse.ArgumentParser(prog="python -m cmri_lib.verify", description="Compare figures and tables with the published ones.")
     parser.add_argument("--against", type=Path, help="a folder with figures/ and results/; default: git's last commit")
     parser.add_argument("--dataset", help="only what was made of this data set")
     options = parser.parse_args(arguments)
-    try:
-        found = verify(project_root(), options.against, options.dataset)
-    except StudyError as problem:
-        print(problem, file=sys.stderr)
-        return 2
+    found = verify(project_root(), options.against, options.dataset)
     print(report(found))
     return 0 if all(table.holds for table in found) else 1
 

@@ -355,8 +355,8 @@ figures.publish(study, "09/function", agreement, utility_plots.agreement_plot,
 # The figure breaks the Dice of the same students down by disease, level and phase.
 
 # %%
-groups = [row for kind in ("disease", "level", "phase") for arm in SHOWN
-          for row in group_rows(students[arm.id], test, [kind], **options)]
+groups = group_rows([students[arm.id] for arm in SHOWN], test, ["disease", "level", "phase"],
+                    **options)
 figures.publish(study, "09/groups", pd.DataFrame(groups), utility_plots.by_group,
                 title="Dice of test patients by disease, level and phase");
 

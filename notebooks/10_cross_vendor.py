@@ -481,8 +481,7 @@ pd.DataFrame({level: dict(zip(("Dice", "low", "high"), (s.value, s.low, s.high))
 field = pd.Series(prepared.covariate("field"), dtype=object).map("{} T".format)
 grouped = test.with_columns(**{"field strength": test.table["scan"].map(field).fillna("unknown")})
 KINDS = ("vendor", "centre", "field strength", "disease", "level", "phase")
-by_group = [row for kind in KINDS for arm in real_arms
-            for row in group_rows(students[arm.id], grouped, [kind], **options)]
+by_group = group_rows([students[arm.id] for arm in real_arms], grouped, KINDS, **options)
 figures.publish(study, "10/groups", pd.DataFrame(by_group), utility_plots.by_group,
                 title="Dice of test patients, group by group");
 

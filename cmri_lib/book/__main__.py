@@ -8,16 +8,16 @@
 from __future__ import annotations
 
 import argparse
-import sys
 import time
 from pathlib import Path
 
 from cmri_lib.book.check import faults
 from cmri_lib.book.making import make
 from cmri_lib.config.study import open_study
-from cmri_lib.errors import StudyError
+from cmri_lib.errors import command
 
 
+@command
 def main(arguments: list[str] | None = None) -> int:
     """Command line; 0 if the book is whole."""
     parser = argparse.ArgumentParser(prog="python -m cmri_lib.book", description="Make the book of the study.")
@@ -26,18 +26,14 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--out", type=Path, help="the folder of the book; default: book")
     parser.add_argument("--check", action="store_true", help="only check the book that is there")
     options = parser.parse_args(arguments)
-    try:
-        study, started = open_study(options.profile, options.dataset), time.perf_counter()
-        book = options.out or study.root / "book"
-        if not options.check:
-            print(make(study, book).text)
-        found = faults(book.resolve())
-        print("\n".join(found) if found else f"{book}: every link leads somewhere, nothing comes from a network "
-              f"({time.perf_counter() - started:.0f} s). Open {book / 'index.html'}")
-        return 1 if found else 0
-    except StudyError as problem:
-        print(problem, file=sys.stderr)
-        return 2
+    study, started = open_study(options.profile, options.dataset), time.perf_counter()
+    book = options.out or study.root / "book"
+    if not options.check:
+        print(make(study, book).text)
+    found = faults(book.resolve())
+    print("\n".join(found) if found else f"{book}: every link leads somewhere, nothing comes from a network "
+          f"({time.perf_counter() - started:.0f} s). Open {book / 'index.html'}")
+    return 1 if found else 0
 
 
 if __name__ == "__main__":

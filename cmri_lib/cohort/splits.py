@@ -12,7 +12,6 @@ from __future__ import annotations
 import argparse
 import hashlib
 import math
-import sys
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
@@ -24,7 +23,7 @@ from cmri_lib.cohort.readers.cases import read_dataset
 from cmri_lib.cohort.readers.layouts import ACDC_GROUPS
 from cmri_lib.cohort.readers.tables import read_table
 from cmri_lib.cohort.slices import SPLITS
-from cmri_lib.errors import DataError, ParameterError, SplitError, StudyError
+from cmri_lib.errors import DataError, ParameterError, SplitError, command
 
 PROJECT = Path(__file__).resolve().parents[2]
 SHIPPED = Path(__file__).with_name("split_lists")
@@ -242,8 +241,9 @@ def part_of_cohort(table: pd.DataFrame, split: Mapping[str, str], share: float) 
     return {name for _, group in groups for name in group.index[:math.ceil(share * len(group))]}
 
 
-def main(arguments: list[str] | None = None) -> Path:
-    """Write a list of patients; returns the file. An existing list is kept unless ``--overwrite`` or ``--ship``."""
+@command
+def main(arguments: list[str] | None = None) -> int:
+    """Command line: write a list of patients. An existing list is kept unless ``--overwrite`` or ``--ship``."""
     parser = argparse.ArgumentParser(prog="python -m cmri_lib.cohort.splits", description="Write a split by patient.")
     parser.add_argument("--dataset", required=True, help="name of the folder in data/")
     parser.add_argument("--data", type=Path, default=PROJECT / "data", help="folder of the data sets")
@@ -261,11 +261,8 @@ def main(arguments: list[str] | None = None) -> Path:
         raise SplitError("a list is already there", file=file, field="split", remedy="give --overwrite to replace it")
     split.to_csv(file, index=False)
     print(f"{file}\n{split['split'].value_counts().to_string()}")
-    return file
+    return 0
 
 
 if __name__ == "__main__":
-    try:
-        main()
-    except StudyError as problem:
-        sys.exit(str(problem))
+    raise SystemExit(main())

@@ -25,10 +25,21 @@ STACK = ["patient", "scan", "phase"]
 def stack_rows(table: pd.DataFrame) -> Iterator[np.ndarray]:
     """The rows of each stack of a table of slices, from apex to base; if a slice is there several times, as samples of a large
     bank are, there are several stacks."""
-    numbered = table.reset_index(drop=True)
-    draw = numbered.groupby([*STACK, "index"], sort=False).cumcount()
-    for _, part in numbered.assign(draw=draw).groupby([*STACK, "draw"], sort=False):
+    for _, part in _numbered(table).groupby([*STACK, "draw"], sort=False):
         yield part.sort_values("height", kind="stable").index.to_numpy()
+
+
+def volumes_of(table: pd.DataFrame) -> Iterator[tuple[tuple[str, str, str], np.ndarray]]:
+    """(patient, scan, phase) and the rows of each volume, its slices in the order of the scan; volumes by name. They are told
+    apart as stacks are, but need no height."""
+    for (*keys, _), part in _numbered(table).groupby([*STACK, "draw"], sort=True):
+        yield tuple(keys), part.sort_values("index").index.to_numpy()
+
+
+def _numbered(table: pd.DataFrame) -> pd.DataFrame:
+    """With a column `draw`, which tells the samples of one slice apart."""
+    numbered = table.reset_index(drop=True)
+    return numbered.assign(draw=numbered.groupby([*STACK, "index"], sort=False).cumcount())
 
 
 def resampled(slices: Slices, planes: int) -> Slices:

@@ -16,7 +16,7 @@ from cmri_lib.cohort.case import LABELS
 from cmri_lib.cohort.slices import Slices
 from cmri_lib.errors import DataError
 from cmri_lib.experiments.contrast import TIME, WHITE, Series
-from cmri_lib.generators.base import batch_of, parts_on
+from cmri_lib.generators.base import batch_of, chunks, part_on, parts_on
 from cmri_lib.generators.cross_reconstruction import CrossVAE
 from cmri_lib.measures.cavity import cavity_area
 from cmri_lib.measures.conditioning.paired_truth import likeness
@@ -90,11 +90,10 @@ def answers(generator: CrossVAE, questions: Questions) -> Slices:
     condition = generator.conditioning
     given, wanted = batch_of(questions.origin.slices, condition), batch_of(questions.target.slices, condition)
     made = []
-    for start in range(0, len(questions.target), BATCH):
-        rows = torch.from_numpy(questions.sources[:, start:start + BATCH])
-        sources = [{name: values[row].to(generator.device) for name, values in given.items()} for row in rows]
-        target = {name: values[start:start + BATCH].to(generator.device) for name, values in wanted.items()}
-        made.append(generator.transfer(sources, target).float().cpu().numpy())
+    for rows in chunks(len(questions.target), BATCH):
+        sources = [{field: values[source].to(generator.device) for field, values in given.items()}
+                   for source in torch.from_numpy(questions.sources[:, rows.start:rows.stop])]
+        made.append(generator.transfer(sources, part_on(generator.device, wanted, rows)).float().cpu().numpy())
     return replace(questions.target.slices, images=np.concatenate(made))
 
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
+from itertools import product
 
 import numpy as np
 import pandas as pd
@@ -196,14 +197,16 @@ def dice_tables(students: Sequence[Student], test: Slices) -> list[pd.DataFrame]
     return [student.scores(test, distances=False) for student in students]
 
 
-def group_rows(students: Sequence[Student], test: Slices, kinds: Iterable[str], **options: object
+def group_rows(arms: Sequence[Sequence[Student]], test: Slices, kinds: Iterable[str], **options: object
                ) -> list[dict[str, object]]:
-    """Mean Dice of one arm in the groups of test patients by every column in `kinds`, disease say: kind, group, arm, value,
-    low, high, n. Groups of fewer than `MINIMUM` patients are left out, and so is who belongs to none that is known."""
+    """Mean Dice of each arm's students in the groups of test patients by every column in `kinds`, disease say: kind, group,
+    arm, value, low, high, n. Groups of fewer than `MINIMUM` patients are left out, and so is who belongs to none that is
+    known."""
     rows = []
     for kind in kinds:
-        for group in sorted((g for g in set(test.table[kind]) if not names_nothing(g)), key=str):
-            part = test.where(**{kind: group})
+        groups = sorted((group for group in set(test.table[kind]) if not names_nothing(group)), key=str)
+        parts = {group: test.where(**{kind: group}) for group in groups}
+        for students, (group, part) in product(arms, parts.items()):
             if len(set(part.patients)) >= MINIMUM and part.masks.any():
                 score = mean_dice(dice_tables(students, part), **options)
                 rows.append({"kind": kind, "group": group, "arm": students[0].id, "value": score.value, "low": score.low,

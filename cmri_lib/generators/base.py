@@ -84,10 +84,19 @@ def seeded_noise(seed: int, rows: Iterable[int], shape: tuple[int, ...]) -> Tens
     return torch.stack([torch.randn(shape, generator=stream) for stream in streams])
 
 
+def chunks(count: int, size: int) -> list[range]:
+    """The numbers of `count` rows, `size` at a time."""
+    return [range(start, min(start + size, count)) for start in range(0, count, size)]
+
+
+def part_on(device: torch.device, batch: Batch, rows: range) -> Batch:
+    """These rows of a batch, on a device."""
+    return {field: values[rows.start:rows.stop].to(device) for field, values in batch.items()}
+
+
 def parts_on(device: torch.device, batch: Batch, size: int) -> Iterator[Batch]:
     """The rows of a batch, `size` at a time, on a device."""
-    for start in range(0, len(next(iter(batch.values()))), size):
-        yield {name: values[start:start + size].to(device) for name, values in batch.items()}
+    return (part_on(device, batch, rows) for rows in chunks(len(next(iter(batch.values()))), size))
 
 
 def batch_of(slices: Slices, conditioning: Conditioning | None = None) -> Batch:
@@ -161,14 +170,11 @@ def draw(generator: Generator, conditions: Slices, source: str, *, seed: int = 0
     generator.eval()
     shape = generator.noise_shape(conditions.size)
 
-    def images(start: int) -> np.ndarray:
-        rows = range(start, min(start + batch, len(conditions)))
+    def images(rows: range) -> np.ndarray:
         noise = seeded_noise(seed, rows, shape).to(generator.device)
-        part = {k: v[start:start + batch].to(generator.device) for k, v in given.items()}
-        return generator.sample(noise, part, **choices).clamp(-1, 1).float().cpu().numpy()
+        return generator.sample(noise, part_on(generator.device, given, rows), **choices).clamp(-1, 1).float().cpu().numpy()
 
-    starts = range(0, len(conditions), batch)
-    drawn = over_processes(images, tqdm(starts, desc=f"draw {source}", mininterval=2.0, unit="batch"))
+    drawn = over_processes(images, tqdm(chunks(len(conditions), batch), desc=f"draw {source}", mininterval=2.0, unit="batch"))
     return _as_slices(np.concatenate(drawn), conditions, source, fields)
 
 

@@ -18,7 +18,7 @@ from tqdm import tqdm
 from cmri_lib.cohort.case import LABELS
 from cmri_lib.cohort.slices import Slices
 from cmri_lib.errors import ParameterError
-from cmri_lib.generators.base import Generator, as_own_patients, batch_of, seeded_noise
+from cmri_lib.generators.base import Generator, as_own_patients, batch_of, chunks, part_on, seeded_noise
 from cmri_lib.generators.prior import PriorGenerator
 from cmri_lib.networks.conditioning.base import Batch, Conditioning, one_hot
 
@@ -104,11 +104,9 @@ def draw_masks(generator: LabelMaps, conditions: Slices, source: str, seed: int 
     given = {field: values for field, values in batch_of(conditions, known).items() if field != "image"}
     generator.eval()
     shape, masks = generator.noise_shape(conditions.size), []
-    for start in tqdm(range(0, len(conditions), batch), desc=f"draw {source}", mininterval=2.0, unit="batch"):
-        rows = range(start, min(start + batch, len(conditions)))
-        noise = seeded_noise(seed, rows, shape)
-        part = {field: values[start:start + batch].to(generator.device) for field, values in given.items()}
-        masks.append(label_map(generator.sample(noise.to(generator.device), part, **choices)))
+    for rows in tqdm(chunks(len(conditions), batch), desc=f"draw {source}", mininterval=2.0, unit="batch"):
+        noise = seeded_noise(seed, rows, shape).to(generator.device)
+        masks.append(label_map(generator.sample(noise, part_on(generator.device, given, rows), **choices)))
     return masks_only(np.concatenate(masks), as_own_patients(conditions.table, source, known.fields))
 
 

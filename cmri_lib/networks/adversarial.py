@@ -52,18 +52,22 @@ class DCGANGenerator(nn.Module):
 
 class DCGANCritic(nn.Module):
     """Image → logit by strided convolutions and leaky ReLU (Radford et al.), without their batch norm: R1 is the
-    gradient of one image's logit, and batch norm would mix the images of a batch."""
+    gradient of one image's logit, and batch norm would mix the images of a batch.
 
-    def __init__(self, size: int, settings: AdversarialSettings):
+    Args:
+        size: side of the images. settings: channels, finest level first. inputs: channels of the images, or of latents.
+    """
+
+    def __init__(self, size: int, settings: AdversarialSettings, inputs: int = 1):
         super().__init__()
-        side, channels = coarsest(size, settings.critic), (1, *settings.critic)
+        side, channels = coarsest(size, settings.critic), (inputs, *settings.critic)
         layers: list[nn.Module] = []
         for before, after in zip(channels, channels[1:]):
             layers += [nn.Conv2d(before, after, 4, 2, 1), nn.LeakyReLU(0.2)]
         self.layers = nn.Sequential(*layers, nn.Flatten(), nn.Linear(channels[-1] * side**2, 1))
 
     def forward(self, images: Tensor, batch: Batch) -> Tensor:
-        """images (B, 1, H, W) → logits (B,)."""
+        """images (B, inputs, H, W) → logits (B,)."""
         return self.layers(images).squeeze(1)
 
 

@@ -1,4 +1,4 @@
-"""Generator and critic of latents, as small as these: C18's convolutional networks. Neither mixes the images of a batch."""
+"""A generator of latents, as small as these: the convolutional network of C18, which does not mix the images of a batch."""
 
 from __future__ import annotations
 
@@ -34,18 +34,3 @@ class LatentGenerator(nn.Module):
         for layer, norm in zip(self.layers, self.norms):
             x = layer(F.interpolate(F.relu(norm(x)), scale_factor=2))
         return self.last(F.relu(x))
-
-
-class LatentCritic(nn.Module):
-    """Latents (B, inputs, size, size) → logits (B,)."""
-
-    def __init__(self, size: int, inputs: int, settings: AdversarialSettings):
-        super().__init__()
-        side, channels = coarsest(size, settings.critic), (inputs, *settings.critic)
-        layers: list[nn.Module] = []
-        for before, after in zip(channels, channels[1:]):
-            layers += [nn.Conv2d(before, after, 4, 2, 1), nn.LeakyReLU(0.2)]
-        self.layers = nn.Sequential(*layers, nn.Flatten(), nn.Linear(channels[-1] * side**2, 1))
-
-    def forward(self, latents: Tensor, batch: Batch) -> Tensor:
-        return self.layers(latents).squeeze(1)

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import argparse
 import gzip
-import sys
 from pathlib import Path
 
 import nibabel as nib
@@ -19,7 +18,7 @@ from joblib import delayed
 
 from cmri_lib.cohort.case import PHASES, Case
 from cmri_lib.cohort.jobs import results, worker_count
-from cmri_lib.errors import ParameterError, StudyError
+from cmri_lib.errors import ParameterError, command
 from cmri_lib.phantom.anatomy import Anatomy, draw_anatomy
 from cmri_lib.phantom.disease import DISEASES, violations
 from cmri_lib.phantom.scanner import scan
@@ -139,21 +138,21 @@ def write_cohort(folder: str | Path, patients: int = 120, paired: int = 10, seed
     return table
 
 
-def main() -> None:
+@command
+def main(arguments: list[str] | None = None) -> int:
     """Command line of `write_cohort`."""
-    parser = argparse.ArgumentParser(description="Write a phantom cohort in the M&Ms layout.")
+    parser = argparse.ArgumentParser(prog="python -m cmri_lib.phantom.cohort",
+                                     description="Write a phantom cohort in the M&Ms layout.")
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--patients", type=int, default=120, help="scanned once")
     parser.add_argument("--paired", type=int, default=10, help="scanned by every vendor")
     parser.add_argument("--seed", type=int, default=SEED)
     parser.add_argument("--resolution", type=float, default=1.0, help="pixels per pixel of the vendors' protocols")
-    options = parser.parse_args()
+    options = parser.parse_args(arguments)
     table = write_cohort(options.out, options.patients, options.paired, options.seed, options.resolution)
     print(f"{len(table)} scans of {table['Patient'].nunique()} patients in {options.out}")
+    return 0
 
 
 if __name__ == "__main__":
-    try:
-        main()
-    except StudyError as problem:
-        sys.exit(str(problem))
+    raise SystemExit(main())

@@ -224,15 +224,13 @@ class CopyAudit:
     def rows(self) -> list[dict[str, object]]:
         """Tidy rows of all of these, with the space's name behind each; no adversarial accuracy in a space that
         has learnt from training, for it compares training with itself."""
-        found = (("near_copy_rate", self.near_copies(), "lower"),
-                 ("near_copy_excess", self.near_copy_excess(), "lower"),
-                 ("swapped_share", self.swapped_share(), "lower"),
-                 ("authenticity", self.authenticity(), "higher"),
-                 ("neighbour_ratio", self.neighbour_ratio(), "higher"),
-                 *(() if self.learnt else (("privacy_loss", self.privacy_loss(), "lower"),)),
-                 ("data_copying", self.data_copying(), "higher"),
-                 ("concentration", self.concentration(), "lower"))
-        return [score.row(f"{name}_{self.space}", "privacy", better) for name, score, better in found]
+        measures = {"near_copy_rate": (self.near_copies, "lower"), "near_copy_excess": (self.near_copy_excess, "lower"),
+                    "swapped_share": (self.swapped_share, "lower"), "authenticity": (self.authenticity, "higher"),
+                    "neighbour_ratio": (self.neighbour_ratio, "higher"), "privacy_loss": (self.privacy_loss, "lower"),
+                    "data_copying": (self.data_copying, "higher"), "concentration": (self.concentration, "lower")}
+        if self.learnt:
+            del measures["privacy_loss"]
+        return [measure().row(f"{name}_{self.space}", "privacy", better) for name, (measure, better) in measures.items()]
 
     def _mean(self, values: np.ndarray) -> Score:
         return self._score(lambda counts: float(np.average(values, weights=counts)), self.samples.patients)

@@ -6,7 +6,6 @@ import math
 from collections.abc import Sequence
 
 import matplotlib.pyplot as plt
-import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
@@ -61,9 +60,8 @@ def _panel(axis: plt.Axes, part: pd.DataFrame, name: str, places: dict[float, in
     for turn, (_, rows) in enumerate(part.groupby("generator", sort=False)):
         colour, side = _colour(rows["family"].iloc[0]), 0.08 * turn
         line = rows[rows["training"] == PRIVATE].sort_values("epsilon")
-        spread = np.clip([line["value"] - line["low"], line["high"] - line["value"]], 0, None)
-        axis.errorbar([places[e] + side for e in line["epsilon"]], line["value"], np.nan_to_num(spread),
-                      marker="o", ms=4, capsize=2, lw=1.4, elinewidth=0.9, color=colour)
+        axis.errorbar([places[e] + side for e in line["epsilon"]], line["value"], interval(line), marker="o", ms=4, capsize=2,
+                      lw=1.4, elinewidth=0.9, color=colour)
         for row in rows[rows["training"].isin(LINES)].itertuples():
             axis.axhline(row.value, ls=LINES[row.training], lw=1.2, color=colour)
         for k, row in enumerate(rows[rows["training"].isin(POINTS)].itertuples()):

@@ -251,9 +251,10 @@ def legend_below(figure: Figure, handles: Mapping[str, object], note: str = "") 
                       frameon=False, title=note or None, title_fontsize=SMALL)
 
 
-def interval(row: tuple) -> np.ndarray:
-    """(2, 1): what lies below and above the value; 0 where there is no interval."""
-    return np.nan_to_num(np.clip([[row.value - row.low], [row.high - row.value]], 0, None))
+def interval(rows: tuple | pd.DataFrame) -> np.ndarray:
+    """(2, N): what lies below and above each value of a row or a table; 0 where there is no interval."""
+    value, low, high = (np.atleast_1d(part) for part in (rows.value, rows.low, rows.high))
+    return np.nan_to_num(np.clip([value - low, high - value], 0, None))
 
 
 def point_beyond(axis: plt.Axes, place: float, text: str, right: bool, colour: str) -> None:

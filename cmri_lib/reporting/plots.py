@@ -146,9 +146,8 @@ def _curves(axis: plt.Axes, part: pd.DataFrame, name: str, looks: dict[str, dict
     for place, (text, line) in enumerate(lines):
         line = line.sort_values("x")
         shift = 1 + 0.015 * (place - (len(lines) - 1) / 2)  # so that intervals do not hide each other
-        spread = np.clip([line["value"] - line["low"], line["high"] - line["value"]], 0, None)
-        _, caps, bars = axis.errorbar(line["x"] * shift, line["value"], np.nan_to_num(spread), ms=4, lw=1.4,
-                                      elinewidth=0.9, capsize=2, **looks[text])
+        _, caps, bars = axis.errorbar(line["x"] * shift, line["value"], interval(line), ms=4, lw=1.4, elinewidth=0.9,
+                                      capsize=2, **looks[text])
         for faint in (*caps, *bars):
             faint.set_alpha(0.45)
     for value in real:

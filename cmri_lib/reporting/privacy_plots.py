@@ -11,7 +11,7 @@ import pandas as pd
 import seaborn as sns
 from matplotlib.figure import Figure
 
-from cmri_lib.reporting.figures import NORMAL, PAGE, SMALL, legend_below, notice, wrapped
+from cmri_lib.reporting.figures import NORMAL, PAGE, SMALL, interval, legend_below, notice, wrapped
 from cmri_lib.reporting.privacy_metrics import ATTACKS
 
 
@@ -88,9 +88,7 @@ def along_training(table: pd.DataFrame) -> Figure:
     figure, axis = plt.subplots(figsize=(6.2, 3.6), layout="constrained")
     handles = {}
     for k, (name, line) in enumerate(table.groupby("system", sort=False)):
-        spread = np.clip([line["value"] - line["low"], line["high"] - line["value"]], 0, None)
-        handles[name] = axis.errorbar(line["images"] * (1 + 0.02 * k), line["value"], np.nan_to_num(spread),
-                                      marker="o", ms=4,
+        handles[name] = axis.errorbar(line["images"] * (1 + 0.02 * k), line["value"], interval(line), marker="o", ms=4,
                                       capsize=2, lw=1.4, elinewidth=0.8)
     axis.axhline(0.5, ls=":", color="0.5", lw=1)
     axis.set_xscale("log")

@@ -89,9 +89,8 @@ def over_patients(table: pd.DataFrame) -> Figure:
         part = table[table["metric"] == name]
         for place, kind in enumerate(kinds):
             line = part[part["kind"] == kind].sort_values("patients")
-            spread = np.nan_to_num(np.clip([line["value"] - line["low"], line["high"] - line["value"]], 0, None))
-            axis.errorbar(line["patients"] * 1.02 ** (place - (len(kinds) - 1) / 2), line["value"], spread, ms=4, lw=1.4,
-                          capsize=2, elinewidth=0.9, color=colours[place], marker=MARKERS[place % len(MARKERS)])
+            axis.errorbar(line["patients"] * 1.02 ** (place - (len(kinds) - 1) / 2), line["value"], interval(line), ms=4,
+                          lw=1.4, capsize=2, elinewidth=0.9, color=colours[place], marker=MARKERS[place % len(MARKERS)])
         axis.set(xscale="log", xlim=(part["patients"].min() / 1.15, part["patients"].max() * 1.15))
         set_ticks(axis, "x", 3.8, sorted(set(part["patients"])))
         axis.set_xlabel("real training patients", fontsize=NORMAL)

@@ -6,9 +6,10 @@ from cmri_lib.cohort.vocabulary import Vocabulary
 from cmri_lib.config.parameters import Parameters
 from cmri_lib.generators.gan import GAN
 from cmri_lib.generators.latent_gan import LatentGAN
+from cmri_lib.networks.adversarial import DCGANCritic
 from cmri_lib.networks.autoencoder import KLAutoencoder
 from cmri_lib.networks.conditioning.base import Conditioning
-from cmri_lib.networks.latent_gan import LatentCritic, LatentGenerator
+from cmri_lib.networks.latent_gan import LatentGenerator
 from cmri_lib.systems.system import FirstStage, System
 
 STAGE = "differential_privacy"
@@ -18,7 +19,8 @@ def _make(params: Parameters, vocabulary: Vocabulary) -> LatentGAN:
     chosen, autoencoder = params.differential_privacy.gan, KLAutoencoder(params.latent.kl.network)
     channels, side, _ = autoencoder.latent_shape(params.preprocess.size)
     generator = LatentGenerator(chosen.objective.latent, side, channels, chosen.network)
-    return LatentGAN(autoencoder, GAN(generator, LatentCritic(side, channels, chosen.network), Conditioning(), chosen.objective))
+    critic = DCGANCritic(side, chosen.network, channels)
+    return LatentGAN(autoencoder, GAN(generator, critic, Conditioning(), chosen.objective))
 
 
 #: Its autoencoder lies apart from those of U7, which have learnt from all training patients.

@@ -173,7 +173,10 @@ def test_groups_are_scored_apart_and_those_too_small_or_unknown_left_out(cohort:
     test = shifted(cohort.where(split="test"), "CD")
     named = test.with_columns(vendor=test.table["vendor"].replace({"B": "unknown"}), all_alike="one",
                               few=np.where(test.patients == test.patients[0], "a single patient", "the others"))
-    rows = pd.DataFrame(group_rows([Thresholds()], named, ["vendor", "all_alike", "few"], **OPTIONS))
+    twice = [[Thresholds()], [Thresholds()]]
+    rows = pd.DataFrame(group_rows(twice, named, ["vendor", "all_alike", "few"], **OPTIONS))
+    assert list(rows["kind"]) == ["vendor"] * 6 + ["all_alike"] * 2 + ["few"] * 2, "kind by kind, arm by arm"
+    rows = pd.DataFrame(group_rows(twice[:1], named, ["vendor", "all_alike", "few"], **OPTIONS))
     assert list(rows["group"]) == ["A", "C", "D", "one", "the others"] and set(rows["arm"]) == {"thresholds"}
     assert list(rows["n"]) == [3, 3, 3, 12, 11]
     own = [mean_dice(dice_tables([Thresholds()], test.where(vendor=vendor)), **OPTIONS).value for vendor in "ACD"]

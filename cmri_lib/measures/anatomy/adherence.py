@@ -8,7 +8,7 @@ averaged over volumes, so that a patient with many slices does not count more.
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 
 import numpy as np
 import pandas as pd
@@ -16,6 +16,7 @@ from scipy.ndimage import binary_erosion, distance_transform_edt, find_objects
 
 from cmri_lib.cohort.case import LABELS
 from cmri_lib.cohort.slices import Slices, known
+from cmri_lib.cohort.stacks import volumes_of
 from cmri_lib.errors import DataError
 from cmri_lib.measures.statistics.bootstrap import Score
 from cmri_lib.measures.statistics.comparison import Banks, paired_trainings, refuse_unlike, trainings
@@ -65,7 +66,7 @@ def agreement(predicted: np.ndarray, wanted: np.ndarray, table: pd.DataFrame) ->
     if not len(table):
         raise DataError("no slices to compare", field="masks", remedy="check the splits, or draw samples")
     rows, apart, side = [], known(table, "slice_mm"), known(table, "spacing")
-    for keys, index in _volumes(table):
+    for keys, index in volumes_of(table):
         spacing = (apart[index[0]], side[index[0]], side[index[0]])
         row = dict(zip(("patient", "scan", "phase"), keys))
         for name, label in LABELS.items():
@@ -77,13 +78,6 @@ def agreement(predicted: np.ndarray, wanted: np.ndarray, table: pd.DataFrame) ->
         rows.append(row)
     scores = [f"{kind}_{name}" for name in LABELS for kind in ("dice", "hd95", "missed")]
     return pd.DataFrame(rows, columns=["patient", "scan", "phase", *scores, "dice_mean"])
-
-
-def _volumes(table: pd.DataFrame) -> Iterator[tuple[tuple[str, str, str], np.ndarray]]:
-    """(patient, scan, phase) and the rows of each volume, ordered by slice index."""
-    draw = table.groupby(["patient", "scan", "phase", "index"]).cumcount()
-    for (*keys, _), part in table.assign(draw=draw).groupby(["patient", "scan", "phase", "draw"], sort=True):
-        yield tuple(keys), part.sort_values("index").index.to_numpy()
 
 
 def adherence(real: Slices, synthetic: Banks, segmenter: Segment, *, resamples: int = 1000, seed: int = 0,
@@ -163,7 +157,7 @@ def masks_of_others(slices: Slices, seed: int = 0) -> np.ndarray:
     """
     generator = np.random.default_rng(seed)
     table, out = slices.table, np.empty_like(slices.masks)
-    for (patient, _, phase), index in _volumes(table):
+    for (patient, _, phase), index in volumes_of(table):
         others = np.unique(table["patient"][(table["phase"] == phase) & (table["patient"] != patient)])
         if not len(others):
             raise DataError(f"phase {phase} has one patient", field="patient", remedy="score at least two patients")

@@ -22,6 +22,7 @@ from sklearn.preprocessing import StandardScaler
 from cmri_lib.cohort.cardiac_function import areas_mm2, volume_ml
 from cmri_lib.cohort.case import LABELS
 from cmri_lib.cohort.slices import Slices, known
+from cmri_lib.cohort.stacks import volumes_of
 from cmri_lib.cohort.vocabulary import names_nothing
 from cmri_lib.errors import DataError, SplitError
 from cmri_lib.measures.anatomy.adherence import Segment
@@ -49,11 +50,9 @@ def heart_volumes(masks: np.ndarray, table: pd.DataFrame) -> pd.DataFrame:
     volumes LV, Myo, RV in mL. Several samples of one slice make several volumes."""
     spacing, apart = known(table, "spacing"), known(table, "slice_mm")
     areas = {name: areas_mm2(masks, name, spacing**2) for name in LABELS}
-    draw = table.groupby(["patient", "scan", "phase", "index"]).cumcount().to_numpy()
-    groups = table.assign(draw=draw).groupby(["patient", "scan", "phase", "draw"]).indices
     return pd.DataFrame([{"patient": patient, "phase": phase, "disease": table["disease"].iloc[rows[0]],
                           **{name: volume_ml(areas[name][rows], apart[rows]) for name in LABELS}}
-                         for (patient, _, phase, _), rows in sorted(groups.items())])
+                         for (patient, _, phase), rows in volumes_of(table)])
 
 
 def train_volume_reader(training: Slices) -> VolumeReader:
