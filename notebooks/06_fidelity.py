@@ -176,7 +176,7 @@ from cmri_lib.generators.base import batch_of
 # %%
 from cmri_lib.measures import panel
 from cmri_lib.measures.anatomy.adherence import agreement
-from cmri_lib.measures.anatomy.shapes import mean_dice
+from cmri_lib.measures.anatomy.shapes import slice_dice
 from cmri_lib.measures.fidelity.corruptions import corruptions, sensitivity
 from cmri_lib.measures.fidelity.distances import distances
 from cmri_lib.measures.cost import log_time_ratio
@@ -583,7 +583,7 @@ def nearest_share(real, samples):
 
 
 values["dice with the mask"], better["dice with the mask"] = (
-    mean_dice(evaluator.segmenter), "higher")
+    slice_dice(evaluator.segmenter), "higher")
 if audits:
     values["nearest_share_study"], better["nearest_share_study"] = nearest_share, "lower"
 print(len(values), "metrics,", len(corruptions(evaluator.training)), "corruptions")

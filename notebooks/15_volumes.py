@@ -90,7 +90,8 @@ from cmri_lib.experiments.instruments import load_slices
 from cmri_lib.experiments.parallel import train_all
 from cmri_lib.experiments.training import cost_rows, train_or_load, training_log
 from cmri_lib.experiments.volumes import (
-    MASK_METRICS, READ_METRICS, StackEvaluator, area_profiles, repeated, stack_costs, through_code)
+    MASK_METRICS, READ_METRICS, StackEvaluator, area_profiles, middle_repeated, stack_costs,
+    through_code)
 
 # %%
 from cmri_lib.generators.base import draw
@@ -185,7 +186,7 @@ figures.publish_slices(study, "15/stacks", {n: s.take(plane) for n, s in rows.it
 # ## Coherence along the axis
 
 # %%
-sets = {**rows, "one plane repeated": repeated(real, planes)}
+sets = {**rows, "one plane repeated": middle_repeated(real, planes)}
 values = {name: evaluator.stack_values(each) for name, each in sets.items()}
 others = evaluator.stack_values(evaluator.others)
 named = {run.id: run, **{r.id: r for r in slicewise}}

@@ -104,7 +104,7 @@ def through_code(generator: Latent, stacks: Slices, batch: int = 4) -> Slices:
                    masks=made[:, 1:].argmax(dim=1).to(torch.uint8).reshape(stacks.masks.shape).numpy())
 
 
-def repeated(stacks: Slices, planes: int) -> Slices:
+def middle_repeated(stacks: Slices, planes: int) -> Slices:
     """The middle plane of every stack in the place of all its planes: slices of real hearts, and no shape along the axis. The
     control of what is too coherent."""
     middle = np.repeat(np.arange(len(stacks) // planes) * planes + planes // 2, planes)

@@ -7,7 +7,7 @@ from scipy.stats import wasserstein_distance
 
 from cmri_lib.cohort.slices import concatenate
 from cmri_lib.errors import DataError, SplitError
-from cmri_lib.measures.anatomy.shapes import SHAPES, anatomy_of_samples, mean_dice, shape_statistics
+from cmri_lib.measures.anatomy.shapes import SHAPES, anatomy_of_samples, slice_dice, shape_statistics
 from cmri_lib.measures.fidelity import corruptions as faults
 from cmri_lib.measures.fidelity.distances import distances
 from cmri_lib.measures.fidelity.diversity import (diversity, ms_ssim, random_pairs,
@@ -215,7 +215,7 @@ def test_sensitivity_finds_what_each_metric_can_see(sets):
     real = concatenate([sets["real"], sets["made"], sets["reference"]])
     features = Cached(ClassicalFeatures())
     functions, better = plain_values([distances(features), spectrum()])
-    functions["dice"], better["dice"] = mean_dice(Cached(threshold)), "higher"
+    functions["dice"], better["dice"] = slice_dice(Cached(threshold)), "higher"
     chosen = {"blur": faults.blurred, "masks": faults.shuffled_masks}
     table = faults.sensitivity(real, functions, better, chosen, sizes=(60, 60), strength=1.0, repeats=2, partitions=8)
     table = table.set_index(["metric", "corruption"])

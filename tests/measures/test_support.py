@@ -5,7 +5,7 @@ import pytest
 from prdc import compute_prdc
 
 from cmri_lib.errors import DataError
-from cmri_lib.measures.fidelity.support import distances, radii, support, support_statistics
+from cmri_lib.measures.fidelity.support import pairwise_distances, radii, support, support_statistics
 from cmri_lib.measures.instruments.classical_features import ClassicalFeatures
 from cmri_lib.measures.statistics.comparison import Embedding, compare, differences
 from conftest import discs
@@ -77,7 +77,7 @@ def test_counts_act_like_repeated_slices_within_fixed_balls():
     rng, (real, fake) = np.random.default_rng(4), clouds(4)
     u, v = rng.integers(0, 3, 60), rng.integers(0, 3, 45)
     statistics = dict(zip(NAMES, support_statistics(own_patients(real, "r"), own_patients(fake, "f"))))
-    inside = distances(real, fake) <= radii(real, np.arange(60))[:, None]
+    inside = pairwise_distances(real, fake) <= radii(real, np.arange(60))[:, None]
     assert statistics["precision"](u, v) == pytest.approx(np.repeat(inside.any(0), v).mean())
     assert statistics["coverage"](u, v) == pytest.approx(np.repeat(inside.any(1), u).mean())
     repeated = np.repeat(np.repeat(inside, u, 0), v, 1)

@@ -16,7 +16,7 @@ from cmri_lib.cohort.vocabulary import Vocabulary
 from cmri_lib.config.study import Study, open_study
 from cmri_lib.errors import DataError, ParameterError, SplitError
 from cmri_lib.experiments.training import train_or_load, training_folder
-from cmri_lib.experiments.volumes import area_profiles, repeated, through_code
+from cmri_lib.experiments.volumes import area_profiles, middle_repeated, through_code
 from cmri_lib.generators.stacks import draw_stacks, stack_batch
 from cmri_lib.networks.stack_autoencoder import Shuffle, StackAutoencoder, StackSettings, unshuffled, with_labels
 from cmri_lib.networks.stack_unet import StackDenoiser
@@ -135,12 +135,12 @@ def test_drawn_stacks_are_slices_of_patients_of_their_own(trained) -> None:
     assert not np.allclose(draw_stacks(generator, conditions, "C7", seed=5).images, made.images, atol=1e-4)
 
 
-def test_through_the_code_and_repeated(trained) -> None:
+def test_through_the_code_and_middle_repeated(trained) -> None:
     _, generator = trained
     stacks = resampled(cohort().where(split="validation"), PLANES)
     back = through_code(generator, stacks)
     assert back.images.shape == stacks.images.shape and back.table.equals(stacks.table)
-    middle = repeated(stacks, PLANES)
+    middle = middle_repeated(stacks, PLANES)
     images, masks = as_volumes(middle, PLANES)
     assert (images == images[:, :1]).all() and (masks == as_volumes(stacks, PLANES)[1][:, PLANES // 2, None]).all()
 

@@ -77,7 +77,7 @@ def _anatomy(prefix: str, embed: Callable[[Slices], np.ndarray]) -> Measure:
     return Measure((*names, Metric(f"{prefix}_lv_missing", "lower")), embed, shape_statistics, axis="anatomy")
 
 
-def mean_dice(segment: Segment) -> Callable[[Slices, Slices], float]:
+def slice_dice(segment: Segment) -> Callable[[Slices, Slices], float]:
     """A plain function of (real, synthetic): mean Dice, over slices and structures, of the map seen in the samples with
     the masks they come with. Quicker than `adherence`, for comparing corruptions; not for tables."""
     def value(real: Slices, synthetic: Slices) -> float:

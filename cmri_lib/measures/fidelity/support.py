@@ -34,7 +34,7 @@ ENTRIES = 2**24
 K = 5
 
 
-def distances(first: np.ndarray, second: np.ndarray) -> np.ndarray:
+def pairwise_distances(first: np.ndarray, second: np.ndarray) -> np.ndarray:
     """Euclidean distances of all pairs: (N, D), (M, D) → (N, M)."""
     squares = (first**2).sum(1)[:, None] + (second**2).sum(1)[None] - 2 * first @ second.T
     return np.sqrt(np.maximum(squares, 0, out=squares), out=squares)
@@ -58,7 +58,7 @@ def radii(values: np.ndarray, patients: np.ndarray, k: int = K) -> np.ndarray:
         raise DataError(f"{fewest} slices of other patients for the {k} nearest", field="patient", remedy="score more patients")
     found = np.empty(len(values))
     for rows in row_blocks(len(values), len(values)):
-        between = distances(values[rows], values)
+        between = pairwise_distances(values[rows], values)
         between[codes[rows, None] == codes[None]] = np.inf
         between.partition(k - 1, axis=1)
         found[rows] = between[:, k - 1]
@@ -67,7 +67,7 @@ def radii(values: np.ndarray, patients: np.ndarray, k: int = K) -> np.ndarray:
 
 def support_statistics(real: Embedding, synthetic: Embedding, k: int = K) -> Sequence[Statistic]:
     """Precision, recall, density and coverage as functions of the counts of real slices and of samples."""
-    between = distances(real.values, synthetic.values)                            # (N, M)
+    between = pairwise_distances(real.values, synthetic.values)  # (N, M)
     in_real = between <= radii(real.values, real.patients, k)[:, None]            # sample j lies in the ball of real i
     in_synthetic = between <= radii(synthetic.values, synthetic.patients, k)[None]
     precise, recalled, covered = in_real.any(0), in_synthetic.any(1), in_real.any(1)
