@@ -1,4 +1,5 @@
-"""C18: the system that is made to be trained privately. Notebook 12 trains it so, at each ε, from what public patients teach."""
+"""C18: the system that is made to be trained privately. Notebook 12 trains it so, at each ε,
+from what public patients teach."""
 
 from __future__ import annotations
 
@@ -18,7 +19,8 @@ def _make(params: Parameters, vocabulary: Vocabulary) -> LatentGAN:
     chosen, autoencoder = params.differential_privacy.gan, KLAutoencoder(params.latent.kl.network)
     channels, side, _ = autoencoder.latent_shape(params.preprocess.size)
     generator = LatentGenerator(chosen.objective.latent, side, channels, chosen.network)
-    return LatentGAN(autoencoder, GAN(generator, LatentCritic(side, channels, chosen.network), Conditioning(), chosen.objective))
+    return LatentGAN(autoencoder,
+                     GAN(generator, LatentCritic(side, channels, chosen.network), Conditioning(), chosen.objective))
 
 
 #: Its autoencoder lies apart from those of U7, which have learnt from all training patients.
