@@ -120,7 +120,8 @@ def audited(job: Job) -> Callable[[], object]:
 
 
 PARTS = {"reader": read, "preprocessing": prepare, "features": features, "mmd": compared, "prdc": compared, "audit": audited}
-#: Part → GiB that it needs beside its images, where that grows with the square of their number: MMD keeps every pair of samples.
+#: Part → GiB that it needs beside its images, where that grows with the square of their number:
+#: MMD keeps every pair of samples.
 NEEDS = {"mmd": lambda images: 5 * 8 * images**2 / 2**30}
 
 
@@ -150,8 +151,8 @@ def in_turn(jobs: list[Job], rounds: int) -> pd.DataFrame:
             with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as one:
                 found.append(one.submit(measure, job).result())
             last = found[-1]
-            print(f"round {number + 1}: {last['images']} images, {last['part']}, {last['seconds']:.1f} s, {last['peak_gib']:.2f} GiB",
-                  flush=True)
+            print(f"round {number + 1}: {last['images']} images, {last['part']}, {last['seconds']:.1f} s, "
+                  f"{last['peak_gib']:.2f} GiB", flush=True)
     return pd.DataFrame(found)
 
 

@@ -2,9 +2,9 @@
 
     python benchmarks/processors.py
 
-trains the study's flow for some steps under several instruction sets, each in a process of its own with one thread, and adds a
-line for each to ``processors.csv``: a digest of the weights, and milliseconds per step. Equal digests on two processors mean equal
-trainings there, to the last bit. Times are worth something only where nothing else runs.
+trains the study's flow for some steps under several instruction sets, each in a process of its own with one thread, and
+adds a line for each to ``processors.csv``: a digest of the weights, and milliseconds per step. Equal digests on two
+processors mean equal trainings there, to the last bit. Times are worth something only where nothing else runs.
 """
 
 from __future__ import annotations
@@ -35,7 +35,8 @@ def processor() -> str:
         return platform.processor() or platform.machine()
     fields = dict(line.split(":", 1) for line in lines if ":" in line)
     found = {name.strip(): value.strip() for name, value in fields.items()}
-    return f"{found.get('model name', platform.machine())}, family {found.get('cpu family', '?')} model {found.get('model', '?')}"
+    return (f"{found.get('model name', platform.machine())}, family {found.get('cpu family', '?')} "
+            f"model {found.get('model', '?')}")
 
 
 def train() -> None:

@@ -2,9 +2,9 @@
 
     python benchmarks/scaling.py
 
-counts the floating-point operations of one step of the study's flow (U10 FM) at 32², 64² and 128² pixels, multiplies them by the
-steps of its training, and extrapolates to a cohort of 40,000 patients. Nothing is timed, so any machine gives the same numbers.
-``scaling.csv`` has them, and the table in ``CONTRIBUTING.md`` is made of it.
+counts the floating-point operations of one step of the study's flow (U10 FM) at 32², 64² and 128² pixels, multiplies
+them by the steps of its training, and extrapolates to a cohort of 40,000 patients. Nothing is timed, so any machine
+gives the same numbers. ``scaling.csv`` has them, and the table in ``CONTRIBUTING.md`` is made of it.
 """
 
 from __future__ import annotations
@@ -30,7 +30,8 @@ BEGIN, END = "<!-- python benchmarks/scaling.py -->", "<!-- end -->"
 
 
 def step_flops(model: torch.nn.Module, size: int) -> int:
-    """Floating-point operations of one image in one step, forwards and backwards; a multiplication and an addition count two."""
+    """Floating-point operations of one image in one step, forwards and backwards;
+    a multiplication and an addition count two."""
     # Attention as products of matrices, which the counter knows on every device.
     with sdpa_kernel(SDPBackend.MATH), FlopCounterMode(display=False) as counter:
         model.loss({"image": torch.zeros(1, 1, size, size)}, "model").backward()
@@ -45,8 +46,9 @@ def row(profile: str, cohort: int, teraflops: float) -> dict[str, object]:
     model = system(SYSTEM).build(params, Vocabulary({}), 0).train()
     each, images = step_flops(model, size), settings.steps * settings.batch
     total, grown = each * images, each * images * cohort / patients
-    return {"size": size, "profile": profile, "parameters": sum(p.numel() for p in model.parameters()), "gflop_per_image": each / 1e9,
-            "batch": settings.batch, "steps": settings.steps, "tflop": total / 1e12, "gpu_hours": total / teraflops / 3.6e15,
+    return {"size": size, "profile": profile, "parameters": sum(p.numel() for p in model.parameters()),
+            "gflop_per_image": each / 1e9, "batch": settings.batch, "steps": settings.steps,
+            "tflop": total / 1e12, "gpu_hours": total / teraflops / 3.6e15,
             "cohort": cohort, "cohort_steps": round(settings.steps * cohort / patients), "cohort_tflop": grown / 1e12,
             "cohort_gpu_hours": grown / teraflops / 3.6e15, "assumed_tflop_per_s": teraflops}
 
@@ -57,11 +59,11 @@ def table(rows: pd.DataFrame) -> str:
     head = ["pixels, profile", "parameters", "GFLOP per image", "images × steps", "TFLOP", "GPU hours",
             f"steps, {first['cohort']:,.0f} patients", "TFLOP", "GPU hours"]
     lines = [f"| {' | '.join(head)} |", f"|{'---|' * len(head)}"]
-    lines += [f"| {r.size}², {r.profile} | {r.parameters / 1e6:.2f} M | {_short(r.gflop_per_image)} | {r.batch} × {r.steps:,} | "
-              f"{_short(r.tflop)} | {_short(r.gpu_hours)} | {r.cohort_steps:,} | {_short(r.cohort_tflop)} | "
-              f"{_short(r.cohort_gpu_hours)} |" for r in rows.itertuples(index=False)]
-    return "\n".join([*lines, "", f"A GPU is taken to sustain {first['assumed_tflop_per_s']:g} TFLOP/s: an assumption (`--teraflops`), "
-                      "and one that small networks do not reach."])
+    lines += [f"| {r.size}², {r.profile} | {r.parameters / 1e6:.2f} M | {_short(r.gflop_per_image)} | "
+              f"{r.batch} × {r.steps:,} | {_short(r.tflop)} | {_short(r.gpu_hours)} | {r.cohort_steps:,} | "
+              f"{_short(r.cohort_tflop)} | {_short(r.cohort_gpu_hours)} |" for r in rows.itertuples(index=False)]
+    return "\n".join([*lines, "", f"A GPU is taken to sustain {first['assumed_tflop_per_s']:g} TFLOP/s: an assumption "
+                      "(`--teraflops`), and one that small networks do not reach."])
 
 
 def _short(value: float) -> str:

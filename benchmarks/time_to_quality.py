@@ -6,9 +6,10 @@ this script. It needs the slices and instruments that notebook 01 leaves in work
 
 A is the stock loop: MONAI's `DiffusionModelUNet`, AdamW at a constant rate, no average of weights, float32. B is
 `training.train` with what params.yaml says of the flow, but for the times, which are uniform as A's are: they decide
-which errors a training cares for, and a race needs one goal (`--times logit-normal` is the study's own). Both learn a mask-conditioned velocity (Lipman et al. 2023,
-eq. 23) and are judged by one function: its mean square error at uniform times on patients that neither has seen. Then
-samples: A after many Euler steps against few evaluations. On a GPU, B is also timed in bfloat16, channels_last, compiled.
+which errors a training cares for, and a race needs one goal (`--times logit-normal` is the study's own). Both learn a
+mask-conditioned velocity (Lipman et al. 2023, eq. 23) and are judged by one function: its mean square error at uniform
+times on patients that neither has seen. Then samples: A after many Euler steps against few evaluations. On a GPU, B is
+also timed in bfloat16, channels_last, compiled.
 """
 
 from __future__ import annotations

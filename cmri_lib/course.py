@@ -2,9 +2,9 @@
 
     python -m cmri_lib.course --out exercises
 
-Solutions are cells with the tag ``solution`` in the notebooks themselves, and are executed with them. Each follows the text of
-its exercise, see `exercises`. The questions of the quizzes are in ``course/quiz.yaml``; where a notebook says nothing of itself,
-see ``course/README.md``.
+Solutions are cells with the tag ``solution`` in the notebooks themselves, and are executed with them. Each follows the
+text of its exercise, see `exercises`. The questions of the quizzes are in ``course/quiz.yaml``; where a notebook says
+nothing of itself, see ``course/README.md``.
 """
 
 from __future__ import annotations
@@ -78,7 +78,8 @@ def exercises(notebook: nbformat.NotebookNode) -> list[Exercise]:
         title, task = (part.strip() for part in heading.groups()) if heading else ("", "")
         answered = cell.source.rstrip().rpartition("\n")[2].startswith("# ")
         if not heading or not task.endswith("?") or not answered:
-            raise DataError(f"exercise {number} has no heading, no question at its end, or no answer in words", field="solution",
+            raise DataError(f"exercise {number} has no heading, no question at its end, or no answer in words",
+                            field="solution",
                             remedy=f'write "### {number}. Title", a task that ends in "?", a solution that ends in a comment')
         found.append(Exercise(title, task, cell.source))
     return found
@@ -134,7 +135,8 @@ def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m cmri_lib.course", description="Notebooks without solutions, and quizzes.")
     parser.add_argument("--out", type=Path, default=Path("exercises"), help="folder (default: %(default)s)")
     options = parser.parse_args(arguments)
-    written = write(options.out, sorted((ROOT / "notebooks").glob("[0-9][0-9]_*.ipynb")), read_quiz(ROOT / "course" / "quiz.yaml"))
+    notebooks = sorted((ROOT / "notebooks").glob("[0-9][0-9]_*.ipynb"))
+    written = write(options.out, notebooks, read_quiz(ROOT / "course" / "quiz.yaml"))
     print(f"{len(written)} files in {options.out}")
     return 0
 

@@ -59,7 +59,8 @@ def main(arguments: list[str] | None = None) -> int:
     for run in chosen:
         train_planned(study, run, slices)
     if alone:
-        print(f"left out, for one process must train them (run this without torchrun): {', '.join(run.id for run in alone)}")
+        print("left out, for one process must train them (run this without torchrun): "
+              f"{', '.join(run.id for run in alone)}")
     return 0
 
 

@@ -69,22 +69,26 @@ def report(found: list[Agreement]) -> str:
     lines = []
     for table in (t for t in found if not t.holds):
         faults = [*(f"in one copy only: {row}" for row in table.missing), *table.exceeding]
-        lines.append(f"{table.file.as_posix()}: {len(faults)} of {table.compared} numbers and rows differ by more than is allowed")
+        lines.append(f"{table.file.as_posix()}: {len(faults)} of {table.compared} numbers and rows differ by more than "
+                     "is allowed")
         lines += [f"    {fault}" for fault in faults[:SHOWN]]
         lines += [f"    and {len(faults) - SHOWN} more"] if len(faults) > SHOWN else []
     good = [t for t in found if t.holds]
     nearest = max(good, key=lambda t: t.worst, default=None)
-    beside = f"; the largest difference is {nearest.worst:.2f} of what is allowed, in {nearest.file.as_posix()}" if nearest else ""
+    beside = (f"; the largest difference is {nearest.worst:.2f} of what is allowed, in {nearest.file.as_posix()}"
+              if nearest else "")
     lines.append(f"{len(good)} of {len(found)} tables agree, {sum(t.compared for t in good)} numbers{beside}.")
-    lines.append(f"Allowed: {OF_INTERVAL:.0%} of a score's 95 % interval; without one {OF_VALUE:.0%} of its size; of a figure's other "
-                 f"numbers {OF_SPREAD:.0%} of their column's standard deviation. Times and memory are not compared.")
+    lines.append(f"Allowed: {OF_INTERVAL:.0%} of a score's 95 % interval; without one {OF_VALUE:.0%} of its size; "
+                 f"of a figure's other numbers {OF_SPREAD:.0%} of their column's standard deviation. "
+                 "Times and memory are not compared.")
     return "\n".join(lines)
 
 
 @command
 def main(arguments: list[str] | None = None) -> int:
     """Command line; 0 if everything agrees."""
-    parser = argparse.ArgumentParser(prog="python -m cmri_lib.verify", description="Compare figures and tables with the published ones.")
+    parser = argparse.ArgumentParser(prog="python -m cmri_lib.verify",
+                                     description="Compare figures and tables with the published ones.")
     parser.add_argument("--against", type=Path, help="a folder with figures/ and results/; default: git's last commit")
     parser.add_argument("--dataset", help="only what was made of this data set")
     options = parser.parse_args(arguments)

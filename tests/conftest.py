@@ -1,4 +1,5 @@
-"""Small sets of slices, and a small network, that tests share; no test needs a network, a GPU or more than a few seconds of training."""
+"""Small sets of slices, and a small network, that tests share;
+no test needs a network, a GPU or more than a few seconds of training."""
 
 from __future__ import annotations
 

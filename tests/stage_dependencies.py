@@ -85,7 +85,8 @@ def folders_of_weights(stage: dict) -> set[str]:
 def expected(name: str, stage: dict, notebook: Path) -> set[str]:
     """The paths below cmri_lib that the stage `name` of ``dvc.yaml`` must declare as deps."""
     code = "\n".join(c.source for c in jupytext.read(notebook).cells if c.cell_type == "code")
-    systems = [s for s in (*SYSTEMS.values(), MANIFOLD, WAY_FLOW, *ACROSS_VENDORS.values()) if s.stage in folders_of_weights(stage)]
+    systems = [s for s in (*SYSTEMS.values(), MANIFOLD, WAY_FLOW, *ACROSS_VENDORS.values())
+               if s.stage in folders_of_weights(stage)]
     # What a notebook imports of networks and generators itself is used by it, whatever it trains.
     models = files_of_systems(systems) | ({file_of(module) for module in modules_of(code)} - {None})
     folders, declared = (*NEARLY_ALL.get(name, ()), *FOLDERS), set()

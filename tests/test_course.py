@@ -43,7 +43,8 @@ def test_exercise_versions_hold_no_solution_and_everything_else(tmp_path: Path) 
         assert any(solved) and len(blank.cells) == len(full.cells)
         for cell, other, solution in zip(full.cells, blank.cells, solved):
             assert other.source == (BLANK if solution else cell.source)
-        assert (tmp_path / f"{file.stem[:2]}_quiz.md").read_text(encoding="utf-8").count("<details>") == len(QUIZ[file.stem[:2]])
+        assert ((tmp_path / f"{file.stem[:2]}_quiz.md").read_text(encoding="utf-8").count("<details>")
+                == len(QUIZ[file.stem[:2]]))
 
 
 @pytest.mark.parametrize("file", NOTEBOOKS, ids=lambda f: f.stem)

@@ -66,4 +66,5 @@ def test_a_run_replaces_its_own_rows_and_may_leave_times_blank() -> None:
     before = new.assign(peak_gib=7.0)
     before = pd.concat([before, before.assign(part="reader"), before.assign(images=10)])
     table = growth.joined(before, new)
-    assert table[["part", "images", "peak_gib"]].values.tolist() == [["reader", 1000, 7.0], ["audit", 10, 7.0], ["audit", 1000, 3.0]]
+    assert table[["part", "images", "peak_gib"]].values.tolist() == [["reader", 1000, 7.0], ["audit", 10, 7.0],
+                                                                     ["audit", 1000, 3.0]]

@@ -111,8 +111,8 @@ def test_a_stage_depends_on_the_code_that_it_uses(name: str) -> None:
 @pytest.mark.parametrize("file,users", [
     ("cmri_lib/measures/utility/new.py", {"conditional", "utility", "cross_vendor", "privacy"}),
     ("cmri_lib/measures/conditioning/new.py", {"conditional", "cross_vendor", "translation", "volumes", "contrast"}),
-    ("cmri_lib/systems/conditional.py", {"conditional", "masks", "utility", "cross_vendor", "privacy", "differential_privacy", "translation",
-                                         "volumes"}),
+    ("cmri_lib/systems/conditional.py", {"conditional", "masks", "utility", "cross_vendor", "privacy",
+                                         "differential_privacy", "translation", "volumes"}),
     ("cmri_lib/generators/stacks.py", {"conditional", "masks", "utility", "cross_vendor", "privacy", "volumes"}),
     ("cmri_lib/experiments/mask_screening.py", {"masks", "utility", "cross_vendor"}),
     ("cmri_lib/privacy/copies.py", {"privacy", "differential_privacy"}),
@@ -146,10 +146,12 @@ def test_no_private_vocabulary() -> None:
         assert not found, f"{file.name}: {found[0]}"
 
 
-def test_notebook_lines_fit() -> None:
-    for notebook in NOTEBOOKS:
-        long = [line for line in notebook.read_text().splitlines() if len(line) > 100]
-        assert not long, f"{notebook.name}: {long[0]}"
+def test_lines_fit() -> None:
+    others = [file for folder in ("tests", "benchmarks") for file in sorted((ROOT / folder).rglob("*.py"))]
+    for files, most in ((NOTEBOOKS, 100), ([*MODULES, *others], 128)):
+        for file in files:
+            long = [line for line in file.read_text(encoding="utf-8").splitlines() if len(line) > most]
+            assert not long, f"{file.name}: {long[0]}"
 
 
 def test_modules_can_be_read_in_one_sitting() -> None:

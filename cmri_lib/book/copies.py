@@ -1,9 +1,9 @@
 """Executed notebooks in the light form in which the book keeps them: without their images, which are files of their own.
 
-Papermill leaves its copies in ``executed/``: the last run of each notebook, of whatever cohort and profile. A copy is shown if
-the figures that it drew are the published ones (`alike`): a copy of another run, or one with images of real patients, which
-published figures never hold, is recognised by what it shows. The light form names the published file in the place of each image,
-with its digest, so that it is recognised again where ``executed/`` is empty, as in a clone.
+Papermill leaves its copies in ``executed/``: the last run of each notebook, of whatever cohort and profile. A copy is
+shown if the figures that it drew are the published ones (`alike`): a copy of another run, or one with images of real
+patients, which published figures never hold, is recognised by what it shows. The light form names the published file in
+the place of each image, with its digest, so that it is recognised again where ``executed/`` is empty, as in a clone.
 """
 
 from __future__ import annotations
@@ -105,8 +105,8 @@ def place_pictures(shown: list[Image.Image], published: list[list[str]], root: P
     """The published file of each picture that a cell shows, None for one that is not published.
 
     Returns:
-        None if a figure was published whose file shows something else, or is not there: the copy is of another run. A call without
-        a file in a cell without a picture was left out in both runs.
+        None if a figure was published whose file shows something else, or is not there: the copy is of another run. A
+        call without a file in a cell without a picture was left out in both runs.
     """
     if any(not files for files in published):
         return None if shown else []

@@ -19,10 +19,11 @@ LANDING = """# Synthetic cardiac MRI
 
 ## In ten minutes
 
-1. **The scoreboard** below: one row for each system, one column for each measure. The first row of each panel is what real images
-   score. Green cells reach it.
+1. **The scoreboard** below: one row for each system, one column for each measure. The first row of each panel is what
+   real images score. Green cells reach it.
 2. **{claims}**: what the review says, what was tested, and the verdict.
-3. **{fidelity}**: how the distances of the scoreboard are made, and what each can see. Begin with its question, then its summary.
+3. **{fidelity}**: how the distances of the scoreboard are made, and what each can see. Begin with its question, then
+   its summary.
 4. **One system** that you know, for example {ddpm} or {flow}: idea, sources, samples, scores, training.
 5. **{tables}**: every number with its interval, and {data}.
 

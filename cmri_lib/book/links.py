@@ -138,8 +138,9 @@ def picture(place: str, file: Path, page: str, alternative: str, caption: str = 
     with Image.open(file) as image:
         width, height = image.size
     source, words = relative(place, page), html.escape(" ".join(alternative.split()), quote=True)
-    return (f'<figure class="picture"><a href="{source}" title="full size"><img src="{source}" width="{width}" height="{height}" '
-            f'loading="lazy" alt="{words}"></a>{f"<figcaption>{caption}</figcaption>" if caption else ""}</figure>')
+    return (f'<figure class="picture"><a href="{source}" title="full size"><img src="{source}" '
+            f'width="{width}" height="{height}" loading="lazy" alt="{words}"></a>'
+            f'{f"<figcaption>{caption}</figcaption>" if caption else ""}</figure>')
 
 
 def row_of(file: Path, place: str, page: str, row: int, rows: int, alternative: str) -> str:
@@ -160,8 +161,8 @@ def row_of(file: Path, place: str, page: str, row: int, rows: int, alternative: 
 
 
 def bands_of(image: Image.Image, rows: int) -> list[tuple[int, int]]:
-    """First and last line of each of `rows` rows of slices, from the last line up; [] if there are fewer. Names stand at the left
-    and may reach over the gaps, so only the right three quarters are looked at."""
+    """First and last line of each of `rows` rows of slices, from the last line up; [] if there are fewer. Names stand
+    at the left and may reach over the gaps, so only the right three quarters are looked at."""
     grey = np.asarray(image.convert("L"))[:, image.width // 4:]
     inked = np.concatenate([[False], (grey < 250).any(1), [False]]).astype(int)
     starts, ends = np.flatnonzero(np.diff(inked) == 1), np.flatnonzero(np.diff(inked) == -1)

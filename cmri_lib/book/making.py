@@ -1,7 +1,8 @@
 """The making of the book: pages are written in Markdown, made into HTML, and the files that they show are put beside them.
 
-A book is made in a folder of its own and takes the place of the earlier one only when it is whole. What the earlier one holds of
-notebooks that were executed elsewhere goes into the new one, as long as their figures are the published ones (`copies`).
+A book is made in a folder of its own and takes the place of the earlier one only when it is whole. What the
+earlier one holds of notebooks that were executed elsewhere goes into the new one, as long as their figures are
+the published ones (`copies`).
 """
 
 from __future__ import annotations

@@ -22,9 +22,10 @@ TABLE = re.compile(r"</?(?:table|thead|tbody|tr|th|td)\b[^>]*>")
 KEPT = re.compile(r'\b(?:colspan|rowspan)="\d+"')
 #: The title that a figure is published with.
 TITLE = re.compile(r'title=\s*f?"([^"{]+)"')
-NOT_RUN = "This notebook has not been run in the profile `{profile}` on the cohort `{dataset}`: below are its text and its code."
-NOT_KEPT = ("No copy of a run of this notebook in the profile `{profile}` on the cohort `{dataset}` is kept: below are its text, its "
-            "code, and the figures that are published.")
+NOT_RUN = ("This notebook has not been run in the profile `{profile}` on the cohort `{dataset}`: below are its text and "
+           "its code.")
+NOT_KEPT = ("No copy of a run of this notebook in the profile `{profile}` on the cohort `{dataset}` is kept: below are "
+            "its text, its code, and the figures that are published.")
 AS_RUN = "As it was run in the profile `{profile}` on the cohort `{dataset}`{code}. {download}"
 
 

@@ -41,7 +41,8 @@ def page(study: Study, card: dict[str, Any], results: Results, links: Links) -> 
     parts = [f"# {identity} {card['name']}", _where(study, card, links, place), _samples(study, card, links, place),
              "## Idea", *idea(study, card, links, place), "## In this study", _variants(card, links, place),
              "## Scores", *_scores(study, card, results),
-             "## What it took", _costs(card, results), "## Claims", _claims(card, place), "## Training", *_settings(study, card)]
+             "## What it took", _costs(card, results), "## Claims", _claims(card, place),
+             "## Training", *_settings(study, card)]
     return "\n\n".join(part for part in parts if part) + "\n"
 
 
@@ -54,12 +55,13 @@ def index(study: Study, results: Results, links: Links) -> str:
     for identity, name in review.SYSTEMS.items():
         for one in facts.variants(identity):
             note = " (no hearts)" if one.id in heartless else ""
-            rows.append({"id": link(identity, place), "system": link(identity, place, one.id.removeprefix(f"{identity} ")) + note,
+            rows.append({"id": link(identity, place),
+                         "system": link(identity, place, one.id.removeprefix(f"{identity} ")) + note,
                          "condition": review.system(one.conditioning), **_values(mine, one.id)})
     tables = anchor("results/tables.html", "All tables", place)
-    text = (f"One page for each system of the review: its idea, sources, scores, the claims that it takes part in, its training. "
-            f"The numbers are those of the cohort `{study.dataset}`, profile `{study.profile}`; a dot stands for what is not "
-            f"measured or does not apply. {tables} say what the columns mean, and have intervals.")
+    text = (f"One page for each system of the review: its idea, sources, scores, the claims that it takes part in, its "
+            f"training. The numbers are those of the cohort `{study.dataset}`, profile `{study.profile}`; a dot stands "
+            f"for what is not measured or does not apply. {tables} say what the columns mean, and have intervals.")
     tree = "\n".join(review.SYSTEMS)
     return f"# Systems\n\n{text}\n\n{markdown(pd.DataFrame(rows))}\n\n```{{toctree}}\n:hidden:\n{tree}\n```\n"
 

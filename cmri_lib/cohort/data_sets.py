@@ -1,4 +1,5 @@
-"""The cohorts that the study knows: who is in them, under which terms, from where. Readers of their files: `readers.layouts`."""
+"""The cohorts that the study knows: who is in them, under which terms, from where.
+Readers of their files: `readers.layouts`."""
 
 from __future__ import annotations
 
@@ -40,7 +41,8 @@ DATA_SETS = {
                     "CC BY-NC-SA 4.0: non-commercial research, and the same for what is made of it.",
                     "Bernard et al., IEEE TMI 37:2514, 2018", "humanheart-project.creatis.insa-lyon.fr"),
     "mnms": DataSet("M&Ms", 375, 6, "Siemens, Philips, GE, Canon", "healthy, DCM, HCM and others", _SHORT_AXIS,
-                    "Those of its authors: read them before use.", "Campello et al., IEEE TMI 40:3543, 2021", "www.ub.edu/mnms"),
+                    "Those of its authors: read them before use.", "Campello et al., IEEE TMI 40:3543, 2021",
+                    "www.ub.edu/mnms"),
     "mnms2": DataSet("M&Ms-2", 360, 3, "Siemens, Philips, GE", "healthy and seven pathologies of both ventricles",
                      _SHORT_AXIS + ", short and long axis", "Those of its authors: read them before use.",
                      "Martín-Isla et al., IEEE JBHI 27:3302, 2023", "www.ub.edu/mnms-2"),

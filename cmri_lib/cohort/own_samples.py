@@ -137,6 +137,7 @@ def _resampled(part: Slices, size: int) -> Slices:
     """The same slices at `size` × `size` pixels."""
     if part.size == size:
         return part
-    images = F.interpolate(torch.from_numpy(part.images), size=(size, size), mode="bilinear", antialias=True, align_corners=False)
+    images = F.interpolate(torch.from_numpy(part.images), size=(size, size), mode="bilinear", antialias=True,
+                           align_corners=False)
     masks = F.interpolate(torch.from_numpy(part.masks)[:, None].float(), size=(size, size), mode="nearest-exact")[:, 0]
     return replace(part, images=images.clamp(-1, 1).numpy(), masks=masks.to(torch.uint8).numpy())

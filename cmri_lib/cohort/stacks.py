@@ -1,9 +1,9 @@
 """Whole stacks: the short-axis slices of one heart at one phase, from apex to base, with the same number of planes in all.
 
-Scans differ in how many slices cross the heart, a 3D network wants one shape. So each stack is resampled along the axis of the
-ventricle to `planes` equidistant planes from its most apical to its most basal labelled slice. The length of the axis is thus no
-part of a stack; the table keeps it as `slice_mm`, the distance between planes. In a set of stacks, `planes` consecutive rows of
-`Slices` are one stack, apex first, so whatever measures slices measures stacks too.
+Scans differ in how many slices cross the heart, a 3D network wants one shape. So each stack is resampled along the axis
+of the ventricle to `planes` equidistant planes from its most apical to its most basal labelled slice. The length of the
+axis is thus no part of a stack; the table keeps it as `slice_mm`, the distance between planes. In a set of stacks,
+`planes` consecutive rows of `Slices` are one stack, apex first, so whatever measures slices measures stacks too.
 """
 
 from __future__ import annotations
@@ -43,8 +43,8 @@ def _numbered(table: pd.DataFrame) -> pd.DataFrame:
 
 
 def resampled(slices: Slices, planes: int) -> Slices:
-    """All stacks of `slices`, each resampled to `planes` planes: images linearly between neighbouring slices, labels as one plane
-    of shares per label, of which the largest names the label.
+    """All stacks of `slices`, each resampled to `planes` planes: images linearly between neighbouring slices, labels as
+    one plane of shares per label, of which the largest names the label.
 
     Returns:
         (stacks · planes) slices with `index` 0 … planes − 1 from the apex, their `height`, `level` and `slice_mm`; no tissues.

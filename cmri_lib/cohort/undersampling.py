@@ -51,8 +51,8 @@ def zero_filled(image: np.ndarray, acceleration: float, seed: int) -> np.ndarray
 
 
 def measured_lines(image: np.ndarray, acceleration: float) -> np.ndarray:
-    """(H, W) complex, the centred k-space of an image (H, W) float32 in [−1, 1], zero where no line is measured: that from which
-    `undersampled` makes its partner."""
+    """(H, W) complex, the centred k-space of an image (H, W) float32 in [−1, 1], zero where no line is measured: that
+    from which `undersampled` makes its partner."""
     lines, _ = _measured(image, acceleration, zlib.crc32(image.tobytes()))
     return torch.view_as_complex(lines[0].contiguous()).numpy()
 

@@ -16,7 +16,8 @@ Counts = tuple[Count, ...]
 
 @dataclass(frozen=True)
 class PublishedSettings:
-    """A file of weights, "" for none, and the intensities they were trained with, see `measures.instruments.published_features`."""
+    """A file of weights, "" for none, and the intensities they were trained with,
+    see `measures.instruments.published_features`."""
 
     weights: str
     intensity: Literal["imagenet", "symmetric"]
@@ -62,10 +63,10 @@ class CurveSettings:
 
 @dataclass(frozen=True)
 class UtilitySettings:
-    """Shares of the training patients, and that at which all else is varied; systems whose samples teach alone; samples per real
-    slice, and those of one disease; share of the steps before real slices, samples for each that is selected, steps of the flows' solver; trainings of each arm
-    of a primary test, which differ by their seed; scans drawn for the networks that read the ejection fraction, and the planes
-    of a phase that they see; and how every arm is trained."""
+    """Shares of the training patients, and that at which all else is varied; systems whose samples teach alone; samples
+    per real slice, and those of one disease; share of the steps before real slices, samples for each that is selected,
+    steps of the flows' solver; trainings of each arm of a primary test, which differ by their seed; scans drawn for the
+    networks that read the ejection fraction, and the planes of a phase that they see; and how every arm is trained."""
 
     fractions: tuple[Share, ...]
     few: Share

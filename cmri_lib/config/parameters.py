@@ -204,9 +204,9 @@ class FineTuning:
 
 @dataclass(frozen=True)
 class ConditionalParameters:
-    """Section `conditional`; `contents` of the mask make the ablation, of whose systems `samples` are drawn, `bank` of every
-    system of the review, `draws` under each of `masks` masks; `guidance` lists scales of classifier-free guidance, `label_noise` root
-    mean square errors in mm, `patients` shares of the training patients."""
+    """Section `conditional`; `contents` of the mask make the ablation, of whose systems `samples` are drawn, `bank` of
+    every system of the review, `draws` under each of `masks` masks; `guidance` lists scales of classifier-free
+    guidance, `label_noise` root mean square errors in mm, `patients` shares of the training patients."""
 
     pix2pix: ConditionalGANSection
     pix2pix_hd: ConditionalGANSection
@@ -303,7 +303,8 @@ class Parameters:
         for field, times in halvings.items():
             if self.preprocess.size % 2**times:
                 raise ParameterError(f"images of {self.preprocess.size} pixels cannot be halved {times} times", field=field,
-                                     file="params.yaml", remedy=f"give a preprocess.size that {2**times} divides, or fewer levels")
+                                     file="params.yaml",
+                                     remedy=f"give a preprocess.size that {2**times} divides, or fewer levels")
         times = len(self.volumes.diffusion.network.channels) - 1
         if (planes := self.volumes.autoencoder.network.planes) % 2**times:
             raise ParameterError(f"stacks of {planes} planes cannot be halved {times} times", file="params.yaml",

@@ -71,7 +71,8 @@ def choose_profile(value: Any, profile: str, field: str) -> Any:
         needed = set(PROFILES) - set(LIKE)
         if not needed <= set(value) <= set(PROFILES):
             raise ParameterError(f"profiles {sorted(map(str, value))}", file="params.yaml", field=field,
-                                 remedy=f"give a value for each of {sorted(needed)}, {sorted(LIKE)} if need be, and nothing else")
+                                 remedy=f"give a value for each of {sorted(needed)}, {sorted(LIKE)} if need be, and "
+                                        "nothing else")
         return value[profile if profile in value else LIKE[profile]]
     return {k: choose_profile(v, profile, f"{field}.{k}") for k, v in value.items()}
 

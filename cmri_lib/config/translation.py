@@ -34,8 +34,8 @@ class RescannedSettings:
 
     def __post_init__(self) -> None:
         if self.source == self.target:
-            raise ParameterError(f"vendor {self.source} is both source and target", file="params.yaml", field="translation.vendors",
-                                 remedy="name two vendors")
+            raise ParameterError(f"vendor {self.source} is both source and target", file="params.yaml",
+                                 field="translation.vendors", remedy="name two vendors")
 
 
 @dataclass(frozen=True)

@@ -30,8 +30,8 @@ class StackDiffusionSection:
 
 @dataclass(frozen=True)
 class VolumeSettings:
-    """Section `volumes`: C7; of so many test `slices`, at least, whole stacks are drawn anew; `slicewise` names the systems that
-    draw slice by slice under a patient's masks and stand beside it."""
+    """Section `volumes`: C7; of so many test `slices`, at least, whole stacks are drawn anew; `slicewise` names the
+    systems that draw slice by slice under a patient's masks and stand beside it."""
 
     slices: Count
     slicewise: tuple[str, ...]

@@ -147,8 +147,8 @@ def code_contents(generator: CrossVAE, learnt: Series, unseen: Series) -> pd.Ser
     `learnt` ones (penalty by cross-validation). 1: all of it, 0 or below: nothing.
 
     Returns:
-        of the area of the LV cavity at the patient's least contraction, which is anatomy, and of the source's own contraction and
-        logarithm of the inversion time, which a code for all states has no use for.
+        of the area of the LV cavity at the patient's least contraction, which is anatomy, and of the source's own
+        contraction and logarithm of the inversion time, which a code for all states has no use for.
     """
     wanted = {"cavity, least contracted": _largest_cavity, "contraction of the source": lambda s: s.slices.table[MOTION],
               "log inversion time of the source": lambda s: s.slices.table[LOG_TIME]}
@@ -197,8 +197,9 @@ def t1_table(made: Slices, questions: Questions, flip: float) -> pd.DataFrame:
             if not inside.any():
                 continue
             found = pd.DataFrame({"fitted": fit_t1(series[:, inside], times, flip), "true": true[inside]})
-            rows.append({"row": start, "patient": made.patients[start], MOTION: made.table[MOTION].iloc[start], "region": region,
-                         **found.median(), "pixel_error": (found["fitted"] - found["true"]).abs().median()})
+            rows.append({"row": start, "patient": made.patients[start], MOTION: made.table[MOTION].iloc[start],
+                         "region": region, **found.median(),
+                         "pixel_error": (found["fitted"] - found["true"]).abs().median()})
     return pd.DataFrame(rows)
 
 
@@ -232,7 +233,8 @@ def cavity_table(series: Mapping[str, Slices], times: Sequence[float]) -> pd.Dat
     first = next(iter(series.values()))
     table = pd.DataFrame({"patient": first.patients, "time": np.resize(times, len(first))})
     spacing = first.table["spacing"].to_numpy()
-    areas = {name: [cavity_area(image, mm) for image, mm in zip(images.images[:, 0], spacing)] for name, images in series.items()}
+    areas = {name: [cavity_area(image, mm) for image, mm in zip(images.images[:, 0], spacing)]
+             for name, images in series.items()}
     return table.assign(**areas, mask=(first.masks == LABELS["LV"]).sum((1, 2)) * spacing**2 / 100)
 
 

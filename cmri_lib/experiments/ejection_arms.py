@@ -67,7 +67,8 @@ def _trained(study: Study, arm: Arm, slices: Slices, kind: str, seed: int) -> Ej
     if kind == REAL:
         return fit_regression(real, real, settings, folder)
     first = min(settings.steps - 1, max(1, round(study.params.utility.pretraining * settings.steps)))
-    start = fit_regression(_first_part(study, arm, slices, kind, real), real, replace(settings, steps=first), folder / "pretraining")
+    start = fit_regression(_first_part(study, arm, slices, kind, real), real, replace(settings, steps=first),
+                           folder / "pretraining")
     return fit_regression(real, real, replace(settings, steps=settings.steps - first), folder, start)
 
 
@@ -117,15 +118,15 @@ def weak(table: pd.DataFrame) -> pd.Series:
 
 
 def ejection_rows(name: str, tables: Sequence[pd.DataFrame], **options: object) -> list[dict[str, object]]:
-    """Tidy rows of a network from `reading_errors` of each of its trainings: ``read_<index>_error``, the mean absolute error in %
-    or mL, and ``read_lvef_error_weak``, that of scans with a reduced EF. The floor is the error of who names the same number,
-    the mean of the very scans, for all of them; the ceiling is 0."""
+    """Tidy rows of a network from `reading_errors` of each of its trainings: ``read_<index>_error``, the mean absolute
+    error in % or mL, and ``read_lvef_error_weak``, that of scans with a reduced EF. The floor is the error of who names
+    the same number, the mean of the very scans, for all of them; the ceiling is 0."""
     rows = []
     for index, suffix, of in (*((index, "", None) for index in TARGETS), ("lvef", "_weak", weak)):
         if of is not None and not of(tables[0]).any():
             continue
         guess = tables[0].assign(error=tables[0]["true"] - tables[0].groupby("index")["true"].transform("mean"))
         floor = mean_error([guess], index, of=of, resamples=2).value
-        rows.append(mean_error(tables, index, of=of, **options).against(floor, 0.0).row(f"read_{index}_error{suffix}", "utility",
-                                                                                       "lower"))
+        rows.append(mean_error(tables, index, of=of, **options).against(floor, 0.0).row(
+            f"read_{index}_error{suffix}", "utility", "lower"))
     return [{"system": name, "family": "real", "conditioning": "none", **row} for row in rows]

@@ -26,7 +26,8 @@ def load_slices(study: Study) -> Slices:
     """The preprocessed cohort that notebook 01 saved. Raises DataError, which says how to prepare it, where it is not."""
     if not (file := study.work("slices") / "slices.safetensors").exists():
         raise DataError("no such file", file=file,
-                        remedy=f"prepare the cohort: python -m cmri_lib.run 01 --profile {study.profile} --dataset {study.dataset}")
+                        remedy=f"prepare the cohort: python -m cmri_lib.run 01 --profile {study.profile} "
+                               f"--dataset {study.dataset}")
     return Slices.load(file.parent)
 
 

@@ -1,14 +1,15 @@
 """What preprocessing does to synthesis: one short unconditional flow for each way to preprocess, all scored in one view.
 
-A distance is one of pictures. Pictures of two ways differ in their grey values, or in how much of the chest they show, so no
-instrument is at home in both. So everything is brought into the **common view** first, samples and real slices alike: the middle
-of the picture, as many mm wide as the study's own crop, and the grey values of each slice stretched so that its percentiles 1
-and 99 become black and white. That is what a viewer does to any image. All ways whose grey values are a line of the scanner's
-become the same pictures of the same real slices, up to what was clipped; one set of frozen instruments can read them.
+A distance is one of pictures. Pictures of two ways differ in their grey values, or in how much of the chest they show,
+so no instrument is at home in both. So everything is brought into the **common view** first, samples and real slices
+alike: the middle of the picture, as many mm wide as the study's own crop, and the grey values of each slice stretched
+so that its percentiles 1 and 99 become black and white. That is what a viewer does to any image. All ways whose grey
+values are a line of the scanner's become the same pictures of the same real slices, up to what was clipped; one set of
+frozen instruments can read them.
 
-What is left of the way in its real slices (a heart off the middle, pixels that were once coarser) is left in its samples too. So
-the score of a way is its **excess**: what its samples score against real test slices, minus what real training slices of the same
-way score against the same test slices. Excesses are compared between ways.
+What is left of the way in its real slices (a heart off the middle, pixels that were once coarser) is left in its
+samples too. So the score of a way is its **excess**: what its samples score against real test slices, minus what real
+training slices of the same way score against the same test slices. Excesses are compared between ways.
 
 What the view cannot see: whether a sample has the brightness that its scanner would have given it. For those who stretch every
 image, that is no loss; for a network that is fed with the samples as they are, it may be one.
@@ -189,8 +190,8 @@ def way_rows(of: Drawn, measures: Sequence[Measure], **options: int) -> list[dic
 
 
 def beside_real(row: Mapping[str, object]) -> list[dict[str, object]]:
-    """A row of a way for a figure, with the column `way`, and one of what real slices of that way score: every way has bounds of
-    its own, so they cannot be one line."""
+    """A row of a way for a figure, with the column `way`, and one of what real slices of that way score: every way has
+    bounds of its own, so they cannot be one line."""
     real = row["ceiling"] if row["metric"] == "certainty_vendor" else row["floor"]
     name, nothing = str(row["system"]).removeprefix(f"{WAY_FLOW.id}, "), dict.fromkeys(("floor", "ceiling"), np.nan)
     return [{**row, **nothing, "way": name},
@@ -206,8 +207,9 @@ def excess_difference(first: Drawn, second: Drawn, measure: Measure, **options: 
 
 
 def vendor_certainty(of: Drawn, hearts: Measure, **options: int) -> list[dict[str, object]]:
-    """The row ``certainty_vendor``: how sure a classifier, fitted on the way's real training slices as they are, is of the vendor
-    of a sample that shows a heart: the mean of its largest probability. Floor: chance, 1/V. Ceiling: real test slices.
+    """The row ``certainty_vendor``: how sure a classifier, fitted on the way's real training slices as they
+    are, is of the vendor of a sample that shows a heart: the mean of its largest probability. Floor: chance,
+    1/V. Ceiling: real test slices.
 
     Nobody has asked for a vendor. Where the flow draws one scanner at a time, the classifier is as sure of samples as of real
     slices; where it mixes them, less. It is sure of whatever lies far from what it knows, noise above all: so samples without

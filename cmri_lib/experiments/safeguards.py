@@ -65,8 +65,8 @@ def augmented(slices: Slices, copies: int = COPIES, seed: int = 0) -> Slices:
 
 
 def deduplicated(slices: Slices) -> Slices:
-    """Slices of which no two are nearer to each other, in pixels, than any two of different patients are: nearer ones are the same
-    heart, a slice or a phase further. Of such a pair the earlier row stays."""
+    """Slices of which no two are nearer to each other, in pixels, than any two of different patients are: nearer ones
+    are the same heart, a slice or a phase further. Of such a pair the earlier row stays."""
     rows = slices.images.reshape(len(slices), -1).astype(np.float64)
     squares = (rows**2).sum(1)[:, None] + (rows**2).sum(1)[None] - 2 * rows @ rows.T
     least = np.where(slices.patients[:, None] == slices.patients[None], np.inf, squares).min()
@@ -175,8 +175,8 @@ class Safeguards:
         return membership_scores(self.audit.loss, target, sides, seed=self.study.seed)["mean"]
 
     def student(self, name: str) -> Cached:
-        """A segmenter of the samples, which the frozen segmenter has labelled. Nobody's mask is in them: no test patient's either,
-        although the table says under whose conditions they were drawn."""
+        """A segmenter of the samples, which the frozen segmenter has labelled. Nobody's mask is in them: no test
+        patient's either, although the table says under whose conditions they were drawn."""
         samples = pseudo_label(self.evaluator.segmenter, self.samples(name)).with_columns(split="train")
         settings = replace(self.study.params.conditional.student, seed=self.study.seed)
         return train_student(samples, settings, self.study.work(STAGE) / "guarded-students" / file_name(name))

@@ -60,7 +60,8 @@ not. Sets may differ in size; the floor of each measure is that of sets as large
 def write_report(study: Study, found: Judgement, folder: str | Path) -> Path:
     """Write ``report.html``, ``report.md``, ``report.json``, ``scores.csv``, ``samples.png`` and ``scoreboard.png``.
 
-    Returns the page. The samples are shown as they are, with the outlines of their masks: whose they are, only their owner knows.
+    Returns the page. The samples are shown as they are, with the outlines of their masks:
+    whose they are, only their owner knows.
     """
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
@@ -115,8 +116,8 @@ def summary(mine: pd.DataFrame) -> str:
     copied = mine[mine["metric"].str.startswith("near_copy_excess") & (mine["low"] > 0)]
     if len(copied):
         most = copied.loc[copied["value"].idxmax()]
-        lines.append(f"- **Copies of training slices**: {metrics.with_interval(most)} of the samples, beyond those that are near "
-                     "strangers as well. Whatever is good above, training slices would score too")
+        lines.append(f"- **Copies of training slices**: {metrics.with_interval(most)} of the samples, beyond those that "
+                     "are near strangers as well. Whatever is good above, training slices would score too")
     return "\n".join(lines)
 
 

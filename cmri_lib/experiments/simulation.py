@@ -1,4 +1,5 @@
-"""Simulated scans as training data for real ones: what does the phantom's physics teach a segmenter, and what its appearance costs.
+"""Simulated scans as training data for real ones: what does the phantom's physics teach a segmenter,
+and what its appearance costs.
 
 The phantom knows the true label of every pixel, and costs no patient. But its images are only as real as its simulator. So its
 masks are also given another, synthetic appearance: a generator that has learnt from real training patients draws an image under

@@ -39,7 +39,8 @@ def eight_gaussians(count: int, generator: torch.Generator) -> Tensor:
 
 
 def trained(make: Callable[[], Generator], points: Tensor, settings: TrainSettings, folder: Path, seed: int) -> Generator:
-    """What `make` makes after `seed`, trained on `points` (N, 2), or loaded from `folder` if that was done before; on the CPU."""
+    """What `make` makes after `seed`, trained on `points` (N, 2),
+    or loaded from `folder` if that was done before; on the CPU."""
     torch.manual_seed(seed)
     generator = make()
     train(generator, {"image": points}, settings, folder)

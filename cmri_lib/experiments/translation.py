@@ -92,8 +92,9 @@ BINS, QUANTILES = 256, 64
 
 
 def histogram_matched(pairs: Slices, like: Slices) -> Slices:
-    """The partners of `pairs`, the grey values of each scan mapped so that their quantiles are those of the images `like` (Nyúl,
-    Udupa and Zhang, IEEE TMI 19(2), 2000, as SimpleITK has it): a translation that only knows grey values, and no place.
+    """The partners of `pairs`, the grey values of each scan mapped so that their quantiles are those of the
+    images `like` (Nyúl, Udupa and Zhang, IEEE TMI 19(2), 2000, as SimpleITK has it): a translation that only
+    knows grey values, and no place.
 
     Raises:
         DataError: if there is no image to be like.

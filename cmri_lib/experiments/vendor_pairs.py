@@ -104,6 +104,6 @@ def _cache(study: Study, slices: Slices, names: Sequence[str]) -> Path:
     """Where the scans are kept: named after all that they depend on, the code of the phantom included. The detector of another
     cohort or profile lies in another folder."""
     asked = study.params.translation.vendors
-    parts = [repr((names, asked.source, asked.target, study.params.preprocess)).encode(), code_digest(scan, preprocess).encode(),
-             slices.images.tobytes()]
+    parts = [repr((names, asked.source, asked.target, study.params.preprocess)).encode(),
+             code_digest(scan, preprocess).encode(), slices.images.tobytes()]
     return study.work(STAGE) / "rescanned" / digest(parts)

@@ -87,7 +87,8 @@ class StackEvaluator(Evaluator):
         return with_system_columns(of, rows)
 
     def stack_difference(self, first: pd.DataFrame, second: pd.DataFrame, metric: str) -> Score:
-        """`metric` of the first stacks minus that of the second, each drawn by patients; a patient of both is drawn for both."""
+        """`metric` of the first stacks minus that of the second, each drawn by patients;
+        a patient of both is drawn for both."""
         a, b = (values[metric].to_numpy() for values in (first, second))
         return bootstrap(lambda u, v: weighted_mean(a, u) - weighted_mean(b, v), first["patient"].to_numpy(),
                          second["patient"].to_numpy(), **self.options)

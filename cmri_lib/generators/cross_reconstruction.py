@@ -1,9 +1,10 @@
 """C11: a conditional VAE whose code is the anatomy, since it must serve for another phase and contrast than it was read from.
 
-After Zou, Priya, Nagpal & Jacob, "Joint cardiac T1 mapping and cardiac cine using manifold modeling", Bioengineering 10:345,
-2023: every image is a smooth function, a convolutional generator, of the phase of the motion and the inversion time, so cine and T1
-contrast lie on one manifold. They fit one generator to the k-space of one patient, phases included. Here one generator serves all
-patients, phases are known, and what is fitted there for each patient is a code, which an encoder reads from a single image.
+After Zou, Priya, Nagpal & Jacob, "Joint cardiac T1 mapping and cardiac cine using manifold modeling", Bioengineering
+10:345, 2023: every image is a smooth function, a convolutional generator, of the phase of the motion and the inversion
+time, so cine and T1 contrast lie on one manifold. They fit one generator to the k-space of one patient, phases
+included. Here one generator serves all patients, phases are known, and what is fitted there for each patient is a code,
+which an encoder reads from a single image.
 """
 
 from __future__ import annotations
@@ -61,7 +62,8 @@ class CrossVAE(VAE):
         self.moves = objective.rotation, objective.scale, objective.shift
 
     def loss(self, batch: Batch, group: str) -> Tensor:
-        """Of a batch of patients, whose entries are (B, S, …): S states of each. In nats per pixel, source and target drawn anew.
+        """Of a batch of patients, whose entries are (B, S, …): S states of each.
+        In nats per pixel, source and target drawn anew.
 
         Raises:
             DataError: if a patient has fewer than two states.

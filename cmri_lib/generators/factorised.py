@@ -30,7 +30,8 @@ class Factorised(Diffusion):
 
     Args:
         domain: the first stage, a VAE conditioned on the mask; it must be trained before `prepare`, which freezes it.
-        network: (x_n, n/T, batch) → as `Diffusion`; conditioned on ``CompositeConditioning(mask, VectorCondition(CODE, domain.latent))`` or the like.
+        network: (x_n, n/T, batch) → as `Diffusion`; conditioned on
+            ``CompositeConditioning(mask, VectorCondition(CODE, domain.latent))`` or the like.
         conditioning: what has to be given, all that the network and the first stage read except the code.
         settings: objective and sampler.
     """

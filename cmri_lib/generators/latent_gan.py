@@ -1,8 +1,9 @@
 """C18, RDP-CGAN: a GAN of latents whose critic alone looks at patients, and is trained privately.
 
-Torfi, Fox & Reddy, "Differentially Private Synthetic Medical Data Generation using Convolutional GANs", Information Sciences 586,
-2022 (arXiv 2012.11774): an autoencoder of public data, a convolutional GAN of its latents, Rényi differential privacy for the
-critic. What the generator learns, it learns from the critic, so it costs no privacy (post-processing).
+Torfi, Fox & Reddy, "Differentially Private Synthetic Medical Data Generation using Convolutional GANs",
+Information Sciences 586, 2022 (arXiv 2012.11774): an autoencoder of public data, a convolutional GAN of its
+latents, Rényi differential privacy for the critic. What the generator learns, it learns from the critic, so it
+costs no privacy (post-processing).
 """
 
 from __future__ import annotations

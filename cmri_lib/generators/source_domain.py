@@ -1,9 +1,9 @@
 """C13, source-domain diffusion: an image of an unknown scanner is brought into the style of those that a diffusion has learnt.
 
-The image is noised part of the way and denoised by a diffusion that knows the source domain alone: what the noise has drowned is
-made up again in the only style there is (Meng et al., "SDEdit", ICLR 2022, arXiv 2108.01073). At every step the coarse part of
-the prediction is replaced by that of the image, so that the heart stays where it is (Choi et al., "ILVR", ICCV 2021, arXiv
-2108.02938, eq. 8, there for noisy images). No image of the unknown scanner is learnt from.
+The image is noised part of the way and denoised by a diffusion that knows the source domain alone: what the noise has
+drowned is made up again in the only style there is (Meng et al., "SDEdit", ICLR 2022, arXiv 2108.01073). At every step
+the coarse part of the prediction is replaced by that of the image, so that the heart stays where it is (Choi et al.,
+"ILVR", ICCV 2021, arXiv 2108.02938, eq. 8, there for noisy images). No image of the unknown scanner is learnt from.
 """
 
 from __future__ import annotations

@@ -26,7 +26,8 @@ def stack_batch(slices: Slices, planes: int, labels: int) -> Batch:
         SplitError: on test or hold-out patients.
     """
     if wrong := sorted(set(slices.table["split"]) - set(LEARN_FROM)):
-        raise SplitError(f"stacks of {wrong} offered for training", field="split", remedy='train on slices.where(split="train")')
+        raise SplitError(f"stacks of {wrong} offered for training", field="split",
+                         remedy='train on slices.where(split="train")')
     images, masks = as_volumes(resampled(slices, planes), planes)
     return {"image": with_labels(torch.from_numpy(images)[:, None], torch.from_numpy(masks), labels)}
 

@@ -117,8 +117,9 @@ class VAE(Generator):
 
 
 def covariance_root(covariance: Tensor) -> Tensor:
-    """L with L Lᵀ = `covariance` (K, K). Weights are kept in half precision: rounded, a covariance whose axes differ a thousandfold
-    in length may have none. Then L is that of the nearest one whose shortest axis is a thousandth of the longest."""
+    """L with L Lᵀ = `covariance` (K, K). Weights are kept in half precision: rounded, a covariance whose
+    axes differ a thousandfold in length may have none. Then L is that of the nearest one whose shortest axis
+    is a thousandth of the longest."""
     root, failed = torch.linalg.cholesky_ex(covariance)
     if not failed:
         return root

@@ -76,8 +76,9 @@ def cost(sample: Callable[[int], object], network: nn.Module, *, images: int, ev
         images_seen, training_seconds: of the training log; None where its seconds are another kind of machine's.
 
     Returns:
-        ``seconds_per_image`` (with fastest and slowest repeat), ``nfe``, ``peak_memory_gib``, ``parameters``,
-        ``images_seen``, ``training_seconds`` if they are known. A cost has neither floor nor ceiling; what is counted has no interval.
+        ``seconds_per_image`` (with fastest and slowest repeat), ``nfe``, ``peak_memory_gib``,
+        ``parameters``, ``images_seen``, ``training_seconds`` if they are known. A cost has neither floor nor
+        ceiling; what is counted has no interval.
     """
     exact = {"nfe": evaluations, "parameters": sum(p.numel() for p in network.parameters()),
              "images_seen": images_seen}

@@ -16,7 +16,8 @@ CHUNK = 4096
 
 
 def fit_t1(magnitudes: np.ndarray, inversion_times: Sequence[float], flip: float) -> np.ndarray:
-    """T1 in ms, (...), from magnitudes (T, ...) of the recovery |A − B exp(−TI/T1*)| of a bSSFP read-out; NaN where there is none.
+    """T1 in ms, (...), from magnitudes (T, ...) of the recovery |A − B exp(−TI/T1*)| of a bSSFP read-out;
+    NaN where there is none.
 
     Least squares in A, B and T1*. Given T1*, A and B are linear, so only T1* is searched, on a grid and between its points by
     a parabola; magnitudes have lost their sign, so the first 0, 1, …, T of them are taken to be negative, and the best fit wins

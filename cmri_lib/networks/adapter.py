@@ -55,8 +55,8 @@ class ControlledGenerator(nn.Module):
         hint: the conditioning whose planes are shown to the branch.
         base: the conditioning of the generator that is to be controlled; none if not given.
 
-    Call `load_pretrained` with the trained weights of the base before training. What conditions drop in training is dropped once,
-    for base and branch alike.
+    Call `load_pretrained` with the trained weights of the base before training. What conditions drop in training is
+    dropped once, for base and branch alike.
 
     Raises:
         ParameterError: if `hint` has no planes; if `size` cannot be halved as often as `settings` says.

@@ -117,7 +117,8 @@ class ResidualGenerator(nn.Module):
         side, channels = coarsest(size, settings.generator), settings.generator[::-1]
         self.first = nn.Sequential(nn.Linear(latent, channels[0] * side**2), nn.Unflatten(1, (channels[0], side, side)))
         self.blocks = nn.Sequential(*[ResidualUp(before, after) for before, after in zip(channels, channels[1:])])
-        self.last = nn.Sequential(nn.BatchNorm2d(channels[-1]), nn.ReLU(), nn.ConvTranspose2d(channels[-1], 1, 4, 2, 1), nn.Tanh())
+        self.last = nn.Sequential(nn.BatchNorm2d(channels[-1]), nn.ReLU(),
+                                  nn.ConvTranspose2d(channels[-1], 1, 4, 2, 1), nn.Tanh())
 
     def forward(self, z: Tensor, batch: Batch) -> Tensor:
         """z (B, latent) → (B, 1, H, W) in [−1, 1]."""

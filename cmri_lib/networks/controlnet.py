@@ -26,8 +26,8 @@ class Controlled(nn.Module):
         shrink: how many times the hint's planes must be halved to be as wide as x: 0 for images, more for latents. They
             are halved further where the settings put the pixels of a square in one place.
 
-    Call `load_pretrained` with the trained weights of the base before training. What conditions drop in training is dropped once,
-    for base and copy alike.
+    Call `load_pretrained` with the trained weights of the base before training. What conditions drop in training is
+    dropped once, for base and copy alike.
 
     Raises:
         ParameterError: on a negative `shrink`, or a patch that is no power of 2.

@@ -26,14 +26,16 @@ def load_pretrained(model: nn.Module, weights: Mapping[str, Tensor]) -> None:
     """
     willing = [name for name, part in model.named_modules() if hasattr(part, "load_pretrained")]
     for name in willing:
-        model.get_submodule(name).load_pretrained({k.removeprefix(f"{name}."): v for k, v in weights.items() if k.startswith(f"{name}.")})
+        model.get_submodule(name).load_pretrained({k.removeprefix(f"{name}."): v for k, v in weights.items()
+                                                   if k.startswith(f"{name}.")})
     mine, parameters = model.state_dict(), {name for name, _ in model.named_parameters()}
     for name, part in model.named_modules():
         if isinstance(part, SPADE) and f"{name}.weight" in weights:
             _start_spade(part, {k.removeprefix(f"{name}."): v for k, v in weights.items() if k.startswith(f"{name}.")})
     common = [name for name in weights if name in mine]
     if not common and not willing:
-        raise ParameterError("the two models have no layer in common", field="pretrained", remedy="start from a system of its kind")
+        raise ParameterError("the two models have no layer in common", field="pretrained",
+                             remedy="start from a system of its kind")
     for name in common:
         given, place = weights[name], mine[name]
         if given.shape == place.shape:
@@ -46,7 +48,8 @@ def load_pretrained(model: nn.Module, weights: Mapping[str, Tensor]) -> None:
 
 
 def _start_spade(part: SPADE, plain: Mapping[str, Tensor]) -> None:
-    """Make it the normalisation whose weight, bias and estimates are given: x̂ (1 + γ) + β, with maps γ, β that are constant."""
+    """Make it the normalisation whose weight, bias and estimates are given:
+    x̂ (1 + γ) + β, with maps γ, β that are constant."""
     own = part.param_free_norm.state_dict()
     for name in own:
         own[name].copy_(plain[name])

@@ -1,9 +1,10 @@
 """The first stage of 3D latent diffusion: an autoencoder of whole stacks, image and label map together.
 
-Rombach et al., "High-Resolution Image Synthesis with Latent Diffusion Models", CVPR 2022 (arXiv 2112.10752), in three dimensions.
-Slices of a heart lie about 10 mm apart and pixels about 2 mm, so a stack is compressed within its planes and not along its axis;
-convolutions are split into those within the plane and one along the axis (Tran et al., "A Closer Look at Spatiotemporal
-Convolutions for Action Recognition", CVPR 2018), for less than half the cost of full ones.
+Rombach et al., "High-Resolution Image Synthesis with Latent Diffusion Models", CVPR 2022 (arXiv 2112.10752),
+in three dimensions. Slices of a heart lie about 10 mm apart and pixels about 2 mm, so a stack is compressed
+within its planes and not along its axis; convolutions are split into those within the plane and one along the
+axis (Tran et al., "A Closer Look at Spatiotemporal Convolutions for Action Recognition", CVPR 2018), for less
+than half the cost of full ones.
 """
 
 from __future__ import annotations
@@ -25,10 +26,10 @@ Weight = Annotated[float, Field(ge=0)]
 
 @dataclass(frozen=True)
 class StackSettings:
-    """Every width is a level that halves the planes' sides: two of them make 16 × 16 latents of 64 × 64 planes. `planes` of a
-    stack; `channels` of the latents. `labels` weighs the error of the label map beside that of the image, `detail` the error of
-    the image's slopes beside that of its values, `kl` the divergence from N(0, 1), in nats per latent value; tiny, so that images
-    stay sharp."""
+    """Every width is a level that halves the planes' sides: two of them make 16 × 16 latents of 64 × 64 planes.
+    `planes` of a stack; `channels` of the latents. `labels` weighs the error of the label map beside that of the image,
+    `detail` the error of the image's slopes beside that of its values, `kl` the divergence from N(0, 1), in nats per
+    latent value; tiny, so that images stay sharp."""
 
     widths: tuple[int, ...] = (24, 48)
     blocks: int = 1
@@ -44,8 +45,8 @@ class StackSettings:
 
 
 def with_labels(images: Tensor, masks: Tensor, labels: int) -> Tensor:
-    """Images (B, 1, D, H, W) and label maps (B, D, H, W) → (B, 1 + labels, D, H, W): the image, and a plane of −1 and 1 for each
-    label, background included."""
+    """Images (B, 1, D, H, W) and label maps (B, D, H, W) → (B, 1 + labels, D, H, W): the image, and a plane of −1 and 1
+    for each label, background included."""
     return torch.cat([images, 2 * one_hot(masks, labels) - 1], dim=1)
 
 

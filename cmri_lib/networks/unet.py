@@ -57,7 +57,8 @@ class Denoiser(nn.Module):
         levels, pixels = len(settings.channels), self.patch ** 2
         kind, options = DiffusionModelUNet, {}
         if conditioning.regions:
-            kind, options = SPADEDiffusionModelUNet, {"label_nc": pixels * conditioning.regions, "spade_intermediate_channels": SPADE_WIDTH}
+            kind, options = SPADEDiffusionModelUNet, {"label_nc": pixels * conditioning.regions,
+                                                      "spade_intermediate_channels": SPADE_WIDTH}
         if conditioning.context:
             options |= {"with_conditioning": True, "cross_attention_dim": conditioning.context}
         if conditioning.width:

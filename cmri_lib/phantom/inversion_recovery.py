@@ -1,9 +1,9 @@
 """Inversion recovery with a balanced SSFP read-out: what an image weighs T1 with, and how T1 is found again.
 
-After an inversion pulse the signal of a continuous bSSFP read-out recovers mono-exponentially towards its steady state, which
-is the contrast of a cine (Schmitt et al., "Inversion recovery TrueFISP", Magn Reson Med 51:661, 2004). The read-out itself speeds
-the recovery up: the apparent time T1* is shorter than T1. MOLLI samples such a curve over several heartbeats (Messroghli et al., Magn
-Reson Med 52:141, 2004).
+After an inversion pulse the signal of a continuous bSSFP read-out recovers mono-exponentially towards its steady state,
+which is the contrast of a cine (Schmitt et al., "Inversion recovery TrueFISP", Magn Reson Med 51:661, 2004). The
+read-out itself speeds the recovery up: the apparent time T1* is shorter than T1. MOLLI samples such a curve over
+several heartbeats (Messroghli et al., Magn Reson Med 52:141, 2004).
 """
 
 from __future__ import annotations
@@ -56,5 +56,6 @@ def null_time(t1: ArrayLike, t2: ArrayLike, flip: float) -> np.ndarray:
 
 
 def true_t1(apparent: ArrayLike, ratio: ArrayLike, flip: float) -> np.ndarray:
-    """T1 in ms from T1* (ms) and B/A: T1 = T1* (B/A − 1) cos(α/2), the Look-Locker correction for bSSFP (Schmitt et al. 2004)."""
+    """T1 in ms from T1* (ms) and B/A: T1 = T1* (B/A − 1) cos(α/2),
+    the Look-Locker correction for bSSFP (Schmitt et al. 2004)."""
     return np.asarray(apparent) * (np.asarray(ratio) - 1) * np.cos(np.radians(flip) / 2)

@@ -270,7 +270,8 @@ def inversion_series(anatomy: Anatomy, vendor: str | Vendor, seed: int, contract
     """
     if not 0 < len(set(contractions)) == len(contractions) or not len(inversion_times) or size < 1 or field_of_view <= 0:
         raise ParameterError(f"contractions {contractions}, {len(inversion_times)} times, {size} pixels, {field_of_view} mm",
-                             field="series", remedy="give every contraction once, a time, and a positive size and field of view")
+                             field="series",
+                             remedy="give every contraction once, a time, and a positive size and field of view")
     vendor, heart = vendor_of(vendor), beating(anatomy, contractions)
     rng = np.random.default_rng([seed, anatomy.number, 200 + sorted(VENDORS).index(vendor.key)])
     day = replace(examination(vendor, vendor.centres[0], rng), flip=flip)

@@ -155,13 +155,14 @@ class Controls:
         if not self.positive:
             found.append("no positive control was run")
         elif (best := self.positive[self.strongest]).value < LEAST_AUC:
-            found.append(f"the strongest attack, {self.strongest}, reaches an AUC of {best.value:.2f} on the overfitted generator, "
-                         f"less than {LEAST_AUC:.2f}")
+            found.append(f"the strongest attack, {self.strongest}, reaches an AUC of {best.value:.2f} on the overfitted "
+                         f"generator, less than {LEAST_AUC:.2f}")
         # Of many intervals of 95 %, one in twenty misses: the strongest attack, chosen elsewhere, stands for
         # all.
         null = self.null.get(self.strongest) if self.positive else None
         if null is not None and not null.low <= 0.5 <= null.high:
-            found.append(f"{self.strongest} tells hold-out patients apart: AUC {null.value:.2f} [{null.low:.2f}, {null.high:.2f}]")
+            found.append(f"{self.strongest} tells hold-out patients apart: AUC {null.value:.2f} "
+                         f"[{null.low:.2f}, {null.high:.2f}]")
         if self.blind.low > 0.5:
             found.append(f"members differ from non-members without any generator: AUC {self.blind.value:.2f} "
                          f"[{self.blind.low:.2f}, {self.blind.high:.2f}]")

@@ -21,11 +21,12 @@ PLACES = {
     "U5": ("GAN", "nothing"), "U6": ("diffusion", "nothing"), "U7": ("latent diffusion", "nothing"),
     "U8": ("latent diffusion", "nothing"), "U9": ("masked", "nothing"), "U10": ("flow", "nothing"),
     "C1": ("GAN", "mask"), "C2": ("GAN", "mask"), "C3": ("GAN", "mask and scanner"), "C4": ("GAN", "new masks"),
-    "C5": ("GAN", "new masks"), "C6": ("GAN", "attributes"), "C7": ("latent diffusion", "nothing"), "C8": ("masked", "attributes"),
-    "C9": ("latent diffusion", "mask"), "C10": ("latent diffusion", "new masks"), "C11": ("VAE", "another image"),
-    "C12": ("diffusion", "mask"), "C13": ("diffusion", "another image"), "C14": ("diffusion", "mask and scanner"),
-    "C15": ("latent diffusion", "attributes"), "C16": ("flow", "mask and scanner"), "C17": ("flow", "another image"),
-    "C18": ("GAN", "nothing"), "C19": ("GAN", "another image"),
+    "C5": ("GAN", "new masks"), "C6": ("GAN", "attributes"), "C7": ("latent diffusion", "nothing"),
+    "C8": ("masked", "attributes"), "C9": ("latent diffusion", "mask"), "C10": ("latent diffusion", "new masks"),
+    "C11": ("VAE", "another image"), "C12": ("diffusion", "mask"), "C13": ("diffusion", "another image"),
+    "C14": ("diffusion", "mask and scanner"), "C15": ("latent diffusion", "attributes"),
+    "C16": ("flow", "mask and scanner"), "C17": ("flow", "another image"), "C18": ("GAN", "nothing"),
+    "C19": ("GAN", "another image"),
 }
 #: Two metrics whose front is drawn: x, y.
 FRONTS = ((ANATOMY, "seconds_per_image"), (ANATOMY, HEARTS), (ANATOMY, "downstream_dice"), (ANATOMY, "nearest_excess_study"))
@@ -39,8 +40,8 @@ def taxonomy(scores: pd.DataFrame) -> pd.DataFrame:
 
 
 def completeness(scores: pd.DataFrame) -> pd.DataFrame:
-    """Who reports what: axis, of ("reviewed studies", where the review counts them, or "systems of this study"), share. A system
-    reports an axis if it, or a variant under its id, has a finite score on it."""
+    """Who reports what: axis, of ("reviewed studies", where the review counts them, or "systems of this study"), share.
+    A system reports an axis if it, or a variant under its id, has a finite score on it."""
     known = scores[np.isfinite(scores["value"])]
     ids = review.identity(known["system"])
     rows = [{"axis": axis, "of": "reviewed studies", "share": share} for axis, share in LITERATURE.items()]
@@ -70,26 +71,28 @@ def faults_seen(corruptions: pd.DataFrame) -> pd.DataFrame:
 
 
 def on_front(losses: np.ndarray) -> np.ndarray:
-    """(N,) bool: the rows of `losses` (N, D), lower is better, that no other row equals or beats in all columns and beats in one;
-    rows with NaN are on no front."""
+    """(N,) bool: the rows of `losses` (N, D), lower is better, that no other row equals or beats in all columns and
+    beats in one; rows with NaN are on no front."""
     known = np.isfinite(losses).all(axis=1)
     beaten = np.array([any((other <= one).all() and (other < one).any() for other in losses[known]) for one in losses])
     return known & ~beaten
 
 
 def fronts(scores: pd.DataFrame) -> pd.DataFrame:
-    """One row per pair of metrics (`FRONTS`) and system that has both: system, family, x_metric, y_metric, x, y, front. Systems without
-    hearts are left out."""
+    """One row per pair of metrics (`FRONTS`) and system that has both: system, family, x_metric, y_metric, x, y, front.
+    Systems without hearts are left out."""
     heartless, found = review.without_hearts(scores), []
     one = scores[(scores["system"] != "real") & ~scores["system"].isin(heartless)].drop_duplicates(["system", "metric"])
-    family, better = (one.drop_duplicates(key).set_index(key)[column] for key, column in (("system", "family"), ("metric", "better")))
+    family, better = (one.drop_duplicates(key).set_index(key)[column]
+                      for key, column in (("system", "family"), ("metric", "better")))
     wide = one.pivot(index="system", columns="metric", values="value")
     for x, y in FRONTS:
         if not {x, y} <= set(wide.columns):
             continue
         both = wide[[x, y]].dropna()
         signs = [1 if better[name] == "lower" else -1 for name in (x, y)]
-        found.append(pd.DataFrame({"system": both.index, "family": family[both.index].to_numpy(), "x_metric": x, "y_metric": y,
-                                   "x": both[x].to_numpy(), "y": both[y].to_numpy(), "front": on_front(both.to_numpy() * signs)}))
+        found.append(pd.DataFrame({"system": both.index, "family": family[both.index].to_numpy(),
+                                   "x_metric": x, "y_metric": y, "x": both[x].to_numpy(), "y": both[y].to_numpy(),
+                                   "front": on_front(both.to_numpy() * signs)}))
     columns = ["system", "family", "x_metric", "y_metric", "x", "y", "front"]
     return pd.concat(found, ignore_index=True) if found else pd.DataFrame(columns=columns)

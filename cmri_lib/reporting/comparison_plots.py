@@ -50,7 +50,8 @@ def taxonomy(table: pd.DataFrame) -> Figure:
 
 
 def completeness(table: pd.DataFrame) -> Figure:
-    """Bars: the share of the reviewed studies, and of the systems of this study, with results on each axis; – where nobody counted.
+    """Bars: the share of the reviewed studies, and of the systems of this study, with results on each axis;
+    – where nobody counted.
 
     Args:
         table: axis, of, share.

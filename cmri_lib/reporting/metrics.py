@@ -16,8 +16,8 @@ import pandas as pd
 
 from cmri_lib.reporting import privacy_metrics, utility_metrics
 from cmri_lib.reporting.metric_description import (COHERENCE, COPIED, DISTANCES, FOLLOWED, LEARNT, MAPPED, MASKS, NONE, NULL,
-                                                   RECOGNISED, REMEMBERED, REPEATED, SAMPLES, SHAPES, SPACES, STACKS, STRUCTURES,
-                                                   TRANSLATED, WAYS, Bounds, Description)
+                                                   RECOGNISED, REMEMBERED, REPEATED, SAMPLES, SHAPES, SPACES, STACKS,
+                                                   STRUCTURES, TRANSLATED, WAYS, Bounds, Description)
 from cmri_lib.reporting.metric_description import of_axis as _of
 
 #: Headings under which metrics are grouped, in this order.
@@ -192,7 +192,8 @@ def _anatomical(metric: str) -> Description | None:
                             f"HD95, {found[1]}", unit="mm", format=".1f")
     if found := re.fullmatch(r"missed_([A-Za-z]+)", metric):
         part = STRUCTURES.get(found[1])
-        return part and _of("anatomy", FOLLOWED, f"Share of volumes in which the mask's {part} is missed", f"missed, {found[1]}")
+        return part and _of("anatomy", FOLLOWED, f"Share of volumes in which the mask's {part} is missed",
+                            f"missed, {found[1]}")
     if found := re.fullmatch(r"(anatomy|mask)_w1_([a-z0-9_]+)", metric):
         part, whose = SHAPES.get(found[2]), "" if found[1] == "anatomy" else " of masks"
         return part and _of("anatomy", MASKS if whose else SAMPLES, f"Wasserstein distance of {part}{whose}",

@@ -105,10 +105,10 @@ PRIMARY = {test.claim: test for test in (
                 (Criterion("downstream_dice", "above"), Criterion("downstream_hd95_mm", "below"))),
     PrimaryTest("T3", "segmenter of two vendors − of as many patients of all vendors, test patients of the other vendors",
                 (Criterion("downstream_dice", "below", -SHIFT),)),
-    PrimaryTest("T4", "two vendors, real + C3 vendor-style cGAN in the style of the others − in their own, test patients of the "
-                "others", (Criterion("downstream_dice", "above"),)),
-    PrimaryTest("T5", "a quarter of the patients, real + samples: most − 1 ×, then a few of the rarest disease − as many of all",
-                (Criterion("downstream_dice", "below"), Criterion("downstream_dice", "above"))),
+    PrimaryTest("T4", "two vendors, real + C3 vendor-style cGAN in the style of the others − in their own, test patients "
+                "of the others", (Criterion("downstream_dice", "above"),)),
+    PrimaryTest("T5", "a quarter of the patients, real + samples: most − 1 ×, then a few of the rarest disease − as many "
+                "of all", (Criterion("downstream_dice", "below"), Criterion("downstream_dice", "above"))),
     PrimaryTest("T6", "a quarter of the patients, test patients of their rarest disease: real + a few samples of it − real",
                 (Criterion("downstream_dice", "above"),)),
     PrimaryTest("R1", "U6 DDPM, members against hold-out: the denoising loss, then FCRE − loss",

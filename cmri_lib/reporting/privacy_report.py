@@ -57,14 +57,14 @@ those that were scored. {samples} samples were searched for copies of training s
 def page(facts: Mapping[str, Any]) -> str:
     """The page, in Markdown, of `experiments.privacy_audit.facts`."""
     attacks = sorted(facts["attacks"], key=lambda row: -row["auc"])
-    table = "\n".join(f"| {_name(row['attack'])} | {row['auc']:.2f} | {row['low']:.2f} to {row['high']:.2f} | {row['tpr1']:.0%} | "
-                      f"{'not run' if row['control'] is None else format(row['control'], '.2f')} |"
+    table = "\n".join(f"| {_name(row['attack'])} | {row['auc']:.2f} | {row['low']:.2f} to {row['high']:.2f} | "
+                      f"{row['tpr1']:.0%} | {'not run' if row['control'] is None else format(row['control'], '.2f')} |"
                       for row in attacks)
     rate, low, high, floor = facts["near_copies"]
-    copies = (f"{facts['suspects']} of {facts['samples']} samples lie nearer to a training slice than {1 - floor:.0%} of slices of "
-              f"strangers do: {rate:.1%} [{low:.1%}, {high:.1%}], where {floor:.0%} is chance. Above the share that is as near to "
-              f"strangers: {facts['near_copy_excess'][0]:+.1%} [{facts['near_copy_excess'][1]:+.1%}, "
-              f"{facts['near_copy_excess'][2]:+.1%}].")
+    copies = (f"{facts['suspects']} of {facts['samples']} samples lie nearer to a training slice than {1 - floor:.0%} of "
+              f"slices of strangers do: {rate:.1%} [{low:.1%}, {high:.1%}], where {floor:.0%} is chance. Above the share "
+              f"that is as near to strangers: {facts['near_copy_excess'][0]:+.1%} "
+              f"[{facts['near_copy_excess'][1]:+.1%}, {facts['near_copy_excess'][2]:+.1%}].")
     return TEMPLATE.format(**{**facts, "headline": headline(facts), "count": len(attacks),
                               "power": _power(facts), "table": table,
                               "rate_note": fpr_note(facts["nonmembers"], 0.01), "copies": copies,
@@ -81,8 +81,8 @@ def headline(facts: Mapping[str, Any]) -> str:
         found = [f"{_strongest(leaks)} tells members from strangers"] if leaks else []
         return f"The system leaks: {' and '.join([*found, *(['it hands out near copies'] if copying else [])])}."
     if alone:
-        return (f"Alone {_strongest(alone)} would tell members from strangers, but of so many attacks one may by chance; no more near "
-                "copies than chance were found.")
+        return (f"Alone {_strongest(alone)} would tell members from strangers, but of so many attacks one may by chance; "
+                "no more near copies than chance were found.")
     return "No attack with power told members from strangers, and no more near copies than chance were found."
 
 
@@ -115,7 +115,8 @@ def _power(facts: Mapping[str, Any]) -> str:
 def _remains(facts: Mapping[str, Any]) -> str:
     lines = ["An attack that nobody has thought of yet is not in this table.",
              f"An effect smaller than {facts['nonmembers']} strangers can show may be there.",
-             "Attacks on weights say what publishing weights would risk; whoever publishes samples alone reads the attacks on samples.",
+             "Attacks on weights say what publishing weights would risk; whoever publishes samples alone reads the attacks "
+             "on samples.",
              "No differential privacy was applied, so there is no bound on what could be inferred."]
     return "\n".join(f"- {line}" for line in lines)
 

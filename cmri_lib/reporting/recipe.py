@@ -52,7 +52,8 @@ def recipe(patients: int, measured: int, real: Score, arms: Iterable[tuple[str, 
         count, score = larger[0]
         gain, best = score.value - real.value, max([score.value for _, score in good], default=0.0)
         compared = "" if not good else (", more than samples give" if gain > best else ", no more than samples give")
-        lines.append(f"Labelling more patients: {count} in the place of {measured} give {100 * gain:+.1f} Dice points{compared}.")
+        lines.append(f"Labelling more patients: {count} in the place of {measured} give {100 * gain:+.1f} Dice "
+                     f"points{compared}.")
     return lines
 
 

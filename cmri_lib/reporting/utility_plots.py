@@ -120,7 +120,8 @@ def agreement_plot(table: pd.DataFrame) -> Figure:
         axis.axhline(0, color=REAL_COLOUR, lw=0.8)
         for name, style in (("bias", "-"), ("lower", "--"), ("upper", "--")):
             axis.axhline(part[name].iloc[0], color=FAMILY_COLOURS["VAE"], lw=1, ls=style)
-        axis.set_title(f"{part['bias'].iloc[0]:+.1f} [{part['lower'].iloc[0]:.1f}, {part['upper'].iloc[0]:.1f}]", fontsize=SMALL)
+        axis.set_title(f"{part['bias'].iloc[0]:+.1f} [{part['lower'].iloc[0]:.1f}, {part['upper'].iloc[0]:.1f}]",
+                       fontsize=SMALL)
         axis.tick_params(labelsize=SMALL)
     for axis, index in zip(axes[:, 0], indices):
         axis.set_ylabel(f"{wrapped(index, 1.6)}\npredicted − true", fontsize=SMALL)

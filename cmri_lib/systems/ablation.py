@@ -73,8 +73,9 @@ def condition_set_system(family: str, conditions: str) -> System:
 
 def ablation_systems(vocabulary: Vocabulary, contents: Iterable[str] = tuple(CONTENTS)
                      ) -> Iterator[tuple[str, str, str, System]]:
-    """(family, content, method, system) of the design with these contents, the unconditional system of every family first.
-    Every tissue of the slice is a content where the cohort has them, the LV cavity alone where something else is labelled too."""
+    """(family, content, method, system) of the design with these contents, the unconditional system of every
+    family first. Every tissue of the slice is a content where the cohort has them, the LV cavity alone where
+    something else is labelled too."""
     possible = {"cavity": "LV" in vocabulary.structures and len(vocabulary.structures) > 1, "tissues": vocabulary.tissues}
     contents = [content for content in contents if possible.get(content, True)]
     for family in FAMILIES:

@@ -1,4 +1,5 @@
-"""C18: the system that is made to be trained privately. Notebook 12 trains it so, at each ε, from what public patients teach."""
+"""C18: the system that is made to be trained privately. Notebook 12 trains it so, at each ε, from what public patients
+teach."""
 
 from __future__ import annotations
 

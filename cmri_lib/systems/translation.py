@@ -2,12 +2,12 @@
 another's; and C19, the image from a fraction of its k-space. All learn from random weights; the systems of one task learn from
 the same pairs.
 
-Of C17, Concat-FM sees the source beside the noise and Direct-FM starts from it in the place of noise; Pix2Pix (Isola et al., CVPR
-2017, arXiv 1611.07004) and a diffusion that sees the source (Saharia et al., "Palette", 2022, arXiv 2111.05826) are what they are
-compared with.
+Of C17, Concat-FM sees the source beside the noise and Direct-FM starts from it in the place of noise; Pix2Pix (Isola
+et al., CVPR 2017, arXiv 1611.07004) and a diffusion that sees the source (Saharia et al., "Palette", 2022,
+arXiv 2111.05826) are what they are compared with.
 
-No cohort has training patients who were scanned by several vendors. So the systems of `ACROSS_VENDORS` learn from further scans of
-the phantom's training patients (`experiments.vendor_pairs`), and stand beside the register.
+No cohort has training patients who were scanned by several vendors. So the systems of `ACROSS_VENDORS` learn from
+further scans of the phantom's training patients (`experiments.vendor_pairs`), and stand beside the register.
 """
 
 from __future__ import annotations
@@ -37,7 +37,8 @@ def _reconstruction(p: Parameters) -> ReconstructionSection:
 #: C17 by name: family, how the source enters, training, builder.
 _C17: dict[str, tuple[str, str, Training, Make]] = {
     "Concat-FM": ("flow", "image (concat)", lambda p: p.translation.denoiser, flow(partner())),
-    "Direct-FM": ("flow", "image (start)", lambda p: p.translation.denoiser, flow(partner(concatenated=False), kind=DirectFlow)),
+    "Direct-FM": ("flow", "image (start)", lambda p: p.translation.denoiser,
+                  flow(partner(concatenated=False), kind=DirectFlow)),
     "Pix2Pix": ("GAN", "image (concat)", lambda p: p.translation.pix2pix,
                 gan(lambda p: p.conditional.pix2pix, pix2pix, partner())),
     "diffusion": ("diffusion", "image (concat)", lambda p: p.translation.denoiser, diffusion(partner())),

@@ -1,5 +1,5 @@
-"""C13: what learns from the vendors that a segmenter has learnt from, and brings images of others into their style. And the short
-flow that learns to draw after each way of preprocessing."""
+"""C13: what learns from the vendors that a segmenter has learnt from, and brings images of others into their style. And
+the short flow that learns to draw after each way of preprocessing."""
 
 from __future__ import annotations
 

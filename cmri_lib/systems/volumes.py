@@ -1,5 +1,5 @@
-"""C7: 3D latent diffusion over the image and the label map of a whole stack together, by a 3D VAE and DDIM (Cheng et al., as the
-review describes it). One sample is a stack with its own mask; nothing is given to it."""
+"""C7: 3D latent diffusion over the image and the label map of a whole stack together, by a 3D VAE and DDIM (Cheng
+et al., as the review describes it). One sample is a stack with its own mask; nothing is given to it."""
 
 from __future__ import annotations
 

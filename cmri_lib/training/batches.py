@@ -1,4 +1,5 @@
-"""Which images make a step: a permutation for each epoch, drawn from (seed, epoch), and what a pool of images is given at once."""
+"""Which images make a step: a permutation for each epoch, drawn from (seed, epoch),
+and what a pool of images is given at once."""
 
 from __future__ import annotations
 

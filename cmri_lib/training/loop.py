@@ -1,8 +1,9 @@
 """The one training loop: Accelerate, EMA, cosine schedule, CSV log, exact resume.
 
-Everything trained in the study (generators, segmenter, feature extractor, region detector) is a `Trainable` and goes
-through `train`. The randomness of a step comes from (seed, step) alone, and the order of the data from (seed, epoch), so a
-training killed at any moment and run again ends in the same weights, bit for bit. Several processes share each batch (`shared`).
+Everything trained in the study (generators, segmenter, feature extractor, region detector) is a `Trainable` and
+goes through `train`. The randomness of a step comes from (seed, step) alone, and the order of the data from
+(seed, epoch), so a training killed at any moment and run again ends in the same weights, bit for bit. Several
+processes share each batch (`shared`).
 """
 
 from __future__ import annotations

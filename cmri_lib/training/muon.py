@@ -15,8 +15,8 @@ from torch import Tensor, nn
 
 
 def orthogonal(matrices: Tensor) -> Tensor:
-    """Nearly U Vᵀ of each of `matrices` (N, rows, columns) = U S Vᵀ: five Newton–Schulz steps bring their singular values near 1
-    (Jordan et al.)."""
+    """Nearly U Vᵀ of each of `matrices` (N, rows, columns) = U S Vᵀ: five Newton–Schulz steps bring their singular
+    values near 1 (Jordan et al.)."""
     if matrices.shape[-2] > matrices.shape[-1]:
         return orthogonal(matrices.mT).mT
     matrices = matrices / torch.linalg.matrix_norm(matrices, keepdim=True).clamp(min=1e-12)
@@ -55,7 +55,8 @@ class Muon(torch.optim.Optimizer):
         ahead = torch._foreach_lerp(gradients, means, momentum)  # Nesterov's
         together: dict[tuple, list[int]] = defaultdict(list)
         for place, tensor in enumerate(ahead):
-            together[tensor.flatten(1).shape, place * (tensor.device.type == "cpu")].append(place)  # a CPU gains nothing by stacks
+            # A CPU gains nothing by stacks.
+            together[tensor.flatten(1).shape, place * (tensor.device.type == "cpu")].append(place)
         found: dict[int, Tensor] = {}
         for (shape, _), places in together.items():
             stack = 0.2 * max(shape) ** 0.5 * orthogonal(torch.stack([ahead[i].flatten(1) for i in places]))

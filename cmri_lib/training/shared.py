@@ -40,7 +40,8 @@ def draws_of_share(batch: int, rank: int, processes: int) -> AbstractContextMana
 
 
 def places_in_batch(count: int, device: torch.device) -> Tensor:
-    """(count,) in [0, 1): i / B, where i is an image's place in the whole batch of B. For what is spread evenly over a batch."""
+    """(count,) in [0, 1): i / B, where i is an image's place in the whole batch of B.
+    For what is spread evenly over a batch."""
     draws = _WholeBatchDraws.active
     first, whole = (0, count) if draws is None else (draws.rank * count, draws.processes * count)
     return torch.arange(first, first + count, device=device) / whole

@@ -96,7 +96,8 @@ class Browser:
         self.until(f"location.href.startsWith({json.dumps(plain)}) && document.readyState === 'complete'")
 
     def until(self, condition: str, seconds: float = 20) -> bool:
-        """Wait for a condition of the page; False if it does not come true. A page that is left while it is asked is asked again."""
+        """Wait for a condition of the page; False if it does not come true.
+        A page that is left while it is asked is asked again."""
         end = time.monotonic() + seconds
         while time.monotonic() < end:
             with suppress(PageGone):
@@ -123,8 +124,8 @@ def opened() -> Iterator[Browser]:
     """A browser with a profile of its own, ended afterwards."""
     with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as profile:
         process = subprocess.Popen(
-            [CHROMIUM, "--headless=new", "--no-sandbox", "--disable-gpu", "--disable-background-networking", "--hide-scrollbars",
-             "--no-first-run", "--disable-dev-shm-usage",
+            [CHROMIUM, "--headless=new", "--no-sandbox", "--disable-gpu", "--disable-background-networking",
+             "--hide-scrollbars", "--no-first-run", "--disable-dev-shm-usage",
              "--remote-debugging-port=0", f"--user-data-dir={profile}", "about:blank"],
             stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, env={**os.environ, "HOME": profile})
         try:

@@ -90,7 +90,9 @@ def test_links_lead_to_pages_files_and_code(project: Study) -> None:
 
 def test_claims_are_linked_where_they_are_listed(project: Study) -> None:
     text = "- F1: it says\n- T9: no claim\n\nThe T1 of blood (claim P1)."
-    assert Links(project.root).rewrite(text, "notebooks", "notebooks/01_topic.html") == '- <a href="../claims/F1.html">F1</a>: it says\n- T9: no claim\n\nThe T1 of blood (claim <a href="../claims/P1.html">P1</a>).'
+    assert Links(project.root).rewrite(text, "notebooks", "notebooks/01_topic.html") == (
+        '- <a href="../claims/F1.html">F1</a>: it says\n- T9: no claim\n\n'
+        'The T1 of blood (claim <a href="../claims/P1.html">P1</a>).')
 
 
 @given(st.text("ab`~\n", max_size=40))
@@ -227,7 +229,8 @@ def results(tests: list[dict] = (), scores: list[dict] = ()) -> facts.Results:
 
 def test_the_page_of_a_claim_says_what_was_stated_and_found() -> None:
     found = {"claim": "F1", "dataset": "phantom", "profile": "smoke", "test": PRIMARY["F1"].text, "primary": True,
-             "effect": -0.0312, "low": -0.1, "high": 0.01, "unit": "MMD", "p": 0.25, "verdict": "undecided", "after Holm": "undecided"}
+             "effect": -0.0312, "low": -0.1, "high": 0.01, "unit": "MMD", "p": 0.25,
+             "verdict": "undecided", "after Holm": "undecided"}
     links = Links(ROOT)
     page = claims.page("F1", results([found]), links)
     for part in (review.CLAIMS["F1"], PRIMARY["F1"].comparison, "-0.0312 [-0.1, 0.01]", ">undecided</span>",

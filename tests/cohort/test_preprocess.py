@@ -13,8 +13,8 @@ from hypothesis import strategies as st
 from cmri_lib.cohort.case import Case, Volume
 from cmri_lib.cohort.preprocessing.intensity import (LANDMARK_PERCENTILES, ZSCORE_RANGE, Landmarks, clip_percentiles,
                                        correct_bias_field, image_landmarks, minmax, standard_scale, standardise, zscore)
-from cmri_lib.cohort.preprocessing.pipeline import (LEVELS, PreprocessSettings, crop_report, crop_window, fit_landmarks, heights,
-                                        level, preprocess, trace)
+from cmri_lib.cohort.preprocessing.pipeline import (LEVELS, PreprocessSettings, crop_report, crop_window, fit_landmarks,
+                                                    heights, level, preprocess, trace)
 from cmri_lib.cohort.preprocessing.resample import (Window, cubic, interpolation_weights, linear, on_grid, resample_image,
                                                      resample_labels)
 from cmri_lib.errors import DataError, ParameterError, SplitError

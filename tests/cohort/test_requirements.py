@@ -132,12 +132,14 @@ def scans(**patients: dict[str, int]) -> pd.DataFrame:
     ({"A": 3, "B": 5, "C": 1}, {"A": 3, "C": 2}, ("A", "B"), ()),  # too few test patients
     ({"A": 3}, {"A": 3}, ("A",), ()), ({"A": 3}, {"B": 3}, ("A",), ("B",)),
     ({"unknown": 3}, {"unknown": 3, "B": 4}, (), ())])
-def test_two_vendors_are_learnt_from_and_the_others_met_in_the_test(train: dict, test: dict, seen: tuple, unseen: tuple) -> None:
+def test_two_vendors_are_learnt_from_and_the_others_met_in_the_test(train: dict, test: dict, seen: tuple,
+                                                                    unseen: tuple) -> None:
     assert vendors_apart(scans(train=train, test=test)) == (seen, unseen)
 
 
 def test_who_was_scanned_by_several_vendors_is_not_learnt_from() -> None:
-    twins = pd.DataFrame([(f"twin-{k}", "train", vendor) for k in range(9) for vendor in "CD"], columns=["patient", "split", "vendor"])
+    twins = pd.DataFrame([(f"twin-{k}", "train", vendor) for k in range(9) for vendor in "CD"],
+                         columns=["patient", "split", "vendor"])
     table = pd.concat([scans(train={"A": 1, "B": 2, "C": 1}, test=dict.fromkeys("ABC", 3)), twins])
     assert vendors_apart(table) == (("A", "B"), ("C",))
 
@@ -178,7 +180,8 @@ def test_left_out_names_the_notebooks_own_experiments() -> None:
     found = outlook(cohort({"train": 6, "validation": 2, "test": 3, "holdout": 2}))
     assert found["near-copy audit"].why == "2 patients in holdout, at least 3 needed"
     assert "near-copy audit" in found.left_out("04") and "near-copy audit" not in found.left_out("07")
-    assert found.left_out("01") == "left out, vendor in the grey values: 0 vendors with four training patients, at least 2 needed"
+    assert found.left_out("01") == ("left out, vendor in the grey values: 0 vendors with four training patients, "
+                                    "at least 2 needed")
     assert outlook(cohort({"train": 12, "validation": 2, "test": 3, "holdout": 3})).left_out("05") == "nothing is left out"
 
 

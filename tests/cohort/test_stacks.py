@@ -84,7 +84,8 @@ def test_mixed_planes_are_real_and_neighbours_are_strangers() -> None:
     control = mixed(made, 6, 3)
     images, _ = as_volumes(control, 6)
     real, _ = as_volumes(made, 6)
-    lenders = np.array([[next(s for s in range(5) if np.array_equal(images[i, k], real[s, k])) for k in range(6)] for i in range(5)])
+    lenders = np.array([[next(s for s in range(5) if np.array_equal(images[i, k], real[s, k])) for k in range(6)]
+                        for i in range(5)])
     assert (lenders[:, 1:] != lenders[:, :-1]).all() and (lenders[:, 0] == np.arange(5)).all()
     assert (control.table["source"] == "real").all()  # so that figures of real patients are kept back
     np.testing.assert_array_equal(mixed(made, 6, 3).images, control.images)

@@ -44,7 +44,8 @@ def test_a_partner_is_what_the_measured_lines_show(acceleration: int) -> None:
 def test_partners_depend_on_their_image_alone_and_lose_more_the_faster_the_scan() -> None:
     four, eight = (undersampled(SLICES, k) for k in (4, 8))
     np.testing.assert_array_equal(undersampled(SLICES.take([4, 2]), 4).partners, four.partners[[4, 2]])
-    np.testing.assert_array_equal(four.partners[3, 0], zero_filled(SLICES.images[3, 0], 4, zlib.crc32(SLICES.images[3].tobytes())))
+    np.testing.assert_array_equal(four.partners[3, 0],
+                                  zero_filled(SLICES.images[3, 0], 4, zlib.crc32(SLICES.images[3].tobytes())))
     lost = [np.abs(some.partners - SLICES.images).mean() for some in (four, eight)]
     assert 0.01 < lost[0] < lost[1] and abs(eight.partners).max() <= 1
     empty = zero_filled(np.full((32, 32), -1, np.float32), 4, 0)
@@ -74,7 +75,8 @@ def test_a_regression_weighs_both_distances_and_has_no_noise() -> None:
     assert model.loss({"image": real, PARTNER: real / 2}, "model").item() == 0
     off = real.clone()
     off[:, :, 0, 0] += 0.5
-    assert model.loss({"image": off, PARTNER: real / 2}, "model").item() == pytest.approx(3 * 0.5 / 256 + 2 * 0.5 / 16, rel=1e-5)
+    assert model.loss({"image": off, PARTNER: real / 2}, "model").item() == pytest.approx(
+        3 * 0.5 / 256 + 2 * 0.5 / 16, rel=1e-5)
     made = model.sample(torch.randn(2, 4), {PARTNER: real / 2})
     torch.testing.assert_close(made, real)
     with pytest.raises(ParameterError, match="negative"):

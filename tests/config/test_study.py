@@ -43,7 +43,8 @@ def test_the_committed_parameters_hold_in_every_profile(profile: str) -> None:
     ("dataset:", "dataset: no", "dataset"), ("device:", "device: CPU", "device"), ("profile:", "profile: cluster", "profile"),
     ("workers:", "workers: -1", "workers"), ("samples:", "samples: many", "samples"), ("samples:", "samples: true", "samples"),
     ("  resamples:", "  resamples: 0", "fidelity.resamples"), ("  repeats:", "  floors: 2", "fidelity"),
-    ("  size:", "  size: 50", "network"), ("    learning_rate: 3.0e-3", "    learning_rate: -1", "instruments.detector.learning_rate"),
+    ("  size:", "  size: 50", "network"),
+    ("    learning_rate: 3.0e-3", "    learning_rate: -1", "instruments.detector.learning_rate"),
     ("    ema: 0.98", "    ema: 2", "instruments.detector.ema"), ("  crop:", "  crop: middle", "preprocess"),
 ])
 def test_what_is_wrong_anywhere_is_named_at_once(tmp_path: Path, old: str, new: str, named: str) -> None:

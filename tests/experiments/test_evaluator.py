@@ -49,7 +49,8 @@ def test_a_structure_that_nobody_has_labelled_has_no_row(cohort: Slices) -> None
     made = Evaluator(open_study("smoke", "phantom"), lv, 20, [anatomy_of_samples(segment)])
     made.__dict__["segmenter"] = made.__dict__["second_segmenter"] = segment
     bank = made.conditions.with_columns(source="x")
-    assert {row["metric"] for row in made.adherence(bank)} == {"dice_LV", "dice_mean", "hd95_LV_mm", "missed_LV", "dice_mean_second"}
+    assert {row["metric"] for row in made.adherence(bank)} == {"dice_LV", "dice_mean", "hd95_LV_mm", "missed_LV",
+                                                               "dice_mean_second"}
     kept = {"anatomy_w1_lv_cm2", "anatomy_lv_missing"}
     assert {row["metric"] for row in made.real_rows()} == kept
     assert {row["metric"] for row in made.rows("x", Slices(bank.images, 0 * bank.masks, bank.table))} == kept

@@ -157,7 +157,8 @@ def test_the_report_says_the_same_in_every_form(study: Study, cohort: Slices, qu
     assert all((tmp_path / "report" / name).stat().st_size > 5000 for name in ("samples.png", "scoreboard.png"))
 
 
-def test_the_command_says_what_is_missing(tmp_path: Path, capsys: pytest.CaptureFixture, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_command_says_what_is_missing(tmp_path: Path, capsys: pytest.CaptureFixture,
+                                          monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("cmri_lib.evaluate.open_study", lambda *of: Study(tmp_path, open_study("smoke", "phantom").params))
     assert main([str(tmp_path)]) == 2 and "slices.safetensors: no such file" in capsys.readouterr().err
 

@@ -91,7 +91,8 @@ def test_published_trainings_are_loaded_in_a_clone(tmp_path: Path, monkeypatch: 
     study = quick(open_study("smoke", "phantom"), tmp_path / "first")
     run = Run(SYSTEMS["U8 DiT"])  # with a first stage
     weights = train_or_load(study, run, SLICES).state_dict()
-    assert len(publish(study, all_folders(study, [run, Run(SYSTEMS["U1 VAE"])]))) == 2 and publish(study, all_folders(study, [run])) == []
+    assert (len(publish(study, all_folders(study, [run, Run(SYSTEMS["U1 VAE"])]))) == 2
+            and publish(study, all_folders(study, [run])) == [])
     clone = quick(open_study("smoke", "phantom"), tmp_path / "clone")
     shutil.copytree(study.root / "trainings", clone.root / "trainings")
     monkeypatch.setattr("cmri_lib.training.loop._Training.go", lambda self: pytest.fail("trained again"))

@@ -1,4 +1,5 @@
-"""Synthesis after ways of preprocessing: one view that forgives a line of grey values, and an excess that is 0 for real slices."""
+"""Synthesis after ways of preprocessing: one view that forgives a line of grey values,
+and an excess that is 0 for real slices."""
 
 from __future__ import annotations
 

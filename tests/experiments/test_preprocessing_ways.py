@@ -49,7 +49,8 @@ def cohort() -> Slices:
 
 def test_ways_that_are_the_study_s_own_are_left_out(study: Study, cohort: Slices) -> None:
     names = [way.name for way in ways.ways(study, cohort)]
-    assert "min–max" not in names and "crop around the centre" not in names and {ways.ONE_SCALE, ways.NO_CROP, ways.ED} <= set(names)
+    assert ("min–max" not in names and "crop around the centre" not in names
+            and {ways.ONE_SCALE, ways.NO_CROP, ways.ED} <= set(names))
     one_phase = cohort.where(phase="ED")
     assert not {ways.ED, ways.ES, ways.HALF} & {way.name for way in ways.ways(study, one_phase)}
     assert not {ways.MID, ways.THIRD} & {way.name for way in ways.ways(study, cohort.where(level="mid"))}
@@ -88,7 +89,8 @@ def test_one_scale_is_one_line_learnt_on_training_slices() -> None:
 
 
 def test_scans_are_read_once_and_by_whom_they_concern(study: Study, cases, monkeypatch: pytest.MonkeyPatch) -> None:
-    split = dict(zip([case.patient for case in cases], ("train", "test", "train", "holdout", "train", "test", "validation", "test")))
+    split = dict(zip([case.patient for case in cases],
+                     ("train", "test", "train", "holdout", "train", "test", "validation", "test")))
     cohort = preprocess(cases, replace(study.params.preprocess, jobs=1), split=split)
     group = Group("some", tuple(sorted(p for p, s in split.items() if s == "train")[:2]))
     asked: list[set[str]] = []
@@ -99,11 +101,13 @@ def test_scans_are_read_once_and_by_whom_they_concern(study: Study, cases, monke
 
     monkeypatch.setattr(ways, "read_dataset", read)
     prepared = ways.Preprocessor(study, cohort, group)
-    made = {name: prepared.slices(ways.way(name)) for name in (ways.ONE_SCALE, "z-score", ways.NO_CROP, "Nyúl's standard scale")}
+    made = {name: prepared.slices(ways.way(name))
+            for name in (ways.ONE_SCALE, "z-score", ways.NO_CROP, "Nyúl's standard scale")}
     test = cohort.where(split="test")
     assert asked == [{*group.patients, *test.patients}]
     for name, some in made.items():
-        assert set(some.where(split="train").patients) == set(group.patients) and some.images.min() >= -1 and some.images.max() <= 1
+        assert (set(some.where(split="train").patients) == set(group.patients)
+                and some.images.min() >= -1 and some.images.max() <= 1)
         if name != ways.NO_CROP:
             assert np.array_equal(some.where(split="test").masks, test.masks)
             assert not np.allclose(some.where(split="test").images, test.images)

@@ -84,7 +84,8 @@ def test_runs_and_arms_have_names_and_starts_of_their_own(study: Study) -> None:
 
 
 def test_c18_plays_its_private_game_without_momentum(study: Study) -> None:
-    gan, flow = (private.private_run(study, SLICES, name, 10.0).settings(study.params, 1) for name in ("C18 RDP-CGAN", "U10 FM"))
+    gan, flow = (private.private_run(study, SLICES, name, 10.0).settings(study.params, 1)
+                 for name in ("C18 RDP-CGAN", "U10 FM"))
     section = study.params.differential_privacy
     assert (gan.beta1, gan.beta2) == (section.gan.training.beta1, section.gan.training.beta2) and gan.beta1 < flow.beta1
     assert gan.learning_rate == section.gan.private_learning_rate and (gan.steps, gan.batch) == (flow.steps, flow.batch)

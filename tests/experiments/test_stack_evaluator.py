@@ -38,8 +38,8 @@ def test_rows_have_the_real_stacks_as_floor(evaluator: StackEvaluator) -> None:
     for name, row in rows.items():
         assert row["floor"] == pytest.approx(others[name].mean()) and row["n"] == 4 and row["system"] == "a system"
         assert row["low"] <= row["value"] <= row["high"]
-    # Discs of one radius: the rules of a cone hold, and areas hardly change; where there is less of it than in real stacks, more
-    # is better.
+    # Discs of one radius: the rules of a cone hold, and areas hardly change; where there is less of it than in
+    # real stacks, more is better.
     assert rows["mask_stack_tapering"]["value"] == 1 and rows["mask_stack_tapering"]["better"] == "higher"
     assert all(row["better"] == ("higher" if row["value"] < row["floor"] else "lower") for name, row in rows.items()
                if name.startswith("stack_roughness"))

@@ -173,11 +173,13 @@ def test_vendor_and_disease_are_those_asked_for(study: Study, cohort: Slices, tm
 
 
 @pytest.mark.parametrize(("request_", "field", "says"), [
-    (dict(system="U10 FM", patients=1), "system", "no labels"), (dict(system="C10 label diffusion", patients=1), "system", "mask"),
+    (dict(system="U10 FM", patients=1), "system", "no labels"),
+    (dict(system="C10 label diffusion", patients=1), "system", "mask"),
     (dict(system="C10 label diffusion + SPADE LDM", patients=1), "system", "no stack"),
     (dict(system="C99", patients=1), "system", "unknown"),
     (dict(system="C4 SPADE cGAN", patients=1, vendor="A"), "vendor", "mask alone"),
-    (dict(system="painter", patients=1, vendor="B"), "vendor", "Canon"), (dict(system="painter", patients=1, disease="DCM"), "disease", "NOR"),
+    (dict(system="painter", patients=1, vendor="B"), "vendor", "Canon"),
+    (dict(system="painter", patients=1, disease="DCM"), "disease", "NOR"),
     (dict(system="painter", patients=0), "patients", "0 patients"), (dict(system="painter", patients=1, seed=-1), "seed", "-1"),
     (dict(system="painter", patients=1, accept=("orientation",)), "accept", "orientation")])
 def test_refused_before_anything_is_trained_or_written(study, cohort, tmp_path, request_, field, says) -> None:
@@ -223,7 +225,8 @@ def test_tissues_are_written_for_systems_that_draw_them_and_the_vendor_is_unknow
     known = Slices(cohort.images, cohort.masks, cohort.table, tissues)
     made = synthesise(study, Request("C2 SPADE cGAN", 1, accept=("contrast",)), known, tmp_path / "tissues")
     volume = made.cases[0].volumes["ED"]
-    assert set(np.unique(volume.tissues)) == {1, 2, 3, 6} and (volume.tissues[volume.mask > 0] == volume.mask[volume.mask > 0]).all()
+    assert (set(np.unique(volume.tissues)) == {1, 2, 3, 6}
+            and (volume.tissues[volume.mask > 0] == volume.mask[volume.mask > 0]).all())
     chain = synthesise(study, Request("C5 uniform-EF masks + SPADE cGAN", 5, accept=("contrast",)), known, tmp_path / "chain")
     assert all(case.volumes["ED"].tissues is None and case.vendor == "unknown" for case in chain.cases)
     assert json.loads((tmp_path / "chain" / "card.json").read_text())["masks"]["patients"] <= 4
@@ -257,7 +260,8 @@ def test_the_card_says_what_is_known_and_names_nobody_of_a_real_cohort(study: St
 
     row = dict.fromkeys(SCORE_COLUMNS, 0.5) | {"dataset": "acdc", "profile": "smoke", "system": "painter", "better": "lower"}
     rows = [row | {"axis": "privacy", "metric": "near_copies_pixel", "floor": np.nan},
-            row | {"axis": "anatomy", "metric": "dice_mean"}, row | {"axis": "anatomy", "metric": "heart_valid", "system": "other"}]
+            row | {"axis": "anatomy", "metric": "dice_mean"},
+            row | {"axis": "anatomy", "metric": "heart_valid", "system": "other"}]
     folder = study.root / "results" / "acdc"
     folder.mkdir(parents=True)
     pd.DataFrame(rows).to_csv(folder / "09.csv", index=False)
@@ -284,7 +288,8 @@ def test_the_folder_is_one_of_nnunet(study: Study, cohort: Slices, tmp_path) -> 
 def test_the_command_says_what_it_wrote_or_what_is_wrong(study: Study, cohort: Slices, tmp_path, monkeypatch, capsys) -> None:
     monkeypatch.setattr(command, "open_study", lambda profile, dataset: study)
     cohort.save(study.work("slices"))
-    assert command.main(["painter", "--patients", "2", "--vendor", "A", "--disease", "HCM", "--out", str(tmp_path / "out")]) == 0
+    assert command.main(["painter", "--patients", "2", "--vendor", "A", "--disease", "HCM",
+                         "--out", str(tmp_path / "out")]) == 0
     assert "2 synthetic patients" in capsys.readouterr().out and len(read_dataset(tmp_path / "out").cases) == 2
     assert command.main(["painter", "--patients", "2", "--out", str(tmp_path / "out")]) == 2
     assert "Remedy" in capsys.readouterr().err

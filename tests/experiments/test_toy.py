@@ -24,7 +24,8 @@ def test_a_toy_is_trained_once_and_the_seed_decides(tmp_path: Path) -> None:
     points, settings = toy.eight_gaussians(64, torch.Generator().manual_seed(0)), TrainSettings(steps=3, batch=8)
 
     def trained(folder: str, seed: int) -> torch.Tensor:
-        flow = toy.trained(lambda: FlowMatching(toy.Perceptron(timed=True), Conditioning()), points, settings, tmp_path / folder, seed)
+        flow = toy.trained(lambda: FlowMatching(toy.Perceptron(timed=True), Conditioning()), points, settings,
+                           tmp_path / folder, seed)
         return next(flow.parameters())
 
     first, written = trained("a", 1), (tmp_path / "a" / "weights.safetensors").stat().st_mtime_ns

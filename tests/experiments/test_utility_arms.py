@@ -82,7 +82,8 @@ def test_a_generator_that_saw_more_patients_than_the_arm_needs_leave(study: Stud
     started = Run(LABEL_QUALITY, patients=few, pretrained=Run(LABEL_QUALITY.pretrained))
     assert patients_seen(started, cohort) == set(cohort.where(split="train").patients), "what it starts from saw them all"
     assert patients_seen(Run(LABEL_QUALITY, patients=few), cohort) == set(few)
-    for run in (started, Run(SPADE), Run(SPADE, patients=half), Run(SPADE, patients=(*few, cohort.where(split="test").patients[0]))):
+    for run in (started, Run(SPADE), Run(SPADE, patients=half),
+                Run(SPADE, patients=(*few, cohort.where(split="test").patients[0]))):
         with pytest.raises(SplitError, match="few may not learn from"):
             draw_samples(study, Arm("few", fraction=0.25, images=run, factor=1.0), cohort)
     refuse_seen(Run(SPADE, patients=few), cohort, few, "few")
@@ -249,7 +250,8 @@ def test_samples_are_drawn_once_and_shared_by_arms_of_one_generator(study: Study
     more = draw_samples(study, replace(arm, factor=3.0), cohort, seed=1)
     assert np.allclose(more.images[:len(whole)], whole.images, atol=1e-5), "but for rounding in batches of other sizes"
     draw_samples(study, arm, cohort, seed=2)
-    other = replace(arm, images=replace(arm.images, variant=Variant("quick", training={**QUICK["variant"].training, "steps": 3})))
+    other = replace(arm, images=replace(arm.images,
+                                        variant=Variant("quick", training={**QUICK["variant"].training, "steps": 3})))
     assert arm_bank(study, other, cohort, 1).folder == arm_bank(study, arm, cohort, 1).folder
     assert not np.array_equal(load_or_draw(study, other, cohort, 1).images, whole.images), "other weights, other samples"
     assert drawn == [len(whole), len(whole) * 3 // 2, len(whole), len(whole)]

@@ -46,7 +46,8 @@ def test_a_pair_shows_one_patient_in_two_states() -> None:
     for _ in range(40):
         source, target = known().draw_pair(patients())
         assert source["image"].shape == (6, 1, 4, 4) and source["state"].shape == (6,)
-        assert torch.equal(source["image"][:, 0, 0, 0].floor(), torch.arange(6.0)) and (source["state"] != target["state"]).all()
+        assert (torch.equal(source["image"][:, 0, 0, 0].floor(), torch.arange(6.0))
+                and (source["state"] != target["state"]).all())
         torch.testing.assert_close(target["image"][:, 0, 0, 0] - target["state"], torch.arange(6.0))
         seen |= {(round(10 * a), round(10 * b)) for a, b in zip(source["state"].tolist(), target["state"].tolist())}
     assert len(seen) == 20  # every ordered pair of five states

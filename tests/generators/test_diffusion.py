@@ -70,7 +70,8 @@ def test_samplers_converge_at_their_order(sampler: str, order: int, prediction: 
 
 
 @pytest.mark.parametrize("schedule", ["linear", "cosine"])
-@pytest.mark.parametrize(("sampler", "steps", "tolerance"), [("ddpm", 250, 0.02), ("ddim", 100, 0.02), ("dpm-solver", 25, 0.02)])
+@pytest.mark.parametrize(("sampler", "steps", "tolerance"), [("ddpm", 250, 0.02), ("ddim", 100, 0.02),
+                                                             ("dpm-solver", 25, 0.02)])
 def test_samplers_reach_the_gaussian(sampler: str, steps: int, tolerance: float, schedule: str) -> None:
     x = torch.randn(4, 1, 100, 100)
     x = (x - x.mean()) / x.std()

@@ -36,7 +36,8 @@ def factorised() -> Factorised:
     """Random weights, none of them zero, and codes with moments of their own."""
     torch.manual_seed(0)
     domain = VAE(Encoder(SIZES, LabelMap()), Decoder(SIZES, LabelMap()), SIZES.latent, LabelMap())
-    model = Factorised(domain, Denoiser(UNET, CompositeConditioning(LabelMap(), VectorCondition(CODE, SIZES.latent))), LabelMap(), STEPS)
+    model = Factorised(domain, Denoiser(UNET, CompositeConditioning(LabelMap(), VectorCondition(CODE, SIZES.latent))),
+                       LabelMap(), STEPS)
     root = torch.tensor([[2.0, 0, 0], [1, 1, 0], [0, -1, 0.5]])
     domain.code_mean.copy_(torch.tensor([1.0, -2.0, 0.5]))
     domain.code_covariance.copy_(root @ root.T)
@@ -159,7 +160,8 @@ def test_the_system_starts_from_the_unconditional_diffusion() -> None:
     assert isinstance(past, Diffusion) and all(torch.equal(v, first[k]) for k, v in generator.domain.state_dict().items())
     with torch.no_grad():  # apart from the code, whose way in is new, it is what it started from
         generator.network.unet.class_embedding.weight.zero_(), generator.network.unet.class_embedding.bias.zero_()
-    x, t, batch = torch.randn(2, 1, 32, 32), torch.full((2,), 0.3), batch_of(discs(2, 1), LabelMap()) | {CODE: torch.randn(2, 8)}
+    x, t, batch = (torch.randn(2, 1, 32, 32), torch.full((2,), 0.3),
+                   batch_of(discs(2, 1), LabelMap()) | {CODE: torch.randn(2, 8)})
     assert torch.allclose(generator.eval().network(x, t, batch), past.eval().network(x, t, {}), atol=1e-5)
     assert generator.conditioning.fields == ("mask",) == generator.first_stage.conditioning.fields
 

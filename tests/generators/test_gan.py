@@ -74,11 +74,13 @@ def test_losses_are_their_formulas() -> None:
     real, fake = torch.tensor([2.0, -1.0, 0.5]), torch.tensor([-3.0, 0.2, 1.5])
     cross = -torch.log(torch.sigmoid(real)).mean() - torch.log(1 - torch.sigmoid(fake)).mean()
     assert critic_loss("non-saturating", real, fake).item() == pytest.approx(cross.item(), rel=1e-5)
-    assert generator_loss("non-saturating", fake).item() == pytest.approx(-torch.log(torch.sigmoid(fake)).mean().item(), rel=1e-5)
+    assert generator_loss("non-saturating", fake).item() == pytest.approx(
+        -torch.log(torch.sigmoid(fake)).mean().item(), rel=1e-5)
     assert critic_loss("wasserstein", real, fake).item() == pytest.approx((-0.4333333 - 0.5), rel=1e-5)
     # Hinge: of the reals −1 and 0.5 lie below 1, of the fakes 0.2 and 1.5 above −1.
     assert critic_loss("hinge", real, fake).item() == pytest.approx((2 + 0.5) / 3 + (1.2 + 2.5) / 3, rel=1e-5)
-    assert generator_loss("wasserstein", fake).item() == generator_loss("hinge", fake).item() == pytest.approx(1.3 / 3, rel=1e-5)
+    assert (generator_loss("wasserstein", fake).item() == generator_loss("hinge", fake).item()
+            == pytest.approx(1.3 / 3, rel=1e-5))
     # Where nothing can be told apart the critic's loss is 2 log 2 (Goodfellow et al., theorem 1).
     assert critic_loss("non-saturating", torch.zeros(4), torch.zeros(4)).item() == pytest.approx(2 * math.log(2), rel=1e-6)
 
@@ -144,7 +146,8 @@ def test_feature_matching_compares_what_the_layers_make_of_pairs() -> None:
         gan = GAN(lambda z, batch: fake, critic, conditioning, GANSettings("hinge", feature_matching=weight)).eval()
         losses.append(gan.loss(batch, "generator").item())
     hidden: list[Tensor] = []
-    hooks = [m.register_forward_hook(lambda *call: hidden.append(call[2])) for m in critic.modules() if isinstance(m, nn.LeakyReLU)]
+    hooks = [m.register_forward_hook(lambda *call: hidden.append(call[2]))
+             for m in critic.modules() if isinstance(m, nn.LeakyReLU)]
     critic(fake, batch), critic(batch["image"], batch)
     assert len(hooks) == 4 and len(hidden) == 8
     distance = np.mean([(made - real).abs().mean().item() for made, real in zip(hidden[:4], hidden[4:])])
@@ -170,7 +173,8 @@ def test_networks_that_grow_are_called_with_the_progress() -> None:
 
 
 @pytest.mark.parametrize(("mover", "other"), [("critic", "generator"), ("generator", "critic")])
-@pytest.mark.parametrize("settings", [GANSettings(latent=8, r1=1.0), GANSettings("wasserstein", latent=8, gradient_penalty=10.0),
+@pytest.mark.parametrize("settings", [GANSettings(latent=8, r1=1.0),
+                                      GANSettings("wasserstein", latent=8, gradient_penalty=10.0),
                                       GANSettings("hinge", latent=8)], ids=lambda s: s.loss)
 def test_each_turn_leaves_the_other_untouched(mover: str, other: str, settings: GANSettings) -> None:
     gan = hearts_gan(settings, "residual")

@@ -194,7 +194,8 @@ def test_direction_is_the_mean_over_levels_of_differences_of_means_phase_by_phas
     systole = rings(np.array([3.0, 7.0]), phase="ES", disease=["NOR", "DCM"])
     both = disease_direction(generator, concatenate([slices, systole]), "NOR", "DCM")
     wider = 2 * ((systole.masks == 1).mean((1, 2)) @ [-1, 1])
-    assert both.steps["ED"].item() == pytest.approx(expected, rel=1e-5) and both.steps["ES"].item() == pytest.approx(wider, rel=1e-5)
+    assert (both.steps["ED"].item() == pytest.approx(expected, rel=1e-5)
+            and both.steps["ES"].item() == pytest.approx(wider, rel=1e-5))
     with pytest.raises(DataError, match="phase"):
         shift_to_disease(generator, systole, direction, 1.0)
     with pytest.raises(DataError, match="HCM"):
@@ -262,7 +263,8 @@ def test_masks_that_are_all_alike_are_found_by_the_dice_of_pairs() -> None:
     varied = rings(rng.uniform(4, 9, 12)).with_columns(patient=[f"p{i}" for i in range(12)])
     alike = rings(np.full(12, 6.0)).with_columns(patient=[f"a{i}" for i in range(12)])
     real = rings(rng.uniform(4, 9, 12)).with_columns(patient=[f"r{i}" for i in range(12)])
-    scores = {k: compare(real, s, mask_diversity(), resamples=50, repeats=4)[0] for k, s in (("varied", varied), ("alike", alike))}
+    scores = {k: compare(real, s, mask_diversity(), resamples=50, repeats=4)[0]
+              for k, s in (("varied", varied), ("alike", alike))}
     pairs = [np.mean([dice(a == k, b == k) for k in (1, 2, 3)]) for i, a in enumerate(varied.masks) for b in varied.masks[:i]]
     assert scores["varied"]["value"] == pytest.approx(np.mean(pairs)), "66 pairs, all of them drawn"
     assert scores["alike"]["value"] == 1 and scores["varied"]["high"] < 0.97
@@ -271,7 +273,8 @@ def test_masks_that_are_all_alike_are_found_by_the_dice_of_pairs() -> None:
 def test_wider_masks_are_as_far_as_they_are_wider() -> None:
     rng = np.random.default_rng(0)
     real = rings(rng.uniform(4, 6, 12)).with_columns(patient=[f"r{i}" for i in range(12)])
-    wide = Slices(real.images, real.masks, real.table.assign(spacing=real.table["spacing"] * 2, patient=[f"s{i}" for i in range(12)]))
+    wide = Slices(real.images, real.masks, real.table.assign(spacing=real.table["spacing"] * 2,
+                                                             patient=[f"s{i}" for i in range(12)]))
     rows = {r["metric"]: r["value"] for r in compare(real, wide, anatomy_of_masks(), resamples=20, repeats=4)}
     area = (real.masks == 1).sum((1, 2))
     assert rows["mask_w1_lv_cm2"] == pytest.approx(3 * area.mean() / area.std(), rel=1e-6)  # four times the area

@@ -81,7 +81,8 @@ def test_likelihood_is_the_normal_density_at_the_best_sigma() -> None:
     torch.manual_seed(1)
     mean, log_variance = model.encoder(x, {})
     decoded = model.decoder(mean + (log_variance / 2).exp() * torch.randn_like(mean), {})
-    at = {s: Normal(decoded, s).log_prob(x).sum(1).mean() for s in (decoded - x).square().mean().sqrt() * torch.tensor([0.9, 1, 1.1])}
+    at = {s: Normal(decoded, s).log_prob(x).sum(1).mean()
+          for s in (decoded - x).square().mean().sqrt() * torch.tensor([0.9, 1, 1.1])}
     below, best, above = at.values()
     assert log_likelihood.item() == pytest.approx(best.item(), rel=1e-5)
     assert best > below and best > above
@@ -181,7 +182,8 @@ def test_each_sample_depends_on_its_own_noise_and_mask_only() -> None:
     base = draw(model, slices, "U1", seed=5, batch=12)
     assert np.allclose(draw(model, slices, "U1", seed=5, batch=5).images, base.images, atol=1e-5)
     assert not np.allclose(draw(model, slices, "U1", seed=6).images, base.images, atol=1e-2)
-    changed = np.abs(draw(model, slices.take([1, 0, *range(2, 12)]), "U1", seed=5, batch=12).images - base.images).max((1, 2, 3))
+    changed = np.abs(draw(model, slices.take([1, 0, *range(2, 12)]), "U1", seed=5, batch=12).images
+                     - base.images).max((1, 2, 3))
     assert (changed[:2] > 1e-4).all() and (changed[2:] < 1e-5).all()
 
 

@@ -68,7 +68,8 @@ def test_agreement_takes_volumes_whole_and_punishes_a_miss():
     others = table[table["patient"] != slices.patients[0]]
     assert (others["hd95_RV"] == 0).all() and (others["missed_RV"] == 0).all()
     nothing = agreement(0 * predicted, 0 * predicted, slices.table)
-    assert nothing.filter(regex="dice_|hd95_|missed_").isna().all(axis=None), "what is in neither map is neither found nor missed"
+    assert nothing.filter(regex="dice_|hd95_|missed_").isna().all(axis=None), (
+        "what is in neither map is neither found nor missed")
 
 
 def test_several_samples_of_one_slice_are_several_volumes():
@@ -121,7 +122,8 @@ def test_adherence_between_floor_and_ceiling():
     faded = Slices(real.images * np.float32(0.5), real.masks, real.table)
     same, worse = ({r["metric"]: r for r in adherence(real, s, threshold, resamples=50)} for s in (real, faded))
     structures = ("LV", "Myo", "RV")
-    assert set(same) == {"dice_mean", "hd95_LV_mm", "hd95_Myo_mm", *(f"{kind}_{s}" for s in structures for kind in ("dice", "missed"))}
+    assert set(same) == {"dice_mean", "hd95_LV_mm", "hd95_Myo_mm",
+                         *(f"{kind}_{s}" for s in structures for kind in ("dice", "missed"))}
     for row in same.values():
         assert row["value"] == pytest.approx(row["ceiling"]) and row["n"] == 6 and row["axis"] == "anatomy"
     assert same["dice_RV"]["value"] == 0 and same["missed_RV"]["value"] == 1 and same["missed_LV"]["value"] == 0

@@ -9,7 +9,8 @@ from conftest import discs
 from cmri_lib.cohort.slices import Slices
 from cmri_lib.cohort.stacks import mixed, resampled
 from cmri_lib.errors import DataError
-from cmri_lib.measures.anatomy.coherence import (ALIKE, OF_IMAGES, RULES, coherence, coherence_of_masks, likeness, roughness, rules)
+from cmri_lib.measures.anatomy.coherence import (ALIKE, OF_IMAGES, RULES, coherence, coherence_of_masks, likeness,
+                                                 roughness, rules)
 from cmri_lib.measures.anatomy.validity import DRAWN, READ
 
 LEVELS = np.array(["apical", "apical", "mid", "mid", "basal", "basal"])

@@ -108,7 +108,8 @@ def test_what_cannot_be_judged_is_refused(judge, real):
     with pytest.raises(DataError, match="vendor.*all training slices"):
         train_condition_classifier(training.with_columns(vendor="Phantom A"), Pixels(), "vendor")
     with pytest.raises(DataError, match="vendor.*all training slices"):
-        train_condition_classifier(training.with_columns(vendor=np.resize(["Phantom A", "unknown", "other"], 60)), Pixels(), "vendor")
+        train_condition_classifier(training.with_columns(vendor=np.resize(["Phantom A", "unknown", "other"], 60)),
+                                   Pixels(), "vendor")
     with pytest.raises(DataError, match="age"):
         train_condition_classifier(training, Pixels(), "age")
     with pytest.raises(SplitError, match="split"):

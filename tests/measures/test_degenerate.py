@@ -50,7 +50,8 @@ TRAINING, HOLDOUT, OTHERS, REAL, MADE = (discs(6, EACH, 24, seed, split) for see
 VENDOR = train_condition_classifier(TRAINING, Pixels(), "vendor")
 RANGES = Ranges.of(TRAINING)
 MEASURES = [*measures([SPACE], training=TRAINING, segment=segment, images=TrainSettings(steps=2, batch=4)),
-            two_sample(SPACE, with_spectrum=True), anatomy_of_masks(), validity_of_masks(RANGES), validity_of_samples(RANGES, segment), mask_diversity(20), mask_memory(TRAINING)]
+            two_sample(SPACE, with_spectrum=True), anatomy_of_masks(), validity_of_masks(RANGES),
+            validity_of_samples(RANGES, segment), mask_diversity(20), mask_memory(TRAINING)]
 JUDGES: dict[str, Callable[[Slices, Slices], Rows]] = {
     **{m.metrics[0].name: (lambda real, made, m=m: compare(real, made, m, repeats=2, **FEW)) for m in MEASURES},
     "adherence": lambda real, made: adherence(real, made, segment, **FEW),

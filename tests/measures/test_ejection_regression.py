@@ -27,7 +27,8 @@ def beating(patients: int = 24, slices: int = 3, size: int = 16, seed: int = 0) 
             images = (2.0 * mask - 1)[:, None].astype(np.float32)
             table = pd.DataFrame({"patient": f"P{p:02d}", "scan": f"P{p:02d}", "phase": phase, "split": "train",
                                   "index": range(slices), "height": np.linspace(0, 1, slices), "level": "mid", "vendor": "A",
-                                  "disease": "NOR", "centre": "1", "dataset": "discs", "source": "real", "spacing": 2.0, "slice_mm": 10.0 if phase == "ED" else 8.0})
+                                  "disease": "NOR", "centre": "1", "dataset": "discs", "source": "real",
+                                  "spacing": 2.0, "slice_mm": 10.0 if phase == "ED" else 8.0})
             parts.append(Slices(images, mask, table))
     return concatenate(parts)
 

@@ -126,7 +126,8 @@ def test_rows_read_right_a_shifted_set_is_worse_than_the_floor():
     blurred = type(blurred)((blurred.images + np.roll(blurred.images, 1, -1)) / 2, blurred.masks, blurred.table)
     honest = discs(10, 8, seed=4, split="honest")
     options = {"reference_real": discs(10, 8, seed=5, split="holdout"), "training": training, "resamples": 40}
-    rows = {name: compare(real, s, distances(ClassicalFeatures()), **options) for name, s in (("bad", blurred), ("good", honest))}
+    rows = {name: compare(real, s, distances(ClassicalFeatures()), **options)
+            for name, s in (("bad", blurred), ("good", honest))}
     for bad, good in zip(rows["bad"], rows["good"]):
         assert bad["metric"] in ("frechet_classical", "kid_classical") and bad["n"] == 80
         assert bad["low"] <= bad["value"] <= bad["high"]

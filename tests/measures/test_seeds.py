@@ -61,7 +61,8 @@ def test_three_trainings_cover_where_patients_alone_do_not(seeds: float) -> None
         means = [lambda counts, row=row: row @ counts / patients for row in table(rng, 3, patients, seeds)]
         score = bootstrap_seeds(means, np.arange(patients), resamples=150, seed=trial)
         both += score.low <= 0 <= score.high
-        score = bootstrap(lambda counts: np.mean([mean(counts) for mean in means]), np.arange(patients), resamples=150, seed=trial)
+        score = bootstrap(lambda counts: np.mean([mean(counts) for mean in means]), np.arange(patients),
+                          resamples=150, seed=trial)
         alone += score.low <= 0 <= score.high
     assert both / trials >= 0.89  # 0.95 less three standard errors of 200 trials, and 1 % that few patients cost
     if seeds == 1.0:

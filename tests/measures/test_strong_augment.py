@@ -15,8 +15,9 @@ from torch import Tensor
 from cmri_lib.measures.utility.augmentation import StrongAugment, blur
 
 #: Every transform is drawn, and changes nothing.
-NEUTRAL = StrongAugment(rotation=0.0, zoom=(1.0, 1.0), elastic=0.0, shift=0.0, noise=0.0, blur=(0.01, 0.01), brightness=(1.0, 1.0),
-                        contrast=(1.0, 1.0), resolution=(1.0, 1.0), gamma=(1.0, 1.0), bias=0.0, likely=10.0)
+NEUTRAL = StrongAugment(rotation=0.0, zoom=(1.0, 1.0), elastic=0.0, shift=0.0, noise=0.0, blur=(0.01, 0.01),
+                        brightness=(1.0, 1.0), contrast=(1.0, 1.0), resolution=(1.0, 1.0), gamma=(1.0, 1.0),
+                        bias=0.0, likely=10.0)
 
 
 @pytest.fixture
@@ -83,7 +84,8 @@ def test_intensities_do_what_they_say() -> None:
     assert noise.max() < 0.12 and noise.mean() == pytest.approx(0.05, rel=0.1)
     shading = replace(NEUTRAL, bias=0.1).intensity(torch.zeros(400, 1, 16, 16))  # 1/2 on [0, 1]
     assert torch.log((shading + 1)[:, :, 0, 0]).std() == pytest.approx(0.1, rel=0.1)
-    gamma = replace(NEUTRAL, gamma=(2.0, 2.0)).intensity(images)  # squared, then the distance to 1 squared, in this order or not
+    # Squared, then the distance to 1 squared, in this order or not.
+    gamma = replace(NEUTRAL, gamma=(2.0, 2.0)).intensity(images)
     unit = (images + 1) / 2
     assert torch.allclose((gamma + 1) / 2, (1 - (1 - unit) ** 2) ** 2, atol=1e-5)
 

@@ -26,7 +26,8 @@ def textures(patients: int, seed: int) -> np.ndarray:
 
 
 def slices(images: np.ndarray, side: str, each: int = EACH) -> Slices:
-    return Slices.from_arrays(images.astype(np.float32), patient=[f"{side}{i // each}" for i in range(len(images))], source=side)
+    return Slices.from_arrays(images.astype(np.float32), patient=[f"{side}{i // each}" for i in range(len(images))],
+                              source=side)
 
 
 def described(images: np.ndarray, side: str = "", each: int = EACH) -> Embedding:

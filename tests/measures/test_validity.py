@@ -106,7 +106,8 @@ def test_no_wall_is_asked_for_where_nobody_has_labelled_it() -> None:
     rows = validity(only.masks, only.table, Ranges.of(only))
     assert rows[[rule for rule in RULES if rule not in ("in place", "sizes")]].all(axis=None)
     assert rows["valid"].mean() > 0.8, "only what is outermost in its level is not plausible"
-    assert not validity(only.masks, only.table, Ranges.of(training))["closed wall"].any(), "where walls are known, one is missed"
+    assert not validity(only.masks, only.table, Ranges.of(training))["closed wall"].any(), (
+        "where walls are known, one is missed")
 
 
 def test_what_is_due_is_learnt_level_by_level(ranges: Ranges) -> None:

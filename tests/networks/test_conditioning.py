@@ -249,7 +249,8 @@ def test_controlnet_learns_in_its_copy_alone_and_answers_to_the_mask(batch: dict
 
 
 @pytest.mark.parametrize("conditioned", [lambda: CompositeConditioning(mask(), categories("vendor"), dropout=0.5),
-                                  lambda: CompositeConditioning(prompt("vendor", "phase"), dropout=0.5)], ids=["mask + vendor", "prompt"])
+                                  lambda: CompositeConditioning(prompt("vendor", "phase"), dropout=0.5)],
+                         ids=["mask + vendor", "prompt"])
 def test_the_copy_is_told_what_the_base_is_told(conditioned, batch: dict[str, Tensor]) -> None:
     """In training, conditions are hidden once: base and copy see the same ones, and the same as a plain denoiser would."""
     torch.manual_seed(0)
@@ -327,7 +328,8 @@ def test_guidance_shifts_a_gaussian_as_the_closed_form_says() -> None:
             return torch.where(code == 0, mixed, velocity(torch.where(code == 1, 1.0, -1.0)))
 
     flow = FlowMatching(Exact(), categories("phase"), FlowSettings(solver="midpoint", steps=50))
-    noise, batch = torch.randn(4000, 1, generator=torch.Generator().manual_seed(0)), {"phase": torch.ones(4000, dtype=torch.long)}
+    noise, batch = (torch.randn(4000, 1, generator=torch.Generator().manual_seed(0)),
+                    {"phase": torch.ones(4000, dtype=torch.long)})
     means = {}
     for scale in (0, 1, 2):
         with guided(flow, scale) as steered:

@@ -10,7 +10,8 @@ from cmri_lib.networks.residual_unet import SLOPE, DeepSupervision, Mirrored, Re
 from cmri_lib.networks.segmentation import dice_cross_entropy
 
 
-@pytest.mark.parametrize(("widths", "sides"), [((8,) * 2, [32]), ((8,) * 3, [32]), ((8,) * 4, [32, 16]), ((8,) * 5, [32, 16, 8])])
+@pytest.mark.parametrize(("widths", "sides"), [((8,) * 2, [32]), ((8,) * 3, [32]), ((8,) * 4, [32, 16]),
+                                               ((8,) * 5, [32, 16, 8])])
 def test_every_head_has_half_the_resolution_of_the_one_above(widths: tuple[int, ...], sides: list[int]) -> None:
     network = ResidualUNet(4, widths, (1,) * len(widths))
     pyramid = network.pyramid(images := torch.randn(2, 1, 32, 32))

@@ -82,7 +82,8 @@ def test_patients_are_scored_by_the_mean_and_by_the_maximum_of_their_slices():
 
 
 def test_settings_are_chosen_on_other_patients():
-    """Of 150 settings of pure noise the best on the same patients has an AUC far above one half; chosen on others it has not."""
+    """Of 150 settings of pure noise the best on the same patients has an AUC far above one half;
+    chosen on others it has not."""
     found, best = [], []
     for seed in range(12):
         rng = np.random.default_rng(seed)

@@ -33,7 +33,8 @@ class Regression(Trainable):
 
     def __init__(self, norm: nn.Module | None = None):
         super().__init__()
-        self.network = nn.Sequential(nn.Conv2d(1, 4, 3, padding=1), norm or nn.GroupNorm(2, 4), nn.SiLU(), nn.Conv2d(4, 1, 3, padding=1))
+        self.network = nn.Sequential(nn.Conv2d(1, 4, 3, padding=1), norm or nn.GroupNorm(2, 4), nn.SiLU(),
+                                     nn.Conv2d(4, 1, 3, padding=1))
         for parameter in self.parameters():  # the usual zeros and ones would hide mistakes
             nn.init.normal_(parameter, std=0.5)
 
@@ -169,7 +170,8 @@ def test_a_private_training_is_repeatable_kept_and_resumed(tmp_path: Path, monke
     assert read_note(tmp_path / "a" / "weights.safetensors")["step"] == 6
 
 
-def test_less_noise_another_patient_or_another_order_is_another_training(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_less_noise_another_patient_or_another_order_is_another_training(tmp_path: Path,
+                                                                         monkeypatch: pytest.MonkeyPatch) -> None:
     train_privately(fresh(), private_data(), STEPS, MECHANISM, tmp_path)
     monkeypatch.setattr(_Training, "go", lambda self: "trained")
     moved = private_data() | {PATIENT: torch.tensor([0, 0, 0, 1, 1, 1, 2, 2, 2, 2, 3, 3])}

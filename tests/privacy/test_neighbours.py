@@ -59,7 +59,8 @@ def test_blocks_of_a_side_are_brute_force(sets, block):
 
 def test_an_audit_in_blocks_is_the_audit(sets, monkeypatch):
     def found(**options):
-        result = audit_neighbours(sets["test"], sets["honest"], sets["training"], sets["holdout"], Pixels(), resamples=20, **options)
+        result = audit_neighbours(sets["test"], sets["honest"], sets["training"], sets["holdout"], Pixels(),
+                                  resamples=20, **options)
         return pd.DataFrame(result.rows), result.suspects
 
     whole = found()

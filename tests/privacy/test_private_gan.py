@@ -50,7 +50,8 @@ def test_only_the_critic_has_noise_and_the_generator_learns_from_it_alone(tmp_pa
     def weights(noise: float, data_of: float) -> dict[str, Tensor]:
         model, data = made()
         data |= {"image": data["image"] * data_of}
-        train_privately(model, data, replace(SETTINGS, steps=1), Mechanism(1.0, 6.0, 2, 0.1, noise), tmp_path / f"{noise}{data_of}")
+        train_privately(model, data, replace(SETTINGS, steps=1), Mechanism(1.0, 6.0, 2, 0.1, noise),
+                        tmp_path / f"{noise}{data_of}")
         return read_tensors(tmp_path / f"{noise}{data_of}" / "weights.safetensors")
 
     start = made()[0].state_dict()

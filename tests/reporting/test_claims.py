@@ -75,7 +75,8 @@ def test_a_claim_needs_all_of_its_criteria_and_fails_with_any_one() -> None:
     assert good["p"] == pytest.approx(2 * stats.norm.sf(3)) and "StyleGAN2-ADA: " in good["test"]
     assert row(normal(-4), normal(-3), normal(1))["verdict"] == "undecided"
     mixed = row(normal(-9), normal(4), normal(9))
-    assert mixed["verdict"] == "not supported" and mixed["p"] == pytest.approx(2 * 3 * stats.norm.sf(4)), "one of three is false"
+    assert mixed["verdict"] == "not supported" and mixed["p"] == pytest.approx(2 * 3 * stats.norm.sf(4)), (
+        "one of three is false")
     assert mixed["effect"] == 4
     assert row(normal(-9), normal(2.2), normal(9))["verdict"] == "undecided", "of three one is against by chance more easily"
     assert row(normal(4), normal(3), normal(-5))["verdict"] == "not supported"

@@ -17,9 +17,10 @@ ROOT = Path(__file__).parents[2]
 def scores(*rows: tuple[str, str, float], conditioning: str = "none") -> pd.DataFrame:
     better = {ANATOMY: "lower", HEARTS: "higher", "seconds_per_image": "lower"}
     axes = {ANATOMY: "fidelity", HEARTS: "anatomy", "seconds_per_image": "cost"}
-    return pd.DataFrame([{"system": system, "family": "GAN", "conditioning": conditioning, "axis": axes[metric], "metric": metric,
-                          "value": value, "low": value - 0.01, "high": value + 0.01, "floor": 0.9 if metric == HEARTS else 0.0,
-                          "ceiling": 1.0, "better": better[metric], "n": 9} for system, metric, value in rows])
+    return pd.DataFrame([{"system": system, "family": "GAN", "conditioning": conditioning, "axis": axes[metric],
+                          "metric": metric, "value": value, "low": value - 0.01, "high": value + 0.01,
+                          "floor": 0.9 if metric == HEARTS else 0.0, "ceiling": 1.0, "better": better[metric], "n": 9}
+                         for system, metric, value in rows])
 
 
 def test_every_system_has_a_place_and_every_claim_a_question() -> None:
@@ -34,10 +35,12 @@ def test_every_system_has_a_place_and_every_claim_a_question() -> None:
 
 
 def test_a_system_reports_an_axis_if_it_has_a_finite_score_there() -> None:
-    known = scores(("U2 DCGAN", ANATOMY, 0.1), ("U3 WGAN-GP", ANATOMY, np.nan), ("flow none", HEARTS, 0.5), ("C2 SPADE", HEARTS, 0.4))
+    known = scores(("U2 DCGAN", ANATOMY, 0.1), ("U3 WGAN-GP", ANATOMY, np.nan), ("flow none", HEARTS, 0.5),
+                   ("C2 SPADE", HEARTS, 0.4))
     share = comparison.completeness(known).set_index(["of", "axis"])["share"]
     ours = share["systems of this study"]
-    assert ours["fidelity"] == ours["anatomy"] == 1 / 29 and ours["privacy"] == 0 and share["reviewed studies", "privacy"] == 0.14
+    assert (ours["fidelity"] == ours["anatomy"] == 1 / 29 and ours["privacy"] == 0
+            and share["reviewed studies", "privacy"] == 0.14)
     comparison_plots.completeness(comparison.completeness(known))
 
 
@@ -65,7 +68,8 @@ def test_fronts_know_which_direction_is_better_and_leave_out_systems_without_hea
 def test_a_fault_is_seen_at_the_least_strength_that_lies_beyond_real_groups() -> None:
     rows = [("kid", "blur", 0.5, False), ("kid", "blur", 1.0, True), ("kid", "torn", 0.5, False), ("kid", "torn", 1.0, False),
             ("mmd", "blur", 0.5, True), ("mmd", "blur", 1.0, True), ("mmd", "torn", 0.5, True), ("mmd", "torn", 1.0, False)]
-    found = comparison.faults_seen(pd.DataFrame(rows, columns=["metric", "corruption", "strength", "beyond"])).set_index("metric")
+    found = comparison.faults_seen(
+        pd.DataFrame(rows, columns=["metric", "corruption", "strength", "beyond"])).set_index("metric")
     assert list(found.index) == ["mmd", "kid"] and list(found["share"]) == [1.0, 0.5]
     assert found.loc["mmd", "sees"] == "blur (0.5), torn (0.5)" and found.loc["kid", "sees"] == "blur (1)"
     assert found.loc["kid", "blind to"] == "torn"
@@ -83,7 +87,8 @@ def test_an_answer_names_verdicts_effects_leaders_and_what_was_not_measured() ->
     assert f"- **F1, undecided**: *{review.CLAIMS['F1']}*. b: -0.25 [-0.5, 0.125] KID." in text
     assert "- **F3, supported alone, undecided after Holm**" in text and "F2," not in text
     assert "unconditional U1 VAE 0.300 [0.290, 0.310], whose interval 1 of 2 others overlap" in text
-    assert "conditional C2 SPADE 0.100" in text and "C17" not in text and "real images 0.000" in text and "not measured.\n" in text
+    assert ("conditional C2 SPADE 0.100" in text and "C17" not in text
+            and "real images 0.000" in text and "not measured.\n" in text)
     assert text.endswith("**What stays open.** Much.")
 
 

@@ -64,7 +64,8 @@ def test_conditional_systems_say_on_what_and_real_images_what_they_score() -> No
 
 def test_pairs_that_two_metrics_order_differently_are_listed() -> None:
     values = {"a": (0.9, 0.7), "b": (0.8, 0.8), "c": (0.5, 0.6), "d": (0.4, None), "real": (0.0, 1.0)}
-    rows = [{"system": s, "metric": m, "value": v} for s, pair in values.items() for m, v in zip(("x", "y"), pair) if v is not None]
+    rows = [{"system": s, "metric": m, "value": v}
+            for s, pair in values.items() for m, v in zip(("x", "y"), pair) if v is not None]
     agreed, swapped = review.rank_agreement(pd.DataFrame(rows), "x", "y")
     assert abs(agreed - 0.5) < 1e-12, "of three systems one pair of neighbours changes places: 1 − 6·2/(3·8)"
     assert swapped.iloc[:, :2].to_numpy().tolist() == [["a", "b"]]
@@ -88,5 +89,6 @@ def test_the_page_holds_every_cohort_of_the_profile_and_no_other() -> None:
     assert "| 7.00 |" not in page and "-0.00" not in page
     assert "| M1 | a \\| b | 0.25 [-0.75, 1.25] undecided | -2.00 [-3.00, -1.00] not supported |" in page
     assert "| M1 | KID, C2 − C1 | · | 3.00 [2.00, 4.00] supported |" in page
-    row = f"| M1: {review.CLAIMS['M1']} | phantom | c: Dice above 0 | 2.00 [1.00, 3.00] | share | 0.03 | supported | undecided |"
+    row = (f"| M1: {review.CLAIMS['M1']} | phantom | c: Dice above 0 | 2.00 [1.00, 3.00] | share | 0.03 | "
+           "supported | undecided |")
     assert page.count("c: Dice above 0") == 1 and row in page.split("exploratory")[0]

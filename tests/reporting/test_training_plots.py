@@ -34,6 +34,7 @@ def test_toy_samples_against_steps_with_what_true_points_score() -> None:
                           "distance": [3.0, 0.3, 1.0, 0.3], "rarest": [0.0, 0.1, 0.05, 0.12]})
     figure = training_plots.toy_samples(table, by="coupling", truth={"distance": 0.2, "rarest": 0.125}, xlabel="Euler steps")
     for axis, column, truth in zip(figure.axes, ("distance", "rarest"), (0.2, 0.125)):
-        first, second, dashed = (line.get_ydata() for line in axis.lines if len(line.get_ydata()))  # the others are the legend's
+        # The others are the legend's.
+        first, second, dashed = (line.get_ydata() for line in axis.lines if len(line.get_ydata()))
         assert np.allclose([*first, *second], table[column]) and set(dashed) == {truth}
         assert list(axis.get_xticks()) == [1, 100] and axis.get_xlabel() == "Euler steps"

@@ -24,7 +24,8 @@ def _style():
 
 def table() -> pd.DataFrame:
     rows = [{"arm": arm, "vendor": vendor, "learnt": "all" in arm or vendor in arm, "value": 0.5 + 0.1 * i + 0.02 * j,
-             "low": 0.45 + 0.1 * i, "high": 0.56 + 0.1 * i, "n": 13} for i, arm in enumerate(ARMS) for j, vendor in enumerate(VENDORS)]
+             "low": 0.45 + 0.1 * i, "high": 0.56 + 0.1 * i, "n": 13}
+            for i, arm in enumerate(ARMS) for j, vendor in enumerate(VENDORS)]
     return pd.DataFrame(rows)
 
 
@@ -56,7 +57,8 @@ def test_without_an_interval_or_without_a_vendor() -> None:
 
 
 def test_the_forest_names_what_all_are_compared_with() -> None:
-    rows = pd.DataFrame({"group": "crop", "arm": "no crop", "family": "real", "metric": ["downstream_dice_unseen", "downstream_dice_seen"],
+    rows = pd.DataFrame({"group": "crop", "arm": "no crop", "family": "real",
+                         "metric": ["downstream_dice_unseen", "downstream_dice_seen"],
                          "better": "higher", "value": [-0.1, 0.0], "low": [-0.2, -0.1], "high": [0.0, 0.1], "n": 13})
     figure = utility_plots.forest(rows, reference="the study's own way")
     assert [axis.get_title() for axis in figure.axes] == ["Dice, unseen vendors", "Dice, seen vendors"]

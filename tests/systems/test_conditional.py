@@ -34,9 +34,11 @@ from cmri_lib.systems.unconditional import KL
 from cmri_lib.training import TrainSettings, loop, train
 from cmri_lib.training.checkpoint import halved
 
-ABLATION = [ablation_system("GAN", "labels", "spade"), ablation_system("GAN", "labels", "control"), ablation_system("GAN", "none", "none"),
-         ablation_system("diffusion", "cavity", "concat"), ablation_system("flow", "labels", "control"), ablation_system("flow", "tissues", "spade"),
-         ablation_system("flow", "none", "none"), condition_set_system("flow", "mask + vendor + phase + disease"), condition_set_system("diffusion", "mask + prompt")]
+ABLATION = [ablation_system("GAN", "labels", "spade"), ablation_system("GAN", "labels", "control"),
+            ablation_system("GAN", "none", "none"), ablation_system("diffusion", "cavity", "concat"),
+            ablation_system("flow", "labels", "control"), ablation_system("flow", "tissues", "spade"),
+            ablation_system("flow", "none", "none"), condition_set_system("flow", "mask + vendor + phase + disease"),
+            condition_set_system("diffusion", "mask + prompt")]
 
 
 def test_no_two_entries_have_one_id() -> None:
@@ -73,7 +75,8 @@ def test_each_system_trains_draws_and_answers(system, slices, tmp_path) -> None:
     log = train(generator, data, settings, tmp_path)
     assert np.isfinite(log.filter(like="loss_").drop(columns="validation_loss", errors="ignore").to_numpy(float)).all()
     made = draw(generator, slices, system.id)
-    assert made.images.std(axis=0).mean() > 0 and (made.masks.any() == bool({"mask", "tissues"} & set(generator.conditioning.fields)))
+    assert (made.images.std(axis=0).mean() > 0
+            and (made.masks.any() == bool({"mask", "tissues"} & set(generator.conditioning.fields))))
     noise = torch.randn(4, *generator.noise_shape(32))
     batch = {k: v[:4] for k, v in batch_of(slices, generator.conditioning).items()}
     with torch.no_grad():

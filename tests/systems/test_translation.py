@@ -105,7 +105,8 @@ def test_each_system_learns_from_pairs_and_follows_its_source(system, tmp_path: 
 
 
 def test_likeness_to_the_truth_is_exact_for_the_truth_and_paired_in_differences() -> None:
-    truth = Truth(phase_pairs(two_phases(5, "test")), lambda images: (images[:, 0] > 0).astype(np.uint8), {"seed": 0, "resamples": 50})
+    truth = Truth(phase_pairs(two_phases(5, "test")), lambda images: (images[:, 0] > 0).astype(np.uint8),
+                  {"seed": 0, "resamples": 50})
     perfect, copied = truth.pairs, truth.copied
     assert np.array_equal(copied.images, truth.pairs.partners)
     rows = {row["metric"]: row for row in truth.rows("a system", perfect)}

@@ -100,7 +100,8 @@ def trained(tmp_path_factory) -> tuple[Study, object]:
     study = open_study("smoke", "phantom")
     section = study.params.volumes
     short = {"steps": 6, "log_every": 2, "batch": 2}
-    volumes = replace(section, **{part: replace(getattr(section, part), training=replace(getattr(section, part).training, **short))
+    volumes = replace(section, **{part: replace(getattr(section, part),
+                                                training=replace(getattr(section, part).training, **short))
                                   for part in ("autoencoder", "diffusion")})
     study = Study(tmp_path_factory.mktemp("study"), replace(study.params, volumes=volumes))
     return study, train_or_load(study, Run(STACK_LDM), cohort())
@@ -159,5 +160,6 @@ def test_areas_in_cm2_and_their_figure() -> None:
 @pytest.mark.parametrize("metric", ["stack_correlation", "mask_stack_drift_mm", "stack_whole"])
 def test_metrics_of_stacks_are_described(metric: str) -> None:
     assert metrics.known(metric) and metrics.describe(metric).axis == "anatomy"
-    assert metrics.direction(metric, "higher") == ("higher is better" if metric == "stack_whole" else "nearer to real is better")
+    assert metrics.direction(metric, "higher") == (
+        "higher is better" if metric == "stack_whole" else "nearer to real is better")
     assert not metrics.known("stack_colour")

@@ -31,7 +31,8 @@ def folders(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
     tests = Path(__file__).parents[1]
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "ACCELERATE_USE_CPU": "true",
                    "PYTHONPATH": os.pathsep.join(map(str, (tests.parent, tests)))}
-    launch = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2", train_shared.__file__, two]
+    launch = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2",
+              train_shared.__file__, two]
     done = subprocess.run(launch, env=environment, capture_output=True, text=True, timeout=120)
     assert done.returncode == 0, done.stderr
     return alone, two
@@ -65,7 +66,8 @@ DRAWS = {"noise": lambda n: torch.randn_like(torch.zeros(n, 1, 6, 6)), "times": 
          "channels last": lambda n: torch.randn_like(torch.zeros(n, 3, 6, 6).to(memory_format=torch.channels_last)),
          "columns": lambda n: torch.rand(2, n, 3).movedim(1, 0), "sizes": lambda n: torch.randn((n, 5)),
          "integers": lambda n: torch.randint(0, 1000, (n,)), "size": lambda n: torch.randint(1000, size=(n, 2)),
-         "one number": lambda n: torch.rand(()).expand(n), "twice": lambda n: torch.rand(n) + torch.rand(7).sum() + torch.randn(n),
+         "one number": lambda n: torch.rand(()).expand(n),
+         "twice": lambda n: torch.rand(n) + torch.rand(7).sum() + torch.randn(n),
          "places": lambda n: places_in_batch(n, torch.device("cpu"))}
 
 
@@ -84,8 +86,9 @@ def test_shares_of_a_draw_make_the_draw_of_one_process(name: str, processes: int
 
 
 def test_compiled_each_process_draws_for_itself(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    second = SimpleNamespace(mixed_precision="no", num_processes=2, process_index=1, is_main_process=False, device=torch.device("cpu"),
-                             prepare=lambda part: part, backward=lambda loss: loss.backward(), wait_for_everyone=lambda: None,
+    second = SimpleNamespace(mixed_precision="no", num_processes=2, process_index=1, is_main_process=False,
+                             device=torch.device("cpu"), prepare=lambda part: part,
+                             backward=lambda loss: loss.backward(), wait_for_everyone=lambda: None,
                              clip_grad_norm_=torch.nn.utils.clip_grad_norm_, reduce=lambda losses, how: losses)
     seeds: list[int] = []
     monkeypatch.setattr("cmri_lib.training.shared.Accelerator", lambda **_: second)

@@ -107,7 +107,8 @@ def change_code(monkeypatch: pytest.MonkeyPatch, same: bool) -> None:
     """The code has another digest, and does the `same` or something else."""
     monkeypatch.setattr("cmri_lib.training.fingerprint.code_digest", lambda *objects: "other code")
     if not same:
-        monkeypatch.setattr(Line, "loss", lambda self, batch, group: 1.01 * (self.linear(batch["x"]) - batch["y"]).square().mean())
+        monkeypatch.setattr(Line, "loss",
+                            lambda self, batch, group: 1.01 * (self.linear(batch["x"]) - batch["y"]).square().mean())
 
 
 @pytest.mark.parametrize("same", [True, False])
@@ -208,7 +209,8 @@ def test_prepared_data_may_differ_by_rounding_and_their_source_may_not(tmp_path:
 
 
 def test_a_launch_that_would_change_the_training_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    accelerator = SimpleNamespace(mixed_precision="no", num_processes=3, process_index=0, device=torch.device("cpu"), prepare=None)
+    accelerator = SimpleNamespace(mixed_precision="no", num_processes=3, process_index=0, device=torch.device("cpu"),
+                                  prepare=None)
     monkeypatch.setattr("cmri_lib.training.shared.Accelerator", lambda **_: accelerator)
     with pytest.raises(ParameterError, match="(?s)4 images for 3 processes.*multiple"):
         train(Line(), line_data(), TrainSettings(steps=1, batch=4), tmp_path)

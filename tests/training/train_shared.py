@@ -54,7 +54,8 @@ def models() -> dict[str, Trainable]:
     """Name → a model whose loss is a mean over images, under a fixed seed."""
     torch.manual_seed(0)
     flow, ot = FlowSettings(coupling="independent"), FlowSettings(coupling="ot", pool=16)
-    return {"flow": FlowMatching(Convolutions(), Conditioning(), flow), "ot-flow": FlowMatching(Convolutions(), Conditioning(), ot),
+    return {"flow": FlowMatching(Convolutions(), Conditioning(), flow),
+            "ot-flow": FlowMatching(Convolutions(), Conditioning(), ot),
             "diffusion": Diffusion(Convolutions(), Conditioning()), "players": Players()}
 
 

@@ -35,4 +35,5 @@ torch.manual_seed(0)
 conditioning = LabelMap()
 model = FlowMatching(Convolutions(conditioning), conditioning)
 print("started", flush=True)
-train(model, data, TrainSettings(steps=400, batch=4, log_every=10), Path(sys.argv[1]), augment=Augment(), checkpoint_seconds=0.05)
+train(model, data, TrainSettings(steps=400, batch=4, log_every=10), Path(sys.argv[1]), augment=Augment(),
+      checkpoint_seconds=0.05)

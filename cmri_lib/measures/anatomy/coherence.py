@@ -1,11 +1,11 @@
 """Do the slices of a stack belong to one heart? Coherence along the axis, of real and synthetic stacks.
 
-A generator of slices can draw each of them well and still no heart: the next slice has another brightness, another place, another
-size. So a stack is asked how alike neighbouring planes are, how smoothly areas change from apex to base, and whether its left
-ventricle is one cavity that is closed by the wall and tapers towards the apex.
+A generator of slices can draw each of them well and still no heart: the next slice has another brightness, another
+place, another size. So a stack is asked how alike neighbouring planes are, how smoothly areas change from apex to base,
+and whether its left ventricle is one cavity that is closed by the wall and tapers towards the apex.
 
-Neither more nor less than in real stacks is right: planes of different patients are too little alike, and one plane, repeated, is
-too much so.
+Neither more nor less than in real stacks is right: planes of different patients are too little alike, and one
+plane, repeated, is too much so.
 """
 
 from __future__ import annotations
@@ -40,8 +40,8 @@ def coherence(stacks: Slices, labels: np.ndarray, planes: int, tolerance: Tolera
     - ``blood_step``: mean absolute difference of the mean intensity of the LV cavity between neighbours, in grey values of
       [−1, 1]: blood is equally bright in all planes of one scan;
     - ``drift_mm``: mean distance, in the plane, between the centres of the LV cavity of neighbours;
-    - ``roughness_LV``, ``roughness_Myo``: mean absolute second difference |A(k−1) − 2 A(k) + A(k+1)| of the area along the axis,
-      in % of the largest area;
+    - ``roughness_LV``, ``roughness_Myo``: mean absolute second difference |A(k−1) − 2 A(k) + A(k+1)| of the area along
+      the axis, in % of the largest area;
     - the rules of `rules`, 1 or 0.
 
     NaN where a structure is absent from all neighbours.
@@ -117,5 +117,6 @@ def _mean(values: np.ndarray) -> float:
 
 
 def coherence_of_masks(stacks: Slices, planes: int) -> pd.DataFrame:
-    """`coherence` of the masks that stacks come with, which were drawn to be used and are forgiven less: without `OF_IMAGES`."""
+    """`coherence` of the masks that stacks come with, which were drawn to be used and are forgiven less:
+    without `OF_IMAGES`."""
     return coherence(stacks, stacks.masks, planes, DRAWN).drop(columns=list(OF_IMAGES))

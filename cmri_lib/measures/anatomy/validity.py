@@ -251,6 +251,6 @@ def _rules(found: pd.DataFrame, level: str, ranges: Ranges, tolerance: Tolerance
     needed = [shown[name] | (name not in due) for name in ("LV", "Myo")]
     labelled = any("Myo" in structures for structures in ranges.due.values())  # else no wall can be asked for
     columns = (shown["LV"] | shown["Myo"] | shown["RV"], needed[0] & needed[1], shown["RV"] | ("RV" not in due),
-               one["LV"], one["Myo"], one["RV"], (found["bare"] <= opening) | (not labelled), found["beside"] > 0, inside[PLACE],
-               inside[list(SIZES)].all(axis=1))
+               one["LV"], one["Myo"], one["RV"], (found["bare"] <= opening) | (not labelled), found["beside"] > 0,
+               inside[PLACE], inside[list(SIZES)].all(axis=1))
     return pd.DataFrame(dict(zip(RULES, columns)))

@@ -103,11 +103,12 @@ def condition_accuracy(real: Slices, synthetic: Slices, classifier: ConditionCla
     return score.row(f"accuracy_{classifier.column}", "conditioning", "higher")
 
 
-def condition_accuracy_difference(first: Slices, second: Slices, classifier: ConditionClassifier, *, seed: int = 0, resamples: int = 1000
-                     ) -> Score:
+def condition_accuracy_difference(first: Slices, second: Slices, classifier: ConditionClassifier, *,
+                                  seed: int = 0, resamples: int = 1000) -> Score:
     """Balanced accuracy on `first` minus that on `second`, two sets of samples drawn under the same conditions.
 
-    Paired: each draw of patients is the same for both. n is the number of samples of each set that count. Floor and ceiling are not given.
+    Paired: each draw of patients is the same for both. n is the number of samples of each set that count.
+    Floor and ceiling are not given.
 
     Raises:
         DataError: if the conditions of the two sets differ, or fewer than two classes are left.

@@ -169,8 +169,9 @@ def sensitivity(real: Slices, metrics: Mapping[str, Value], better: Mapping[str,
 
     Returns:
         One row per metric and corruption: metric, corruption, strength; ``clean`` and ``value``, means over the
-        repeats; ``response`` = (value − clean) / spread, turned so that + is worse and cut off at ±`LARGEST`, where `spread`
-        is the standard deviation of the floor; ``beyond``: is the mean value outside the floor's 97.5 % quantile, on the worse side?
+        repeats; ``response`` = (value − clean) / spread, turned so that + is worse and cut off at ±`LARGEST`,
+        where `spread` is the standard deviation of the floor; ``beyond``: is the mean value outside the floor's
+        97.5 % quantile, on the worse side?
 
     Raises:
         DataError: if a metric has no `better`, or `strength` or `partitions` are out of range.

@@ -8,8 +8,9 @@ All distances compare two clouds of features, (N, D) and (M, D):
 - KID, the same with a cubic kernel (Bińkowski et al., ICLR 2018): unbounded, so that a few outliers can be all of it;
 - the Fréchet distance between Gaussians fitted to them (Heusel et al., NeurIPS 2017), biased upwards by about D²/N.
 
-KID and Fréchet stay for comparison with other studies. A single number says nothing. Each comes with a floor, what real patients score against other real patients at the
-same numbers of slices, and a ceiling, what a generator would score that hands out training images.
+KID and Fréchet stay for comparison with other studies. A single number says nothing. Each comes with a floor, what real
+patients score against other real patients at the same numbers of slices, and a ceiling, what a generator would score
+that hands out training images.
 """
 
 from __future__ import annotations

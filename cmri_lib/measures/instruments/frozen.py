@@ -44,8 +44,8 @@ def fingerprint(network: nn.Module) -> str:
 
 @torch.inference_mode()
 def in_batches(function, images: np.ndarray, device: torch.device) -> Tensor:
-    """`function` over images (N, 1, H, W) in batches; the joined result on the CPU. Processes that Accelerate has launched share
-    the batches."""
+    """`function` over images (N, 1, H, W) in batches; the joined result on the CPU. Processes that Accelerate has
+    launched share the batches."""
     def part(start: int) -> Tensor:
         return function(torch.from_numpy(np.ascontiguousarray(images[start:start + BATCH])).to(device)).cpu()
 

@@ -3,7 +3,8 @@
 - **Anatomy**: the deepest map of the frozen segmenter, where a heart is already recognised and not yet cut out, pooled to
   4 × 4 cells. The layout stays, so that parts of a heart in wrong places are no heart. It hardly sees a mild blur: read
   it beside a space of appearance.
-- **Components** of pixels: learnt without a label, a linear autoencoder of the training images. A check on the spaces that know labels.
+- **Components** of pixels: learnt without a label, a linear autoencoder of the training images. A check
+  on the spaces that know labels.
 
 Components are those of the training slices. They are **not whitened**: the map's strong directions are those of anatomy,
 and whitening would lift what hardly varies in real hearts to their height.

@@ -26,8 +26,8 @@ def pseudo_label(segment: Segment, samples: Slices) -> Slices:
 
 
 def train_student(samples: Slices, settings: TrainSettings, folder: str | Path) -> Cached:
-    """A plain U-Net (`baselines`) trained on images and masks of `samples`, real or synthetic, or loaded if `folder` holds this training;
-    each image that it is asked for again is segmented once.
+    """A plain U-Net (`baselines`) trained on images and masks of `samples`, real or synthetic, or loaded if `folder`
+    holds this training; each image that it is asked for again is segmented once.
 
     Raises:
         SplitError: if a mask is not one of the training split: a student must not have met the test patients' hearts.

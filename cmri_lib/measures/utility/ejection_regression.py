@@ -67,7 +67,8 @@ def heart_pairs(slices: Slices, planes: int) -> HeartPairs:
     place = first.assign(row=first.index).pivot(index=SCAN, columns="phase", values="row").reindex(columns=PHASES).dropna()
     place = place.loc[place.index.intersection(known.index, sort=False)].astype(int)
     if place.empty:
-        raise DataError("no scan has both phases and an ejection fraction", field="phase", remedy="give whole scans at ED and ES")
+        raise DataError("no scan has both phases and an ejection fraction", field="phase",
+                        remedy="give whole scans at ED and ES")
     lengths = (planes - 1) * first["slice_mm"].to_numpy(np.float32)
     return HeartPairs(np.concatenate([volumes[place[phase]] for phase in PHASES], axis=1),
                       np.stack([lengths[place[phase]] for phase in PHASES], axis=1),
@@ -123,7 +124,8 @@ def fit_regression(pairs: HeartPairs, like: HeartPairs, settings: TrainSettings,
         model.load_state_dict(start.state_dict())
     data = {"image": pairs.images, "length": pairs.lengths, "target": pairs.targets}
     # No change of size: it would change the volumes that are asked for.
-    train(model, {name: torch.from_numpy(values) for name, values in data.items()}, settings, folder, augment=Augment(scale=0.0))
+    train(model, {name: torch.from_numpy(values) for name, values in data.items()}, settings, folder,
+          augment=Augment(scale=0.0))
     return model
 
 

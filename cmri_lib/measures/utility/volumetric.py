@@ -40,9 +40,9 @@ def volume_scores(predicted: np.ndarray, truth: Slices, *, distances: bool = Tru
         distances: measure them; they take longer than all else.
 
     Returns:
-        `KEYS`; `dice`, NaN where the structure is in neither, 0 where in one only; `hd95_mm`, NaN unless it
-        is in both and distances are measured; `missed`, 1 or 0, NaN where there is nothing to miss. In rows of `FOREGROUND` their means
-        over the structures, NaN left out.
+        `KEYS`; `dice`, NaN where the structure is in neither, 0 where in one only; `hd95_mm`, NaN unless it is in both
+        and distances are measured; `missed`, 1 or 0, NaN where there is nothing to miss. In rows of `FOREGROUND` their
+        means over the structures, NaN left out.
 
     Raises:
         DataError: if shapes differ, there is no mask, a slice occurs twice, or a spacing is unknown.
@@ -132,7 +132,8 @@ def overall_rows(tables: Sequence[pd.DataFrame], reference: Sequence[pd.DataFram
     refuse_other_volumes(*tables, *reference)
     chosen, rows = (tables[0]["structure"] == FOREGROUND).to_numpy(), []
     patients = tables[0].loc[chosen, "patient"].to_numpy()
-    for column, name, better, floor in (("dice", "downstream_dice", "higher", 0.0), ("missed", "downstream_missed", "lower", np.nan),
+    for column, name, better, floor in (("dice", "downstream_dice", "higher", 0.0),
+                                        ("missed", "downstream_missed", "lower", np.nan),
                                         ("hd95_mm", "downstream_hd95_mm", "lower", np.nan)):
         score = mean_over_seeds([t.loc[chosen, column].to_numpy() for t in tables], patients, seed=seed, resamples=resamples)
         ceiling = float(np.mean([t.loc[chosen, column].mean() for t in reference]))

@@ -33,7 +33,8 @@ def noise_multiplier(epsilon: float, delta: float, rate: float, steps: int) -> f
     """
     if math.isinf(epsilon):
         return 0.0
-    from opacus.accountants.utils import get_noise_multiplier  # here: it loads torch's distributed tensors, a second for everybody
+    # Here: it loads torch's distributed tensors, a second for everybody.
+    from opacus.accountants.utils import get_noise_multiplier
 
     try:
         with warnings.catch_warnings():

@@ -104,8 +104,8 @@ def train_privately(model: Trainable, data: Mapping[str, Tensor], settings: Trai
 
     Args:
         model: with one group of parameters that looks at the data, whose loss treats images apart; afterwards
-            it holds the averaged weights of the last step. No step is chosen by its quality: choosing would be another look at the
-            patients.
+            it holds the averaged weights of the last step. No step is chosen by its quality: choosing would
+            be another look at the patients.
         data: named tensors of one length N, with `PATIENT` (N,) integer codes.
         settings: steps, learning rate, averaging and seed; the mechanism's own draws take the place of
             `batch`, its clipping that of `grad_clip`.
