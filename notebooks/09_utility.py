@@ -279,10 +279,11 @@ figures.publish(study, "09/forest", differences, utility_plots.forest,
 
 # %% [markdown]
 # **How to read it.** Each bold line names what is varied below it. The first group has all shares
-# of patients, and the group of systems has all patients. The others have those of the centre. The
-# dashed line is a student of real slices alone, with the same augmentation and as many steps. To
-# the right of it in Dice, and to the left in HD95 and misses, samples help. An interval that
-# crosses the line says nothing.
+# of patients, and the group of systems has all patients. The others have those of the centre.
+# There, samples of a system without masks bear pseudo-labels, and the two chains (C4 VAE masks,
+# C10 label diffusion) draw their masks first. The dashed line is a student of real slices alone,
+# with the same augmentation and as many steps. To the right of it in Dice, and to the left in HD95
+# and misses, samples help. An interval that crosses the line says nothing.
 #
 # Why are some intervals so wide? Those arms have one training. It is compared with the mean over
 # the trainings of the line, and may differ from the mean of its own kind by as much as those differ
@@ -548,7 +549,9 @@ ledger.table("M1")
 # all patients, also gets rows of its own. Notebook 13 shows them beside fidelity.
 
 # %%
-taught = {arm.images.system.id: arm.id for arm in star["system, all patients"]}
+asked = {one.id: arms.alone_arm(study, slices, one, 1.0).id
+         for one in arms.compared_systems(study)}
+taught = {name: arm for name, arm in asked.items() if arm in students}
 of_system = [row | {"system": name} for name, arm in taught.items() for row in rows[arm]
              if row["metric"] in COMPARED.values()]
 found = reverse["samples"].against(np.nan, reverse["real slices of the same masks"].value)

@@ -15,7 +15,7 @@ from cmri_lib.cohort.vocabulary import names_nothing
 from cmri_lib.config.study import Study
 from cmri_lib.errors import ParameterError
 from cmri_lib.experiments.training import training_patients
-from cmri_lib.systems.label_maps import LABEL_VAE
+from cmri_lib.systems.label_maps import CHAINS, LABEL_VAE, Chain
 from cmri_lib.systems.register import SYSTEMS
 from cmri_lib.systems.register import system as registered
 from cmri_lib.systems.system import Run, System
@@ -171,9 +171,17 @@ def target_disease(study: Study, slices: Slices, fraction: float) -> str | None:
     return chosen[0][1] if chosen else None
 
 
-def compared_systems(study: Study) -> list[System]:
-    """The main system and those of ``utility.systems``, each once."""
-    return [registered(name) for name in dict.fromkeys((MAIN, *study.params.utility.systems))]
+def compared_systems(study: Study) -> list[System | Chain]:
+    """The main system and those of ``utility.systems``, each once.
+
+    Raises:
+        ParameterError: on a name that is no system, or a chain whose masks no network draws.
+    """
+    found = [CHAINS.get(name) or registered(name) for name in dict.fromkeys((MAIN, *study.params.utility.systems))]
+    if undrawn := [one.id for one in found if isinstance(one, Chain) and one.masks is None]:
+        raise ParameterError(f"{undrawn} have no network that draws masks", field="utility.systems",
+                             remedy=f"give the system that makes images of masks, one of {list(SYSTEMS)}")
+    return found
 
 
 # --- runs and arms
@@ -193,10 +201,12 @@ def real_arm(fraction: float, group: Group | None = None, stage: str = STAGE) ->
     return Arm(f"{group.name if group else _share(fraction)}: real", fraction, group=group, stage=stage)
 
 
-def alone_arm(study: Study, slices: Slices, system: System, fraction: float) -> Arm:
-    """Samples alone, as many as there are real slices (TSTR)."""
-    return Arm(f"{_share(fraction)}: {system.id} alone", fraction, real=False, factor=1.0,
-               images=generator_run(study, slices, system, fraction))
+def alone_arm(study: Study, slices: Slices, of: System | Chain, fraction: float) -> Arm:
+    """Samples alone, as many as there are real slices (TSTR): of a system, or of a chain under the masks that it draws."""
+    images, masks = (of.images, of.masks) if isinstance(of, Chain) else (of, None)
+    return Arm(f"{_share(fraction)}: {of.id} alone", fraction, real=False, factor=1.0,
+               images=generator_run(study, slices, images, fraction),
+               masks=masks and generator_run(study, slices, masks, fraction))
 
 
 def mixed_arm(study: Study, slices: Slices, system: System, fraction: float, factor: float = 1.0, note: str = "",

@@ -14,7 +14,7 @@ from cmri_lib.config.study import Study, open_study
 from cmri_lib.errors import DataError, ParameterError, SplitError
 from cmri_lib.experiments import arm_samples, parallel, utility
 from cmri_lib.experiments.arm_samples import arm_bank, load_or_draw, most_adherent, one_scan_each
-from cmri_lib.experiments.arms import (Arm, arm_patients, arm_seeds, few, generator_run, own_slices, rays,
+from cmri_lib.experiments.arms import (MAIN, Arm, arm_patients, arm_seeds, few, generator_run, own_slices, rays,
                                        real_arm, target_disease, unique, utility_runs)
 from cmri_lib.experiments.banks import kept_bank
 from cmri_lib.experiments.ejection_arms import ejection_errors
@@ -200,6 +200,21 @@ def test_every_arm_of_the_star_may_see_what_its_generators_have_seen(study: Stud
             refuse_seen(run, cohort, arm_patients(study, cohort, arm.generator_fraction or arm.fraction), arm.id)
     assert {run.system.id for run in utility_runs(study, cohort)} == {"C16 MOTFM SPADE", "U10 FM", "C4 label VAE"}
     assert arm_seeds(study) == [study.seed, study.seed + 1]
+
+
+def test_a_chain_teaches_under_the_masks_that_it_draws(study: Study, cohort: Slices) -> None:
+    def named(*names: str) -> Study:
+        return replace(study, params=replace(study.params, utility=replace(study.params.utility, systems=names)))
+
+    chain, plain = "C4 VAE masks + SPADE cGAN", "U10 FM"
+    main, drawn, pseudo = rays(named(chain, plain, MAIN), cohort)["system, all patients"]
+    assert [main.masks, pseudo.masks] == [None, None] and main.images.id == MAIN, "each once, the main system first"
+    assert (drawn.images.id, drawn.masks.id, drawn.id) == ("C4 SPADE cGAN", "C4 label VAE", f"100 %: {chain} alone")
+    assert drawn.images.patients is drawn.masks.patients is None, "trained by other notebooks, on all patients"
+    with pytest.raises(ParameterError, match="no network that draws masks"):
+        rays(named("C5 uniform-EF masks + SPADE cGAN"), cohort)
+    with pytest.raises(ParameterError, match="unknown system"):
+        rays(named("C99"), cohort)
 
 
 def test_generators_of_fewer_patients_lie_apart_from_what_they_would_overwrite(study: Study, cohort: Slices) -> None:
