@@ -108,13 +108,13 @@ def train(model: Trainable, data: Mapping[str, Tensor], settings: TrainSettings,
         raise DataError(f"tensors have lengths {sizes}", field="data", remedy="give at least one image, all fields alike")
     folder = Path(folder)
     identity = training_fingerprint(model, data if source is None else source, settings, augment)
-    training = partial(_Training, data=data, settings=settings, folder=folder, identity=identity, augment=augment,
+    training = partial(Training, data=data, settings=settings, folder=folder, identity=identity, augment=augment,
                        validation=validation, checkpoint_seconds=checkpoint_seconds)
     return train_unless_done(model, folder, identity, training)
 
 
 def train_unless_done(model: Trainable, folder: Path, identity: dict[str, str],
-                      training: Callable[[Trainable], _Training]) -> pd.DataFrame:
+                      training: Callable[[Trainable], Training]) -> pd.DataFrame:
     """The log of the training that `training` makes of `model`, loaded if `folder` holds it finished, else gone through to its
     end; `identity` is its fingerprint. For every kind of training that keeps what it has done."""
     untrained = deepcopy(model)
@@ -174,7 +174,7 @@ def snapshot_file(folder: str | Path, step: int) -> Path:
     return Path(folder) / f"snapshot-{step:06d}.safetensors"
 
 
-class _Training:
+class Training:
     """One training under way. Split from `train` so that each moving part is a short method.
 
     `alone`: on the CPU and by this process alone, however Accelerate was launched. The first steps of such a training are noted

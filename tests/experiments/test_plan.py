@@ -95,7 +95,7 @@ def test_published_trainings_are_loaded_in_a_clone(tmp_path: Path, monkeypatch: 
             and publish(study, all_folders(study, [run])) == [])
     clone = quick(open_study("smoke", "phantom"), tmp_path / "clone")
     shutil.copytree(study.root / "trainings", clone.root / "trainings")
-    monkeypatch.setattr("cmri_lib.training.loop._Training.go", lambda self: pytest.fail("trained again"))
+    monkeypatch.setattr("cmri_lib.training.loop.Training.go", lambda self: pytest.fail("trained again"))
     loaded = train_or_load(clone, run, SLICES).state_dict()
     assert all(torch.equal(weights[name], value) for name, value in loaded.items())
 

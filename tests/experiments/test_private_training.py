@@ -139,7 +139,7 @@ def test_private_trainings_start_from_public_weights_and_are_audited(study: Stud
     controls = audit.control_rows(runs[0])
     assert [row["metric"] for row in controls] == ["attack_auc_loss", "attack_auc_blind"]
 
-    monkeypatch.setattr("cmri_lib.training.loop._Training.go", lambda self: pytest.fail("trained again"))
+    monkeypatch.setattr("cmri_lib.training.loop.Training.go", lambda self: pytest.fail("trained again"))
     again = private.train_or_load_any(study, runs[0], SLICES).state_dict()
     assert all(torch.equal(noisy[name], value) for name, value in again.items())
 

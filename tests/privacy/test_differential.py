@@ -23,7 +23,7 @@ from cmri_lib.privacy.differential.canaries import LARGEST, epsilon_lower_bound,
 from cmri_lib.privacy.differential.training import PATIENT, Mechanism, refuse_mixing, train_privately
 from cmri_lib.training import TrainSettings
 from cmri_lib.training.checkpoint import read_note
-from cmri_lib.training.loop import Trainable, _Training
+from cmri_lib.training.loop import Trainable, Training
 
 MECHANISM = Mechanism(rate=0.5, patients=3.0, slices=4, clip=0.3, noise=1.0)
 
@@ -148,7 +148,7 @@ def test_a_private_training_is_repeatable_kept_and_resumed(tmp_path: Path, monke
     assert log["step"].tolist() == [2, 4, 6] and log["loss_model"].isna().all() and (log["grad_norm"] > 0).all()
     whole = {name: value.clone() for name, value in first.state_dict().items()}
 
-    step = _Training._save
+    step = Training._save
     class Killed(Exception):
         pass
 
@@ -156,14 +156,14 @@ def test_a_private_training_is_repeatable_kept_and_resumed(tmp_path: Path, monke
         step(self, name)
         if self.step == 3:
             raise Killed
-    monkeypatch.setattr(_Training, "_save", kill)
+    monkeypatch.setattr(Training, "_save", kill)
     with pytest.raises(Killed):
         train_privately(killed, private_data(), STEPS, MECHANISM, tmp_path / "b", checkpoint_seconds=0.0)
     monkeypatch.undo()
     train_privately(again, private_data(), STEPS, MECHANISM, tmp_path / "b", checkpoint_seconds=0.0)
     assert all(torch.equal(value, whole[name]) for name, value in again.state_dict().items())
 
-    monkeypatch.setattr(_Training, "go", lambda self: pytest.fail("trained again"))
+    monkeypatch.setattr(Training, "go", lambda self: pytest.fail("trained again"))
     loaded = fresh()
     train_privately(loaded, private_data(), STEPS, MECHANISM, tmp_path / "a")
     assert all(torch.equal(value, whole[name]) for name, value in loaded.state_dict().items())
@@ -173,7 +173,7 @@ def test_a_private_training_is_repeatable_kept_and_resumed(tmp_path: Path, monke
 def test_less_noise_another_patient_or_another_order_is_another_training(tmp_path: Path,
                                                                          monkeypatch: pytest.MonkeyPatch) -> None:
     train_privately(fresh(), private_data(), STEPS, MECHANISM, tmp_path)
-    monkeypatch.setattr(_Training, "go", lambda self: "trained")
+    monkeypatch.setattr(Training, "go", lambda self: "trained")
     moved = private_data() | {PATIENT: torch.tensor([0, 0, 0, 1, 1, 1, 2, 2, 2, 2, 3, 3])}
     for data, rule in ((private_data(), Mechanism(0.5, 3.0, 4, 0.3, 0.5)), (moved, MECHANISM), (private_data(3), MECHANISM)):
         assert train_privately(fresh(), data, STEPS, rule, tmp_path) == "trained"

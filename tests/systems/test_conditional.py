@@ -231,13 +231,13 @@ def test_first_stages_are_trained_once_and_lie_where_all_who_share_them_look(sli
     unseen = discs(2, 2, seed=3, split="validation").with_columns(vendor="GE", disease="NOR", age=50.0, bmi=25.0)
     cohort = concatenate([type(slices)(slices.images, slices.masks, slices.table), unseen])
     trained: list = []
-    begin = loop._Training
+    begin = loop.Training
 
     def begin_and_note(model, *, folder, **more):
         trained.append(folder.relative_to(study.work("")).as_posix())
         return begin(model, folder=folder, **more)
 
-    monkeypatch.setattr(loop, "_Training", begin_and_note)
+    monkeypatch.setattr(loop, "Training", begin_and_note)
     unconditional = train_or_load(study, Run(SYSTEMS["U7 LDM-KL"]), cohort)
     for name in ("C15 class-conditioned LDM", "C9 ControlNet LDM", "C14 factorised diffusion"):
         run = Run(CONDITIONAL[name])

@@ -24,7 +24,7 @@ from cmri_lib.training import AdversarialTraining, Augment, TrainSettings, Train
 from cmri_lib.training.batches import mixed_seed
 from cmri_lib.training.checkpoint import halved, load_weights, read_note, read_tensors
 from cmri_lib.training.fingerprint import _syntax, training_fingerprint
-from cmri_lib.training.loop import _Training, device_name
+from cmri_lib.training.loop import Training, device_name
 from cmri_lib.training.muon import orthogonal
 
 SCRIPT = Path(__file__).parent / "train_small.py"
@@ -84,7 +84,7 @@ def test_a_finished_training_returns_at_once(tmp_path: Path, monkeypatch: pytest
     log = train(first, line_data(), TrainSettings(steps=60), tmp_path)
     second = Line()
     second.load_state_dict(before)
-    monkeypatch.setattr("cmri_lib.training.loop._Training.go", lambda self: pytest.fail("trained again"))
+    monkeypatch.setattr("cmri_lib.training.loop.Training.go", lambda self: pytest.fail("trained again"))
     again = train(second, line_data(), TrainSettings(steps=60), tmp_path)
     pd.testing.assert_frame_equal(log, again)
     assert torch.equal(first.linear.weight, second.linear.weight)
@@ -121,7 +121,7 @@ def test_changed_code_keeps_weights_only_if_its_first_steps_return(tmp_path: Pat
     train(first, line_data(), settings, tmp_path)
     change_code(monkeypatch, same)
     steps = []
-    monkeypatch.setattr("cmri_lib.training.loop._Training.go", lambda self: steps.append(self.settings.steps))
+    monkeypatch.setattr("cmri_lib.training.loop.Training.go", lambda self: steps.append(self.settings.steps))
     train(second, line_data(), settings, tmp_path)
     assert steps == ([] if same else [60])
     assert torch.equal(first.linear.weight, second.linear.weight) == same
@@ -136,20 +136,20 @@ def test_changed_code_goes_on_from_a_checkpoint_only_if_its_first_steps_return(t
     uncut = Line(0.1)
     cut, again = deepcopy(uncut), deepcopy(uncut)
     train(uncut, line_data(), settings, tmp_path / "uncut")
-    step = _Training._step
+    step = Training._step
 
-    def until_25(self: _Training) -> tuple:
+    def until_25(self: Training) -> tuple:
         if self.step == 25:
             raise InterruptedError
         return step(self)
 
     with monkeypatch.context() as interrupted, pytest.raises(InterruptedError):
-        interrupted.setattr(_Training, "_step", until_25)
+        interrupted.setattr(Training, "_step", until_25)
         train(cut, line_data(), settings, tmp_path / "cut", checkpoint_seconds=0)
     change_code(monkeypatch, same)
     begun = []
-    resume = _Training._resume
-    monkeypatch.setattr(_Training, "_resume", lambda self: (resume(self), begun.append(self.step)))
+    resume = Training._resume
+    monkeypatch.setattr(Training, "_resume", lambda self: (resume(self), begun.append(self.step)))
     train(again, line_data(), settings, tmp_path / "cut")
     assert begun == ([25] if same else [0])
     assert not same or torch.equal(again.linear.weight, uncut.linear.weight)
@@ -161,9 +161,9 @@ def test_a_device_is_known_by_its_name(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_a_training_names_every_device_that_had_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    settings, step = TrainSettings(steps=40, batch=4), _Training._step
+    settings, step = TrainSettings(steps=40, batch=4), Training._step
 
-    def until_25(self: _Training) -> tuple:
+    def until_25(self: Training) -> tuple:
         if self.step == 25:
             raise InterruptedError
         return step(self)
@@ -172,7 +172,7 @@ def test_a_training_names_every_device_that_had_it(tmp_path: Path, monkeypatch: 
     cut = Line(0.1)
     again = deepcopy(cut)
     with monkeypatch.context() as interrupted, pytest.raises(InterruptedError):
-        interrupted.setattr(_Training, "_step", until_25)
+        interrupted.setattr(Training, "_step", until_25)
         interrupted.setattr("cmri_lib.training.loop.device_name", lambda device: "a GPU")
         train(cut, line_data(), settings, tmp_path, checkpoint_seconds=0)
     train(again, line_data(), settings, tmp_path)
@@ -190,7 +190,7 @@ def test_changed_code_is_replayed_where_groups_take_turns(tmp_path: Path, monkey
     data, settings = {"x": torch.ones(8)}, TrainSettings(steps=20)
     train(Alternating(), data, settings, tmp_path)
     monkeypatch.setattr("cmri_lib.training.fingerprint.code_digest", lambda *objects: "other code")
-    monkeypatch.setattr("cmri_lib.training.loop._Training.go", lambda self: pytest.fail("trained again"))
+    monkeypatch.setattr("cmri_lib.training.loop.Training.go", lambda self: pytest.fail("trained again"))
     train(Alternating(), data, settings, tmp_path)
 
 
@@ -201,7 +201,7 @@ def test_prepared_data_may_differ_by_rounding_and_their_source_may_not(tmp_path:
     second = deepcopy(first)
     train(first, {name: values * (1 + 1e-7) for name, values in source.items()}, settings, tmp_path, source=source)
     steps = []
-    monkeypatch.setattr("cmri_lib.training.loop._Training.go", lambda self: steps.append(1))
+    monkeypatch.setattr("cmri_lib.training.loop.Training.go", lambda self: steps.append(1))
     train(deepcopy(second), source, settings, tmp_path, source=source)
     assert not steps
     train(second, source, settings, tmp_path, source=line_data(17))
@@ -235,7 +235,7 @@ def test_the_first_steps_of_a_shared_training_are_noted_as_one_process_takes_the
     steps = [read_note(tmp_path / name / "weights.safetensors")["first_steps"] for name in ("shared", "alone")]
     assert steps[0] == steps[1] and not torch.equal(shared.linear.weight, alone.linear.weight)
     change_code(monkeypatch, same=True)
-    monkeypatch.setattr("cmri_lib.training.loop._Training.go", lambda self: pytest.fail("trained again"))
+    monkeypatch.setattr("cmri_lib.training.loop.Training.go", lambda self: pytest.fail("trained again"))
     train(again, line_data(), settings, tmp_path / "shared")
     assert torch.equal(again.linear.weight, shared.linear.weight)
 
@@ -251,7 +251,7 @@ def test_another_torch_may_describe_the_same_network_otherwise(tmp_path: Path, m
     monkeypatch.setattr("cmri_lib.training.loop.training_fingerprint",
                         lambda *of: training_fingerprint(*of) | {part: "other" for part in changed})
     steps = []
-    monkeypatch.setattr("cmri_lib.training.loop._Training.go", lambda self: steps.append(1))
+    monkeypatch.setattr("cmri_lib.training.loop.Training.go", lambda self: steps.append(1))
     train(second, line_data(), settings, tmp_path)
     assert steps == ([] if kept else [1])
 

@@ -15,10 +15,10 @@ from cmri_lib.generators.diffusion import Diffusion
 from cmri_lib.generators.flow import FlowMatching, FlowSettings
 from cmri_lib.networks.conditioning.base import Conditioning
 from cmri_lib.training import Augment, TrainSettings, Trainable, train
-from cmri_lib.training.loop import _Training
+from cmri_lib.training.loop import Training
 
 SETTINGS = TrainSettings(steps=6, batch=8, log_every=1, learning_rate=1e-2, ema=0.9)
-SAVE = _Training._save
+SAVE = Training._save
 DATA = {"image": 2 * torch.rand(20, 1, 16, 16, generator=torch.Generator().manual_seed(0)) - 1}
 
 
@@ -59,8 +59,8 @@ def models() -> dict[str, Trainable]:
             "diffusion": Diffusion(Convolutions(), Conditioning()), "players": Players()}
 
 
-def cut_after_four_steps(self: _Training, name: str) -> None:
-    """In the place of `_Training._save`: the power fails when the checkpoint is written."""
+def cut_after_four_steps(self: Training, name: str) -> None:
+    """In the place of `Training._save`: the power fails when the checkpoint is written."""
     SAVE(self, name)
     if self.step == 4:
         raise InterruptedError
@@ -72,7 +72,7 @@ def main(folder: Path) -> None:
         train(model, DATA, SETTINGS, folder / name, augment=Augment())
         if name == "flow":
             images = draw(model, discs(9, 2, size=16), "flow", batch=4).images
-    with suppress(InterruptedError), patch.object(_Training, "_save", cut_after_four_steps):
+    with suppress(InterruptedError), patch.object(Training, "_save", cut_after_four_steps):
         train(models()["flow"], DATA, SETTINGS, folder / "cut", augment=Augment(), checkpoint_seconds=0)
     assert (folder / "cut" / "checkpoint.safetensors").exists()
     train(models()["flow"], DATA, SETTINGS, folder / "cut", augment=Augment())

@@ -31,7 +31,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from cmri_lib.errors import DataError, ParameterError
 from cmri_lib.training.batches import Batch, mixed_seed
 from cmri_lib.training.fingerprint import training_fingerprint
-from cmri_lib.training.loop import REPLAYED, Trainable, _Training, train_unless_done
+from cmri_lib.training.loop import REPLAYED, Trainable, Training, train_unless_done
 from cmri_lib.training.settings import TrainSettings
 
 #: The field of the data that says whose a row is: a code for each patient.
@@ -156,7 +156,7 @@ def private_group(model: Trainable) -> str:
     return groups[0]
 
 
-class _PrivateTraining(_Training):
+class _PrivateTraining(Training):
     """One private training under way."""
 
     def __init__(self, model: Trainable, *, mechanism: Mechanism, **options: object):
