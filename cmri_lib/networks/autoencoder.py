@@ -11,13 +11,17 @@ from __future__ import annotations
 import math
 from abc import abstractmethod
 from dataclasses import dataclass
+from typing import Annotated
 
 import torch
 import torch.nn.functional as F
+from pydantic import Field
 from torch import Tensor, nn
 
 from cmri_lib.errors import ParameterError
 from cmri_lib.training.loop import Batch, Trainable
+
+Weight = Annotated[float, Field(ge=0)]
 
 
 @dataclass(frozen=True)
@@ -28,7 +32,7 @@ class AutoencoderSettings:
     widths: tuple[int, ...] = (32, 64)
     blocks: int = 1  # residual blocks per level
     channels: int = 4  # of the latents
-    detail: float = 1.0
+    detail: Weight = 1.0
 
     def __post_init__(self) -> None:
         if not self.widths or min(self.widths) < 1:
@@ -39,7 +43,7 @@ class AutoencoderSettings:
 class KLSettings(AutoencoderSettings):
     """`kl` weighs the divergence from N(0, 1), in nats per latent value; tiny, so that images stay sharp."""
 
-    kl: float = 1.0e-4
+    kl: Weight = 1.0e-4
 
 
 @dataclass(frozen=True)
@@ -48,7 +52,7 @@ class VQSettings(AutoencoderSettings):
     mean code is replaced."""
 
     codes: int = 256
-    commitment: float = 0.25
+    commitment: Weight = 0.25
     decay: float = 0.98
     revive: float = 0.02
 
@@ -101,7 +105,8 @@ def image_decoder(widths: tuple[int, ...], blocks: int, inputs: int) -> nn.Seque
 
 
 class Autoencoder(Trainable):
-    """What both kinds share: an encoder, a decoder, and latents scaled to mean 0 and variance 1 per channel.
+    """What all kinds share: an encoder, a decoder, and latents scaled to mean 0 and variance 1 per channel. Latents are
+    (B, C, h, w), or (B, C, D, h, w) of stacks of D planes.
 
     The scale is measured while training (Rombach et al. 2022, section D.1: "latent scaling"), because a diffusion's
     noise schedule is made for unit variance; see `standardise`.
@@ -109,15 +114,14 @@ class Autoencoder(Trainable):
 
     momentum = 0.02  # of the running mean and variance of the latents
 
-    def __init__(self, settings: AutoencoderSettings, outputs: int):
+    def __init__(self, settings: AutoencoderSettings, encoder: nn.Sequential, decoder: nn.Sequential):
         super().__init__()
         self.channels, self.levels, self.detail = settings.channels, len(settings.widths), settings.detail
-        self.encoder = image_encoder(settings.widths, settings.blocks, outputs)
-        self.decoder = image_decoder(settings.widths, settings.blocks, settings.channels)
+        self.encoder, self.decoder = encoder, decoder
         self.register_buffer("mean", torch.zeros(settings.channels))
         self.register_buffer("variance", torch.ones(settings.channels))
 
-    def latent_shape(self, size: int) -> tuple[int, int, int]:
+    def latent_shape(self, size: int) -> tuple[int, ...]:
         """(C, h, w) of the latents of an image of `size` × `size`. Raises ParameterError if it cannot be halved so often."""
         side, rest = divmod(size, 2**self.levels)
         if rest:
@@ -143,16 +147,16 @@ class Autoencoder(Trainable):
 
     def standardise(self, raw: Tensor) -> Tensor:
         """(raw − mean) / standard deviation, channel by channel."""
-        return (raw - _planes(self.mean)) / _planes(self.variance).sqrt()
+        return (raw - _along(self.mean, raw)) / _along(self.variance, raw).sqrt()
 
     def restore(self, latents: Tensor) -> Tensor:
         """The inverse of `standardise`."""
-        return latents * _planes(self.variance).sqrt() + _planes(self.mean)
+        return latents * _along(self.variance, latents).sqrt() + _along(self.mean, latents)
 
     @torch.no_grad()
     def measure_scale(self, raw: Tensor) -> None:
-        """Move the running mean and variance towards those of `raw` (B, C, h, w)."""
-        variance, mean = torch.var_mean(raw.float(), dim=(0, 2, 3))
+        """Move the running mean and variance towards those of `raw` (B, C, …)."""
+        variance, mean = torch.var_mean(raw.float(), dim=(0, *range(2, raw.dim())))
         self.mean.lerp_(mean, self.momentum)
         self.variance.lerp_(variance, self.momentum)
 
@@ -164,15 +168,15 @@ class Autoencoder(Trainable):
         return error.abs().mean() + self.detail * slopes
 
 
-class KLAutoencoder(Autoencoder):
+class GaussianAutoencoder(Autoencoder):
     """Latents are normal with a mean and a variance of the encoder's choice, slightly pulled towards N(0, 1)."""
 
-    def __init__(self, settings: KLSettings = KLSettings()):
-        super().__init__(settings, 2 * settings.channels)
+    def __init__(self, settings: KLSettings, encoder: nn.Sequential, decoder: nn.Sequential):
+        super().__init__(settings, encoder, decoder)
         self.kl = settings.kl
 
     def posterior(self, images: Tensor) -> tuple[Tensor, Tensor]:
-        """Mean and log-variance, each (B, C, h, w), of the latents' distribution given `images`."""
+        """Mean and log-variance, each of the latents' shape, of their distribution given `images`."""
         mean, log_variance = self.encoder(images).chunk(2, dim=1)
         return mean, log_variance.clamp(-20, 10)
 
@@ -189,6 +193,14 @@ class KLAutoencoder(Autoencoder):
         return self.image_loss(self.decoder(sample), batch["image"]) + self.kl * divergence
 
 
+class KLAutoencoder(GaussianAutoencoder):
+    """The Gaussian autoencoder of images (B, 1, H, W): latents (B, C, h, w)."""
+
+    def __init__(self, settings: KLSettings = KLSettings()):
+        sizes = settings.widths, settings.blocks
+        super().__init__(settings, image_encoder(*sizes, 2 * settings.channels), image_decoder(*sizes, settings.channels))
+
+
 class VQAutoencoder(Autoencoder):
     """Every latent vector is replaced by the nearest of `codes` vectors (van den Oord et al. 2017, arXiv 1711.00937).
 
@@ -197,7 +209,8 @@ class VQAutoencoder(Autoencoder):
     """
 
     def __init__(self, settings: VQSettings = VQSettings()):
-        super().__init__(settings, settings.channels)
+        sizes = settings.widths, settings.blocks, settings.channels
+        super().__init__(settings, image_encoder(*sizes), image_decoder(*sizes))
         self.commitment = settings.commitment
         self.quantiser = Codebook(settings.codes, settings.channels, settings.decay, settings.revive)
 
@@ -291,6 +304,6 @@ def perplexity(tokens: Tensor, codes: int) -> float:
     return math.exp(-torch.special.xlogy(share, share).sum().item())
 
 
-def _planes(values: Tensor) -> Tensor:
-    """(C,) → (C, 1, 1), to act on (B, C, h, w)."""
-    return values[:, None, None]
+def _along(values: Tensor, latents: Tensor) -> Tensor:
+    """(C,) → (C, 1, 1, …), to act on the channels of latents (B, C, …)."""
+    return values.view(-1, *[1] * (latents.dim() - 2))

@@ -17,31 +17,19 @@ import torch.nn.functional as F
 from pydantic import Field
 from torch import Tensor, nn
 
-from cmri_lib.errors import DataError, ParameterError
+from cmri_lib.errors import DataError
+from cmri_lib.networks.autoencoder import KLSettings, GaussianAutoencoder, Weight
 from cmri_lib.networks.conditioning.base import one_hot
-from cmri_lib.training.loop import Batch, Trainable
-
-Weight = Annotated[float, Field(ge=0)]
 
 
 @dataclass(frozen=True)
-class StackSettings:
-    """Every width is a level that halves the planes' sides: two of them make 16 × 16 latents of 64 × 64 planes.
-    `planes` of a stack; `channels` of the latents. `labels` weighs the error of the label map beside that of the image,
-    `detail` the error of the image's slopes beside that of its values, `kl` the divergence from N(0, 1), in nats per
-    latent value; tiny, so that images stay sharp."""
+class StackSettings(KLSettings):
+    """Those of images, whose widths halve the sides of the planes here; `planes` of a stack; `labels` weighs the error of
+    the label map beside that of the image."""
 
     widths: tuple[int, ...] = (24, 48)
-    blocks: int = 1
-    channels: int = 4
     planes: Annotated[int, Field(ge=2)] = 8
     labels: Weight = 1.0
-    detail: Weight = 1.0
-    kl: Weight = 1.0e-4
-
-    def __post_init__(self) -> None:
-        if not self.widths or min(self.widths) < 1:
-            raise ParameterError(f"{self.widths}", field="widths", remedy="give at least one, all positive")
 
 
 def with_labels(images: Tensor, masks: Tensor, labels: int) -> Tensor:
@@ -67,43 +55,23 @@ class PlaneAndAxis(nn.Module):
         return self.skip(x) + self.branch(x)
 
 
-class StackAutoencoder(Trainable):
-    """Stacks (B, 1 + labels, D, H, W) ↔ latents (B, C, D, H / 2^levels, W / 2^levels), each channel of mean 0 and variance 1.
+class StackAutoencoder(GaussianAutoencoder):
+    """Stacks (B, 1 + labels, D, H, W) ↔ latents (B, C, D, H / 2^levels, W / 2^levels). What is decoded is the image in about
+    [−1, 1] and, for each label, a score (logit) whose largest names the label.
 
     Args:
         settings: sizes and weights.
         labels: planes of the label map, background included.
     """
 
-    momentum = 0.02  # of the running mean and variance of the latents
-
     def __init__(self, settings: StackSettings, labels: int):
-        super().__init__()
-        self.channels, self.levels, self.planes, self.labels = settings.channels, len(settings.widths), settings.planes, labels
-        self.label_weight, self.detail, self.kl = settings.labels, settings.detail, settings.kl
-        widths, inputs = settings.widths, 1 + labels
-        layers: list[nn.Module] = [nn.Conv3d(4 * inputs, widths[0], (1, 3, 3), padding=(0, 1, 1))]
-        for level, width in enumerate(widths):
-            layers += [PlaneAndAxis(widths[level - 1], width, stride=2)] if level else []
-            layers += [PlaneAndAxis(width, width) for _ in range(settings.blocks)]
-        self.encoder = nn.Sequential(
-            *layers, nn.SiLU(), nn.Conv3d(widths[-1], 2 * settings.channels, (1, 3, 3), padding=(0, 1, 1)))
-        layers = [nn.Conv3d(settings.channels, widths[-1], 3, padding=1)]
-        for level in reversed(range(len(widths))):
-            layers += [PlaneAndAxis(widths[level], widths[level]) for _ in range(settings.blocks + 1)]
-            layers += [nn.Conv3d(widths[level], 4 * widths[level - 1], 1), Shuffle()] if level else []
-        self.decoder = nn.Sequential(
-            *layers, nn.SiLU(), nn.Conv3d(widths[0], 4 * inputs, (1, 3, 3), padding=(0, 1, 1)), Shuffle())
-        self.register_buffer("mean", torch.zeros(settings.channels))
-        self.register_buffer("variance", torch.ones(settings.channels))
+        super().__init__(settings, _encoder(settings, 1 + labels), _decoder(settings, 1 + labels))
+        self.planes, self.labels, self.label_weight = settings.planes, labels, settings.labels
 
-    def latent_shape(self, size: int) -> tuple[int, int, int, int]:
+    def latent_shape(self, size: int) -> tuple[int, ...]:
         """(C, D, h, w) of the latents of planes of `size` × `size`. Raises ParameterError if they cannot be halved so often."""
-        side, rest = divmod(size, 2**self.levels)
-        if rest:
-            raise ParameterError(f"{size} pixels cannot be halved {self.levels} times", field="size",
-                                 remedy=f"use a multiple of {2**self.levels}")
-        return self.channels, self.planes, side, side
+        channels, *sides = super().latent_shape(size)
+        return channels, self.planes, *sides
 
     def posterior(self, stacks: Tensor) -> tuple[Tensor, Tensor]:
         """Mean and log-variance, each (B, C, D, h, w), of the latents' distribution.
@@ -114,38 +82,33 @@ class StackAutoencoder(Trainable):
         if stacks.dim() != 5 or stacks.shape[1:3] != (1 + self.labels, self.planes):
             raise DataError(f"stacks of shape {tuple(stacks.shape)}, not (B, {1 + self.labels}, {self.planes}, H, W)",
                             field="image", remedy="make them with generators.stacks.stack_batch")
-        mean, log_variance = self.encoder(unshuffled(stacks)).chunk(2, dim=1)
-        return mean, log_variance.clamp(-20, 10)
+        return super().posterior(unshuffled(stacks))
 
-    def encode(self, stacks: Tensor) -> Tensor:
-        """Stacks → latents (B, C, D, h, w), each channel of about mean 0 and variance 1."""
-        return (self.posterior(stacks)[0] - _cells(self.mean)) / _cells(self.variance).sqrt()
+    def image_loss(self, stacks: Tensor, target: Tensor) -> Tensor:
+        """That of the image, + labels · cross-entropy of the label map."""
+        labels = F.cross_entropy(stacks[:, 1:].float(), target[:, 1:].argmax(dim=1))
+        return super().image_loss(stacks[:, :1], target[:, :1]) + self.label_weight * labels
 
-    def decode(self, latents: Tensor) -> Tensor:
-        """Latents, scaled as `encode` gives them → (B, 1 + labels, D, H, W): the image in about [−1, 1] and, for each label, a
-        score (logit) whose largest names the label."""
-        return self.decoder(latents * _cells(self.variance).sqrt() + _cells(self.mean))
 
-    def loss(self, batch: Batch, group: str) -> Tensor:
-        """Absolute error of the image and of its slopes, + labels · cross-entropy of the label map, + kl · divergence, of a
-        reconstruction from a sample of the posterior (Kingma & Welling 2014, appendix B)."""
-        stacks = batch["image"]
-        mean, log_variance = self.posterior(stacks)
-        if self.training:
-            self._measure_scale(mean)
-        made = self.decoder(mean + (0.5 * log_variance).exp() * torch.randn_like(mean))
-        error = made[:, :1] - stacks[:, :1]
-        slopes = error.diff(dim=-1).abs().mean() + error.diff(dim=-2).abs().mean()
-        labels = F.cross_entropy(made[:, 1:].float(), stacks[:, 1:].argmax(dim=1))
-        divergence = 0.5 * (mean.square() + log_variance.exp() - 1 - log_variance).mean()
-        return error.abs().mean() + self.detail * slopes + self.label_weight * labels + self.kl * divergence
+def _encoder(settings: StackSettings, inputs: int) -> nn.Sequential:
+    """(B, 4 · inputs, D, H / 2, W / 2) → (B, 2 C, D, h, w)."""
+    widths = settings.widths
+    layers: list[nn.Module] = [nn.Conv3d(4 * inputs, widths[0], (1, 3, 3), padding=(0, 1, 1))]
+    for level, width in enumerate(widths):
+        layers += [PlaneAndAxis(widths[level - 1], width, stride=2)] if level else []
+        layers += [PlaneAndAxis(width, width) for _ in range(settings.blocks)]
+    return nn.Sequential(*layers, nn.SiLU(), nn.Conv3d(widths[-1], 2 * settings.channels, (1, 3, 3), padding=(0, 1, 1)))
 
-    @torch.no_grad()
-    def _measure_scale(self, mean: Tensor) -> None:
-        """Move the running mean and variance towards those of latents (B, C, D, h, w)."""
-        variance, centre = torch.var_mean(mean.float(), dim=(0, 2, 3, 4))
-        self.mean.lerp_(centre, self.momentum)
-        self.variance.lerp_(variance, self.momentum)
+
+def _decoder(settings: StackSettings, outputs: int) -> nn.Sequential:
+    """(B, C, D, h, w) → (B, outputs, D, H, W)."""
+    widths = settings.widths
+    layers: list[nn.Module] = [nn.Conv3d(settings.channels, widths[-1], 3, padding=1)]
+    for level in reversed(range(len(widths))):
+        layers += [PlaneAndAxis(widths[level], widths[level]) for _ in range(settings.blocks + 1)]
+        layers += [nn.Conv3d(widths[level], 4 * widths[level - 1], 1), Shuffle()] if level else []
+    return nn.Sequential(
+        *layers, nn.SiLU(), nn.Conv3d(widths[0], 4 * outputs, (1, 3, 3), padding=(0, 1, 1)), Shuffle())
 
 
 def unshuffled(stacks: Tensor) -> Tensor:
@@ -158,8 +121,3 @@ class Shuffle(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         return F.pixel_shuffle(x.movedim(2, 1), 2).movedim(1, 2)
-
-
-def _cells(values: Tensor) -> Tensor:
-    """(C,) → (C, 1, 1, 1), to act on (B, C, D, h, w)."""
-    return values[:, None, None, None]
