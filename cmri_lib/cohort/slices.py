@@ -107,7 +107,8 @@ class Slices:
         return Slices(self.images[index], self.masks[index], self.table.iloc[index], tissues, partners)
 
     def where(self, **columns: object) -> Slices:
-        """The slices whose columns have the given values: ``slices.where(split="train", vendor=["A", "B"])``."""
+        """The slices whose columns have the given values: ``slices.where(split="train", vendor=["A", "B"])``. Raises
+        DataError on an unknown column."""
         keep = np.ones(len(self), bool)
         for column, values in columns.items():
             if column not in self.table:

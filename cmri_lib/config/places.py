@@ -8,7 +8,8 @@ from cmri_lib.errors import ParameterError
 
 
 def project_root(start: Path | None = None) -> Path:
-    """The nearest folder at or above `start` (default: the working directory) that holds ``params.yaml``."""
+    """The nearest folder at or above `start` (default: the working directory) that holds ``params.yaml``. Raises
+    ParameterError if there is none."""
     start = (start or Path.cwd()).resolve()
     for folder in (start, *start.parents):
         if (folder / "params.yaml").exists():

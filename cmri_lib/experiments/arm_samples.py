@@ -110,6 +110,9 @@ def arm_conditions(arm: Arm, own: Slices, count: int, seed: int, masks: Generato
 
     Args:
         own: the real slices of the arm's patients.
+
+    Raises:
+        DataError: if none of them has the disease.
     """
     moved = arm.disease is not None and masks is not None
     group = HEALTHY if moved else arm.disease

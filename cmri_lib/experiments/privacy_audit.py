@@ -238,7 +238,7 @@ class PowerAudit:
         self.run, self.reference, *self.shadows = shadow_runs(audit.study, audit.slices)
 
     def scores(self) -> Found:
-        """Loss, calibrated loss, LiRA and RMIA on the same patients."""
+        """Loss, calibrated loss, LiRA and RMIA on the same patients. Raises DataError if the system has no denoising loss."""
         base = self.audit.loss
         target, reference, *shadows = map(self._target, (self.run, self.reference, *self.shadows))
         if not base.suits(target):

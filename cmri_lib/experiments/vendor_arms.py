@@ -75,7 +75,8 @@ class Vendors:
         return Group(" + ".join(vendors), tuple(p for vendor in vendors for p in self.patients[vendor]))
 
     def mixed(self, count: int | None = None) -> Group:
-        """So many training patients, or all, dealt out over all vendors; where one has too few, others stand in."""
+        """So many training patients, or all, dealt out over all vendors; where one has too few, others stand in.
+        Raises DataError if there are not so many."""
         dealt = [p for turn in zip_longest(*(self.patients[v] for v in self.known)) for p in turn if p is not None]
         if count is not None and count > len(dealt):
             raise DataError(f"{count} patients asked for, {len(dealt)} there", field="count", remedy="ask for fewer")

@@ -75,7 +75,7 @@ class CrossVAE(VAE):
         return (self.kl_weight * divergence.mean() - log_likelihood) / target["image"][0].numel()
 
     def draw_pair(self, batch: Batch) -> tuple[Batch, Batch]:
-        """Two different states of each patient: entries (B, S, …) → twice (B, …)."""
+        """Two different states of each patient: entries (B, S, …) → twice (B, …). Raises DataError if S is 1."""
         patients, states = batch["image"].shape[:2]
         if states < 2:
             raise DataError(f"{states} state of each patient", field="image", remedy="give at least two: a source and a target")

@@ -42,6 +42,9 @@ class SourceDomain(Diffusion):
             strength: share of the noise levels that are gone up and down again, above 0 and at most 1.
             finest: wavelength in pixels down to which the image itself is kept, the coarse part of the heart.
             steps: of a whole denoising, of which `strength` is done; the sampler's by default.
+
+        Raises:
+            ParameterError: on a strength or a wavelength out of range.
         """
         if not 0 < strength <= 1 or finest < 0:
             raise ParameterError(f"strength {strength}, finest {finest}", field="strength",

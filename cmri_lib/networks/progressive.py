@@ -213,6 +213,7 @@ class ProgressiveCritic(Growing):
         self.end = EqualisedLinear(channels[0], 1, gain=1)
 
     def forward(self, images: Tensor, batch: Batch) -> Tensor:
+        """images (B, 1, H, W) → logits (B,). Raises ParameterError if the levels make another H."""
         if images.shape[-1] != self.size:
             raise ParameterError(f"{self.levels} levels make {self.size}², the images have side {images.shape[-1]}",
                                  field="channels", remedy="give one number of channels per level from 4×4 up")

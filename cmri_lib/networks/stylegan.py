@@ -170,6 +170,7 @@ class StyleCritic(nn.Module):
         self.end = EqualisedLinear(channels[0], 1, gain=1)
 
     def forward(self, images: Tensor, batch: Batch) -> Tensor:
+        """images (B, 1, H, W) → logits (B,). Raises ParameterError if the levels make another H."""
         if images.shape[-1] != self.size:
             raise ParameterError(f"{len(self.blocks) + 1} levels make {self.size}², the images have side "
                                  f"{images.shape[-1]}", field="channels",

@@ -55,6 +55,8 @@ class Encoder(nn.Module):
         self.head = nn.Linear(widths[-1] * BASE**2, 2 * settings.latent)
 
     def forward(self, images: Tensor, batch: Batch) -> tuple[Tensor, Tensor]:
+        """images (B, 1, H, W) → mean and log-variance, each (B, latent). Raises ParameterError if the levels end elsewhere than
+        at the smallest side."""
         if images.shape[-2:] != (self.size, self.size):
             raise ParameterError(f"{len(self.body) - 2} levels end in images of {self.size}², not {tuple(images.shape[-2:])}",
                                  field="channels", remedy=f"give as many levels as halve the image down to {BASE} pixels")
