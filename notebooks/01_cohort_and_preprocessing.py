@@ -26,9 +26,9 @@
 #
 # **Which profile shows what.** A *profile* is a set of budgets in `params.yaml`: image size, length
 # of trainings, number of samples. `smoke` only tests that everything runs. `laptop` is a workshop's
-# budget: it shows how things work, not which family of generators wins. This notebook trains three
-# small networks; they are the only part that depends on the budget. You need no GPU and no
-# download. A training that has been done before is loaded, so a second run is quick.
+# budget: it shows how things work, not which family of generators wins. This notebook trains four
+# small networks. You need no GPU and no download. A training that has been done before is loaded,
+# so a second run is quick.
 
 # %% [markdown]
 # ## Method
@@ -433,7 +433,7 @@ figures.publish(study, "01/intensity", tones, draw_tones,
                 title="Mean grey value of the myocardium of each patient, by vendor");
 
 # %% [markdown]
-# **How to read it.** One dot is one patient. Where the rows of dots lie above each other, this grey
+# **How to read it.** One dot is one patient. Where the rows of dots cover the same range, this grey
 # value says nothing about the vendor; where they are shifted, it does. The first panel has no
 # normalisation. Compare its share with those of the others: the more it falls, the more of the
 # vendor that step removes. A share near the last column of the table could be chance. Noise and
@@ -544,7 +544,7 @@ pd.DataFrame({name: found[list(dice_columns)].mean() for name, found in both.ite
     columns=dice_columns).round(3)
 
 # %% [markdown]
-# The third table has all scores, with 95 % intervals from a bootstrap over patients: patients are
+# The last table has all scores, with 95 % intervals from a bootstrap over patients: patients are
 # drawn again and again with replacement, and the score is computed each time. *Floor* is what the
 # segmenter's labels score against the mask of **another** patient, of the same phase and height:
 # some heart, but not this one.

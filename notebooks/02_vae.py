@@ -349,8 +349,9 @@ figures.publish_slices(study, "02/reconstructions", rows, outline=False,
 # %% [markdown]
 # Does the heart survive? Pixels can agree while a thin wall is gone. The frozen segmenter of
 # notebook 01 labels the reconstructions, and these labels are compared with the true masks of the
-# patients. *Dice* is the overlap, from 0 to 1. *Ceiling* is what the segmenter scores on the
-# originals, *floor* is the score of another patient's mask.
+# patients. *Dice* is the overlap, from 0 to 1. For this agreement the *ceiling* is what the
+# segmenter scores on the originals, and the *floor* the score of another patient's mask. For the
+# distances below, the floor is what real images score.
 
 # %%
 survived = pd.DataFrame(evaluator.adherence(restored)).set_index("metric")
@@ -398,11 +399,11 @@ figures.publish_slices(study, "02/walk", walks, outline=False,
 #
 # - **Distance of anatomy** to real images of other patients. A frozen segmenter, a network that
 #   finds the parts of the heart, has learnt from real images (notebook 01). The distance compares
-#   its deepest map, where it has recognised a heart and not yet cut it out. It sees hearts, and
-#   hardly sees a mild blur.
+#   the output of its deepest layer, the bottleneck of the U-Net: there it has recognised a heart,
+#   but not yet drawn its outline. It sees hearts, and hardly sees a mild blur.
 # - **Distance of appearance** to the same images. It compares the energies of Gabor filters: how
 #   strongly an image answers to small wave patterns of several sizes and directions. Nothing is
-#   learnt for it. It sees texture and blur, and cannot tell a heart from its torn patches.
+#   learnt for it. It sees texture and blur, but not whether the parts of a heart are in place.
 # - **Share of valid hearts**: in how many images the segmenter finds one left ventricle in a closed
 #   wall, with the right ventricle beside it, and sizes as those of training patients.
 #
@@ -426,9 +427,9 @@ curve_tables.side_by_side(far, "system")
 # %% [markdown]
 # **How to read it.** The dashed line is the floor. From that line to the reconstructions is the
 # first gap, from the reconstructions to the samples the second. The larger gap is where a better
-# model should begin. It may be one gap in anatomy and the other in appearance: blur, for example,
-# is seen by the second. The third row shows what the fitted Gaussian is worth. Where the floor of
-# valid hearts is below ½, the segmenter misses real hearts, and cannot judge those of samples.
+# model should begin. Anatomy and appearance may name different gaps: blur, for example, shows in
+# the distance of appearance. The third row shows what the fitted Gaussian is worth. Where the floor
+# of valid hearts is below ½, the segmenter misses real hearts, and cannot judge those of samples.
 #
 # ### Blur
 #
@@ -468,7 +469,8 @@ blur[["value", "low", "high", "floor"]].round(3)
 # it is the number of training patients, each point trained anew. For each point, samples are drawn
 # and the distances computed, and the *share nearest to training*. For the latter, each sample is
 # asked whose slice lies nearest to it, a training patient's or a hold-out patient's, at equal
-# numbers of patients. 0.5 means no preference; 1 means that samples repeat training patients.
+# numbers of patients. Its floor is what real test slices score; 1 means that samples repeat
+# training patients.
 
 # %%
 rows = curves.over_compute(u1) + curves.over_patients(u1.system)
@@ -564,9 +566,10 @@ figures.slice_grid({name: Slices(some, test.masks[:len(some)], test.table[:len(s
 # %% [markdown]
 # ### 3. The PSNR by hand
 #
-# Intensities span 2 grey values, so $\text{PSNR} = 10 \log_{10} (4 / \text{MSE})$. Compute it from
-# the mean squared error of each reconstruction, and average over slices. Then take the mean of all
-# errors first, and its PSNR. Which of the two is higher, and must it be so on any data?
+# Intensities run from −1 to 1, a range of 2, so $\text{PSNR} = 10 \log_{10} (4 / \text{MSE})$.
+# Compute it from the mean squared error of each reconstruction, and average over slices. Then take
+# the mean of all errors first, and its PSNR. Which of the two is higher, and must it be so on any
+# data?
 
 # %% tags=["solution"]
 squared = ((torch.from_numpy(restored.images) - real) ** 2).mean((1, 2, 3)).numpy()

@@ -70,8 +70,8 @@
 # | U5 | non-saturating, lazy R1 | a style for each layer, adaptive augmentation (Karras 2020) |
 #
 # The settings are in `params.yaml`, section `gan`. U3 takes `critic_steps` steps of the critic for
-# each step of the generator. Gulrajani et al. take five; here it is one, because in a short
-# training the generator would otherwise hardly move.
+# each step of the generator. Gulrajani et al. take five, and so do `overnight` and `gpu`. In the
+# short trainings of `smoke` and `laptop` it is one, or the generator would hardly move.
 #
 # **What is measured.** A toy with a known answer counts the modes that are found. On cardiac images
 # this notebook measures the distance to real images during training, the memory of training
@@ -251,8 +251,10 @@ figures.publish(study, "03/clouds", toy.as_table(first_points, "variant"), draw_
 # ## Training on cardiac MR images
 #
 # The four systems learn from the images of the same patients. Their numbers of training steps are
-# chosen so that each training takes about the same time. U5 is also trained on fewer patients,
-# for a learning curve at the end of this notebook. A training that has been done before is loaded.
+# chosen so that each training takes about the same time on one idle core. The table of costs shows
+# measured times, which also depend on the machine and on what else it did. U5 is also trained on
+# fewer patients, for a learning curve at the end of this notebook. A training that has been done
+# before is loaded.
 #
 # The first table lists the loss, the weight of each penalty, and the augmentation of every system.
 
@@ -428,16 +430,17 @@ figures.publish(study, "03/collapse", near, draw_near,
 #
 # - **Distance of anatomy** to real images of other patients. A frozen segmenter, a network that
 #   finds the parts of the heart, has learnt from real images (notebook 01). The distance compares
-#   its deepest map, where it has recognised a heart and not yet cut it out. It sees hearts, and
-#   hardly sees a mild blur.
+#   the output of its deepest layer, the bottleneck of the U-Net: there it has recognised a heart,
+#   but not yet drawn its outline. It sees hearts, and hardly sees a mild blur.
 # - **Distance of appearance** to the same images. It compares the energies of Gabor filters: how
 #   strongly an image answers to small wave patterns of several sizes and directions. Nothing is
-#   learnt for it. It sees texture and blur, and cannot tell a heart from its torn patches.
+#   learnt for it. It sees texture and blur, but not whether the parts of a heart are in place.
 # - **Share of samples nearest to training patients.** Each sample has a nearest real slice. It
 #   belongs either to a training patient or to a hold-out patient, whom no network has seen. The
-#   share corrects for the numbers of patients. It is ½ for a generator without memory and 1 for
-#   copies of training images. If all samples look alike, they have the same few neighbours; the
-#   share then says little, and its interval is wide.
+#   share corrects for the numbers of patients. Without memory it is what real test slices score,
+#   the dashed line; with few patients this is not exactly ½. For copies of training images it is 1.
+#   If all samples look alike, they have the same few neighbours; the share then says little, and
+#   its interval is wide.
 #
 # Both distances are of the kind **MMD** (maximum mean discrepancy): how alike samples are to real
 # images, compared with how alike real images are to each other. Equal sets have 0; an estimate can
@@ -599,8 +602,9 @@ curve_tables.side_by_side(over_patients, "x").rename_axis("training patients")
 #    if it is better in both. With the `laptop` profile this speaks of minutes of training.
 # 3. **Collapse.** A ratio "distance, samples / real" well below 1 shows that a system repeats
 #    itself. A ratio near or above 1 does not exclude it.
-# 4. **Memory.** A share nearest to training patients whose interval lies above ½ shows memory. In
-#    the last table see whether the share, or a distance, is larger with fewer patients.
+# 4. **Memory.** A share nearest to training patients whose interval lies above its floor, the
+#    dashed line of the figures, hints at memory; notebook 06 tests it. In the last table see
+#    whether the share, or a distance, is larger with fewer patients.
 # 5. **Cost.** Every image takes one network evaluation (a check above). Notebook 06 compares the
 #    seconds per image with those of the other families.
 #

@@ -476,16 +476,17 @@ pd.DataFrame(settled, index=titles).T.round(3)
 #
 # - **Distance of anatomy** to real images of other patients. A frozen segmenter, a network that
 #   finds the parts of the heart, has learnt from real images (notebook 01). The distance compares
-#   its deepest map, where it has recognised a heart and not yet cut it out. It sees hearts, and
-#   hardly sees a mild blur.
+#   the output of its deepest layer, the bottleneck of the U-Net: there it has recognised a heart,
+#   but not yet drawn its outline. It sees hearts, and hardly sees a mild blur.
 # - **Distance of appearance** to the same images. It compares the energies of Gabor filters: how
 #   strongly an image answers to small wave patterns of several sizes and directions. Nothing is
-#   learnt for it. It sees texture and blur, and cannot tell a heart from its torn patches.
+#   learnt for it. It sees texture and blur, but not whether the parts of a heart are in place.
 # - **Share of samples nearest to training patients.** Each sample has a nearest real slice. It
 #   belongs either to a training patient or to a hold-out patient, whom no network has seen. The
-#   share corrects for the numbers of patients. It is ½ for a generator without memory and 1 for
-#   copies of training images. If all samples look alike, they have the same few neighbours; the
-#   share then says little, and its interval is wide.
+#   share corrects for the numbers of patients. Without memory it is what real test slices score,
+#   the dashed line; with few patients this is not exactly ½. For copies of training images it is 1.
+#   If all samples look alike, they have the same few neighbours; the share then says little, and
+#   its interval is wide.
 #
 # Both distances are of the kind **MMD** (maximum mean discrepancy): how alike samples are to real
 # images, compared with how alike real images are to each other. Equal sets have 0; an estimate can
@@ -637,7 +638,7 @@ figures.publish_images(study, "04/latents", tiles,
 #
 # A network that predicts hidden tokens can also fill a hole in a real image (*inpainting*). The
 # next cell hides a box in slices of test patients: the left half of the middle. U9 fills it twice,
-# with different noise.
+# with other random choices.
 
 # %%
 maskgit, size = generators["U9 MaskGIT"], slices.size
@@ -667,8 +668,8 @@ pd.Series({
 # **How to read it.** The review calls this robust to masking: a region that is hidden gets a
 # content that fits what is seen. If the filling follows the surroundings, its difference to the
 # real box is smaller than that of another slice. Read the table for this. The two fillings differ,
-# because the surroundings do not determine the box. A seam along the box is what the autoencoder
-# loses.
+# because the surroundings do not determine the box. A seam along the box comes from what the
+# autoencoder loses.
 #
 # ## All five systems
 #
@@ -702,10 +703,11 @@ figures.publish(study, "04/compute", against_time, plots.learning_curves,
                 title="Quality and memory against training time");
 
 # %% [markdown]
-# **How to read it.** Compare systems at equal seconds, and only where their intervals are apart. A
-# line that still falls at its right end belongs to a training that has not converged. If the
-# distance of appearance of a latent system stays high while its own loss is low, look at the
-# reconstructions: the autoencoder may be the limit.
+# **How to read it.** Compare systems at equal seconds only if all were trained on one idle machine;
+# the published ones were not. Compare only where their intervals are apart. A line that still falls
+# at its right end belongs to a training that has not converged. If the distance of appearance of a
+# latent system stays high while its own loss is low, look at the reconstructions: the autoencoder
+# may be the limit.
 #
 # ### Fewer patients
 #
@@ -791,10 +793,11 @@ figures.slice_grid({"walk": as_slices(walk, samples["U6 DDPM"].take([0] * 10), "
 # %% [markdown]
 # ### 2. Where an image drowns
 #
-# Let $s^2$ be the variance of the intensities. At level $n$ the signal has the variance
-# $\bar\alpha_n s^2$ and the noise $1 - \bar\alpha_n$ (`cumulative_alpha` gives $\bar\alpha$). At
-# which share of the levels is the noise stronger, for the linear and for the cosine schedule? And
-# if images had a quarter of that variance? What can a network learn at those levels?
+# Let $S$ be the variance of the intensities, and $\bar\alpha_n = \alpha_n^2$. At level $n$ the
+# signal has the variance $\bar\alpha_n S$ and the noise $1 - \bar\alpha_n$ (`cumulative_alpha`
+# gives $\bar\alpha$). At which share of the levels is the noise stronger, for the linear and for
+# the cosine schedule? And if images had a quarter of that variance? What can a network learn at
+# those levels?
 
 # %% tags=["solution"]
 learnt_images = slices.where(split="train").images
@@ -850,8 +853,8 @@ relative.pivot(index="sampler", columns="steps", values="relative").loc[list(SAM
 
 # %% [markdown]
 # Next the samplers on images: both distances with the most evaluations and their 95 % intervals,
-# and the fewest evaluations with which neither distance is above its interval. The first row is the
-# floor.
+# and the fewest evaluations with which neither distance lies above the interval that it has with
+# the most. The first row is the floor.
 
 # %%
 curve_tables.fewest_evaluations(few_steps)
@@ -889,8 +892,9 @@ curve_tables.side_by_side(over_patients, "x").rename_axis("training patients")
 #    sets a limit to quality. With the `laptop` profile this speaks of minutes of training.
 # 4. **MaskGIT fills hidden regions.** The table below the inpainting figure says how well a filling
 #    fits the real slice, and how much two fillings differ.
-# 5. **Memory.** A share whose interval lies above ½ shows memory. In the last table see whether
-#    the share, or a distance, is larger with fewer patients.
+# 5. **Memory.** A share whose interval lies above its floor, the dashed line of the figures, hints
+#    at memory; notebook 06 tests it. In the last table see whether the share, or a distance, is
+#    larger with fewer patients.
 #
 # ## Limits
 #

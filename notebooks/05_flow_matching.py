@@ -36,7 +36,7 @@
 #
 # In the third system the label map is concatenated to the input of the network, one plane for each
 # label. This *conditioning method* is called concatenation; notebook 07 compares it with others.
-# The id keeps the name of the family, but its coupling is independent (see Limits).
+# The last two systems are called U10 as well, although their coupling is independent (see Limits).
 #
 # ## Method
 #
@@ -54,9 +54,10 @@
 # cross, the mean velocity changes along the way.
 #
 # **Minibatch optimal transport** (Tong et al. 2024) changes which noise is paired with which image.
-# Within each batch it chooses the pairs for which $\sum \|x_1 - x_0\|^2$ is smallest. Fewer lines
-# cross, the paths become straighter, and an ODE solver needs fewer steps. The alternative, random
-# pairs, is called *independent coupling*.
+# Within a pool of 256 noises and images (`flow.objective.pool`) it chooses the pairs for which
+# $\sum \|x_1 - x_0\|^2$ is smallest. The batches are then cut from the pool. Fewer lines cross, the
+# paths become straighter, and an ODE solver needs fewer steps. The alternative, random pairs, is
+# called *independent coupling*.
 #
 # The settings are in `params.yaml`, section `flow`. There `times: logit-normal` draws training
 # times $t$ mostly from the middle of the interval (Esser et al. 2024, eq. 19).
@@ -259,8 +260,9 @@ for name in ("U10 OT-FM", "U10 FM"):
 # %% [markdown]
 # **How to read it.** Compare by how much the ratios exceed 1. Both are small for images: an image
 # has many pixels, most of the path removes noise from them, and this part is straight. Optimal
-# transport works within a batch. A batch of few images offers few pairs to choose from, so the two
-# ratios can be close to each other.
+# transport works within a pool of 256 images. That is many for eight modes in the plane, and few
+# for images: all are about equally far from a noise (exercise 2). So the two ratios can be close to
+# each other.
 #
 # ## Samples
 #
@@ -315,16 +317,17 @@ figures.publish_slices(study, "05/one_mask", {"same mask": variety},
 #
 # - **Distance of anatomy** to real images of other patients. A frozen segmenter, a network that
 #   finds the parts of the heart, has learnt from real images (notebook 01). The distance compares
-#   its deepest map, where it has recognised a heart and not yet cut it out. It sees hearts, and
-#   hardly sees a mild blur.
+#   the output of its deepest layer, the bottleneck of the U-Net: there it has recognised a heart,
+#   but not yet drawn its outline. It sees hearts, and hardly sees a mild blur.
 # - **Distance of appearance** to the same images. It compares the energies of Gabor filters: how
 #   strongly an image answers to small wave patterns of several sizes and directions. Nothing is
-#   learnt for it. It sees texture and blur, and cannot tell a heart from its torn patches.
+#   learnt for it. It sees texture and blur, but not whether the parts of a heart are in place.
 # - **Share of samples nearest to training patients.** Each sample has a nearest real slice. It
 #   belongs either to a training patient or to a hold-out patient, whom no network has seen. The
-#   share corrects for the numbers of patients. It is ½ for a generator without memory and 1 for
-#   copies of training images. If all samples look alike, they have the same few neighbours; the
-#   share then says little, and its interval is wide.
+#   share corrects for the numbers of patients. Without memory it is what real test slices score,
+#   the dashed line; with few patients this is not exactly ½. For copies of training images it is 1.
+#   If all samples look alike, they have the same few neighbours; the share then says little, and
+#   its interval is wide.
 #
 # Both distances are of the kind **MMD** (maximum mean discrepancy): how alike samples are to real
 # images, compared with how alike real images are to each other. Equal sets have 0; an estimate can
@@ -505,9 +508,9 @@ for place, pixels in {"in the heart": inside, "around it": ~inside}.items():
     share = 1 - within[pixels].mean() / over_all[pixels].mean()
     print(f"{place}: standard deviation {over_all[pixels].mean() ** 0.5:.3f} over all samples, "
           f"{within[pixels].mean() ** 0.5:.3f} with one mask; decided {100 * share:.1f} %")
-# It cannot be all: a mask leaves brightness and texture open, and most of what lies around the
-# heart. A flow that ignores its mask has 0 everywhere, up to chance, and so has one with little
-# training.
+# If the flow used nothing but its mask, all samples of one mask would be equal: 100 %. A good flow
+# stays below: a mask leaves brightness and texture open, and most of what lies around the heart.
+# A flow that ignores its mask has 0 everywhere, up to chance, and so has one with little training.
 
 # %% [markdown]
 # ## Summary
@@ -521,8 +524,8 @@ relative.pivot(index="coupling", columns="steps", values="relative").round(2)
 
 # %% [markdown]
 # Then one row for each system and solver: both distances with the most evaluations and their 95 %
-# intervals, and the fewest evaluations with which neither distance is above its interval. The first
-# row is the floor.
+# intervals, and the fewest evaluations with which neither distance lies above the interval that it
+# has with the most. The first row is the floor.
 
 # %%
 curve_tables.fewest_evaluations(few_steps)
@@ -552,13 +555,13 @@ curve_tables.side_by_side(over_patients, "x").rename_axis("training patients")
 # 4. **Anatomy.** In the Dice table compare the value with its ceiling and its floor. A value near
 #    the ceiling means that images follow their masks as well as real images do (claim M1).
 # 5. **Memory (claim F3).** In the last table compare the share nearest to training patients for few
-#    and for all patients. An interval that contains ½ is no evidence of memory.
+#    and for all patients. An interval that contains the floor is no evidence of memory.
 #
 # ## Limits
 #
 # - One seed of training. The intervals describe the choice of patients, not the choice of the seed.
-# - Small batches limit what minibatch optimal transport can do. In a conditional system it would
-#   tie the noise to the condition. So the mask-conditioned system couples independently.
+# - Small pools limit what minibatch optimal transport can do. In a conditional system it would tie
+#   the noise to the condition. So the mask-conditioned system couples independently.
 # - Samples of the mask-conditioned system follow masks of test patients. Whether its images help to
 #   train a segmenter is a question of notebook 07.
 # - Whether flow matching needs fewer steps than *diffusion* is decided in notebook 06, where both

@@ -59,10 +59,11 @@
 # vector of numbers for each image. A **feature space** is one way to compute them. This study has
 # four:
 #
-# - **anatomy**: the deepest map of the frozen segmenter, where it has recognised a heart and not
-#   yet cut it out, with its layout. It sees hearts and hardly sees a mild blur.
+# - **anatomy**: the output of the deepest layer of the frozen segmenter, the bottleneck of a U-Net,
+#   with its layout: there it has recognised a heart, but not yet drawn its outline. It sees hearts
+#   and hardly sees a mild blur.
 # - **appearance**: the energies of Gabor filters, which need no training. They see texture and
-#   blur, and cannot tell a heart from its torn patches.
+#   blur, but not whether the parts of a heart are in place.
 # - the **study features**, a network trained on real images to tell vendors, levels and faults;
 # - the **principal components of pixels**, learnt without any label, as a check on the others.
 #
@@ -123,9 +124,9 @@
 # - **Shapes**: the Wasserstein distance of areas, ratios and wall thickness to those of real
 #   hearts.
 # - **Valid hearts**: the share of samples with one LV in a closed wall, one RV beside it unless the
-#   slice is apical, and sizes within those of training patients. The rules are those of one level
-#   of the heart, whichever fits. A system with less than half of the valid hearts of real images
-#   **shows no hearts**: nothing else of it is called good.
+#   slice is apical, and sizes within those of training patients. Base, middle and apex have rules
+#   of their own; a sample is valid if it keeps all rules of one of them. A system with less than
+#   half of the valid hearts of real images **shows no hearts**: nothing else of it is called good.
 # - **Adherence**, for the system with a mask: the **Dice** coefficient $2|A \cap B| / (|A| + |B|)$
 #   and **HD95**, the 95 % Hausdorff distance, between the given mask and what the segmenter finds.
 
@@ -134,11 +135,11 @@
 #
 # A **near copy** is a sample that lies closer to a training image than 95 % of the real test images
 # do. For each sample the **audit** finds the nearest training image and the nearest hold-out image.
-# The **nearest share** is the share of samples that lie nearer to training patients,
-# corrected for the numbers of patients. For copies it is 1. Without memorisation it is what real
-# test images score. With few patients this is not exactly ½, so the **excess** over it is shown as
-# well. Samples that lie beside the data, near to no real image, have no nearest share: whoever
-# stands at the edge is the nearest to them.
+# The **nearest share** is the share of samples that lie nearer to training patients, corrected for
+# the numbers of patients. For copies it is 1. Without memorisation it is what real test images
+# score. With few patients this is not exactly ½, so the **excess** over it is shown as well.
+# Samples that lie far from all real images have no nearest share: the nearest patient is then
+# always one at the edge of the data, which says nothing about memory.
 #
 # ### Floor, ceiling and interval
 #
@@ -147,6 +148,9 @@
 # - The **floor** is what real patients score against other real patients, at the same numbers of
 #   slices. No generator can be expected to do better.
 # - The **ceiling** is what training images score if they are handed out as samples.
+#
+# For agreement with a mask (Dice, HD95) it is the other way round: the *ceiling* is what real
+# images score, and the *floor* what another patient's mask would.
 #
 # Intervals are 95 % bootstrap intervals **over patients**: whole patients are drawn at random with
 # replacement, because slices of one patient resemble each other.
@@ -437,8 +441,8 @@ table.groupby("axis").agg(metrics=("metric", "nunique"), rows=("metric", "size")
 
 # %% [markdown]
 # Five figures follow, one for each respect. In all of them, a dot is a value and a bar is its 95 %
-# interval. The dashed line is the floor, real against real. The dotted line is the ceiling,
-# training images handed out as samples.
+# interval. The dashed line is what real images score, the dotted line what training images handed
+# out as samples would. In the panels of Dice and HD95 a dash-dotted line is another patient's mask.
 #
 # ### Distances
 
@@ -541,9 +545,10 @@ figures.publish(study, "06/examination", on_board, plots.heat_map,
                 title="The examination: which column of the scoreboard sees which fault?");
 
 # %% [markdown]
-# **How to read it.** Rows are columns of the scoreboard, columns are the sets. Numbers are changes
-# for the worse, in units of the spread between groups of real patients. A dot marks what lies
-# beyond that spread. A white column would be a fault that nothing sees.
+# **How to read it.** Rows are the headline metrics, which notebook 13 shows as a scoreboard;
+# columns are the sets. Numbers are changes for the worse, in units of the spread between groups of
+# real patients. A dot marks what lies beyond that spread. A white column would be a fault that
+# nothing sees.
 
 # %%
 missed = misordered(examined)
@@ -561,9 +566,10 @@ order.rename(columns=metrics.short).round(3)
 # ## What does each metric see?
 #
 # A metric is only as good as the faults it detects. The next cells put known faults into real
-# slices at half strength, and ask every metric. A **corruption** is such a fault: blur, noise,
-# shading, a deformed or torn heart, few patients, one level of the heart only, copies of training
-# images, and masks that belong to other images.
+# slices at half strength: half the largest blur, or half of the slices, patches or patients
+# changed. Then every metric is asked. A **corruption** is such a fault: blur, noise, shading, a
+# deformed or torn heart, few patients, one level of the heart only, copies of training images, and
+# masks that belong to other images.
 #
 # The metrics are those of the evaluator. Two are added: the Dice with the mask, and the nearest
 # share of the audit. Of the anatomy, the headline metrics are kept. The network on images is left
@@ -690,7 +696,9 @@ stated[stated["claim"].isin(["F1", "F2", "F3", "F5", "F6", "P3", "E1"])].set_ind
 # %% [markdown]
 # A claim is *supported* if the whole 95 % interval lies on the claimed side of the margin, *not
 # supported* if it lies wholly on the other side, and otherwise *undecided*. With several criteria,
-# the weakest decides for the claim, and the strongest, corrected for their number, against it.
+# the claim is supported only if each criterion is. It is not supported if one criterion fails so
+# clearly that this holds after a correction: its p-value times the number of criteria. So an
+# interval that lies just on the wrong side can still leave a claim undecided.
 #
 # A difference to a system that shows no hearts, or that has not converged, says how short its
 # training was and nothing about its kind. Such tests are *not testable at this budget*. A system
@@ -706,8 +714,8 @@ pd.Series(unfit, name="why claims about it are not testable", dtype=object).to_f
 # %% [markdown]
 # **F1: diffusion beats GANs and VAEs.** The primary test is U6 DDPM minus U5 StyleGAN2-ADA, the
 # strongest GAN of the review. Its distances of anatomy and of appearance must be smaller, and its
-# share of valid hearts larger. If they disagree, the claim is undecided. The other rivals are
-# exploratory.
+# share of valid hearts larger. All three must hold, and one that surely fails refutes the claim.
+# The other rivals are exploratory.
 #
 # Both systems meet the same random draws of real patients. Where there are several trainings of
 # each (`fidelity.seeds` in `params.yaml`), the interval is over patients **and** trainings.
@@ -967,8 +975,8 @@ assert study.profile == "smoke" or not missed, f"the distance of anatomy misorde
 #
 # ### 1. Half the samples
 #
-# Halve the number of synthetic slices. Which of the two distances changes by more than its
-# interval, and in which direction? What happens to its floor?
+# Halve the number of synthetic slices. Which changes by more than its interval, KID or the Fréchet
+# distance, and in which direction? What happens to its floor?
 
 # %% tags=["solution"]
 fewer = Evaluator(study, slices, params.samples // 2, [distances(evaluator.spaces[0])])

@@ -99,12 +99,12 @@
 #   sample must not merely please one network.
 # - **Valid hearts**: the share of samples in which the segmenter sees a plausible heart: one
 #   LV, one closed wall, one RV beside it, sizes within those of training patients.
-# - **Distance of anatomy**: how far samples are from real images in the deepest map of the
-#   segmenter, where it has recognised a heart and not yet cut it out. It sees hearts and hardly
-#   sees a mild blur.
+# - **Distance of anatomy**: how far samples are from real images in the deepest layer of the
+#   segmenter, the bottleneck of its U-Net: there it has recognised a heart, but not yet drawn its
+#   outline. It sees hearts and hardly sees a mild blur.
 # - **Distance of appearance**: the same in the energies of Gabor filters, small wave patterns of
-#   several sizes and directions. It sees texture and blur, and cannot tell a heart from its torn
-#   patches.
+#   several sizes and directions. It sees texture and blur, but not whether the parts of a heart are
+#   in place.
 #
 # Both distances are an MMD (maximum mean discrepancy): how alike samples are to real images,
 # compared with how alike real images are to each other. Lower is better, and a system must do well
@@ -368,6 +368,16 @@ figures.publish_slices(study, "07/fixed_mask", rows, outline=False,
 # ## The systems of the review
 #
 # The ablation compares parts. This section compares whole systems that the review describes.
+#
+# - C1 to C4 are mask-to-image GANs; C3 is also given the vendor.
+# - C6 is a GAN of age, body mass index and phase, without a mask.
+# - C8 is MaskGIT of ejection fraction, volumes and phase.
+# - C9 is latent diffusion of a prompt, with or without a ControlNet; C10 of a mask by SPADE.
+# - C12 is diffusion of a mask with parts erased. C14 is diffusion of a mask and a short code of the
+#   scanner's look.
+# - C15 is latent diffusion of disease and vendor.
+# - C16 is flow matching of a mask: by ControlNet, or by SPADE with vendor, phase and disease.
+#
 # Most diffusion models and flows start from the unconditional systems of notebooks 04 and 05.
 # The GANs and C15 are trained from random weights. All are trained for longer than a system of
 # the ablation. Each is scored with every measure of notebook 06, and its bank is saved for later
@@ -538,10 +548,10 @@ figures.publish(study, "07/condition_sets", sets, plots.score_plot,
                 title="One flow, given more and more conditions");
 
 # %% [markdown]
-# **How to read it.** The conditions were added one by one, from top to bottom. Look at two things:
-# does the accuracy of a condition rise when it is added, and do Dice or a distance get worse at the
-# same time? The training budget is the same for all, so a network with more conditions has to
-# learn more from as many images.
+# **How to read it.** Down the first three rows conditions are added; the last row gives them as a
+# prompt. Look at two things: does the accuracy of a condition rise when it is added, and do Dice or
+# a distance get worse at the same time? The training budget is the same for all, so a network with
+# more conditions has to learn more from as many images.
 #
 # ### Guidance
 #
@@ -738,9 +748,9 @@ figures.publish(study, "07/labels", labels, plots.score_plot,
 
 # %% [markdown]
 # **How to read it.** The first row is the flow with all patients and correct labels. Compare each
-# other row with it: how much Dice does it lose? A row of fewer patients above a row of worse
-# labels speaks for claim M6. The answer depends on the dose: on how bad the labels are, and on
-# how many patients are missing.
+# other row with it: how much Dice does it lose? If fewer patients lose less Dice than worse labels,
+# that speaks for claim M6. The answer depends on the dose: on how bad the labels are, and on how
+# many patients are missing.
 
 # %% [markdown]
 # ## Downstream use
@@ -945,9 +955,9 @@ for rival in ("C1 Pix2Pix", "C1 Pix2PixHD"):
 ledger.table("M3")
 
 # %% [markdown]
-# **M4** has no direction: the methods differ in Dice, by more than 0.01 in one direction. *Not
-# supported* means here that they differ by less than that. The primary test is ControlNet minus
-# concatenation in the flow.
+# **M4** names no winner. It holds if the methods differ in Dice by more than 0.01, in either
+# direction. *Not supported* means here that they differ by less than that. The primary test is
+# ControlNet minus concatenation in the flow.
 
 # %%
 for family in FAMILIES:
@@ -1138,8 +1148,9 @@ for count in (1, 8):
     unit = (ends[1.0] - ends[0.0]).norm()
     moved_by[f"{count} steps"] = {w: ((ends[w] - ends[0.0]).norm() / unit).item() for w in scales}
 pd.DataFrame(moved_by).rename_axis("w").round(2)
-# In one step the distance is |w| times that of w = 1, exactly. With more steps the second velocity
-# is taken elsewhere, and it is not. A negative w leads away from the condition.
+# In one step the distance is |w| times that of w = 1, exactly. With more steps this no longer
+# holds: after the first step, each w asks for the velocity at another place. A negative w leads
+# away from the condition.
 
 # %% [markdown]
 # ## Summary

@@ -64,7 +64,8 @@
 # 2. Every arm is trained for the same number of steps, so more samples do not mean more training.
 #    No arm is stopped by its test score.
 # 3. All arms have the same augmentation. Samples must help beyond what augmentation gives.
-# 4. Test images show the whole field of view. They are not cropped around their own labels.
+# 4. Test images are cropped as in notebook 01, where the detector finds the heart. Their own labels
+#    take no part in this.
 # 5. A patient with several scans counts once: his or her first scan is used.
 #
 # ### What is measured
@@ -155,8 +156,8 @@ print(outlook.left_out("09"))
 #   mask, and the one that follows it best is kept);
 # - the condition of the generator: C16 against **U10 FM**, flow matching without any condition,
 #   whose samples are pseudo-labelled;
-# - the system: samples of GANs, diffusion and flow matching under the same masks, alone, with all
-#   patients;
+# - the system: samples of every system alone, with all patients. A system without a mask gets
+#   pseudo-labels, and a chain (notebook 08) draws masks of its own;
 # - the masks: those of the patients, or new ones that a label VAE (C4) draws;
 # - the patients that the *generator* has seen: the same few, or all training patients;
 # - the disease of the samples: a few samples of all groups, against as many of one disease. Their
@@ -279,15 +280,15 @@ figures.publish(study, "09/forest", differences, utility_plots.forest,
 
 # %% [markdown]
 # **How to read it.** Each bold line names what is varied below it. The first group has all shares
-# of patients, and the group of systems has all patients. The others have those of the centre.
-# There, samples of a system without masks bear pseudo-labels, and the two chains (C4 VAE masks,
-# C10 label diffusion) draw their masks first. The dashed line is a student of real slices alone,
-# with the same augmentation and as many steps. To the right of it in Dice, and to the left in HD95
-# and misses, samples help. An interval that crosses the line says nothing.
+# of patients, and the group of systems has all patients. All other groups have the patients of the
+# centre. In the group of systems, samples without masks bear pseudo-labels, and the two chains (C4
+# VAE masks, C10 label diffusion) draw their masks first. The dashed line is a student of real
+# slices alone, with the same augmentation and as many steps. To the right of it in Dice, and to the
+# left in HD95 and misses, samples help. An interval that crosses the line says nothing.
 #
-# Why are some intervals so wide? Those arms have one training. It is compared with the mean over
-# the trainings of the line, and may differ from the mean of its own kind by as much as those differ
-# from each other. With few patients that is more than most gains.
+# Why are some intervals so wide? Those arms were trained once, real slices alone several times. One
+# training can lie as far from the mean of its own arm as the trainings of real slices lie from each
+# other. The interval counts this. With few patients it is more than most gains.
 #
 # ### How many real patients?
 
@@ -306,8 +307,8 @@ figures.publish(study, "09/patients", pd.DataFrame(curve), utility_plots.over_pa
 
 # %% [markdown]
 # **How to read it.** The generator of each point has learnt from the patients of that point alone.
-# Follow the grey line first: what do more real patients give? A gain by samples is worth as many
-# patients as the grey line needs for the same height.
+# Follow the grey line first: what do more real patients give? To price a gain by samples, see how
+# many more real patients the grey line needs for the same Dice.
 #
 # The next table says what it would have been worth if the generator had seen *all* patients while
 # the segmenter had labels of few. This is how some published gains were made.
@@ -390,7 +391,7 @@ pd.DataFrame([{"baseline": name, "Dice of real alone": levels[name].value,
 # %% [markdown]
 # ## The ejection fraction, without a segmentation
 #
-# A network can read the EF from the images at once. Most patients of a cohort have a normal EF, so
+# A network can read the EF directly from the images. Most patients of a cohort have a normal EF, so
 # the network sees few weak hearts and leans towards the normal. **C5** (Gheorghiță et al. 2022)
 # trains it first on samples whose masks were drawn so that their EFs are *uniform* (notebook 08),
 # then on real scans. The next cell trains four networks on the patients of the centre. They differ

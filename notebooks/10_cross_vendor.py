@@ -210,7 +210,8 @@ figures.publish(study, "10/vendors", pd.DataFrame(mapped), vendor_plots.vendor_m
 # %% [markdown]
 # **How to read it.** A frame says that the student has learnt from this vendor. Compare cells of
 # one *column*, not of one row: some vendors are harder for every student. In the column of an
-# unseen vendor, the first row without a frame has lost what the partner below it keeps.
+# unseen vendor, compare the first row (no frame) with the partner below it (frame): the difference
+# is the loss.
 #
 # The next table gives this loss. It is the student minus its partner of as many patients, on the
 # test patients of vendors that only the partner has learnt from. For comparison, the last column
@@ -494,7 +495,7 @@ figures.publish(study, "10/groups", pd.DataFrame(by_group), utility_plots.by_gro
 # ## From simulation to patients
 #
 # A simulator draws as many hearts as one likes, each with its true labels, and no patient is asked
-# for anything. What are its scans worth for real ones? Students of equal length learn from
+# for anything. What are its scans worth for real ones? Students with equally many steps learn from
 #
 # - real patients;
 # - **simulated scans** alone, those of the phantom;
@@ -531,22 +532,24 @@ figures.publish(study, "10/simulation", pd.DataFrame(worth, columns=table_of), a
                 title="What simulated scans are worth for a segmenter of real ones");
 
 # %% [markdown]
-# **How to read it.** The dashed line is the student of real patients. What simulated scans *alone*
-# lack is the simulator's gap; what of it the synthetic appearance closes was a gap of looks, and
-# what stays is one of anatomy, or of the generator. Sets beside real patients show whether
-# simulated anatomy adds anything to them.
+# **How to read it.** The dashed line is the student of real patients. The loss with simulated scans
+# *alone* is the gap of the simulator. If the synthetic appearance makes it smaller, that part was
+# due to the looks. What is left is due to the anatomy, or to the generator. Sets beside real
+# patients show whether simulated anatomy adds anything to them.
 
 # %% [markdown]
 # ## Ways to preprocess, and synthesis
 #
 # The other half of P1: does normalisation make *samples* better? After each way one short,
 # unconditional flow (the network of U10 FM, fewer steps) learns from the training patients of
-# **all** vendors. It does not know the vendor: what normalisation leaves of it, it must draw.
+# **all** vendors. The flow is not given the vendor: it must draw whatever differences between
+# vendors the normalisation has left.
 #
 # Its samples are held against real test slices **of the same way**. But distances in differently
 # normalised pictures cannot be compared: a picture that is three times as bright has three times
-# the distances, and a kernel that adapts its width to the way forgives the most to the way whose
-# real slices vary the most for no reason. Three answers are possible.
+# the distances. A kernel could adapt its width to each way. But then a way whose real slices vary
+# much, for whatever reason, gets a wide kernel, and its samples seem nearer. Three answers are
+# possible.
 #
 # 1. *An instrument for each way.* Then two things differ, the samples and their judge.
 # 2. *A score as a share of the way's own floor.* The floor of an unbiased distance is near 0, so
@@ -605,11 +608,11 @@ figures.publish(study, "10/synthesis_scores", table, partial(plots.score_plot, y
 
 # %% [markdown]
 # **How to read it.** Grey points are real slices of the same way: training slices against test
-# slices, and for the vendor certainty test slices. All networks see as many images, so a way is
-# better for synthesis if its samples lie nearer to *its own* grey point.
-# **Vendor certainty** is how sure a classifier of vendors, fitted on the way's real slices, is of
-# the vendor of a sample that shows a heart. Below real slices, samples mix the scanners; without
-# normalisation both can be high, for the vendor is in the scale.
+# slices, and for the vendor certainty test slices. All flows see equally many images, so a way is
+# better for synthesis if its samples lie nearer to *its own* grey point. **Vendor certainty** is
+# how sure a classifier of vendors, fitted on the way's real slices, is of the vendor of a sample
+# that shows a heart. Below real slices, samples mix the scanners; without normalisation both can be
+# high, for the vendor is in the scale.
 #
 # The next figure has the differences of excesses, with intervals over patients. The study's own way
 # is the dashed line. Of a *distance* a worse way lies to the right, of *valid hearts* to the left.
@@ -898,8 +901,9 @@ for name, loss in losses.items():
     half = (loss.high - loss.low) / 2
     print(f"{name}: {loss.value:+.3f} ± {half:.3f}, n = {loss.n}; one point needs "
           f"{max(loss.n, int(np.ceil(loss.n * (half / 0.01) ** 2)))} patients")
-# The width falls with the root of the number of patients: a fifth of it takes 25 times as many. It
-# also holds the differences between trainings, which more patients do not make smaller.
+# Where ± is below 0.05, five points could not have been missed. The width falls with the root of
+# the number of patients: a fifth of it takes 25 times as many. A part of it comes from differences
+# between trainings, which more patients do not make smaller.
 
 # %% [markdown]
 # ### 3. Darker and darker

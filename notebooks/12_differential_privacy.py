@@ -39,7 +39,7 @@
 #   weights, $P(\text{weights} \in S) \le e^\varepsilon P'(\text{weights} \in S) + \delta$. A small
 #   ε is a strong guarantee. At ε = 1, odds that a patient was in the training set rise at most
 #   2.7-fold, at ε = 10 up to 22,000-fold. δ is the chance that this fails. It should be well below
-#   one patient in all; here it is a tenth of that.
+#   $1/P$ for $P$ private patients; here it is a tenth of that, $1/(10P)$.
 # - **Post-processing** costs nothing: samples, averaged weights, and whatever else is computed from
 #   private weights alone, are as private as these.
 # - An **accountant** sums up what the steps of a training spend, as an upper bound of ε.
@@ -77,9 +77,9 @@
 # 2. **Membership attack**: the denoising loss, members against held-out patients, with the null and
 #    the blind baseline of notebook 11.
 # 3. **Canaries** (Steinke, Nasr & Jagielski 2023). All private patients but two are canaries. Those
-#    who were left out differ from those who were not by a coin alone. An attacker guesses of half
-#    of them which side the coin showed. If the guesses are right more often than an ε-private
-#    training could allow, the true ε is larger: a **lower bound** from one training.
+#    who were left out differ from those who were not by a coin alone. For half of the canaries an
+#    attacker guesses which side the coin showed. If the guesses are right more often than an
+#    ε-private training could allow, the true ε is larger: a **lower bound** from one training.
 #
 # **C18 RDP-CGAN** (Torfi, Fox & Reddy 2022) is made for this: a GAN of latents. Its autoencoder
 # learns from public patients. Its critic alone looks at private ones, so its gradient alone is
@@ -404,8 +404,9 @@ for false in (0.01, 0.1):
         min(np.exp(e) * false + who.delta, 1 - np.exp(-e) * (1 - false - who.delta))
         for e in strengths]
 pd.DataFrame(promised, index=pd.Index(strengths, name="ε")).round(3)
-# With ε = 0.1 an attacker does hardly better than guessing. At ε = 10 nearly all members may be
-# found: if attacks find fewer, that is their weakness or luck, and not what the theory promises.
+# With ε = 0.1 an attacker does hardly better than guessing. The first bound reaches 1 at about
+# ε = ln(1 / FPR): 4.6 at 1 % false alarms, 2.3 at 10 %. From there on the promise is nearly empty.
+# At ε = 10 nearly all members may be found: if attacks find fewer, that is their weakness or luck.
 
 # %% [markdown]
 # ### 3. The price of more steps

@@ -52,11 +52,12 @@
 #
 # **The headline** is a pair of distances to real images, and a share:
 #
-# - the **distance of anatomy** compares images in the deepest map of a frozen segmenter, where it
-#   has recognised a heart and not yet cut it out. It sees hearts and hardly sees a mild blur;
+# - the **distance of anatomy** compares images in the deepest layer of a frozen segmenter, the
+#   bottleneck of its U-Net: there it has recognised a heart, but not yet drawn its outline. It sees
+#   hearts and hardly sees a mild blur;
 # - the **distance of appearance** compares the energies of Gabor filters, small wave patterns of
-#   several sizes and directions. It sees texture and blur, and cannot tell a heart from its torn
-#   patches;
+#   several sizes and directions. It sees texture and blur, but not whether the parts of a heart are
+#   in place;
 # - **valid hearts** is the share of samples in which the segmenter finds a plausible heart.
 #
 # A system must do well in both distances. One with less than half of the valid hearts of real
@@ -84,9 +85,9 @@
 #
 # **One primary test per claim.** It was stated before the results: what is compared, in which
 # metric, in which direction, by which margin. A test with several criteria is supported only if all
-# of them are, and fails with any one, corrected for their number. The other tests of a claim are
-# **exploratory**: they show where an effect lies, and with so many of them a few reach a verdict by
-# chance.
+# of them are. It is not supported if one fails clearly, its p-value times their number. So the
+# formula above is that of one criterion. The other tests of a claim are **exploratory**: they show
+# where an effect lies, and with so many of them a few reach a verdict by chance.
 #
 # **p-values.** An interval that just touches the margin has p = 0.05. Beyond, p is that of a normal
 # variable with this interval, or of Student's t where the interval is over trainings, too.
@@ -236,8 +237,8 @@ data_sets.table()
 # ## Which metric sees which fault?
 #
 # Notebook 06 shows known faults to every metric: real images that were blurred, torn or shaded, a
-# few patients in the place of many, copies of training images. The table lists what each metric
-# tells from real images, with the least strength (0 to 1) at which it does, and what it is blind
+# few patients in the place of many, copies of training images. All have half their full strength,
+# the 0.5 in brackets. The table lists what each metric tells from real images, and what it is blind
 # to.
 
 # %%
@@ -249,8 +250,8 @@ seen.assign(metric=seen["metric"].map(metrics.short)).set_index("metric").drop(
 # %% [markdown]
 # **How to read it.** No metric sees everything. A metric that sees many faults is a good alarm, but
 # does not say what is wrong; one that sees a single fault names it. The headline asks two distances
-# and valid hearts, because each is blind to what another sees. Copies of training images are seen
-# by the audit alone.
+# and valid hearts, because each is blind to what another sees. Copies of training images hardly
+# move a distance; the audit sees them best.
 #
 # ## Fidelity against cost, anatomy, utility and privacy
 #

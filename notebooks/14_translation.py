@@ -133,7 +133,8 @@ print(len(truth.pairs), "pairs of", len(set(truth.pairs.patients)), "test patien
 # %% [markdown]
 # ## Training
 #
-# Equal compute, as in notebooks 02 to 05; the table of costs below says what each has taken.
+# About equal compute on an idle core, as in notebooks 02 to 05. The table of costs below has the
+# measured times, which also depend on what else the machine did.
 
 # %%
 systems = runs(CONTRACTION.values())
@@ -183,9 +184,10 @@ wide = table.pivot_table(index="system", columns="metric", values="value", sort=
 wide[[name for name in (*chosen, "training_seconds", "nfe") if name in wide]].round(3)
 
 # %% [markdown]
-# **How to read it.** The dashed line is the source unchanged. SSIM and PSNR reward what is likely
-# *pixel by pixel*: a mean of all possible contractions has the best PSNR and shows no sharp heart.
-# Dice asks where the heart is. So a system can lead in one and trail in the other.
+# **How to read it.** In SSIM and PSNR the dash-dotted line is the source unchanged, in Dice another
+# patient's mask. The dashed line is the true image. SSIM and PSNR reward what is likely *pixel by
+# pixel*: a mean of all possible contractions has the best PSNR and shows no sharp heart. Dice asks
+# where the heart is. So a system can lead in one and trail in the other.
 #
 # ## Claim F4
 #
@@ -552,7 +554,7 @@ for k in times:
                       "share of energy": lines.sum() / every.sum()}
 pd.DataFrame(held).T.round(3)
 # Nearly all of the energy is the mean and the slow changes of the image, in the few lines of the
-# centre. Edges have little energy, and all that tells a wall from its cavity.
+# centre. Edges have little energy, but they are all that tells a wall from its cavity.
 
 # %% [markdown]
 # ## Summary

@@ -364,8 +364,10 @@ source_times = test.slices.table[TIME].to_numpy()[questions.sources[0]]
 myocardium = maps[MANIFOLD.id].query("region == 'Myo'")
 errors = (myocardium["fitted"] - myocardium["true"]).abs()
 print(errors.groupby(source_times[myocardium["row"]]).agg(["median", "size"]).round(0))
-# A source in which muscle and blood differ in their recovery says more of T1 than a cine, where the
-# steady state depends on T1/T2 only. With few patients the order is uncertain.
+# The table of null times says which tissue is dark near an inversion time; in a cine none is. One
+# expects a cine to be the worst source: its steady state depends on T1/T2 only. Compare this with
+# the table. Where the correlation above is near 0, the network reads no T1 of the patient's own
+# from any source, and the order is chance.
 
 # %% [markdown]
 # ### 2. When is the muscle black?
