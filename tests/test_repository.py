@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import importlib.util
 import importlib.metadata
 import re
 import subprocess
@@ -152,6 +153,29 @@ def test_lines_fit() -> None:
         for file in files:
             long = [line for line in file.read_text(encoding="utf-8").splitlines() if len(line) > most]
             assert not long, f"{file.name}: {long[0]}"
+
+
+def _is_module(name: str) -> bool:
+    try:
+        return importlib.util.find_spec(name) is not None
+    except ModuleNotFoundError:  # its parent is no package
+        return False
+
+
+def test_what_is_asked_of_a_module_is_there() -> None:
+    """`module.name` and `from module import name` inside the library: a name that is gone would show only when it is called."""
+    for file in MODULES:
+        tree = ast.parse(file.read_text(encoding="utf-8"))
+        imported = [(node.module, alias) for node in ast.walk(tree) if isinstance(node, ast.ImportFrom)
+                    and (node.module or "").startswith("cmri_lib") for alias in node.names]
+        modules = {alias.asname or alias.name: f"{of}.{alias.name}" for of, alias in imported
+                   if _is_module(f"{of}.{alias.name}")}
+        wanted = [(of, alias.name) for of, alias in imported]
+        wanted += [(modules[node.value.id], node.attr) for node in ast.walk(tree) if isinstance(node, ast.Attribute)
+                   and isinstance(node.value, ast.Name) and node.value.id in modules]
+        missing = [f"{of}.{name}" for of, name in wanted
+                   if not _is_module(f"{of}.{name}") and not hasattr(importlib.import_module(of), name)]
+        assert not missing, f"{file.name} asks for {missing}"
 
 
 def test_modules_can_be_read_in_one_sitting() -> None:

@@ -90,7 +90,8 @@ def _between(values: np.ndarray, below: np.ndarray, share: np.ndarray) -> np.nda
 
 
 def _table(rows: pd.DataFrame, nearest: np.ndarray, heights: np.ndarray) -> pd.DataFrame:
-    apart = rows["slice_mm"].to_numpy(float).mean() * (len(rows) - 1) / (len(heights) - 1)
+    spanned = np.ptp(rows["index"].to_numpy(float))  # slices without a label between them are no rows
+    apart = rows["slice_mm"].to_numpy(float).mean() * spanned / (len(heights) - 1)
     return rows.iloc[nearest].assign(index=np.arange(len(heights)), height=heights, level=[level(h) for h in heights],
                                      slice_mm=apart)
 

@@ -31,14 +31,8 @@ def peak_memory() -> float:
 def seconds_per_image(sample: Callable[[int], object], images: int, repeats: int = 3) -> Score:
     """Median seconds per image of ``sample(images)`` after one unmeasured call; low and high are the fastest and the
     slowest repeat, n is `repeats`."""
-    sample(images)
-    seconds = []
-    for _ in range(repeats):
-        started = time.perf_counter()
-        sample(images)
-        if torch.cuda.is_available():
-            torch.cuda.synchronize()  # kernels run on after the call has returned
-        seconds.append((time.perf_counter() - started) / images)
+    _taken(sample, images)
+    seconds = [_taken(sample, images) / images for _ in range(repeats)]
     return Score(float(np.median(seconds)), min(seconds), max(seconds), n=repeats)
 
 
@@ -49,19 +43,18 @@ def log_time_ratio(first: Callable[[int], object], second: Callable[[int], objec
     The two take turns, so that what else the machine does falls on both. The value is the mean over the rounds, n their
     number, the interval that of their bootstrap. `times`: a sampler of 1000 equal steps need not be run in full.
     """
-    for sample in (first, second):
-        sample(images)
-    ratios = []
-    for _ in range(repeats):
-        taken = []
-        for sample in (first, second):
-            started = time.perf_counter()
-            sample(images)
-            if torch.cuda.is_available():
-                torch.cuda.synchronize()
-            taken.append(time.perf_counter() - started)
-        ratios.append(np.log10(times * taken[0] / taken[1]))
-    return mean_score(np.array(ratios), np.arange(repeats))
+    both = first, second
+    taken = np.array([[_taken(sample, images) for sample in both] for _ in range(1 + repeats)])[1:]  # the first is not measured
+    return mean_score(np.log10(times * taken[:, 0] / taken[:, 1]), np.arange(repeats))
+
+
+def _taken(sample: Callable[[int], object], images: int) -> float:
+    """Seconds of ``sample(images)``; on a GPU kernels run on after the call has returned."""
+    started = time.perf_counter()
+    sample(images)
+    if torch.cuda.is_available():
+        torch.cuda.synchronize()
+    return time.perf_counter() - started
 
 
 def cost(sample: Callable[[int], object], network: nn.Module, *, images: int, evaluations: int, images_seen: int,

@@ -280,11 +280,7 @@ def score_of(found: PatientScores | Sequence[PatientScores], statistic: str = "a
         DataError: if the trainings were not attacked with the same patients.
     """
     several = [found] if isinstance(found, PatientScores) else list(found)
-    names = several[0].member_names, several[0].nonmember_names
-    if any(not np.array_equal(a, b) for one in several for a, b in
-           zip((one.member_names, one.nonmember_names), names)):
-        raise DataError("trainings were attacked with different patients", field="members",
-                        remedy="attack all with the same")
+    names = _attacked(several)
     value = auc if statistic == "auc" else partial(tpr_at, rate=LOW_RATES[statistic])
     each = [lambda u, v, one=one: value(one.members, one.nonmembers, u=u, v=v) for one in several]
     return bootstrap_seeds(each, *names, **options)
@@ -305,11 +301,20 @@ def attack_rows(attack: str, found: Sequence[dict[str, PatientScores]],
 
 def auc_difference(first: Sequence[PatientScores], second: Sequence[PatientScores],
                    **options: object) -> Score:
-    """AUC of the first minus that of the second, paired over the patients that both were mounted on."""
-    pairs = list(zip(first, second, strict=True))
-    every = [[one.member_names, one.nonmember_names] for pair in pairs for one in pair]
-    each = []
-    for a, b in pairs:
-        each.append(lambda u, v, s, t, a=a, b=b:
-                    auc(a.members, a.nonmembers, u, v) - auc(b.members, b.nonmembers, s, t))
-    return bootstrap_seeds(each, *every[0], *every[1], **options)
+    """AUC of the first minus that of the second, paired over the patients that both were mounted on.
+
+    Raises:
+        DataError: if the trainings of one side were not attacked with the same patients.
+    """
+    each = [lambda u, v, s, t, a=a, b=b: auc(a.members, a.nonmembers, u, v) - auc(b.members, b.nonmembers, s, t)
+            for a, b in zip(first, second, strict=True)]
+    return bootstrap_seeds(each, *_attacked(first), *_attacked(second), **options)
+
+
+def _attacked(trainings: Sequence[PatientScores]) -> tuple[np.ndarray, np.ndarray]:
+    """Names of the members and of the others, the same in all trainings."""
+    names = trainings[0].member_names, trainings[0].nonmember_names
+    if any(not np.array_equal(a, b) for one in trainings for a, b in zip((one.member_names, one.nonmember_names), names)):
+        raise DataError("trainings were attacked with different patients", field="members",
+                        remedy="attack all with the same")
+    return names

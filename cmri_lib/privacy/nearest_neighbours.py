@@ -231,7 +231,7 @@ def _reached(real: np.ndarray, samples: np.ndarray, patients: np.ndarray) -> flo
     """Recall: the share of real rows within the neighbourhood of a sample, see `measures.fidelity.support`."""
     limits, within = support.radii(samples, patients), np.zeros(len(real), bool)
     for part in support.row_blocks(len(samples), len(real)):
-        within |= (support.distances(real, samples[part]) <= limits[part]).any(1)
+        within |= (support.pairwise_distances(real, samples[part]) <= limits[part]).any(1)
     return float(within.mean())
 
 

@@ -16,6 +16,8 @@ import pandas as pd
 OF_INTERVAL = 0.25
 #: Of the size of a score that has no interval, and of the spread of a column of a figure's other numbers.
 OF_VALUE, OF_SPREAD = 0.02, 0.1
+#: Of a p-value: verdicts change with it by design, so a small p may not become a large one.
+OF_P = 0.05
 #: Columns of numbers that may not differ at all.
 COUNTED = ("n", "seeds")
 #: What belongs to the machine and the hour, and is never compared.
@@ -81,11 +83,12 @@ def _tolerated(table: pd.DataFrame) -> pd.DataFrame:
     allowed = least.clip(lower=spread, axis=1)
     if {"low", "high"} <= set(table):
         width = OF_INTERVAL * (table["high"] - table["low"])
-        scored = [c for c in ("value", "effect", "low", "high", "floor", "ceiling", "p") if c in table]
+        scored = [c for c in ("value", "effect", "low", "high", "floor", "ceiling") if c in table]
         exact = width.notna() & (width > 0)
         for column in scored:
             allowed[column] = np.where(exact, np.maximum(width, 1e-6), least[column])
-    return allowed.assign(**{column: 1e-6 for column in COUNTED if column in table})
+    fixed = {**dict.fromkeys(COUNTED, 1e-6), "p": OF_P}  # the interval is in the units of the effect, p is not
+    return allowed.assign(**{column: most for column, most in fixed.items() if column in table})
 
 
 def _of_the_machine(table: pd.DataFrame, index: pd.Index) -> pd.DataFrame:

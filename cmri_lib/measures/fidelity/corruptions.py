@@ -64,8 +64,15 @@ def deformed(slices: Slices, strength: float, generator: np.random.Generator) ->
 
 
 def torn(slices: Slices, strength: float, generator: np.random.Generator, grid: int = 4) -> Slices:
-    """The share `strength` of the patches of a `grid` × `grid` division changes places: right texture, no heart."""
-    side = slices.size // grid
+    """The share `strength` of the patches of a `grid` × `grid` division changes places: right texture, no heart.
+
+    Raises:
+        DataError: if the side is no multiple of `grid`.
+    """
+    side, rest = divmod(slices.size, grid)
+    if rest:
+        raise DataError(f"images of {slices.size}² have no {grid} × {grid} equal patches", field="images",
+                        remedy=f"crop them to a multiple of {grid}")
     patches = slices.images[:, 0].reshape(len(slices), grid, side, grid, side).swapaxes(2, 3)
     patches = patches.reshape(len(slices), grid**2, side, side).copy()
     for image in patches:
