@@ -6,9 +6,9 @@ export HF_HUB_OFFLINE := 1
 export DVC_NO_ANALYTICS := 1
 export PYDEVD_DISABLE_FILE_VALIDATION := 1
 
-# The stages of the published run, in their order, and none that they would have to wait for. What it has not kept (weights
-# of many trainings) is made again only where it is asked for.
-PUBLISHED := python -c "import yaml; print(*yaml.safe_load(open('dvc.lock'))['stages'])"
+# The stages of the published run, in the pipeline's order, and none that they would have to wait for. What it has not kept
+# (weights of many trainings) is made again only where it is asked for.
+PUBLISHED := python -c "import yaml; of = lambda f: yaml.safe_load(open(f))['stages']; print(*(s for s in of('dvc.yaml') if s in of('dvc.lock')))"
 
 .PHONY: reproduce verify test book env notebooks lock clean
 

@@ -96,7 +96,8 @@ def progress(study: Study, wanted: Iterable[Run]) -> pd.DataFrame:
 
 
 def complete_stages(study: Study, wanted: Iterable[Run]) -> list[str]:
-    """The locked stages of the pipeline that can be computed again without a training: all that they keep is published.
+    """The locked stages of the pipeline, in its order, that can be computed again without a training: all that they keep is
+    published.
 
     Raises:
         DataError: if the pipeline or its lock cannot be read.
@@ -110,8 +111,8 @@ def complete_stages(study: Study, wanted: Iterable[Run]) -> list[str]:
                         remedy="run dvc repro first") from cause
     # An output is a path, or a path with options.
     kept = {name: {Path(out if isinstance(out, str) else next(iter(out))).name for out in pipeline[name]["outs"]}
-            for name in lock}
-    return [name for name in lock if not kept[name] & lacking]
+            for name in pipeline if name in lock}
+    return [name for name, outputs in kept.items() if not outputs & lacking]
 
 
 def _state(study: Study, run: Run) -> dict[str, object]:
