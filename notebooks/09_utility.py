@@ -156,8 +156,8 @@ print(outlook.left_out("09"))
 #   mask, and the one that follows it best is kept);
 # - the condition of the generator: C16 against **U10 FM**, flow matching without any condition,
 #   whose samples are pseudo-labelled;
-# - the system: samples of every system alone, with all patients. A system without a mask gets
-#   pseudo-labels, and a chain (notebook 08) draws masks of its own;
+# - the system: samples of other systems alone, with all patients (`utility.systems`). A system
+#   without a mask gets pseudo-labels, and a chain (notebook 08) draws masks of its own;
 # - the masks: those of the patients, or new ones that a label VAE (C4) draws;
 # - the patients that the *generator* has seen: the same few, or all training patients;
 # - the disease of the samples: a few samples of all groups, against as many of one disease. Their
@@ -281,10 +281,10 @@ figures.publish(study, "09/forest", differences, utility_plots.forest,
 # %% [markdown]
 # **How to read it.** Each bold line names what is varied below it. The first group has all shares
 # of patients, and the group of systems has all patients. All other groups have the patients of the
-# centre. In the group of systems, samples without masks bear pseudo-labels, and the two chains (C4
-# VAE masks, C10 label diffusion) draw their masks first. The dashed line is a student of real
-# slices alone, with the same augmentation and as many steps. To the right of it in Dice, and to the
-# left in HD95 and misses, samples help. An interval that crosses the line says nothing.
+# centre. In the group of systems, samples without masks bear pseudo-labels, and chains draw their
+# masks first. The dashed line is a student of real slices alone, with the same augmentation and as
+# many steps. To the right of it in Dice, and to the left in HD95 and misses, samples help. An
+# interval that crosses the line says nothing.
 #
 # Why are some intervals so wide? Those arms were trained once, real slices alone several times. One
 # training can lie as far from the mean of its own arm as the trainings of real slices lie from each
