@@ -106,12 +106,12 @@ def test_padding_is_the_minimum_and_the_background():
     assert not resample_labels(mask, (1.0, 1.0), window, [1, 2, 3])[0][outer].any()
 
 
-@pytest.mark.parametrize("kernel", [linear, cubic])
-def test_weights_of_each_pixel_sum_to_one_inside_and_are_missing_beyond_the_border(kernel):
+@pytest.mark.parametrize("kernel, at_the_border", [(linear, [0, 0.5, 1, 1]), (cubic, [-0.0625, 0.5, 1.0625, 1])])
+def test_weights_of_each_pixel_sum_to_one_inside_and_are_missing_beyond_the_border(kernel, at_the_border):
     weights = interpolation_weights(100, 1.3, 50.0, Window((50.0, 50.0), 16, 64.0), kernel)
     np.testing.assert_allclose(weights.sum(axis=1), 1.0, atol=1e-6)
-    beyond = interpolation_weights(10, 1.0, 0.0, Window((0.0, 0.0), 5, 5.0), kernel)
-    np.testing.assert_allclose(beyond.sum(axis=1), [0, 0, 1, 1, 1], atol=1e-6)
+    beyond = interpolation_weights(10, 1.0, 0.0, Window((0.0, 0.0), 4, 4.0), kernel)  # at −1.5, −0.5, 0.5 and 1.5
+    np.testing.assert_allclose(beyond.sum(axis=1), at_the_border, atol=1e-6)
 
 
 def test_linear_weights_are_shares_of_the_neighbours_and_a_wider_triangle_where_the_grid_is_coarser():
