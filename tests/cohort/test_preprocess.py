@@ -106,10 +106,26 @@ def test_padding_is_the_minimum_and_the_background():
     assert not resample_labels(mask, (1.0, 1.0), window, [1, 2, 3])[0][outer].any()
 
 
-@pytest.mark.parametrize("kernel, order", [(linear, sitk.sitkLinear), (cubic, None)])
-def test_weights_of_each_pixel_sum_to_one_inside(kernel, order):
+@pytest.mark.parametrize("kernel, at_the_border", [(linear, [0, 0.5, 1, 1]), (cubic, [-0.0625, 0.5, 1.0625, 1])])
+def test_weights_of_each_pixel_sum_to_one_inside_and_are_missing_beyond_the_border(kernel, at_the_border):
     weights = interpolation_weights(100, 1.3, 50.0, Window((50.0, 50.0), 16, 64.0), kernel)
     np.testing.assert_allclose(weights.sum(axis=1), 1.0, atol=1e-6)
+    beyond = interpolation_weights(10, 1.0, 0.0, Window((0.0, 0.0), 4, 4.0), kernel)  # at −1.5, −0.5, 0.5 and 1.5
+    np.testing.assert_allclose(beyond.sum(axis=1), at_the_border, atol=1e-6)
+
+
+def test_linear_weights_are_shares_of_the_neighbours_and_a_wider_triangle_where_the_grid_is_coarser():
+    fine = interpolation_weights(10, 1.0, 4.25, Window((4.25, 4.25), 3, 1.5), linear).toarray()  # at 3.75, 4.25 and 4.75
+    np.testing.assert_allclose(fine[:, 3:6], [[0.25, 0.75, 0], [0, 0.75, 0.25], [0, 0.25, 0.75]], atol=1e-6)
+    assert not fine[:, :3].any() and not fine[:, 6:].any()
+    coarse = interpolation_weights(11, 1.0, 5.0, Window((5.0, 5.0), 3, 6.0), linear).toarray()  # at 3, 5 and 7, of 2 mm
+    np.testing.assert_allclose(coarse[1, 3:8], [0, 0.25, 0.5, 0.25, 0], atol=1e-6)
+    np.testing.assert_allclose(coarse[0], np.roll(coarse[1], -2), atol=1e-6)
+
+
+@pytest.mark.parametrize("distance, wanted", [(0, 1), (0.5, 0.5625), (1, 0), (1.5, -0.0625), (2, 0), (2.5, 0)])
+def test_the_cubic_kernel_is_keys(distance, wanted):
+    assert cubic(np.array([-distance, distance])) == pytest.approx([wanted] * 2, abs=1e-12)
 
 
 # ---------------------------------------------------------------- geometry: against libraries

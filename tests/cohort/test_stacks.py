@@ -31,6 +31,16 @@ def test_a_linear_course_is_resampled_exactly() -> None:
     assert set(made.table["slice_mm"]) == {10.0 * 4 / 7}  # the axis is as long as before
 
 
+def test_a_slice_without_a_label_leaves_the_axis_as_long_as_it_is() -> None:
+    whole = stacks_of(2, 4)
+    gap = whole.take(whole.table["index"].to_numpy() != 2)  # at 0, 1/3 and 1 of 30 mm
+    assert list(gap.table["height"][:3]) == pytest.approx([1, 1 / 3, 0])
+    for planes in (4, 7):
+        made = resampled(gap, planes)
+        assert made.table["slice_mm"].tolist() == pytest.approx([30 / (planes - 1)] * 2 * planes)
+        assert made.table["slice_mm"].tolist() == pytest.approx(resampled(whole, planes).table["slice_mm"].tolist())
+
+
 def test_as_many_planes_as_slices_changes_nothing() -> None:
     some = stacks_of(3, 5)
     made = resampled(some, 5)

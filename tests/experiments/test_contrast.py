@@ -143,10 +143,15 @@ def test_true_images_are_perfect_answers_and_give_the_true_t1(study: Study, unse
     assert rows["mae_target"]["floor"] > 0 and rows["ssim_target"]["floor"] < 1
     table = contrast_scores.t1_table(unseen.slices, asked, study.params.contrast.flip)
     assert len(table) == 3 * 2 * 2 and set(table["region"]) == {"Myo", "LV"}
-    blood = table[table["region"] == "LV"]
-    assert ((blood["fitted"] / blood["true"] - 1).abs() < 0.1).all()
-    scored = {row["metric"]: row for row in contrast_scores.t1_rows(table, table, table, OPTIONS)}
-    assert len(scored) == 4 and all(row["value"] == pytest.approx(row["ceiling"]) for row in scored.values())
+    off = (table["fitted"] / table["true"] - 1).abs().groupby(table["region"])
+    assert off.max()["LV"] < 0.03 and off.max()["Myo"] < 0.15 and off.mean()["Myo"] < 0.08, "blood shines into a thin wall"
+    of = table.groupby("region")["true"].mean()
+    assert of["LV"] > 1.2 * of["Myo"], "blood has the longer T1"
+    shifted = [table.assign(fitted=table["true"] - less, pixel_error=less + 10.0) for less in (50.0, 200.0, 0.0)]
+    scored = {row["metric"]: row for row in contrast_scores.t1_rows(*shifted, OPTIONS)}
+    found = {name: (row["value"], row["floor"], row["ceiling"]) for name, row in scored.items()}
+    assert found == {f"t1_{kind}_{region}_ms": pytest.approx(ends) for region in ("Myo", "LV")
+                     for kind, ends in (("error", (50, 200, 0)), ("pixel_error", (60, 210, 10)))}
     assert all(metrics.known(name) for name in (*rows, *scored, "cavity_error_cm2"))
     darker = replace(unseen.slices, images=unseen.slices.images - 0.1)
     worse = contrast_scores.likeness_difference(darker, unseen.slices, asked, "mae_target", OPTIONS)

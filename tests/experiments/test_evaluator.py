@@ -11,6 +11,7 @@ from cmri_lib.cohort.slices import Slices, concatenate
 from cmri_lib.cohort.vocabulary import Vocabulary
 from cmri_lib.config.study import open_study
 from cmri_lib.errors import DataError, ParameterError
+from cmri_lib.experiments import learning_curves
 from cmri_lib.experiments.banks import bank_folder, draw_bank, load_bank, sampling_conditions
 from cmri_lib.experiments.evaluator import Evaluator
 from cmri_lib.experiments.learning_curves import LearningCurves, runs_over_patients
@@ -75,6 +76,62 @@ def test_without_validation_or_audit_a_curve_has_no_gap_to_strangers(cohort: Sli
         curves.evaluator.__dict__["spaces"] = [ClassicalFeatures()]
         found = curves._gap(run, curves.evaluator.conditions.with_columns(source="x"))
         assert [row["metric"] for row in found] == ["nearest_gap_study"] * rows
+
+
+def placed(curves: LearningCurves, split: str) -> Slices:
+    """Near copies of a split's slices in the place of samples."""
+    some, conditions = curves.slices.where(split=split), curves.evaluator.conditions
+    some = some.take(np.arange(len(conditions)) % len(some))
+    return Slices(0.999 * some.images, some.masks, conditions.table.assign(source="x"))
+
+
+def memory(rows: list[dict], **where: object) -> list[float]:
+    """The shares of samples nearer to training, in the order of the curve."""
+    return [row["value"] for row in rows if row["metric"] == "nearest_share_study"
+            and all(row[key] == value for key, value in where.items())]
+
+
+@pytest.fixture
+def curves(cohort: Slices) -> LearningCurves:
+    """Curves that measure nothing but the audit, in the training-free space."""
+    made, space = LearningCurves(open_study("smoke", "phantom"), cohort), ClassicalFeatures()
+    space.name = "study"
+    made.evaluator.__dict__.update(spaces=[space], measures=[], segmenter=SEGMENT, second_segmenter=SEGMENT)
+    return made
+
+
+def test_memory_is_read_off_each_snapshot_at_the_images_and_seconds_it_took(curves: LearningCurves, monkeypatch) -> None:
+    run, loaded = Run(SYSTEMS["U7 LDM-KL"]), []
+    settings = run.settings(curves.study.params, curves.study.seed)
+    early, steps = settings.snapshot_steps(), settings.steps
+    log = pd.DataFrame({"step": np.arange(1, steps + 1), "seconds": 10.0 * np.arange(1, steps + 1)})
+    for name, value in (("train_or_load", None), ("training_log", log), ("first_stage_seconds", 5.0)):
+        monkeypatch.setattr(learning_curves, name, lambda *given, value=value: value)
+    monkeypatch.setattr(learning_curves, "load_weights", lambda generator, file: loaded.append(file.name))
+    curves.evaluator.bank = lambda run, generator: placed(curves, "train" if loaded[-1].startswith("weights") else "holdout")
+    rows = curves.over_compute(run)
+    assert loaded == [*(f"snapshot-{step:06d}.safetensors" for step in early), "weights.safetensors"] and early
+    assert memory(rows) == [0.0] * len(early) + [1.0], "copies of hold-out slices, at the end of training slices"
+    points = {(row["curve"], row["x"], row["seconds"], row["system"]) for row in rows}
+    assert points == {("images", step * settings.batch, 10.0 * step + 5, "U7 LDM-KL") for step in (*early, steps)}
+
+
+def test_each_number_of_evaluations_is_a_point_of_its_sampler(curves: LearningCurves) -> None:
+    curves.evaluator.bank = lambda run, generator, split: placed(curves, split)
+    samplers = {"euler": {1: {"split": "holdout"}, 4: {"split": "validation"}}, "heun": {2: {"split": "train"}}}
+    rows = curves.over_evaluations(Run(SYSTEMS["U10 OT-FM"]), None, samplers)
+    assert {(row["curve"], row["sampler"], row["x"]) for row in rows} == {("NFE", "euler", 1), ("NFE", "euler", 4),
+                                                                          ("NFE", "heun", 2)}
+    (unseen,), (strangers,) = memory(rows, x=1), memory(rows, x=4)
+    assert unseen == 0 < strangers < 1 == memory(rows, sampler="heun")[0]
+
+
+def test_the_gap_to_strangers_is_above_zero_for_copies_of_training_alone(curves: LearningCurves) -> None:
+    run = Run(SYSTEMS["U1 VAE"])
+    copied, strangers, unseen = (curves._gap(run, placed(curves, split))[0] for split in ("train", "validation", "holdout"))
+    assert copied["value"] == pytest.approx(copied["ceiling"]) and copied["low"] > 0 == copied["floor"]
+    assert strangers["high"] < 0 and strangers["ceiling"] == 0, "the very patients it is held against"
+    assert unseen["value"] == 0, "they are nearest to neither"
 
 
 @pytest.fixture(scope="module")

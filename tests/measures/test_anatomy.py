@@ -36,11 +36,11 @@ def test_dice_of_overlapping_squares():
     assert np.isnan(dice(np.zeros_like(a), np.zeros_like(a)))
 
 
-def test_hausdorff_of_shifted_squares_and_penalty():
+def test_hausdorff_of_shifted_squares_and_none_where_one_is_missed():
     a, b = np.zeros((2, 20, 20), bool)
     a[5:10, 5:10] = b[5:10, 9:14] = True
     assert hausdorff95(a, b, (1.5, 1.5)) == pytest.approx(4 * 1.5)
-    # A missed structure costs the diagonal of the grid.
+    # A missed structure has no distance: `missed` counts it.
     assert np.isnan(hausdorff95(a, np.zeros_like(a), (3.0, 4.0)))
     assert np.isnan(hausdorff95(np.zeros_like(a), np.zeros_like(a), (1.0, 1.0)))
 

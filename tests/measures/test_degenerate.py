@@ -98,6 +98,33 @@ CASES = {
 SIZES = ("anatomy_w1_", "mask_w1_", "dice_RV", "hd95_RV", "missed_RV", "downstream_hd95_", "nearest_share_", "nearest_excess_")
 
 
+AUDITS = {"audit", "audit of a hold-out", "audit of training"}
+#: All that `compare` scores, which takes two images of each side.
+COMPARED = {"frechet_classical", "precision_classical", "c2st_classical", "kid_textbook_classical", "spectrum_db",
+            "ms_ssim_pairs", "c2st_image", "inception_classical", "anatomy_w1_lv_cm2", "c2st_classical_spectrum",
+            "mask_w1_lv_cm2", "mask_valid", "heart_valid", "mask_dice_pairs", "mask_nearest_dice"}
+#: Who needs several patients on each side.
+APART = {"frechet_classical", "precision_classical", "c2st_classical", "kid_textbook_classical", "c2st_image",
+         "c2st_classical_spectrum", "condition accuracy"}
+#: Case → the judges that refuse it; all others have a value.
+REFUSED = {
+    "no samples": COMPARED | AUDITS | {"adherence", "condition accuracy", "fixed mask"},
+    "no real slices": COMPARED | AUDITS | {"adherence", "condition accuracy", "downstream"},
+    "one sample": COMPARED | AUDITS | {"condition accuracy"}, "one real slice": COMPARED | {"condition accuracy"},
+    "samples of one patient": APART | AUDITS | {"ms_ssim_pairs", "mask_dice_pairs"}, "one real patient": APART,
+    "samples of two patients": AUDITS | {"precision_classical"}, "two real patients": {"precision_classical"},
+    "two slices of two patients": AUDITS | {"precision_classical", "kid_textbook_classical"},
+    "fewer than k": AUDITS | {"precision_classical", "kid_textbook_classical"},
+    "constant everything": AUDITS, "dark and constant": AUDITS,
+    "samples without masks": {"adherence", "fixed mask"}, "real slices without masks": {"adherence", "downstream"},
+    "no masks": {"adherence", "fixed mask", "downstream"},
+}
+
+
+def test_the_refused_are_cases_and_judges_of_the_matrix() -> None:
+    assert set(REFUSED) <= set(CASES) and set().union(*REFUSED.values()) == set(JUDGES)
+
+
 @pytest.mark.parametrize("case", CASES)
 @pytest.mark.parametrize("judge", JUDGES)
 def test_a_value_or_a_remedy(judge: str, case: str) -> None:
@@ -107,8 +134,10 @@ def test_a_value_or_a_remedy(judge: str, case: str) -> None:
         try:
             rows = JUDGES[judge](*CASES[case])
         except DataError as error:
+            assert judge in REFUSED.get(case, ()), f"refused: {error}"
             assert error.remedy and error.field, str(error)
         else:
+            assert judge not in REFUSED.get(case, ()), "no longer refused"
             assert rows, "no rows say nothing"
             absent = [row["metric"] for row in rows if not np.isfinite(row["value"])]
             assert all(name.startswith(SIZES) for name in absent), absent

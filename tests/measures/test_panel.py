@@ -207,8 +207,69 @@ def test_set_corruptions_do_what_they_say(sets):
     assert len({image.tobytes() for image in few.images}) == 3
     kept = {image.tobytes() for image in faults.few_patients(made, 1.0, rng).images}
     assert len(kept) == faults.PATIENTS_LEFT * 5
-    shuffled = faults.shuffled_masks(made, 1.0, rng)
-    np.testing.assert_array_equal(shuffled.images, made.images)
+
+
+def patches(images: np.ndarray, side: int) -> np.ndarray:
+    """(N, 16) the patches of a division in 4 × 4, by their bytes."""
+    return np.array([[image[0, r:r + side, c:c + side].tobytes().hex() for r in range(0, 4 * side, side)
+                      for c in range(0, 4 * side, side)] for image in images])
+
+
+@pytest.mark.parametrize("strength", [0.25, 0.5, 1.0])
+def test_torn_patches_change_places_and_none_is_lost(strength):
+    noise = faults.with_images(discs(2, 3), RNG.uniform(-1, 1, (6, 1, 32, 32)))  # no two patches are alike
+    before, after = (patches(s.images, 8) for s in (noise, faults.torn(noise, strength, np.random.default_rng(0))))
+    np.testing.assert_array_equal(np.sort(before), np.sort(after))
+    assert ((before != after).sum(1) == round(16 * strength)).all()
+    assert len({tuple(row) for row in before != after}) == (1 if strength == 1 else 6), "each image is torn at other places"
+    with pytest.raises(DataError, match="30² have no 4 × 4"):
+        faults.torn(discs(1, 1, 30), strength, np.random.default_rng(0))
+
+
+def test_shading_is_a_smooth_factor_of_half_its_strength_in_logarithms():
+    grey = faults.with_images(discs(5, 4), np.full((20, 1, 32, 32), -0.9, np.float32))  # far from both ends of the range
+    for strength in (0.4, 1.0):
+        shaded = faults.shaded(grey, strength, np.random.default_rng(0))
+        field = np.log((shaded.images + 1) / (grey.images + 1))[:, 0]
+        np.testing.assert_allclose(field.std((1, 2)), strength / 2, rtol=1e-3)
+        np.testing.assert_allclose(field.mean((1, 2)), 0, atol=1e-3)
+        assert np.diff(field, axis=1).std() == pytest.approx(strength / 2 / (8 * 2**0.5), rel=0.15), "smooth over 8 pixels"
+        assert np.median(np.abs(field).max((1, 2))) == pytest.approx(strength, rel=0.3), "about e^±1 at its extremes"
+
+
+def test_deformed_images_bend_by_a_twentieth_of_the_side():
+    size = 64
+    ramp = np.broadcast_to(np.linspace(-1, 1, size)[:, None], (12, 1, size, size))  # shows where a pixel comes from
+    slices = faults.with_images(discs(3, 4, size), ramp)
+    inside = np.s_[:, 0, 16:-16, 16:-16]  # where no displacement leads beyond the border
+    for strength in (0.5, 1.0):
+        bent = faults.deformed(slices, strength, np.random.default_rng(0))
+        moved = ((bent.images - slices.images) * (size - 1) / 2)[inside]
+        assert moved.std() == pytest.approx(0.05 * strength * size, rel=0.2)
+        # A field of deviation s that is smooth over w has the slope s / (w √2): here w is an eighth of the side.
+        assert np.diff(moved, axis=1).std() == pytest.approx(0.05 * strength * 8 / 2**0.5, rel=0.15)
+        np.testing.assert_array_equal(bent.masks, slices.masks)
+
+
+def test_one_level_is_what_is_left_and_apical_and_basal_slices_give_way(sets):
+    made = sets["made"]
+    mid = (made.table["level"] == "mid").to_numpy()
+    known = {image.tobytes() for image in made.images[mid]}
+    for strength, least, most in ((1.0, 1, 1), (0.5, 0.3, 0.7)):
+        left = faults.one_level(made, strength, np.random.default_rng(0))
+        np.testing.assert_array_equal(left.images[mid], made.images[mid])
+        assert least <= np.mean([image.tobytes() in known for image in left.images[~mid]]) <= most
+
+
+@pytest.mark.parametrize("strength", [0.3, 1.0])
+def test_shuffled_masks_are_exchanged_and_none_is_lost(strength):
+    many = discs(40, 5)
+    shuffled = faults.shuffled_masks(many, strength, np.random.default_rng(0))
+    before, after = ([mask.tobytes() for mask in s.masks] for s in (many, shuffled))
+    assert sorted(before) == sorted(after) and len(set(before)) == 200
+    moved = np.mean([a != b for a, b in zip(before, after)])
+    assert moved == pytest.approx(strength, abs=3 * (strength * (1 - strength) / 200) ** 0.5 + 0.02)
+    np.testing.assert_array_equal(shuffled.images, many.images)
 
 
 def test_sensitivity_finds_what_each_metric_can_see(sets):

@@ -91,13 +91,36 @@ def test_satterthwaite() -> None:
     assert satterthwaite([0.0, 0.0], [2, 9]) == float("inf")
 
 
-def test_few_patients_have_a_value_without_an_interval_and_centring_moves_the_limits() -> None:
+def test_few_patients_have_a_value_without_an_interval() -> None:
     with pytest.warns(UserWarning, match="2 patients"):
         score = mean_over_seeds([np.ones(2), 3 * np.ones(2)], np.arange(2))
     assert score.value == 2 and np.isnan(score.low) and score.seeds == 2
-    squares = [lambda counts, shift=s: float(np.average(np.arange(12.0), weights=counts) + shift) ** 2 for s in (0, 1, 2)]
-    plain, centred = (bootstrap_seeds(squares, np.arange(12), centred=c, resamples=400) for c in (False, True))
-    assert plain.value == centred.value and plain.low != centred.low
+
+
+def test_centring_takes_away_what_repeated_patients_add() -> None:
+    # A draw of P patients has E (mean*)² = mean² + σ²/P: the limits move down by σ²/P, and are widened from the value.
+    values = np.arange(12.0) - 5.5
+    squares = [lambda counts, shift=s: float(np.average(values, weights=counts) + shift) ** 2 for s in (0.0, 0.1, 0.2)]
+    plain, centred = (bootstrap_seeds(squares, np.arange(12), centred=c, resamples=2000) for c in (False, True))
+    widened = stats.t.ppf(0.975, plain.df) / stats.norm.ppf(0.975)
+    assert plain.value == centred.value == pytest.approx(0.05 / 3) and plain.df == centred.df
+    assert centred.high - plain.high == pytest.approx(-widened * values.var() / 12, rel=0.1)
+    assert centred.low < plain.low
+
+
+def test_a_centred_interval_covers_what_a_biased_statistic_has_at_this_size() -> None:
+    rng, trials, (p, d) = np.random.default_rng(5), 100, (15, 16)
+    mean, seeds, residual = 0.3, 0.1, 0.3
+    truth = d * (mean**2 + seeds**2 + (1 + residual**2) / p)  # E |mean of p patients|² in d dimensions
+    covered = {False: 0, True: 0}
+    for trial in range(trials):
+        patients = mean + rng.normal(0, 1, (p, d))
+        rows = [patients + rng.normal(0, seeds, d) + rng.normal(0, residual, (p, d)) for _ in range(3)]
+        norms = [lambda counts, row=row: float(((counts @ row / p) ** 2).sum()) for row in rows]
+        for centred in covered:
+            score = bootstrap_seeds(norms, np.arange(p), resamples=100, seed=trial, centred=centred)
+            covered[centred] += score.low <= truth <= score.high
+    assert covered[True] / trials >= 0.9 and covered[False] / trials < 0.88, covered
 
 
 def test_banks_of_several_trainings_are_scored_by_their_mean() -> None:

@@ -12,7 +12,8 @@ from monai.metrics import compute_hausdorff_distance
 from cmri_lib.cohort.slices import Slices
 from cmri_lib.errors import DataError
 from cmri_lib.measures.utility.heart_volumes import INDICES, bland_altman, function_errors, function_rows
-from cmri_lib.measures.utility.volumetric import arm_difference, volume_scores, volumetric_rows, weighted_median
+from cmri_lib.measures.utility.volumetric import (arm_difference, overall_rows, volume_scores, volumetric_rows,
+                                                  weighted_median)
 
 #: Slices of a box of 4 × 4 × 4 voxels, and its label map; 2 mm pixels, 8 mm apart.
 SIDE, LV = 16, 1
@@ -112,6 +113,29 @@ def test_one_training_is_compared_with_the_mean_of_the_others() -> None:
     back = arm_difference([exact, moved, moved], [exact], structure="LV", resamples=200)
     assert (back.value, back.low, back.high) == pytest.approx((-alone.value, -alone.high, -alone.low), abs=0.05)
     assert alone.low < 0, "its own training may be as lucky as the first of the three"
+
+
+def test_overall_rows_are_those_of_the_arm_and_their_ceiling_is_that_of_real_slices() -> None:
+    truth = boxes(4, (1, 2, 3), ("ED", "ES"))
+    es, lv, rest = (truth.table["phase"] == "ES").to_numpy(), truth.masks == LV, truth.masks * (truth.masks != LV)
+    found = np.roll(rest, 1, axis=2) + np.roll(lv, 2, axis=2)
+    found[(truth.patients == "p0") & es] = 0  # one heart in eight is missed, and of another the RV
+    found[((truth.patients == "p1") & ~es)[:, None, None] & (found == 3)] = 0
+    exact, moved = volume_scores(truth.masks, truth), volume_scores(found, truth)
+    both = [{row["metric"]: row for row in overall_rows(*sides, resamples=50)}
+            for sides in (([moved, moved, exact], [exact]), ([exact], [moved, exact]))]
+    # LV 1/2 and 4 mm, the others 3/4 and 2 mm; a miss has no distance. A heart is the mean of its structures.
+    dice, distance, missed = (6 * 2 / 3 + 5 / 12) / 8, (6 * 8 / 3 + 6 / 2) / 7, (1 + 1 / 3) / 8
+    wanted = {"downstream_dice": (dice, 1.0, 0.0, "higher"), "downstream_hd95_mm": (distance, 0.0, np.nan, "lower"),
+              "downstream_missed": (missed, 0.0, np.nan, "lower")}
+    for metric, (of_moved, of_exact, floor, better) in wanted.items():
+        mixed, alone = (rows[metric] for rows in both)
+        assert (mixed["value"], mixed["ceiling"]) == pytest.approx(((2 * of_moved + of_exact) / 3, of_exact))
+        assert (alone["value"], alone["ceiling"]) == pytest.approx((of_exact, (of_moved + of_exact) / 2))
+        assert mixed["floor"] == pytest.approx(floor, nan_ok=True) and mixed["better"] == better
+        assert (mixed["n"], mixed["seeds"], alone["seeds"]) == (4, 3, 1) and mixed["low"] <= mixed["value"] <= mixed["high"]
+    with pytest.raises(DataError, match="different volumes"):
+        overall_rows([exact], [volume_scores(truth.masks[:8], truth.take(np.arange(8)))])
 
 
 @pytest.mark.parametrize("others", [3, 5])

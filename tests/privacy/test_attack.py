@@ -3,6 +3,7 @@
 import numpy as np
 import pandas as pd
 import pytest
+from scipy.stats import binomtest
 from sklearn.metrics import roc_auc_score, roc_curve
 
 from cmri_lib.cohort.slices import Slices
@@ -52,9 +53,12 @@ def test_counts_are_repetitions():
 
 def test_what_few_non_members_can_show():
     assert fpr_note(200, 0.01) == "1% of 200 non-members are 2"
-    # With 20 non-members none may be reached; none reached among 20 is compatible with 14 %.
-    assert "up to 14%" in fpr_note(20, 0.01)
-    assert 0.95 == pytest.approx(1 - (1 - 0.1391) ** 20, abs=1e-3)
+    assert fpr_note(100, 0.01) == "1% of 100 non-members are 1"
+    for few in (20, 99):  # none may be reached; what a rate may be of which none among so many has come
+        limit = binomtest(0, few, alternative="less").proportion_ci(0.95, method="exact").high
+        assert fpr_note(few, 0.01).startswith(f"1% of {few} non-members are less than one")
+        assert fpr_note(few, 0.01).endswith(f"false-positive rate of up to {limit:.0%}")
+    assert fpr_note(20, 0.01).endswith("up to 14%") and fpr_note(20, 0.05) == "5% of 20 non-members are 1"
 
 
 def test_a_patient_on_both_sides_and_strangers_among_members_are_refused():
@@ -168,3 +172,18 @@ def test_a_difference_of_two_attacks_is_paired():
     assert gain.value == gain.low == gain.high == 0
     with pytest.raises(DataError, match="different patients"):
         score_of([first, drawn(1.0, 1, size=30)])
+
+
+def test_a_difference_of_two_attacks_changes_its_sign_with_their_order():
+    strong, weak = ([drawn(shift, seed) for seed in seeds] for shift, seeds in ((2.0, (0, 1)), (0.0, (2, 3))))
+    gain, loss = (auc_difference(*sides, resamples=100) for sides in ((strong, weak), (weak, strong)))
+    each = [[auc(one.members, one.nonmembers) for one in side] for side in (strong, weak)]
+    assert gain.value == pytest.approx(np.mean(each[0]) - np.mean(each[1])) and gain.low > 0.2 and gain.seeds == 2
+    assert (loss.value, loss.low, loss.high) == pytest.approx((-gain.value, -gain.high, -gain.low))
+
+
+def test_trainings_of_other_patients_on_either_side_of_a_difference_are_refused():
+    alike, others = [drawn(1.0, 0), drawn(1.0, 1)], [drawn(1.0, 0), drawn(1.0, 1, size=30)]
+    for sides in ((others, alike), (alike, others)):
+        with pytest.raises(DataError, match="different patients"):
+            auc_difference(*sides, resamples=5)

@@ -8,7 +8,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from cmri_lib.reporting.agreement import OF_INTERVAL, OF_VALUE, agreement
+from cmri_lib.reporting.agreement import OF_INTERVAL, OF_P, OF_VALUE, agreement
 from cmri_lib.verify import main, report, verify
 
 SCORES = pd.DataFrame({
@@ -44,6 +44,19 @@ def test_rows_are_told_by_their_words_and_a_new_verdict_is_another_row() -> None
     claims = pd.DataFrame({"claim": ["F1"], "effect": [0.3], "low": [0.1], "high": [0.5], "verdict": ["supported"]})
     assert set(agreement(NAME, claims, claims.assign(verdict="undecided")).missing) == {"F1 · supported", "F1 · undecided"}
     assert agreement(NAME, claims, claims.drop(columns="low")).missing == ("low",)
+
+
+@pytest.mark.parametrize("low, high, p, again", [(-1.2, 3.2, 0.35, 1e-9), (0.0, 9.0, 0.04, 0.1), (-1.2, 3.2, 1e-9, 0.35)])
+def test_a_p_value_has_a_tolerance_of_its_own_and_not_that_of_the_interval(low: float, high: float, p: float, again: float
+                                                                           ) -> None:
+    claims = pd.DataFrame({"claim": ["F1"], "effect": [1.0], "low": [low], "high": [high], "p": [p]})
+    assert [row.split(":")[0] for row in agreement(NAME, claims, claims.assign(p=again)).exceeding] == ["F1, p"]
+
+
+def test_a_p_value_of_a_narrow_interval_may_differ_a_little() -> None:
+    claims = pd.DataFrame({"claim": ["F1"], "effect": [0.01], "low": [0.005], "high": [0.015], "p": [0.040]})
+    found = agreement(NAME, claims, claims.assign(p=0.044))
+    assert found.holds and found.worst == pytest.approx(0.004 / OF_P)
 
 
 def test_rows_of_which_a_word_is_missing_are_compared_in_their_order() -> None:
