@@ -239,12 +239,20 @@ pd.DataFrame([{"system": name, "family": system.family, "condition": system.cond
 
 # %% [markdown]
 # Numbers come later. First look at the samples themselves: one row per system, real slices on top.
+# A system that shows no hearts by the rule above says so in its label.
+
+# %%
+[hearts] = [one for one in evaluator.measures if one.metrics[0].name == HEARTS]
+valid = {name: hearts.embed(some)[:, 0].mean()
+         for name, some in {"real": evaluator.others, **banks}.items()}
+poor = [name for name in banks if valid[name] < review.FEWEST_HEARTS * valid["real"]]
 
 # %%
 fewest = min(map(len, banks.values()))
 columns = np.linspace(0, fewest - 1, 9).astype(int)
 rows = {"real": evaluator.conditions.take(columns)}
-rows |= {name: bank.take(columns) for name, bank in banks.items()}
+rows |= {name + " (no hearts)" * (name in poor): bank.take(columns)
+         for name, bank in banks.items()}
 figures.publish_slices(study, "06/samples", rows,
                        title="Samples of every system, with real slices at the top");
 
