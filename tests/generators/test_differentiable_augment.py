@@ -85,17 +85,17 @@ def test_intensities_vary_as_they_say() -> None:
 
 
 def test_shifts_and_stretches_vary_as_they_say() -> None:
-    place = torch.arange(16.0)
-    images = (100 * place[:, None] + place).expand(4000, 1, 16, 16)
-    moved = images[0, 0, 8, 8] - da.shift(images)[:, 0, 8, 8]  # 100 times the rows, and the columns
+    place = torch.arange(24.0)
+    images = (100 * place[:, None] + place).expand(4000, 1, 24, 24)
+    moved = images[0, 0, 12, 12] - da.shift(images)[:, 0, 12, 12]  # 100 times the rows, and the columns
     offsets, counts = moved.round().unique(return_counts=True)
-    assert offsets.tolist() == [100 * row + column for row in range(-2, 3) for column in range(-2, 3)]
-    assert counts.min() > 100 and counts.max() < 220  # 160, ± 12
+    assert offsets.tolist() == [100 * row + column for row in range(-3, 4) for column in range(-3, 4)]
+    assert counts.min() > 45 and counts.max() < 120  # 82, ± 9
     bent = da.stretch(images)[:, 0]
-    factors = torch.stack([100 / (bent[:, 8, 8] - bent[:, 7, 8]), 1 / (bent[:, 8, 8] - bent[:, 8, 7])]).log2()
+    factors = torch.stack([100 / (bent[:, 12, 12] - bent[:, 11, 12]), 1 / (bent[:, 12, 12] - bent[:, 12, 11])]).log2()
     assert [spread(factor) for factor in factors] == pytest.approx([0.2, 0.2], rel=0.05)
     assert factors.mean(1).abs().max() < 0.015 and torch.corrcoef(factors)[0, 1].abs() < 0.07
-    assert torch.allclose(bent[:, 7:9, 7:9].mean((1, 2)), torch.tensor(101 * 7.5), atol=1e-2)  # about the centre
+    assert torch.allclose(bent[:, 11:13, 11:13].mean((1, 2)), torch.tensor(101 * 11.5), atol=1e-2)  # about the centre
 
 
 def test_cutout_takes_a_square_of_half_the_side_wherever_it_lies() -> None:
@@ -106,6 +106,8 @@ def test_cutout_takes_a_square_of_half_the_side_wherever_it_lies() -> None:
         assert side.sum(1).min() == 4 and side.sum(1).max() == 8
         assert (side.sum(1) == 8).float().mean().item() == pytest.approx(9 / 16, abs=0.03)
         assert side.float().mean().item() == pytest.approx(7 / 16, rel=0.02)
+    middles = torch.stack([side.float() @ torch.arange(16.0) / side.sum(1) for side in (rows, columns)])
+    assert torch.corrcoef(middles)[0, 1].abs() < 0.07
 
 
 @pytest.mark.parametrize(("logits", "overfitting", "p"), [

@@ -86,7 +86,7 @@ def test_the_strength_is_the_share_of_the_noise_levels_and_of_the_steps(strength
 
 @pytest.mark.parametrize("strength", [0.2, 0.5, 0.9])
 def test_an_image_goes_up_and_down_by_the_formulas(strength: float) -> None:
-    """A prediction of x/2 makes DDIM a factor: x_m = (α_m / 2 + σ_m (1 − α_n / 2) / σ_n) x_n. What is kept whole comes back."""
+    """A prediction of x/2 makes DDIM a factor: x_m = (α_m / 2 + σ_m (1 − α_n / 2) / σ_n) x_n. Kept whole, it comes back."""
     model = SourceDomain(Echo(), Conditioning(), replace(SETTINGS, clip=False))
     image, noise = 0.2 * wave(8), 0.1 * torch.randn(1, 1, 16, 16)
     made = model.translate(image, noise, strength=strength, finest=0, steps=10)
