@@ -4,6 +4,8 @@ no test needs a network, a GPU or more than a few seconds of training."""
 from __future__ import annotations
 
 import os
+import signal
+from collections.abc import Iterator
 from functools import cache
 
 import numpy as np
@@ -43,6 +45,15 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
 def _seeded() -> None:
     torch.manual_seed(0)
     np.random.seed(0)
+
+
+@pytest.fixture
+def alarm() -> Iterator[None]:
+    """While the test runs, ``signal.alarm`` makes it fail: a reader that hangs is no reader."""
+    before = signal.signal(signal.SIGALRM, lambda *_: pytest.fail("a file made the reader hang"))
+    yield
+    signal.alarm(0)
+    signal.signal(signal.SIGALRM, before)
 
 
 def discs(patients: int = 8, per_patient: int = 4, size: int = 32, seed: int = 0, split: str = "train") -> Slices:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import gzip
 import os
 import shutil
-import signal
 import stat
 import subprocess
 import sys
@@ -408,9 +407,9 @@ def test_a_cohort_without_training_patients_is_refused_at_the_door(tmp_path):
 
 # ---------------------------------------------------------------- many mutations of known truth
 
+@pytest.mark.usefixtures("alarm")
 def test_no_mutation_of_known_truth_is_accepted_in_silence(tmp_path):
     """Four of each kind; ``python tests/cohort/mutations.py`` runs thousands."""
-    signal.signal(signal.SIGALRM, lambda *_: pytest.fail("a mutated scan made the reader hang"))
     kinds = len(RESTATED | SPOILT)
     found = outcomes(tmp_path, 4 * kinds)
     assert {outcome for _, outcome in found} == {"as it must be"}, found

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import math
+from dataclasses import replace
+from itertools import pairwise
+
 import pytest
 import torch
 from conftest import discs
@@ -54,6 +58,46 @@ def test_the_coarse_comes_from_the_image_and_the_fine_from_what_was_learnt() -> 
     for wrong in ({"strength": 0.0}, {"strength": 1.2}, {"strength": 0.5, "finest": -1}):
         with pytest.raises(ParameterError, match="strength"):
             model.translate(image, noise, **{"finest": 0, **wrong})
+
+
+class Echo(Grey):
+    """Answers with half of what it is shown, and writes down when it was asked."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.asked: list[int] = []
+
+    def forward(self, x: Tensor, t: Tensor, batch: dict) -> Tensor:
+        self.asked.append(round(1000 * t[0].item()))
+        return 0.5 * x
+
+
+@pytest.mark.parametrize(("strength", "steps", "asked"), [
+    (1.0, 4, [996, 747, 498, 249]), (0.5, 4, [498, 249]), (0.5, None, [498, 398, 299, 199, 100]),  # None: 10, the sampler's
+    (0.05, 10, [50, 25]), (0.3, 1, [299, 150]), (0.001, 10, [1])])
+def test_the_strength_is_the_share_of_the_noise_levels_and_of_the_steps(strength: float, steps: int | None,
+                                                                        asked: list[int]) -> None:
+    # Sampling starts at 996 of 1000, the last level whose α/σ = cot((n/1000 + 0.008) / 1.008 · π/2) exceeds exp(−5.1).
+    assert int(1008 * (1 - 2 / math.pi * math.atan(math.exp(-5.1))) - 8) == 996
+    model = SourceDomain(Echo(), Conditioning(), SETTINGS)
+    model.translate(0.2 * wave(8), torch.randn(1, 1, 16, 16), strength=strength, finest=0, steps=steps)
+    assert model.network.asked == asked
+
+
+@pytest.mark.parametrize("strength", [0.2, 0.5, 0.9])
+def test_an_image_goes_up_and_down_by_the_formulas(strength: float) -> None:
+    """A prediction of x/2 makes DDIM a factor: x_m = (α_m / 2 + σ_m (1 − α_n / 2) / σ_n) x_n. Kept whole, it comes back."""
+    model = SourceDomain(Echo(), Conditioning(), replace(SETTINGS, clip=False))
+    image, noise = 0.2 * wave(8), 0.1 * torch.randn(1, 1, 16, 16)
+    made = model.translate(image, noise, strength=strength, finest=0, steps=10)
+    alpha, sigma = model.alpha_bar.sqrt(), (1 - model.alpha_bar).sqrt()
+    times = [*model.network.asked, 0]
+    wanted = alpha[times[0]] * image + sigma[times[0]] * noise
+    for n, m in pairwise(times):
+        wanted = (alpha[m] / 2 + sigma[m] * (1 - alpha[n] / 2) / sigma[n]) * wanted
+    torch.testing.assert_close(made, wanted.float(), atol=1e-5, rtol=1e-4)
+    whole = model.translate(image, noise, strength=strength, finest=1)
+    torch.testing.assert_close(whole, image, atol=1e-5, rtol=0)
 
 
 def test_it_learns_from_the_seen_vendors_alone_and_keeps_what_it_does_not_change() -> None:

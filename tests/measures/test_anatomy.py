@@ -9,6 +9,7 @@ from cmri_lib.cohort.slices import Slices
 from cmri_lib.errors import DataError, SplitError
 from cmri_lib.measures.anatomy.adherence import (adherence, agreement, dice, hausdorff95, masks_of_others, proportions,
                                        wall_thickness)
+from cmri_lib.measures.instruments.second_segmenter import train_second_segmenter
 from cmri_lib.measures.instruments.segmenter import train_segmenter
 from cmri_lib.training import TrainSettings
 from conftest import discs
@@ -143,6 +144,17 @@ def test_segmenter_learns_discs_and_is_named_by_its_weights(tmp_path):
     assert agreement(seen, test.masks, test.table)["dice_mean"].mean() > 0.8
 
 
-def test_segmenter_refuses_test_patients(tmp_path):
+def test_second_segmenter_learns_discs_and_is_kept(tmp_path, monkeypatch):
+    settings = TrainSettings(steps=30, batch=4, learning_rate=1e-2, warmup=5, ema=0.8)
+    segmenter = train_second_segmenter(discs(10, 4), settings, tmp_path / "s")
+    monkeypatch.setattr("cmri_lib.training.loop.Training.go", lambda self: pytest.fail("trained again"))
+    again = train_second_segmenter(discs(10, 4), settings, tmp_path / "s")
+    assert segmenter.fingerprint == again.fingerprint
+    test = discs(4, 4, seed=7, split="test")
+    assert agreement(segmenter(test.images), test.masks, test.table)["dice_mean"].mean() > 0.8
+
+
+@pytest.mark.parametrize("train", [train_segmenter, train_second_segmenter])
+def test_segmenters_refuse_test_patients(tmp_path, train):
     with pytest.raises(SplitError, match="segmenter"):
-        train_segmenter(discs(2, 4, split="test"), TrainSettings(steps=1), tmp_path)
+        train(discs(2, 4, split="test"), TrainSettings(steps=1), tmp_path)

@@ -90,6 +90,22 @@ def test_intensities_do_what_they_say() -> None:
     assert torch.allclose((gamma + 1) / 2, (1 - (1 - unit) ** 2) ** 2, atol=1e-5)
 
 
+def test_what_is_drawn_reaches_its_limits_and_never_passes_them() -> None:
+    one, edge = torch.zeros(2000, 1, 2, 2), torch.tensor([-0.5, 0.5]).expand(2000, 1, 1, 2)
+    grid = replace(NEUTRAL, rotation=40.0, zoom=(0.5, 1.6), shift=0.1).grid(one)
+    across, moved = grid[:, 0, 1] - grid[:, 0, 0], grid.mean((1, 2)) / 2  # of two pixels: its length is 1 without a zoom
+    bright = replace(NEUTRAL, brightness=(0.6, 1.8)).intensity(one - 0.5)  # 1/4 on [0, 1]
+    contrasted = replace(NEUTRAL, contrast=(0.5, 1.5)).intensity(edge)
+    bent = replace(NEUTRAL, gamma=(0.5, 2.0))._gamma(one)  # 1/2 on [0, 1]
+    drawn = [(torch.rad2deg(torch.atan2(across[:, 1], across[:, 0])), -40, 40), (1 / across.norm(dim=1), 0.5, 1.6),
+             (moved[:, 0], -0.1, 0.1), (moved[:, 1], -0.1, 0.1), ((bright + 1) * 2, 0.6, 1.8),
+             (contrasted[..., 1] - contrasted[..., 0], 0.5, 1.5), (-torch.log2((bent + 1) / 2), 0.5, 2.0)]
+    for found, low, high in drawn:
+        assert low - 1e-4 <= found.min() < low + 0.02 * abs(low) and 0.98 * high < found.max() <= high + 1e-4
+    noise = replace(NEUTRAL, noise=0.1).intensity(torch.zeros(300, 1, 64, 64)).std((1, 2, 3))
+    assert noise.min() < 0.002 and 0.098 < noise.max() < 0.104  # a deviation of 4096 numbers is known to 1 %
+
+
 def test_transforms_are_drawn_with_their_probability() -> None:
     image = torch.rand(4000, 1, 8, 8) - 0.5
     changed = (replace(NEUTRAL, contrast=(0.5, 0.5), likely=1.0).intensity(image) - image).abs().amax((1, 2, 3)) > 1e-3

@@ -125,9 +125,9 @@ def test_perplexity_counts_codes_in_use() -> None:
 
 
 @torch.no_grad()
-def test_training_uses_the_codebook(trained: Autoencoder) -> None:
-    if isinstance(trained, VQAutoencoder):
-        assert perplexity(trained.tokens(images(seed=1)), trained.codes) > trained.codes / 4
+@pytest.mark.parametrize("trained", ["vq"], indirect=True)
+def test_training_uses_the_codebook(trained: VQAutoencoder) -> None:
+    assert perplexity(trained.tokens(images(seed=1)), trained.codes) > trained.codes / 4
 
 
 @torch.no_grad()

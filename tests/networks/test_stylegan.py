@@ -83,22 +83,27 @@ def test_an_image_depends_on_its_own_z_alone_noise_included() -> None:
         assert not torch.allclose(generator(z, {}), generator(z, {}), atol=1e-3)
 
 
-def test_truncation_leads_to_one_image_and_its_mean_is_learnt() -> None:
-    generator = sg.StyleGenerator(SETTINGS, latent=16).train()
-    with torch.no_grad():
-        for _ in range(400):
-            generator.mean_style.lerp_(generator.mapping(torch.randn(64, 16)).mean(0), 0.01)
-            generator.mapping(torch.randn(1, 16))
-        before = generator.mean_style.clone()
-        generator(torch.randn(64, 16), {})
-        assert not torch.equal(generator.mean_style, before)
-        expected = generator.mapping(torch.randn(4000, 16)).mean(0)
-        assert torch.allclose(generator.mean_style, expected, atol=0.15)
-        generator.eval()
-        z = torch.randn(4, 16)
-        typical = generator(z, {}, truncation=0.0)  # the pixel noise has no strength yet
-        assert torch.allclose(typical, typical[:1].expand_as(typical), atol=1e-5)
-        assert torch.equal(generator(z, {}, truncation=1.0), generator(z, {}))
+@torch.no_grad()
+def test_the_mean_style_follows_the_hand_formula_while_learning() -> None:
+    generator, z = sg.StyleGenerator(SETTINGS, latent=16).train(), torch.randn(64, 16)
+    before = generator.mean_style.copy_(torch.randn(16)).clone()
+    generator(z, {})
+    learnt = 0.99 * before + 0.01 * generator.mapping(z).mean(0)
+    assert torch.allclose(generator.mean_style, learnt, atol=1e-6)
+    generator.eval()(z, {}, truncation=0.5)
+    assert torch.allclose(generator.mean_style, learnt, atol=1e-6)
+
+
+@torch.no_grad()
+def test_truncation_leads_to_the_image_of_the_mean_style() -> None:
+    generator, z = sg.StyleGenerator(SETTINGS, latent=16).eval(), torch.randn(4, 16)
+    mean, w = generator.mean_style.copy_(torch.randn(16)).clone(), generator.mapping(z)
+    images = {share: generator(z, {}, truncation=share) for share in (0.0, 0.3, 1.0)}  # the pixel noise has no strength yet
+    assert torch.equal(images[1.0], generator(z, {})) and images[1.0].std(0).mean() > 0.01
+    for share, image in images.items():
+        generator.mapping.forward = lambda z: mean + share * (w - mean)
+        assert torch.allclose(image, generator(z, {}), atol=1e-5)
+    assert torch.allclose(images[0.0], images[0.0][:1].expand_as(images[0.0]), atol=1e-5)
 
 
 def test_residual_blocks_halve_the_side_and_the_critic_learns_from_its_batch() -> None:

@@ -5,18 +5,18 @@ from __future__ import annotations
 import itertools
 import math
 import os
-import random
 import signal
 import subprocess
 import sys
-import time
 from copy import deepcopy
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 
 import pandas as pd
 import pytest
 import torch
+import train_small
 from torch import nn
 
 from cmri_lib.errors import CheckpointError, DataError, ParameterError
@@ -25,9 +25,7 @@ from cmri_lib.training.batches import mixed_seed
 from cmri_lib.training.checkpoint import halved, load_weights, read_note, read_tensors
 from cmri_lib.training.fingerprint import _syntax, training_fingerprint
 from cmri_lib.training.loop import Training, device_name
-from cmri_lib.training.muon import orthogonal
-
-SCRIPT = Path(__file__).parent / "train_small.py"
+from cmri_lib.training.muon import Muon, orthogonal
 
 
 class Line(Trainable):
@@ -75,6 +73,73 @@ def test_a_critic_has_a_learning_rate_of_its_own(tmp_path: Path) -> None:
     train(model, {"x": torch.ones(8)}, AdversarialTraining(steps=1, learning_rate=1e-3, critic_rate=4.0), tmp_path)
     assert model.generator.item() < 0
     assert model.critic.item() == pytest.approx(4 * model.generator.item(), rel=1e-3)
+
+
+class Slope(Trainable):
+    """A number whose slope is 1, what it was at each step, and a count of the steps, which is no floating number."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.number, self.path = nn.Parameter(torch.zeros(())), []
+        self.register_buffer("count", torch.tensor(0))
+
+    def loss(self, batch: dict, group: str) -> torch.Tensor:
+        self.path.append(self.number.item())
+        self.count += 1
+        return self.number * batch["x"].mean()
+
+
+def test_rates_averages_snapshots_and_log_are_those_of_the_formulas(tmp_path: Path) -> None:
+    settings = TrainSettings(steps=40, learning_rate=0.01, warmup=4, final_rate=0.1, ema=0.8, grad_clip=0.0, snapshots=2,
+                             log_every=10)
+    number, average, rates, numbers, averages = 0.0, 0.0, [], [], []
+    for step in range(40):
+        cosine = 0.1 + 0.9 * (1 + math.cos(math.pi * step / 40)) / 2
+        rates.append(0.01 * min(1.0, (step + 1) / 4) * cosine)
+        decay = min(0.8, (1 + step) / (10 + step))
+        numbers.append(number)
+        number -= rates[-1]  # Adam's step where the slope is always the same
+        average = decay * average + (1 - decay) * number
+        averages.append(average)
+    model = Slope()
+    log = train(model, {"x": torch.ones(8)}, settings, tmp_path)
+    assert model.path == pytest.approx(numbers, rel=1e-4)
+    assert log["learning_rate"].tolist() == pytest.approx([rates[step - 1] for step in (10, 20, 30, 40)])
+    for step, file in ((10, "snapshot-000010"), (20, "snapshot-000020"), (40, "weights")):
+        kept = read_tensors(tmp_path / f"{file}.safetensors")
+        assert kept["number"].item() == pytest.approx(averages[step - 1], rel=1e-3), "numbers are kept in 16 bits"
+        assert kept["count"] == step
+    assert sorted(file.name for file in tmp_path.glob("snapshot-*")) == ["snapshot-000010.safetensors",
+                                                                         "snapshot-000020.safetensors"]
+
+
+def test_rates_decays_and_snapshots_by_hand() -> None:
+    settings = TrainSettings(steps=1000, learning_rate=0.02, warmup=50, final_rate=0.1, ema=0.99, snapshots=3)
+    assert settings.rate(0) == pytest.approx(0.02 / 50)
+    assert settings.rate(500) == pytest.approx(0.02 * 0.55) and settings.rate(1000) == pytest.approx(0.02 * 0.1)
+    assert settings.rate(250) == pytest.approx(0.02 * (0.1 + 0.45 * (1 + math.sqrt(0.5))))
+    assert TrainSettings(steps=20, learning_rate=0.02, warmup=100).rate(0) == pytest.approx(0.01)  # 2 of 20 steps at most
+    assert [settings.decay(step) for step in (0, 8, 890, 891, 5000)] == pytest.approx([0.1, 0.5, 0.99, 0.99, 0.99])
+    assert settings.decay(800) == pytest.approx(801 / 810)
+    assert settings.snapshot_steps() == [125, 250, 500]
+    assert TrainSettings(steps=3, snapshots=5).snapshot_steps() == [1] and TrainSettings(steps=3).snapshot_steps() == []
+
+
+@pytest.mark.parametrize(("clip", "seen"), [(1.0, (0.6, 0.8)), (0.0, (60, 80)), (200.0, (60, 80))])
+def test_a_gradient_is_clipped_to_its_norm(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, clip: float, seen: tuple) -> None:
+    class Steep(Line):
+        def loss(self, batch: dict, player: str) -> torch.Tensor:
+            return 60 * self.linear.weight.sum() + 80 * self.linear.bias.sum()  # a gradient of norm 100
+
+    # Adam's step does not show how large a gradient is; this one is the gradient times the rate.
+    monkeypatch.setattr("torch.optim.AdamW", lambda parameters, lr, **_: torch.optim.SGD(parameters, lr))
+    model = Steep()
+    for parameter in model.parameters():
+        nn.init.zeros_(parameter)
+    log = train(model, line_data(), TrainSettings(steps=1, learning_rate=0.5, grad_clip=clip), tmp_path)
+    moved = [model.linear.weight.item(), model.linear.bias.item()]
+    assert moved == pytest.approx([-0.9 * 0.5 * slope for slope in seen], rel=1e-3)  # the first average is a tenth of the old
+    assert log["grad_norm"].tolist() == pytest.approx([100])
 
 
 def test_a_finished_training_returns_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -278,27 +343,18 @@ def test_prose_does_not_change_a_fingerprint_and_code_does(tmp_path: Path) -> No
     assert trees[0] == trees[1] != trees[2]
 
 
-def _small_training(folder: Path, *, kill_after: float | None = None) -> bool:
-    """Run the training script; True if it finished before it was killed."""
-    process = subprocess.Popen([sys.executable, SCRIPT, folder], env={**os.environ, "OMP_NUM_THREADS": "1"},
-                               stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
-    if kill_after is not None:
-        assert process.stdout.readline() == "started\n"
-        time.sleep(kill_after)
-        process.send_signal(signal.SIGKILL)
-    process.communicate()
-    return process.returncode == 0
-
-
-def test_killed_three_times_ends_in_the_same_weights(tmp_path: Path) -> None:
-    assert _small_training(tmp_path / "whole")
-    random.seed()
-    kills = [random.uniform(0.3, 2.5) for _ in range(3)]
-    survived = [_small_training(tmp_path / "killed", kill_after=k) for k in kills]
-    assert _small_training(tmp_path / "killed")
+def test_killed_while_it_writes_ends_in_the_same_weights(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Another process is killed when its 20th checkpoint is written and does not bear its name yet; this one goes on."""
+    dead = subprocess.run([sys.executable, train_small.__file__, tmp_path / "killed", "20"],
+                          env={**os.environ, "OMP_NUM_THREADS": "1"}, capture_output=True, text=True)
+    assert dead.returncode == -signal.SIGKILL, dead.stderr
+    assert {file.name for file in (tmp_path / "killed").iterdir()} == {"checkpoint.safetensors", "checkpoint.partial"}
+    begun, resume = [], Training._resume
+    monkeypatch.setattr(Training, "_resume", lambda self: (resume(self), begun.append(self.step)))
+    logs = [train_small.train_small(tmp_path / name).drop(columns=["seconds", "images_per_s"]) for name in ("whole", "killed")]
+    assert begun == [0, 19]
     whole, killed = (read_tensors(tmp_path / name / "weights.safetensors") for name in ("whole", "killed"))
-    assert all(torch.equal(whole[k], killed[k]) for k in whole), f"killed after {kills} s, finished: {survived}"
-    logs = [pd.read_csv(tmp_path / n / "log.csv").drop(columns=["seconds", "images_per_s"]) for n in ("whole", "killed")]
+    assert all(torch.equal(whole[name], killed[name]) for name in whole)
     pd.testing.assert_frame_equal(*logs)
 
 
@@ -318,35 +374,24 @@ class Blur(Trainable):
         return (self.layers(batch["x"]) - nn.functional.avg_pool2d(batch["x"], 3, 1, 1)).square().mean()
 
 
-@pytest.mark.parametrize("optimiser", ["adamw", "muon"])
-def test_interrupted_between_checkpoints_ends_in_the_same_weights(tmp_path: Path, optimiser: str,
-                                                                  monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(("optimiser", "seconds", "cuts"), [("adamw", 20, [40]), ("muon", 20, [40]), ("adamw", 0, 6 * [9])])
+def test_interrupted_ends_in_the_same_weights(tmp_path: Path, optimiser: str, seconds: float, cuts: list[int],
+                                              monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("cmri_lib.training.loop.time.perf_counter", itertools.count(0.0, 4.0).__next__)
     settings = TrainSettings(steps=60, optimiser=optimiser, learning_rate=0.02, ema=0.9, log_every=10)
     data = {"x": torch.randn(16, 1, 8, 8, generator=torch.Generator().manual_seed(1))}
     log = train(Blur(), data, settings, tmp_path / "whole")
-    with pytest.raises(InterruptedError):
-        train(Blur(last=40), data, settings, tmp_path / "broken")
-    # Of the 40 steps some came after the last checkpoint and are repeated, not all.
-    step = read_note(tmp_path / "broken" / "checkpoint.safetensors")["step"]
-    assert 30 < step < 40
+    for last in cuts:
+        with pytest.raises(InterruptedError):
+            train(Blur(last), data, settings, tmp_path / "cut", checkpoint_seconds=seconds)
+    # Of 40 steps some came after the last checkpoint and are repeated, not all; with one at every step none is.
+    step = read_note(tmp_path / "cut" / "checkpoint.safetensors")["step"]
+    assert 30 < step < 40 if seconds else step == sum(cuts)
     resumed = Blur(last=60 - step)
-    train(resumed, data, settings, tmp_path / "broken")
+    again = train(resumed, data, settings, tmp_path / "cut")
     whole = read_tensors(tmp_path / "whole" / "weights.safetensors")
     assert all(torch.equal(whole[k], v) for k, v in resumed.state_dict().items())
     assert resumed.left == [0] and log["loss_model"].iloc[-1] < 0.2 * log["loss_model"].iloc[0]
-
-
-def test_cut_six_times_ends_in_the_same_weights(tmp_path: Path) -> None:
-    settings = TrainSettings(steps=20, batch=4, learning_rate=0.02, ema=0.9, log_every=5)
-    data = {"x": torch.randn(16, 1, 8, 8, generator=torch.Generator().manual_seed(1))}
-    log = train(Blur(), data, settings, tmp_path / "whole")
-    for _ in range(6):
-        with pytest.raises(InterruptedError):
-            train(Blur(last=3), data, settings, tmp_path / "cut", checkpoint_seconds=0)
-    again = train(Blur(last=2), data, settings, tmp_path / "cut")
-    whole, cut = (read_tensors(tmp_path / name / "weights.safetensors") for name in ("whole", "cut"))
-    assert all(torch.equal(whole[name], cut[name]) for name in whole)
     pd.testing.assert_frame_equal(*(rows.drop(columns=["seconds", "images_per_s"]) for rows in (log, again)))
 
 
@@ -359,6 +404,38 @@ def test_muon_moves_all_directions_alike(shape: tuple[int, int]) -> None:
     assert 0.6 < values.min() and values.max() < 1.25
     off = (u.T @ found @ vh.T).fill_diagonal_(0)  # the same singular vectors as the gradient's
     assert off.abs().max() < 1e-4
+
+
+def test_muon_moves_biases_and_gains_as_torch_does() -> None:
+    ours = [nn.Parameter(torch.randn(shape, dtype=torch.float64)) for shape in ((7,), (3,), ())]
+    theirs = deepcopy(ours)
+    options = {"lr": 0.03, "betas": (0.8, 0.95), "weight_decay": 0.1}
+    optimisers = Muon(ours, **options), torch.optim.AdamW(theirs, eps=1e-8, **options)
+    for _ in range(5):
+        for a, b in zip(ours, theirs):
+            a.grad = torch.randn_like(a)
+            b.grad = a.grad.clone()
+        for optimiser in optimisers:
+            optimiser.step()
+    torch.testing.assert_close(ours, theirs, rtol=1e-6, atol=0)
+
+
+@pytest.mark.parametrize("shape", [(16, 3, 3, 3), (24, 10)])
+def test_muon_moves_weights_by_the_formula(shape: tuple[int, ...]) -> None:
+    weight = nn.Parameter(torch.randn(shape, dtype=torch.float64))
+    optimiser = Muon([weight], lr=0.03, weight_decay=0.1)
+    momentum, wanted = torch.zeros_like(weight), weight.detach().clone()
+    for _ in range(2):  # in the first step momentum and gradient have one direction
+        gradient = weight.grad = torch.randn_like(weight)
+        optimiser.step()
+        momentum = 0.95 * momentum + 0.05 * gradient
+        u, values, vh = torch.linalg.svd((0.95 * momentum + 0.05 * gradient).flatten(1), full_matrices=False)
+        values = values / values.norm()
+        for _ in range(5):
+            values = 3.4445 * values - 4.7750 * values**3 + 2.0315 * values**5
+        step = 0.2 * math.sqrt(max(len(weight), weight[0].numel())) * (u * values) @ vh
+        wanted = (1 - 0.03 * 0.1) * wanted - 0.03 * step.view(shape)
+    torch.testing.assert_close(weight.detach(), wanted, rtol=1e-6, atol=1e-9)
 
 
 class TwoPlayers(Trainable):
@@ -441,3 +518,30 @@ def test_augmentation_moves_image_and_mask_together() -> None:
     inside = (out["image"][:, 0] > 0) == (out["mask"] > 0)
     assert inside.float().mean() > 0.98 and not torch.equal(out["mask"], mask)
     assert out["mask"].dtype == torch.uint8 and set(out["mask"].unique().tolist()) <= {0, 2}
+
+
+def test_maps_are_uniform_up_to_their_limits() -> None:
+    """Rotation times stretches: columns at right angles, whose lengths are the stretches."""
+    maps = Augment(rotation=20.0, scale=0.2, shift=0.1)._affine(20_000, torch.zeros(()))
+    across, down, moved = maps.unbind(-1)
+    assert (across * down).sum(1).abs().max() < 1e-6 and torch.linalg.det(maps[:, :, :2]).min() > 0
+    wide, high = across.norm(dim=1), down.norm(dim=1)
+    angle, size = torch.rad2deg(torch.atan2(across[:, 1], across[:, 0])), (wide + high) / 2 - 1
+    for found, limit in ((angle, 20), (size, 0.2), (wide - high, 0.2), (moved[:, 0] / 2, 0.1), (moved[:, 1] / 2, 0.1)):
+        assert found.min().item() == pytest.approx(-limit, rel=0.02) and found.max().item() == pytest.approx(limit, rel=0.02)
+        assert found.abs().max() <= limit * (1 + 1e-5) and found.std().item() == pytest.approx(limit / math.sqrt(3), rel=0.02)
+
+
+def test_intensities_are_uniform_up_to_their_limits() -> None:
+    still = Augment(rotation=0, scale=0, shift=0, gamma=0, contrast=0, noise=0)
+    halves = torch.cat([torch.full((4000, 1, 4, 2), -0.5), torch.full((4000, 1, 4, 2), 0.5)], -1)
+    assert torch.allclose(still({"image": halves})["image"], halves, atol=1e-6)
+    bent = (replace(still, gamma=0.4)({"image": 0 * halves})["image"][:, 0, 0, 0] + 1) / 2  # 1/2 to the power exp(γ)
+    changed = replace(still, contrast=0.2)({"image": halves})["image"][:, 0, 0]
+    low, high = changed[:, 0], changed[:, -1]
+    for found, limit in ((torch.log(-torch.log2(bent)), 0.4), (high - low - 1, 0.2), ((high + low) / 2, 0.2)):
+        assert found.min().item() == pytest.approx(-limit, rel=0.02) and found.max().item() == pytest.approx(limit, rel=0.02)
+        assert found.abs().max() <= limit * (1 + 1e-5)
+    noise = replace(still, noise=0.1)({"image": torch.zeros(300, 1, 64, 64)})["image"].std((1, 2, 3))
+    assert noise.min() < 0.002 and 0.098 < noise.max() < 0.104  # a deviation of 4096 numbers is known to 1 %
+    assert noise.mean().item() == pytest.approx(0.05, rel=0.1)

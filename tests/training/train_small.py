@@ -1,11 +1,16 @@
-"""A flow-matching training of a few seconds, run as a process of its own so that a test can kill it.
+"""A flow-matching training of a second, and as a process of its own one that is killed: FOLDER CHECKPOINT.
 
 The network is a few convolutions rather than the study's U-Net, whose import takes longer than this training.
 """
 
+from __future__ import annotations
+
+import os
+import signal
 import sys
 from pathlib import Path
 
+import pandas as pd
 import torch
 from torch import Tensor, nn
 
@@ -28,12 +33,30 @@ class Convolutions(nn.Module):
         return self.layers(torch.cat([x, time, self.conditioning.planes(batch)], 1))
 
 
-generator = torch.Generator().manual_seed(0)
-data = {"image": 2 * torch.rand(40, 1, 16, 16, generator=generator) - 1,
-        "mask": torch.randint(0, 4, (40, 16, 16), generator=generator, dtype=torch.uint8)}
-torch.manual_seed(0)
-conditioning = LabelMap()
-model = FlowMatching(Convolutions(conditioning), conditioning)
-print("started", flush=True)
-train(model, data, TrainSettings(steps=400, batch=4, log_every=10), Path(sys.argv[1]), augment=Augment(),
-      checkpoint_seconds=0.05)
+def train_small(folder: Path) -> pd.DataFrame:
+    """40 steps, a checkpoint after each."""
+    generator = torch.Generator().manual_seed(0)
+    data = {"image": 2 * torch.rand(40, 1, 16, 16, generator=generator) - 1,
+            "mask": torch.randint(0, 4, (40, 16, 16), generator=generator, dtype=torch.uint8)}
+    torch.manual_seed(0)
+    conditioning = LabelMap()
+    model = FlowMatching(Convolutions(conditioning), conditioning)
+    return train(model, data, TrainSettings(steps=40, batch=4, log_every=10), folder, augment=Augment(), checkpoint_seconds=0)
+
+
+def be_killed_at(checkpoint: int) -> None:
+    """This process, when its `checkpoint`-th is written and about to take the place of the one before."""
+    replace, left = os.replace, [checkpoint]
+
+    def fatal(source: Path, target: Path) -> None:
+        left[0] -= Path(target).name == "checkpoint.safetensors"
+        if not left[0]:
+            os.kill(os.getpid(), signal.SIGKILL)
+        replace(source, target)
+
+    os.replace = fatal
+
+
+if __name__ == "__main__":
+    be_killed_at(int(sys.argv[2]))
+    train_small(Path(sys.argv[1]))
