@@ -161,7 +161,7 @@ def test_bands_take_an_image_apart_and_a_planted_one_is_found():
 
 @pytest.mark.parametrize("name", MODELS)
 def test_three_steps_back_under_a_gaussian(name):
-    """Two deterministic steps and an estimate multiply x_u − a μ by what is known, where the image found depends on the time."""
+    """Two deterministic steps and an estimate multiply x_u − a μ by a known number, which depends on their times."""
     model, attack = MODELS[name], FCRE((0.6,), bands=((0.0, 0.25), (0.25, 2.0)), steps=3, draws=2)
     path, x = noise_path(model), torch.from_numpy(SLICES.images)
     (a, b), third = path.levels(0.6), path.levels(0.2)
