@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from scipy import stats
+from scipy import special, stats
 from torch import nn
 
 from cmri_lib.cohort.slices import Slices
@@ -159,6 +159,19 @@ def test_bands_take_an_image_apart_and_a_planted_one_is_found():
     assert alike.idxmin() == "u = 0.3, band 0.25 to 0.5, SSIM"
 
 
+@pytest.mark.parametrize("name", MODELS)
+def test_three_steps_back_under_a_gaussian(name):
+    """Two deterministic steps and an estimate multiply x_u − a μ by a known number, which depends on their times."""
+    model, attack = MODELS[name], FCRE((0.6,), bands=((0.0, 0.25), (0.25, 2.0)), steps=3, draws=2)
+    path, x = noise_path(model), torch.from_numpy(SLICES.images)
+    (a, b), third = path.levels(0.6), path.levels(0.2)
+    back, found = gain(*third, 0.4) * move(path, 0.4, 0.2) * move(path, 0.6, 0.4), scores(attack, model)
+    for band in attack.bands:
+        expected = torch.stack([in_band(back * (a * (x - MEAN) + b * noise) - (x - MEAN), band).square().mean((1, 2, 3))
+                                for noise in attack.noises(x)]).mean(0)
+        np.testing.assert_allclose(-found[f"u = 0.6, band {band[0]:g} to {band[1]:g}, squared"], expected, rtol=1e-3)
+
+
 @pytest.mark.parametrize("name", ["flow", "v"])
 def test_the_ode_gives_the_density_of_a_gaussian(name):
     model, size = MODELS[name], SIZE**2
@@ -166,8 +179,38 @@ def test_the_ode_gives_the_density_of_a_gaussian(name):
     spread = math.sqrt(a**2 * 0.4**2 + b**2)
     expected = -0.5 * a**2 * apart() * size / spread**2 - size / 2 * math.log(2 * math.pi * spread**2) + size * math.log(a)
     found = scores(ODELikelihood(steps=40), model)["log-density"]
-    np.testing.assert_allclose(found, expected, rtol=0.01, atol=0.02 * size)
-    np.testing.assert_allclose(found - found[0], expected - expected[0], rtol=0.02, atol=0.5)
+    # Some 0.4 nats are left however many the steps: at the last time the image is still a little in the noise.
+    np.testing.assert_allclose(found, expected, rtol=0, atol=0.7)
+
+
+class Mixture(nn.Module):
+    """The optimal flow for images that are N(−μ, spread²) or N(μ, spread²), as likely. μ is 0 but in the first pixel, so that
+    the Jacobian is diagonal, and probes of ±1 give its trace exactly."""
+
+    def __init__(self, mean, spread):
+        super().__init__()
+        self.means, self.spread = nn.Parameter(torch.zeros(2, 1, 1, 4, 4)), spread
+        self.means.data[:, 0, 0, 0, 0] = torch.tensor([-mean, mean])
+
+    def logits(self, x, a, b):
+        """(2, B) log-density of x_u of either kind, without what both share."""
+        return -(x - a * self.means.to(x)).square().flatten(2).sum(2) / (2 * (a**2 * self.spread**2 + b**2))
+
+    def forward(self, x, t, batch):
+        a, b = t[0], 1 - t[0]
+        k, weights = gain(a, b, self.spread), self.logits(x, a, b).softmax(0).view(2, -1, 1, 1, 1)
+        x0 = (weights * ((1 - k * a) * self.means + k * x)).sum(0)
+        return x0 - (x - a * x0) / b
+
+
+def test_the_ode_gives_the_density_of_a_mixture_where_traces_differ():
+    network, images = Mixture(0.5, 0.2), 0.2 * np.random.default_rng(0).normal(size=(24, 1, 4, 4)).clip(-4, 4)
+    images[:, 0, 0, 0] += np.linspace(-0.6, 0.6, 24)
+    slices, (a, b) = Slices.from_arrays(images.clip(-1, 1)), (1 - FIRST, FIRST)
+    logits = network.logits(a * torch.from_numpy(slices.images).double(), a, b).detach().numpy()
+    expected = special.logsumexp(logits, axis=0) - math.log(2) - 8 * math.log(2 * math.pi * (a**2 * 0.2**2 + b**2))
+    found = scores(ODELikelihood(steps=200), FlowMatching(network, Conditioning()), slices)["log-density"]
+    np.testing.assert_allclose(found, expected + 16 * math.log(a), rtol=0, atol=0.05)
 
 
 class Line(nn.Module):
@@ -209,6 +252,14 @@ def test_inversion_finds_the_nearest_image_that_can_be_made(kind):
     found = scores(LatentInversion(steps=200), model)
     np.testing.assert_allclose(-found["error"], residues()[1], rtol=1e-3, atol=1e-4)
     assert line.image.grad is None
+
+
+def test_of_several_starts_of_an_inversion_the_best_counts():
+    model = GAN(Line(MEAN), nn.Identity(), Conditioning())
+    model.noise_shape = lambda size: (1,)
+    each = np.stack([scores(LatentInversion(steps=2, seed=seed), model)["error"] for seed in range(4, 7)])
+    np.testing.assert_allclose(scores(LatentInversion(steps=2, starts=3, seed=4), model)["error"], each.max(0), rtol=1e-6)
+    assert set(each.argmax(0)) == {1}, "neither the first start nor the last is the best"
 
 
 def test_the_critic_says_what_it_says():
@@ -281,7 +332,8 @@ def test_the_likelihood_ratio_of_gaussians():
     never = np.zeros((30, 50), bool)
     out = rng.normal(2, 3, (30, 50))
     far = likelihood_ratio(own, out, never)
-    assert np.corrcoef(far, (own - out.mean(0)) / 3)[0, 1] > 0.999
+    np.testing.assert_allclose(far, (own - out.mean(0)) / np.sqrt(out.var(0, ddof=1).mean()), rtol=1e-9)
+    np.testing.assert_allclose(far, (own - out.mean(0)) / 3, rtol=0.05)
     with pytest.raises(DataError, match="left out by fewer than 2"):
         likelihood_ratio(own, values[:2], np.ones((2, 50), bool))
 

@@ -1,0 +1,134 @@
+"""The audit of a run: what is planted is found, whom an attack is told to tell apart, and how many patients it names."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from types import SimpleNamespace
+
+import numpy as np
+import pandas as pd
+import pytest
+from conftest import discs
+
+from cmri_lib.cohort.slices import Slices, concatenate
+from cmri_lib.config.study import open_study
+from cmri_lib.errors import DataError
+from cmri_lib.experiments.privacy_audit import PowerAudit, PrivacyAudit, identified
+from cmri_lib.experiments.privacy_runs import overfitted, shadow_thirds
+from cmri_lib.privacy.attack import Attack, PatientScores, Remembered, Target, auc
+from cmri_lib.privacy.controls import DISGUISES
+from cmri_lib.privacy.nearest_neighbours import Pixels
+from cmri_lib.training.loop import snapshot_file
+
+STUDY = open_study("smoke", "phantom")
+SLICES = concatenate([discs(24, 4, 16), *(discs(8, 4, 16, seed=k, split=split) for k, split in
+                                          enumerate(("holdout", "validation", "test"), 1))])
+
+
+class Told(Attack):
+    """A score for every (target, slice), by a function of the target and a patient."""
+
+    name = "loss"
+
+    def __init__(self, function: Callable[[Target, str], float]):
+        self.function = function
+
+    def suits(self, target: Target) -> bool:
+        return True
+
+    def scores(self, target: Target, slices: Slices) -> pd.DataFrame:
+        return pd.DataFrame({"s": [self.function(target, patient) for patient in slices.patients]})
+
+
+class Unturned:
+    """Pixels of an image and its mirror image together, in which both lie at one place."""
+
+    name, dimension = "unturned", 0
+
+    def __call__(self, images: np.ndarray) -> np.ndarray:
+        return Pixels()(images + images[..., ::-1])
+
+
+def patients(members: np.ndarray, nonmembers: np.ndarray) -> PatientScores:
+    names = (np.array([f"{side}{i}" for i in range(len(x))]) for side, x in (("m", members), ("n", nonmembers)))
+    return PatientScores(members, nonmembers, *names, ("s",))
+
+
+@pytest.mark.parametrize(("strangers", "named"), [(999, 20), (400, 20), (398, 0)])
+def test_members_are_named_if_strangers_are_many(strangers: int, named: int) -> None:
+    """Whoever is above all strangers has p = 1 / (strangers + 1), of which Holm allows .05 / 20 = 1 / 400."""
+    assert identified(patients(np.full(20, 10.0), np.zeros(strangers))) == (named, 20)
+    assert identified(patients(np.full(20, 10.0), np.zeros(strangers)), level=1e-4) == (0, 20)
+
+
+def test_of_those_whom_nobody_has_learnt_from_hardly_any_are_named() -> None:
+    rng, wrong = np.random.default_rng(0), []
+    for _ in range(200):
+        named, members = identified(patients(rng.normal(size=20), rng.normal(size=999)))
+        wrong.append(named > 0)
+        assert members == 20
+    assert np.mean(wrong) < 0.1, "one in twenty audits at most names anybody"
+
+
+def test_planted_copies_are_found_in_the_spaces_that_can_see_them() -> None:
+    audit = PrivacyAudit(STUDY, SLICES)
+    audit.__dict__["spaces"] = [Pixels(), Unturned()]
+    recall, found = audit.planted_recall, audit.planted
+    assert list(recall) == list(DISGUISES) and len(found) == 3 * len(DISGUISES)
+    assert found["exact", "pixel"] == found["exact", "unturned"] == recall["exact"] == 1
+    assert found["mirrored", "pixel"] < 0.5 and found["mirrored", "unturned"] == recall["mirrored"] == 1
+
+
+def test_either_space_counts_copies_that_one_of_them_finds(monkeypatch: pytest.MonkeyPatch) -> None:
+    suspects = {"pixel": np.array([1, 1, 0, 0], bool), "unturned": np.array([0, 1, 1, 0], bool)}
+    audit = PrivacyAudit(STUDY, SLICES)
+    audit.__dict__["spaces"] = [Pixels(), Unturned()]
+    monkeypatch.setattr(audit, "copy_audit", lambda copies, training, space: SimpleNamespace(suspects=suspects[space.name]))
+    assert {audit.planted["exact", name] for name in suspects} == {0.5} and set(audit.planted_recall.values()) == {0.75}
+
+
+def test_leakage_along_training_is_that_of_the_weights_kept_at_each_step(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The attack learns the more of members, the later the weights; it remembers, so each step is a target of its own."""
+    audit, run, weights = PrivacyAudit(STUDY, SLICES), overfitted(STUDY, SLICES, "U10 FM"), SimpleNamespace(file=None)
+    target, settings, rank = Target("g", frozenset(run.patients), weights), run.settings(STUDY.params, STUDY.seed), {}
+    files = [snapshot_file("kept", step) for step in settings.snapshot_steps()] + [Path("kept/weights.safetensors")]
+    members = sorted(set(audit.members(run).patients))
+
+    def learnt(target: Target, patient: str) -> float:
+        return float(patient in members[:1 + files.index(target.generator.file)])
+
+    audit.__dict__["attacks"] = [SimpleNamespace(name="sima"), Remembered(Told(learnt))]
+    monkeypatch.setattr(audit, "target", lambda run: target)
+    monkeypatch.setattr("cmri_lib.experiments.privacy_audit.training_folder", lambda study, run: Path("kept"))
+    monkeypatch.setattr("cmri_lib.experiments.privacy_audit.load_weights", lambda model, file: setattr(model, "file", file))
+    audit.attacks[0].suits = audit.attacks[1].suits
+    found = audit.along_training(run)
+    assert [seen for seen, _ in found] == [step * settings.batch for step in (*settings.snapshot_steps(), settings.steps)]
+    # Whoever was learnt from scores above all strangers, the others like them: 1/2 + half the share.
+    assert [score.value for _, score in found] == pytest.approx([0.5 + (1 + k) / len(members) / 2 for k in range(len(files))])
+
+
+def test_shadows_are_asked_about_the_first_third_and_the_second(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Patients differ more than being learnt from matters. Whoever compares with other trainings sees through that."""
+    audit, hard = PrivacyAudit(STUDY, SLICES), {p: 9.0 * k for k, p in enumerate(np.unique(SLICES.patients)[::-1])}
+    audit.__dict__["loss"] = Told(lambda target, patient: hard[patient] + (patient in target.seen))
+    monkeypatch.setattr("cmri_lib.experiments.privacy_audit.train_or_load", lambda study, run, slices: None)
+    power, (inside, outside, others) = PowerAudit(audit), shadow_thirds(STUDY, SLICES)
+    found = power.scores()
+    assert list(found) == ["loss", "loss_calibrated", "lira", "rmia"] and power.reference.patients == tuple(others)
+    for name, one in found.items():
+        assert set(one["mean"].member_names) == set(inside) and set(one["mean"].nonmember_names) == set(outside)
+        assert (auc(one["mean"].members, one["mean"].nonmembers) == 1) == (name != "loss"), name
+    np.testing.assert_allclose(found["loss_calibrated"]["mean"].members, 1)
+    np.testing.assert_allclose(found["loss_calibrated"]["mean"].nonmembers, 0)
+
+
+def test_no_strangers_no_population_and_no_loss_no_audit_of_power(monkeypatch: pytest.MonkeyPatch) -> None:
+    some = SLICES.where(split=["train", "holdout", "test"])
+    monkeypatch.setattr("cmri_lib.experiments.privacy_audit.train_or_load", lambda study, run, slices: None)
+    audit = PrivacyAudit(STUDY, some)
+    with pytest.raises(DataError, match="no denoising loss"):
+        PowerAudit(audit).scores()
+    audit.__dict__["loss"] = Told(lambda target, patient: float(patient in target.seen))
+    assert "rmia" not in PowerAudit(audit).scores()
