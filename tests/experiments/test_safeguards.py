@@ -2,15 +2,25 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
+
 import numpy as np
+import pandas as pd
+import pytest
 import torch
 from conftest import discs
 
 from cmri_lib.cohort.slices import Slices, concatenate
 from cmri_lib.config.study import open_study
-from cmri_lib.experiments.safeguards import (AUGMENTED, COARSE, COPIES, DEDUPLICATED, NONE, augmented, coarse, deduplicated,
-                                             safeguard_runs)
+from cmri_lib.experiments.privacy_audit import PrivacyAudit
+from cmri_lib.experiments.safeguards import (AUGMENTED, COARSE, COPIES, DEDUPLICATED, FILTERED, NONE, Safeguards, augmented,
+                                             coarse, deduplicated, safeguard_runs)
 from cmri_lib.experiments.training import training_slices
+from cmri_lib.measures.instruments.learned_features import Features
+from cmri_lib.measures.statistics.bootstrap import Score
+from cmri_lib.privacy.attack import PatientScores
+from cmri_lib.reporting.primary_tests import ANATOMY, HEARTS
+from cmri_lib.training import TrainSettings
 
 STUDY, SLICES = open_study("smoke", "phantom"), discs(24, 6, 8)
 
@@ -65,3 +75,67 @@ def test_every_safeguard_guards_the_same_patients_from_the_same_weights() -> Non
     assert len({run.folder for run in runs.values()}) == len(runs) and len({run.patients for run in runs.values()}) == 1
     assert {run.settings(STUDY.params, STUDY.seed) for run in runs.values()} == {runs[NONE].settings(STUDY.params, STUDY.seed)}
     assert {run.stage for run in runs.values()} == {"privacy"}
+
+
+@pytest.fixture
+def guards() -> Safeguards:
+    """Without a training: fakes take the place of what would ask for one."""
+    return Safeguards(PrivacyAudit(STUDY, concatenate([SLICES, discs(3, 4, 8, seed=2, split="test")])))
+
+
+@pytest.mark.parametrize(("losses", "step"), [((3, 1, 1), 20), ((1, 3, 3), 5), ((3, 1, 2), 10), ((), 20)])
+def test_early_stopping_takes_the_last_of_the_best_weights_that_were_kept(
+        guards: Safeguards, monkeypatch: pytest.MonkeyPatch, losses: tuple[float, ...], step: int) -> None:
+    """Kept are those of steps 5, 10 and 20; losses are noted beside them, and lower ones at steps that were not kept."""
+    guards.runs = {NONE: SimpleNamespace(settings=lambda params, seed: TrainSettings(steps=20, snapshots=2))}
+    noted = [losses[0], 0.5, losses[1], 0.5, losses[2]] if losses else [np.nan] * 5
+    log = pd.DataFrame({"step": [4, 7, 11, 15, 20], "validation_loss": noted})
+    monkeypatch.setattr("cmri_lib.experiments.safeguards.training_log", lambda study, run: log)
+    assert guards.stopped_at() == step
+
+
+def test_filtering_keeps_the_first_sample_that_is_no_suspect(guards: Safeguards, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of the first condition the second draw is fine, of the next the first; where all are suspects, the furthest stays."""
+    given = guards.evaluator.conditions = discs(3, 1, 8, seed=4)
+    banks = [Slices(np.full_like(given.images, k / 4), given.masks, given.table) for k in range(4)]
+    seeds: list[int] = []
+    suspects = np.array([[1, 0, 0, 0], [0, 1, 0, 0], [1, 1, 1, 1]], bool)
+    distance = np.array([[0.1, 0.2, 0.9, 0.3], [0.3, 0.1, 0.9, 0.4], [0.1, 0.2, 0.4, 0.3]])
+
+    def made(generator: object, conditions: Slices, name: str, seed: int) -> Slices:
+        assert conditions is given
+        seeds.append(seed)
+        return banks[len(seeds)]
+
+    def audited(bank: Slices, members: Slices, space: Features) -> SimpleNamespace:
+        k = [bank is one for one in banks].index(True)
+        assert members is guards.members and space.name == "pixel"
+        return SimpleNamespace(distance=distance[:, k], suspects=suspects[:, k])
+
+    monkeypatch.setattr("cmri_lib.experiments.safeguards.draw", made)
+    monkeypatch.setattr(guards, "samples", lambda name: banks[0])
+    monkeypatch.setattr(guards.audit, "copy_audit", audited)
+    kept = guards._filtered(None)
+    np.testing.assert_allclose(kept.images.mean((1, 2, 3)), [0.25, 0.0, 0.5])
+    assert len(set(seeds)) == 3 and STUDY.seed not in seeds, "another draw is of other noise"
+
+
+def test_differences_are_guarded_minus_unguarded(guards: Safeguards, monkeypatch: pytest.MonkeyPatch) -> None:
+    value = {AUGMENTED: 0.3, FILTERED: 0.4, NONE: 0.8}
+    names = np.arange(20).astype(str), np.arange(20, 40).astype(str)
+    told = {AUGMENTED: np.zeros(20), NONE: np.ones(20)}  # the attack finds out nothing of the one, of the other all
+    copies = {name: SimpleNamespace(swapped_share=lambda v=v: Score(v, v - 0.1, v + 0.1, 9),
+                                    near_copy_excess=lambda v=v: Score(v / 2, 0, 1, 9)) for name, v in value.items()}
+    for what, fake in {"copies": copies.__getitem__, "samples": lambda name: name, "student": lambda name: name,
+                       "attack": lambda name: PatientScores(told[name], np.zeros(20), *names, ("s",))}.items():
+        monkeypatch.setattr(guards, what, fake)
+    apart = lambda one, other, *rest: Score(value[one] - value[other], 0, 0, 9)  # noqa: E731
+    monkeypatch.setattr(guards.evaluator, "difference", apart)
+    monkeypatch.setattr("cmri_lib.experiments.safeguards.tstr_difference",
+                        lambda test, *students, **options: apart(*students))
+    found = {metric: score.value for metric, score in guards.differences(AUGMENTED).items()}
+    assert found == pytest.approx({"swapped_share_copy": -0.5, "near_copy_excess_copy": -0.25, "attack_auc_loss": -0.5,
+                                   ANATOMY: -0.5, HEARTS: -0.5, "downstream_dice": -0.5})
+    filtered = guards.differences(FILTERED)
+    assert "attack_auc_loss" not in filtered, "the weights are the same"
+    assert filtered["swapped_share_copy"].value == pytest.approx(-0.4)
