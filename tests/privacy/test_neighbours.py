@@ -8,8 +8,8 @@ from cmri_lib.cohort.slices import Slices
 from cmri_lib.errors import SplitError
 from cmri_lib.measures.instruments.classical_features import ClassicalFeatures
 from cmri_lib.measures.fidelity import support
-from cmri_lib.privacy.nearest_neighbours import (Neighbours, Pixels, audit_neighbours, nearest, nearest_share, nearest_slices,
-                                                 share_excess)
+from cmri_lib.privacy.nearest_neighbours import (Neighbours, Pixels, _reached, audit_neighbours, nearest, nearest_share,
+                                                 nearest_slices, share_excess)
 from conftest import discs
 
 
@@ -133,6 +133,33 @@ def test_samples_beside_the_data_have_no_share_and_copies_of_few_have_one(sets):
     rows, _ = audit(sets, few)  # they reach hardly any real slice, but they are copies
     assert rows["nearest_share_pixel"]["value"] == 1
     assert rows["nearest_excess_pixel"]["value"] > 0.2 and rows["nearest_excess_pixel"]["low"] >= 0
+
+
+@pytest.mark.parametrize("entries", [2**24, 50])
+def test_recall_is_brute_force(monkeypatch, entries):
+    """A ball about each sample, to the fifth nearest sample of another patient; how many real rows lie in any of them?"""
+    rng = np.random.default_rng(0)
+    centres = rng.standard_normal((6, 2))
+    samples, patients = np.repeat(centres, 3, axis=0) + 0.05 * rng.standard_normal((18, 2)), np.repeat(list("abcdef"), 3)
+    real, inside = 1.5 * rng.standard_normal((60, 2)), 0
+    for row in real:
+        for sample, own in zip(samples, patients):
+            others = sorted(np.hypot(*(sample - other)) for other, name in zip(samples, patients) if name != own)
+            if np.hypot(*(row - sample)) <= others[4]:
+                inside += 1
+                break
+    monkeypatch.setattr(support, "ENTRIES", entries)
+    assert 10 < inside < 50 and _reached(real, samples, patients) == pytest.approx(inside / 60, abs=1e-12)
+
+
+def test_samples_spread_wider_than_the_data_reach_it(sets):
+    """Noisy samples lie in no neighbourhood of real slices, and are copies of none; but real slices lie in theirs."""
+    some = sets["honest"]
+    noise = 0.5 * np.random.default_rng(0).standard_normal(some.images.shape).astype(np.float32)
+    noisy = Slices(np.clip(some.images + noise, -1, 1), some.masks, some.table)
+    result = audit_neighbours(sets["test"], noisy, sets["training"], sets["holdout"], Pixels(), resamples=20)
+    rows = {row["metric"]: row["value"] for row in result.rows}
+    assert not result.blank and np.isfinite(rows["nearest_share_pixel"]) and rows["near_copies_pixel"] == 0
 
 
 def test_share_is_a_half_on_average_whatever_the_sizes_of_the_sides():
