@@ -67,6 +67,7 @@ def test_the_step_is_what_the_parameters_say(study: Study) -> None:
     run = private.private_run(study, SLICES, "U10 FM", 10.0)
     spent = private.accounted(study, SLICES, run)
     assert spent["PRV"] <= spent["RDP"] <= 10 and run.settings(study.params, 3).seed == 3
+    assert spent["RDP"] == pytest.approx(10, rel=0.02), "less noise would do"
     assert private.accounted(study, SLICES, private.private_run(study, SLICES, "U10 FM", math.inf))["RDP"] == math.inf
 
 
@@ -132,7 +133,8 @@ def test_private_trainings_start_from_public_weights_and_are_audited(study: Stud
     assert any(not torch.equal(noisy[name], clipped[name]) for name in noisy)
 
     found = {row["metric"]: row for row in [*audit.canary_rows(runs[0]), *audit.holdout_rows(runs[0])]}
-    assert found["epsilon_lower"]["value"] <= found["epsilon_prv"]["value"] <= 10
+    assert found["epsilon_lower"]["value"] <= found["epsilon_prv"]["value"] <= found["epsilon_rdp"]["value"] <= 10
+    assert found["epsilon_rdp"]["value"] == pytest.approx(10, rel=0.02)
     assert 0 <= found["attack_auc_loss"]["value"] <= 1 and found["attack_auc_loss"]["n"] == min(
         len(set(SLICES.where(split="holdout").patients)), len(audit.roles.included))
     assert "epsilon_rdp" not in {row["metric"] for row in audit.canary_rows(runs[1])}, "without noise there is no bound"
@@ -146,19 +148,31 @@ def test_private_trainings_start_from_public_weights_and_are_audited(study: Stud
 
 def test_canaries_that_were_memorised_are_found(study: Study, monkeypatch: pytest.MonkeyPatch) -> None:
     """An attack that knows the answers proves what so many canaries can prove; one that knows nothing, nothing."""
-    audit, run = PrivateAudit(study, SLICES), private.private_run(study, SLICES, "U10 FM", math.inf)
+    crowd = concatenate([SLICES, discs(80, 1, seed=7).with_columns(vendor="GE", disease="NOR")])  # ten canaries prove nothing
+    audit, run = PrivateAudit(study, crowd), private.private_run(study, crowd, "U10 FM", math.inf)
     monkeypatch.setattr(audit, "target", lambda run: None)
 
-    class Known:
+    class Told:
         def __init__(self, *_: object):
             pass
 
         def scores(self, target: object, slices: Slices) -> pd.DataFrame:
-            return pd.DataFrame({"all times": np.isin(slices.patients, audit.roles.included).astype(float)})
+            return pd.DataFrame({"all times": [known[patient] for patient in slices.patients]})
 
-    monkeypatch.setattr("cmri_lib.experiments.private_audit.Calibrated", Known)
+    monkeypatch.setattr("cmri_lib.experiments.private_audit.Calibrated", Told)
+    known = {patient: float(patient in audit.roles.included) for patient in audit.roles.canaries}
     found = audit.canaries(run)
-    assert found.right == found.guesses == 5 and found.lower == found.most and found.auc.value == 1
+    assert found.right == found.guesses == found.canaries // 2 and found.auc.value == 1
+    assert found.lower == found.most > 1 and found.sure < found.lower
+
+    audit.options["resamples"], aucs, proved = 100, [], 0  # the 20 of the smoke profile cover too little
+    for seed in range(40):
+        known = dict(zip(known, np.random.default_rng(seed).normal(size=len(known))))
+        found = audit._audited(run)
+        aucs.append(found.auc)
+        proved += found.lower > 0
+    assert proved <= 4 and np.mean([auc.value for auc in aucs]) == pytest.approx(0.5, abs=0.1)
+    assert np.mean([auc.low <= 0.5 <= auc.high for auc in aucs]) >= 0.85
 
 
 def test_the_arm_of_the_last_layers_trains_these_alone(study: Study) -> None:

@@ -135,8 +135,8 @@ def test_masks_measure_what_the_anatomy_says(number):
     true = truth(anatomy)
     voxel = np.prod(case.spacing) / 1000
     lv = {p: (case.volumes[p].mask == LABELS["LV"]).sum() * voxel for p in PHASES}
-    assert lv["ED"] == pytest.approx(true["LVEDV"], rel=0.12)
-    assert 100 * (1 - lv["ES"] / lv["ED"]) == pytest.approx(true["LVEF"], abs=8)
+    assert lv["ED"] == pytest.approx(true["LVEDV"], rel=0.075)
+    assert 100 * (1 - lv["ES"] / lv["ED"]) == pytest.approx(true["LVEF"], abs=5)
 
 
 # --- cohort
