@@ -165,14 +165,14 @@ def test_canaries_that_were_memorised_are_found(study: Study, monkeypatch: pytes
     assert found.right == found.guesses == found.canaries // 2 and found.auc.value == 1
     assert found.lower == found.most > 1 and found.sure < found.lower
 
-    aucs, proved = [], 0
+    audit.options["resamples"], aucs, proved = 100, [], 0  # the 20 of the smoke profile cover too little
     for seed in range(40):
         known = dict(zip(known, np.random.default_rng(seed).normal(size=len(known))))
         found = audit._audited(run)
         aucs.append(found.auc)
         proved += found.lower > 0
-    assert proved <= 5 and np.mean([auc.value for auc in aucs]) == pytest.approx(0.5, abs=0.1)
-    assert np.mean([auc.low <= 0.5 <= auc.high for auc in aucs]) > 0.8
+    assert proved <= 4 and np.mean([auc.value for auc in aucs]) == pytest.approx(0.5, abs=0.1)
+    assert np.mean([auc.low <= 0.5 <= auc.high for auc in aucs]) >= 0.85
 
 
 def test_the_arm_of_the_last_layers_trains_these_alone(study: Study) -> None:

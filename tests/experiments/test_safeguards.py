@@ -95,7 +95,7 @@ def test_early_stopping_takes_the_last_of_the_best_weights_that_were_kept(
 
 
 def test_filtering_keeps_the_first_sample_that_is_no_suspect(guards: Safeguards, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Of the first condition the second draw is fine, of the next the first; where all four are suspects, the furthest stays."""
+    """Of the first condition the second draw is fine, of the next the first; where all are suspects, the furthest stays."""
     given = guards.evaluator.conditions = discs(3, 1, 8, seed=4)
     banks = [Slices(np.full_like(given.images, k / 4), given.masks, given.table) for k in range(4)]
     seeds: list[int] = []
