@@ -47,7 +47,7 @@ from tqdm import tqdm
 bar = tqdm(total=48, desc="U1 VAE", unit="step")
 bar.update(12)
 bar.set_postfix_str("320 images/s")
-for _ in range(600):  # until the test has seen it
+for _ in range(300):  # until the test has seen it
     if Path("seen").exists():
         break
     time.sleep(0.1)

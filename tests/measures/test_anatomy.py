@@ -151,7 +151,8 @@ def test_second_segmenter_learns_discs_and_is_kept(tmp_path, monkeypatch):
     again = train_second_segmenter(discs(10, 4), settings, tmp_path / "s")
     assert segmenter.fingerprint == again.fingerprint
     test = discs(4, 4, seed=7, split="test")
-    assert agreement(segmenter(test.images), test.masks, test.table)["dice_mean"].mean() > 0.8
+    found = agreement(segmenter(test.images), test.masks, test.table)["dice_mean"].mean()
+    assert found > 0.88  # 0.80 if it has learnt from the masks of other images
 
 
 @pytest.mark.parametrize("train", [train_segmenter, train_second_segmenter])
