@@ -12,6 +12,7 @@ from pathlib import Path
 
 import nibabel as nib
 import numpy as np
+import psutil
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -184,10 +185,10 @@ def damaged(content: bytes, name: str, rng: np.random.Generator) -> bytes:
 @pytest.fixture
 def little_memory() -> Iterator[None]:
     """While the test runs, MEMORY_BYTES more than now and no more: what asks for them gets a MemoryError, which no reader
-    catches. Not the largest size of the process, which a test before may have set."""
-    pages = int(Path("/proc/self/statm").read_text().split()[0])
+    catches. Not the largest size of the process, which a test before may have set. macOS does not hold to such a limit."""
     soft, hard = resource.getrlimit(resource.RLIMIT_AS)
-    resource.setrlimit(resource.RLIMIT_AS, (pages * resource.getpagesize() + MEMORY_BYTES, hard))
+    if psutil.LINUX:
+        resource.setrlimit(resource.RLIMIT_AS, (psutil.Process().memory_info().vms + MEMORY_BYTES, hard))
     yield
     resource.setrlimit(resource.RLIMIT_AS, (soft, hard))
 
