@@ -156,8 +156,6 @@ print(outlook.left_out("09"))
 #   mask, and the one that follows it best is kept);
 # - the condition of the generator: C16 against **U10 FM**, flow matching without any condition,
 #   whose samples are pseudo-labelled;
-# - the system: samples of other systems alone, with all patients (`utility.systems`). A system
-#   without a mask gets pseudo-labels, and a chain (notebook 08) draws masks of its own;
 # - the masks: those of the patients, or new ones that a label VAE (C4) draws;
 # - the patients that the *generator* has seen: the same few, or all training patients;
 # - the disease of the samples: a few samples of all groups, against as many of one disease. Their
@@ -280,11 +278,9 @@ figures.publish(study, "09/forest", differences, utility_plots.forest,
 
 # %% [markdown]
 # **How to read it.** Each bold line names what is varied below it. The first group has all shares
-# of patients, and the group of systems has all patients. All other groups have the patients of the
-# centre. In the group of systems, samples without masks bear pseudo-labels, and chains draw their
-# masks first. The dashed line is a student of real slices alone, with the same augmentation and as
-# many steps. To the right of it in Dice, and to the left in HD95 and misses, samples help. An
-# interval that crosses the line says nothing.
+# of patients. All other groups have the patients of the centre. The dashed line is a student of
+# real slices alone, with the same augmentation and as many steps. To the right of it in Dice, and
+# to the left in HD95 and misses, samples help. An interval that crosses the line says nothing.
 #
 # Why are some intervals so wide? Those arms were trained once, real slices alone several times. One
 # training can lie as far from the mean of its own arm as the trainings of real slices lie from each
@@ -497,8 +493,7 @@ ledger.primary("T1", difference(alone_all, real_all), parties=[all_run.id])
 ledger.primary("T2", difference(mixed(), real_few), difference(mixed(), real_few, "hd95_mm"),
                parties=[central.id])
 tested = {alone_all.id, mixed().id}
-for ray in ("number of real patients", "system, all patients", "number of samples",
-            "use of the samples"):
+for ray in ("number of real patients", "number of samples", "use of the samples"):
     for arm in [a for a in star[ray] if a.images is not None and a.id not in tested]:
         tested.add(arm.id)
         claim, margin = ("T2", 0.0) if arm.real else ("T1", -primary_tests.ONE_POINT)
@@ -546,17 +541,12 @@ for real_too in (False, True):
 ledger.table("M1")
 
 # %% [markdown]
-# All rows are written to the results of the study. Every system whose samples taught alone, with
-# all patients, also gets rows of its own. Notebook 13 shows them beside fidelity.
+# All rows are written to the results of the study. What the samples of every system teach alone is
+# the question of notebook 17.
 
 # %%
-asked = {one.id: arms.alone_arm(study, slices, one, 1.0).id
-         for one in arms.compared_systems(study)}
-taught = {name: arm for name, arm in asked.items() if arm in students}
-of_system = [row | {"system": name} for name, arm in taught.items() for row in rows[arm]
-             if row["metric"] in COMPARED.values()]
 found = reverse["samples"].against(np.nan, reverse["real slices of the same masks"].value)
-of_system += results.with_system_columns(all_run, [found.row("trts_dice", "utility", "higher")])
+of_system = results.with_system_columns(all_run, [found.row("trts_dice", "utility", "higher")])
 table = results.write_scores(
     study, "09_utility",
     [row for some in [*rows.values(), of_system, ejection_scores] for row in some])

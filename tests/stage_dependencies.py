@@ -23,7 +23,8 @@ FOLDERS = ("cohort", "config", "training", "reporting", "networks/conditioning",
            "measures/fidelity", "measures/anatomy", "measures/conditioning", "measures/utility")
 #: Further folders of stages that use nearly all that lies in them.
 NEARLY_ALL = {"conditional": ("generators", "measures", "networks", "systems"), "masks": ("generators", "networks", "systems"),
-              "utility": ("generators", "networks", "systems"), "cross_vendor": ("generators", "networks", "systems"),
+              "utility": ("generators", "networks", "systems"), "teaching": ("generators", "networks", "systems"),
+              "cross_vendor": ("generators", "networks", "systems"),
               "privacy": ("generators", "networks", "systems", "privacy"), "differential_privacy": ("systems", "privacy"),
               "volumes": ("systems",)}
 #: Networks and generators are dependencies of the stages whose systems are made of them, not of all that can name them.

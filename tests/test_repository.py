@@ -110,15 +110,15 @@ def test_a_stage_depends_on_the_code_that_it_uses(name: str) -> None:
 
 
 @pytest.mark.parametrize("file,users", [
-    ("cmri_lib/measures/utility/new.py", {"conditional", "utility", "cross_vendor", "privacy"}),
+    ("cmri_lib/measures/utility/new.py", {"conditional", "utility", "teaching", "cross_vendor", "privacy"}),
     ("cmri_lib/measures/conditioning/new.py", {"conditional", "cross_vendor", "translation", "volumes", "contrast"}),
-    ("cmri_lib/systems/conditional.py", {"conditional", "masks", "utility", "cross_vendor", "privacy",
-                                         "differential_privacy", "translation", "volumes"}),
-    ("cmri_lib/generators/stacks.py", {"conditional", "masks", "utility", "cross_vendor", "privacy", "volumes"}),
-    ("cmri_lib/experiments/mask_screening.py", {"masks", "utility", "cross_vendor"}),
+    ("cmri_lib/systems/conditional.py", {"conditional", "masks", "utility", "teaching", "cross_vendor",
+                                         "privacy", "differential_privacy", "translation", "volumes"}),
+    ("cmri_lib/generators/stacks.py", {"conditional", "masks", "utility", "teaching", "cross_vendor", "privacy", "volumes"}),
+    ("cmri_lib/experiments/mask_screening.py", {"masks", "utility", "teaching", "cross_vendor"}),
     ("cmri_lib/privacy/copies.py", {"privacy", "differential_privacy"}),
-    ("cmri_lib/generators/label_maps.py", {"conditional", "masks", "utility", "cross_vendor", "privacy"}),
-    ("cmri_lib/networks/stylegan.py", {"gan", "conditional", "masks", "utility", "cross_vendor", "privacy"}),
+    ("cmri_lib/generators/label_maps.py", {"conditional", "masks", "utility", "teaching", "cross_vendor", "privacy"}),
+    ("cmri_lib/networks/stylegan.py", {"gan", "conditional", "masks", "utility", "teaching", "cross_vendor", "privacy"}),
     ("notebooks/13_comparison_review.py", {"review"})])
 def test_a_change_touches_only_the_stages_that_use_the_file(file: str, users: set[str]) -> None:
     assert {name for name, stage in stages().items() if {file, *map(str, Path(file).parents)} & set(stage["deps"])} == users

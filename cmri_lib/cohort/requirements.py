@@ -193,7 +193,7 @@ def outlook(cohort: Contents | Slices) -> Outlook:
 
 def _experiments(has: Contents) -> Iterator[tuple[str, str, dict[str, str]]]:
     interval = _few(has, "test"), _few(has, "validation", "holdout")
-    yield "01–10", "networks trained on this cohort", {"networks": _few(has, "train", least=1)}
+    yield "01–10, 17", "networks trained on this cohort", {"networks": _few(has, "train", least=1)}
     yield "01", "clinical measures", {
         "LV": _unlabelled(has, "LV"), "LV mass, wall": _unlabelled(has, "Myo"), "RV": _unlabelled(has, "RV")}
     vendors = has.words("vendor", "train", of_patients=4)
@@ -213,7 +213,7 @@ def _experiments(has: Contents) -> Iterator[tuple[str, str, dict[str, str]]]:
     yield from _masks(has)
     ill = [word for word in _common(has, "disease") if word != HEALTHY and not _few(has, "test", disease=word)]
     targeted = "" if ill else f"no disease named in training has {FEWEST} test patients"
-    yield "09, 10", "segmentation of test patients", {"arms": _few(has, "train", least=2) or interval[0]}
+    yield "09, 10, 17", "segmentation of test patients", {"arms": _few(has, "train", least=2) or interval[0]}
     yield "09", "samples of one disease (T5, T6)", {
         "masks of the disease": targeted,
         "masks moved to it": targeted or _few(has, "train", least=1, disease=HEALTHY) or _unlabelled(has, "LV")}

@@ -22,6 +22,8 @@ from cmri_lib.systems.system import Run, System
 
 #: Folder of what no other notebook trains: generators of fewer patients, and students.
 STAGE = "utility"
+#: Folder of the students of every system's samples alone (notebook 17).
+TEACHING = "teaching"
 #: The system in the centre, and the one without any condition that it is compared with.
 MAIN, FREE = "C16 MOTFM SPADE", "U10 FM"
 
@@ -172,7 +174,7 @@ def target_disease(study: Study, slices: Slices, fraction: float) -> str | None:
 
 
 def compared_systems(study: Study) -> list[System | Chain]:
-    """The main system and those of ``utility.systems``, each once.
+    """Whose samples teach alone, in notebook 17: the main system and those of ``utility.systems``, each once.
 
     Raises:
         ParameterError: on a name that is no system, or a chain whose masks no network draws.
@@ -201,10 +203,10 @@ def real_arm(fraction: float, group: Group | None = None, stage: str = STAGE) ->
     return Arm(f"{group.name if group else _share(fraction)}: real", fraction, group=group, stage=stage)
 
 
-def alone_arm(study: Study, slices: Slices, of: System | Chain, fraction: float) -> Arm:
+def alone_arm(study: Study, slices: Slices, of: System | Chain, fraction: float, stage: str = STAGE) -> Arm:
     """Samples alone, as many as there are real slices (TSTR): of a system, or of a chain under the masks that it draws."""
     images, masks = (of.images, of.masks) if isinstance(of, Chain) else (of, None)
-    return Arm(f"{_share(fraction)}: {of.id} alone", fraction, real=False, factor=1.0,
+    return Arm(f"{_share(fraction)}: {of.id} alone", fraction, real=False, factor=1.0, stage=stage,
                images=generator_run(study, slices, images, fraction),
                masks=masks and generator_run(study, slices, masks, fraction))
 
@@ -242,7 +244,6 @@ def rays(study: Study, slices: Slices) -> dict[str, list[Arm]]:
         "condition of the generator": [
             alone_arm(study, slices, main, centre), mixed(), alone_arm(study, slices, free, centre),
             mixed_arm(study, slices, free, centre)],
-        "system, all patients": [alone_arm(study, slices, one, 1.0) for one in compared_systems(study)],
         "source of the masks": [mixed(), mixed(note="new masks", masks=label_vae)],
         "patients of the generator": [mixed(), mixed(note="generator of all patients", generator_fraction=1.0)],
     }

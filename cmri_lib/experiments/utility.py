@@ -35,6 +35,8 @@ from cmri_lib.systems.system import file_name
 
 #: The baseline of every arm, unless another is asked for.
 NETWORK = "U-Net"
+#: Where the labels of samples come from.
+SOURCES = ("masks of training patients", "masks drawn by a network", "pseudo-labels of a segmenter")
 
 
 @dataclass(frozen=True)
@@ -129,6 +131,13 @@ def draw_samples(study: Study, arm: Arm, slices: Slices, *, network: str = NETWO
         return banks[0]
     student = train_arm(study, arm.plain, slices, network=network, seed=seed)
     return pseudo_label(student.segment, banks[0]) if arm.candidates == 1 else most_adherent(banks, student.segment)
+
+
+def source_of_labels(study: Study, arm: Arm, slices: Slices) -> str:
+    """Where the labels of an arm's samples come from, one of `SOURCES`. Its first bank is drawn, unless it is kept."""
+    if arm.masks is not None:
+        return SOURCES[1]
+    return SOURCES[0] if load_or_draw(study, arm, slices, study.seed).masks.any() else SOURCES[2]
 
 
 def train_arms(study: Study, arms: Iterable[Arm], slices: Slices, *, network: str = NETWORK,

@@ -1,4 +1,5 @@
-"""Figures of the utility study: the forest of all arms, curves over patients, Bland-Altman plots, groups of slices.
+"""Figures of the utility study: the forest of all arms, what foretells utility, curves over patients, Bland-Altman plots,
+groups of slices.
 
 Differences are to a segmenter that has learnt from the same patients' real slices alone, unless another is named.
 """
@@ -6,6 +7,7 @@ Differences are to a segmenter that has learnt from the same patients' real slic
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -71,6 +73,44 @@ def _forest_panel(axis: plt.Axes, rows: pd.DataFrame, name: str, lines: Sequence
     axis.set_title(wrapped(metrics.short(name), width), fontsize=NORMAL)
     axis.xaxis.set_major_locator(MaxNLocator(max(2, int(width / 0.6)), steps=[1, 2, 5, 10]))
     axis.tick_params(labelsize=SMALL)
+
+
+def foretold(table: pd.DataFrame) -> Figure:
+    """Utility of systems against measures that train no segmenter, a panel each: colours are families, marks what labels the
+    samples. Above each panel stands the rank correlation over its systems, with its interval.
+
+    Args:
+        table: system, family, labels, metric, better, value (of the measure), dice (of the segmenter that was taught),
+            correlation, low, high, n.
+    """
+    if table.empty:
+        return notice("no system has both a utility and another score")
+    names, sources = (list(dict.fromkeys(table[c])) for c in ("metric", "labels"))
+    columns = min(3, len(names))
+    lines = -(-len(names) // columns)
+    figure, axes = plt.subplots(lines, columns, figsize=(PAGE, 2.9 * lines + 0.6), squeeze=False, sharey=True,
+                                layout="constrained")
+    for axis in axes.flat[len(names):]:
+        axis.set_visible(False)
+    for axis, name in zip(axes.flat, names):
+        part = table[table["metric"] == name]
+        for (family, source), some in part.groupby(["family", "labels"], sort=False):
+            axis.scatter(some["value"], some["dice"], s=22, color=FAMILY_COLOURS.get(family, REAL_COLOUR),
+                         marker=MARKERS[sources.index(source) % len(MARKERS)], alpha=0.85)
+        top = part.iloc[0]
+        between = f" [{top['low']:.2f}, {top['high']:.2f}]" if np.isfinite(top["low"]) else ""
+        axis.set_title(f"ρ = {top['correlation']:.2f}{between}, n = {top['n']}", fontsize=SMALL)
+        axis.set_xlabel(wrapped(f"{metrics.title(name)} {metrics.arrow(name, top['better'])}", PAGE / columns - 0.5),
+                        fontsize=SMALL)
+        axis.xaxis.set_major_locator(MaxNLocator(4))
+        axis.tick_params(labelsize=SMALL)
+    for axis in axes[:, 0]:
+        axis.set_ylabel("Dice on real test patients", fontsize=SMALL)
+    dot = partial(Line2D, [], [], ls="", ms=4)
+    families = {name: dot(color=FAMILY_COLOURS.get(name, REAL_COLOUR), marker="o") for name in dict.fromkeys(table["family"])}
+    marks = {source: dot(color=REAL_COLOUR, marker=MARKERS[k % len(MARKERS)]) for k, source in enumerate(sources)}
+    legend_below(figure, families | marks)
+    return figure
 
 
 def over_patients(table: pd.DataFrame) -> Figure:

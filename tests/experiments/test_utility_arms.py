@@ -14,13 +14,13 @@ from cmri_lib.config.study import Study, open_study
 from cmri_lib.errors import DataError, ParameterError, SplitError
 from cmri_lib.experiments import arm_samples, parallel, utility
 from cmri_lib.experiments.arm_samples import arm_bank, load_or_draw, most_adherent, one_scan_each
-from cmri_lib.experiments.arms import (MAIN, Arm, arm_patients, arm_seeds, few, generator_run, own_slices, rays,
-                                       real_arm, target_disease, unique, utility_runs)
+from cmri_lib.experiments.arms import (MAIN, TEACHING, Arm, alone_arm, arm_patients, arm_seeds, compared_systems, few,
+                                       generator_run, own_slices, rays, real_arm, target_disease, unique, utility_runs)
 from cmri_lib.experiments.banks import kept_bank
 from cmri_lib.experiments.ejection_arms import ejection_errors
 from cmri_lib.experiments.label_quality import LABEL_QUALITY
 from cmri_lib.experiments.provenance import patients_seen, refuse_leaks, refuse_seen
-from cmri_lib.experiments.utility import arm_rows, draw_samples, train_arm, train_arms
+from cmri_lib.experiments.utility import SOURCES, arm_rows, draw_samples, source_of_labels, train_arm, train_arms
 from cmri_lib.generators.base import draw
 from cmri_lib.generators.label_maps import masks_only
 from cmri_lib.measures.utility.baselines import BASELINES, baseline, fit, frozen
@@ -207,14 +207,25 @@ def test_a_chain_teaches_under_the_masks_that_it_draws(study: Study, cohort: Sli
         return replace(study, params=replace(study.params, utility=replace(study.params.utility, systems=names)))
 
     chain, plain = "C4 VAE masks + SPADE cGAN", "U10 FM"
-    main, drawn, pseudo = rays(named(chain, plain, MAIN), cohort)["system, all patients"]
-    assert [main.masks, pseudo.masks] == [None, None] and main.images.id == MAIN, "each once, the main system first"
+    found = compared_systems(named(chain, plain, MAIN))
+    assert [one.id for one in found] == [MAIN, chain, plain], "each once, the main system first"
+    main, drawn, pseudo = (alone_arm(study, cohort, one, 1.0, TEACHING) for one in found)
+    assert [main.masks, pseudo.masks] == [None, None] and main.images.id == MAIN
     assert (drawn.images.id, drawn.masks.id, drawn.id) == ("C4 SPADE cGAN", "C4 label VAE", f"100 %: {chain} alone")
     assert drawn.images.patients is drawn.masks.patients is None, "trained by other notebooks, on all patients"
+    assert drawn.stage == drawn.plain.stage == TEACHING, "what labels its samples lies in the same folder"
     with pytest.raises(ParameterError, match="no network that draws masks"):
-        rays(named("C5 uniform-EF masks + SPADE cGAN"), cohort)
+        compared_systems(named("C5 uniform-EF masks + SPADE cGAN"))
     with pytest.raises(ParameterError, match="unknown system"):
-        rays(named("C99"), cohort)
+        compared_systems(named("C99"))
+
+
+def test_labels_come_from_patients_a_network_or_a_segmenter(study: Study, cohort: Slices) -> None:
+    given = Arm("given", real=False, factor=0.5, images=Run(SPADE, **QUICK))
+    assert source_of_labels(study, given, cohort) == SOURCES[0]
+    assert source_of_labels(study, replace(given, id="drawn", masks=Run(SYSTEMS["C4 label VAE"], **QUICK)), cohort) == SOURCES[1]
+    free = Arm("free", real=False, factor=0.5, images=Run(SYSTEMS["U1 VAE"], **QUICK))
+    assert source_of_labels(study, free, cohort) == SOURCES[2]
 
 
 def test_generators_of_fewer_patients_lie_apart_from_what_they_would_overwrite(study: Study, cohort: Slices) -> None:
