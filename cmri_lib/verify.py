@@ -19,7 +19,7 @@ import pandas as pd
 
 from cmri_lib.config.places import project_root
 from cmri_lib.errors import DataError, command
-from cmri_lib.reporting.agreement import OF_INTERVAL, OF_SPREAD, OF_VALUE, Agreement, agreement
+from cmri_lib.reporting.agreement import OF_INTERVAL, OF_P, OF_SPREAD, OF_VALUE, Agreement, agreement
 
 PLACES = ("results", "figures")
 #: Lines printed of each table that does not agree.
@@ -79,7 +79,7 @@ def report(found: list[Agreement]) -> str:
               if nearest else "")
     lines.append(f"{len(good)} of {len(found)} tables agree, {sum(t.compared for t in good)} numbers{beside}.")
     lines.append(f"Allowed: {OF_INTERVAL:.0%} of a score's 95 % interval; without one {OF_VALUE:.0%} of its size; "
-                 f"of a figure's other numbers {OF_SPREAD:.0%} of their column's standard deviation. "
+                 f"{OF_P:g} of a p-value; of a figure's other numbers {OF_SPREAD:.0%} of their column's standard deviation. "
                  "Times and memory are not compared.")
     return "\n".join(lines)
 

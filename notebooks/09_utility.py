@@ -541,12 +541,14 @@ for real_too in (False, True):
 ledger.table("M1")
 
 # %% [markdown]
-# All rows are written to the results of the study. What the samples of every system teach alone is
-# the question of notebook 17.
+# All rows are written to the results of the study; C16 also gets rows of its own, which notebook 13
+# shows beside fidelity. What the samples of all other systems teach is the question of notebook 17.
 
 # %%
 found = reverse["samples"].against(np.nan, reverse["real slices of the same masks"].value)
 of_system = results.with_system_columns(all_run, [found.row("trts_dice", "utility", "higher")])
+of_system += [row | {"system": MAIN.id} for row in rows[alone_all.id]
+              if row["metric"] in COMPARED.values()]
 table = results.write_scores(
     study, "09_utility",
     [row for some in [*rows.values(), of_system, ejection_scores] for row in some])

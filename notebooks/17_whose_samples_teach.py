@@ -280,11 +280,13 @@ ledger.table("T1").set_index("test")[["effect", "low", "high", "p", "verdict"]].
 
 # %% [markdown]
 # All rows are written to the results of the study; notebook 13 shows them beside fidelity and
-# privacy.
+# privacy. C16 has its rows from notebook 09, which trains several students of it.
 
 # %%
 rows = []
 for name, arm in compared.items():
+    if name == arms.MAIN:
+        continue
     measured = arm_rows(students[arm.id], test, scores[real.id], tables=scores[arm.id], **options)
     rows += [row | {"system": name} for row in measured if row["metric"] in COMPARED.values()]
 table = results.write_scores(study, "17_whose_samples_teach", rows)

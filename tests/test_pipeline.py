@@ -70,7 +70,7 @@ def clone(tmp_path_factory: pytest.TempPathFactory) -> Path:
     # DVC lets other commands in while the command of a stage runs: stages that do not need each other go side by side.
     with ThreadPoolExecutor(2) as hands:
         for stages in (["cohort"], ["diffusion", "flow", "gan", "vae"], ["conditional", "fidelity", "differential_privacy"],
-                       ["masks", "utility", "cross_vendor", "privacy", "translation", "volumes", "contrast"]):
+                       ["masks", "utility", "cross_vendor", "privacy", "translation", "volumes", "contrast"], ["teaching"]):
             list(hands.map(lambda stage: dvc(folder, "--wait-for-lock", "repro", "--single-item", stage), stages))
     printed = dvc(folder, "repro", "--pull")  # what is left
     assert "Stage 'conditional' didn't change" in printed and "Running stage 'review'" in printed
@@ -102,11 +102,12 @@ def test_what_a_parameter_invalidates(clone: Path) -> None:
         return found
 
     # Trained from several families.
-    own = {"conditional", "masks", "utility", "cross_vendor", "privacy", "differential_privacy", "translation", "volumes"}
+    own = {"conditional", "masks", "utility", "teaching", "cross_vendor", "privacy", "differential_privacy", "translation",
+           "volumes"}
     assert stale("profile: smoke", "profile: overnight") == {"cohort", *FAMILIES, "fidelity", *own, "contrast", "review"}
     assert stale("coupling: ot ", "coupling: independent ") == {"flow", "fidelity", *own} - {"masks"}
     assert stale("samples: {smoke: 64", "samples: {smoke: 60") == {*FAMILIES, "fidelity", "translation"}
-    assert stale("ada_target: 0.6", "ada_target: 0.5") == {"gan", "privacy"}
+    assert stale("ada_target: 0.6", "ada_target: 0.5") == {"gan", "teaching", "privacy"}
     assert stale("normalise: minmax", "normalise: zscore") == {"cohort", "cross_vendor", "translation"}
     assert "up to date" in dvc(clone, "status")
 
@@ -124,7 +125,7 @@ def test_prose_retrains_nothing_and_code_retrains_its_own(clone: Path) -> None:
 
     edit(code, "0.5 * (mean.square()", "0.4 * (mean.square()")
     # C14's first stage is a VAE, and so are C4's source of masks and C11; the other stages use systems of all families.
-    others = {"conditional", "masks", "utility", "cross_vendor", "privacy", "volumes", "contrast"}
+    others = {"conditional", "masks", "utility", "teaching", "cross_vendor", "privacy", "volumes", "contrast"}
     assert {"vae", *others} <= stale_stages(clone) <= {"vae", "fidelity", *others, "review"}
     python(clone, "cmri_lib.train", "U1 VAE", "U10 OT-FM", "U10 FM + mask")
     after = weights(clone)

@@ -19,7 +19,7 @@ from cmri_lib.experiments.learning_curves import runs_over_patients
 from cmri_lib.experiments.preprocessing_synthesis import slices_of_run, way_runs
 from cmri_lib.experiments.privacy_runs import audit_runs
 from cmri_lib.experiments.private_training import differential_privacy_runs, train_or_load_any
-from cmri_lib.experiments.published import is_published
+from cmri_lib.experiments.published import is_published, published_folder
 from cmri_lib.experiments.safeguards import safeguard_runs
 from cmri_lib.experiments.training import runs_over_seeds, training_folder, training_folders
 from cmri_lib.experiments.vendor_pairs import DATASET, training_pairs
@@ -85,8 +85,9 @@ def progress(study: Study, wanted: Iterable[Run]) -> pd.DataFrame:
     """How far each training has come, from what lies on disk; nothing is built or loaded.
 
     Returns:
-        run, stage, state (done, under way, to do), images seen, images in all, hours (spent), left (hours, estimated from the
-        trainings of the same stage and family that have begun; missing where none has).
+        run, stage, state (done, under way, published: loaded when it is asked for, to do), images seen, images in all, hours
+        (spent), left (hours, estimated from the trainings of the same stage and family that have begun; missing where none
+        has).
     """
     table = pd.DataFrame([_state(study, run) for run in wanted])
     pace = table["hours"] / table["images"].where(table["images"] > 0)
@@ -119,8 +120,8 @@ def _state(study: Study, run: Run) -> dict[str, object]:
     settings, folder = run.settings(study.params, study.seed), training_folder(study, run)
     row = {"run": run.id, "stage": run.stage, "family": run.family, "state": "to do", "images": 0,
            "of": settings.steps * settings.batch, "hours": 0.0}
-    for name, state in (("weights", "done"), ("checkpoint", "under way")):
-        file = folder / f"{name}.safetensors"
+    for file, state in ((folder / "weights.safetensors", "done"), (folder / "checkpoint.safetensors", "under way"),
+                        (published_folder(study, folder) / "weights.safetensors", "published")):
         if not file.exists():
             continue
         try:

@@ -5,16 +5,17 @@
 
 from __future__ import annotations
 
-import filecmp
 import shutil
 from collections.abc import Iterable
 from pathlib import Path
 
+import torch
 from accelerate import PartialState
 
 from cmri_lib.cohort.whole_folder import whole_folder
 from cmri_lib.config.study import Study
 from cmri_lib.errors import DataError
+from cmri_lib.training.checkpoint import read_tensors
 
 #: The cohorts whose weights may be given away: a network remembers those it has learnt from.
 SYNTHETIC = ("phantom",)
@@ -27,7 +28,7 @@ def restore(study: Study, folder: Path) -> None:
     Raises:
         DataError: if the disk refuses.
     """
-    source = _published(study, folder)
+    source = published_folder(study, folder)
     with PartialState().main_process_first():  # of several processes one copies, and none reads half of it
         if source.is_dir() and not folder.exists():
             with whole_folder(folder, field="trainings", problem="a published training cannot be copied",
@@ -36,7 +37,8 @@ def restore(study: Study, folder: Path) -> None:
 
 
 def publish(study: Study, folders: Iterable[Path]) -> list[Path]:
-    """Copy finished trainings to ``trainings``, the snapshots kept on the way included; returns what is new there.
+    """Copy finished trainings to ``trainings``, the snapshots kept on the way included; returns what is new there. Weights that
+    are shipped stay as they are, whatever code they have been found to fit since.
 
     Raises:
         DataError: if they have learnt from real patients.
@@ -46,19 +48,25 @@ def publish(study: Study, folders: Iterable[Path]) -> list[Path]:
                         remedy=f"publish weights trained on {' or '.join(SYNTHETIC)} alone")
     new = []
     for folder in folders:
-        target = _published(study, folder)
+        target = published_folder(study, folder)
         finished, known = folder / "weights.safetensors", target / "weights.safetensors"
-        if finished.exists() and not (known.exists() and filecmp.cmp(finished, known, shallow=False)):
+        if finished.exists() and not (known.exists() and _same_weights(finished, known)):
             shutil.rmtree(target, ignore_errors=True)
             shutil.copytree(folder, target, ignore=shutil.ignore_patterns("checkpoint.*", "*.partial"))
             new.append(target)
     return new
 
 
+def _same_weights(first: Path, second: Path) -> bool:
+    one, other = read_tensors(first), read_tensors(second)
+    return one.keys() == other.keys() and all(torch.equal(one[name], other[name]) for name in one)
+
+
 def is_published(study: Study, folder: Path) -> bool:
     """Whether the weights of the training at `folder`, a place below ``work``, are shipped."""
-    return (_published(study, folder) / "weights.safetensors").exists()
+    return (published_folder(study, folder) / "weights.safetensors").exists()
 
 
-def _published(study: Study, folder: Path) -> Path:
+def published_folder(study: Study, folder: Path) -> Path:
+    """Where the training at `folder`, a place below ``work``, is shipped, if it is."""
     return study.root / "trainings" / folder.relative_to(study.root / "work")

@@ -22,6 +22,7 @@ from cmri_lib.config.study import Study
 from cmri_lib.errors import DataError
 from cmri_lib.experiments.arms import Arm, Group, real_arm
 from cmri_lib.experiments.training import training_patients
+from cmri_lib.generators.base import chunks
 from cmri_lib.generators.source_domain import SourceDomain
 from cmri_lib.measures.statistics.bootstrap import Score, weighted_mean
 from cmri_lib.measures.statistics.seeds import bootstrap_seeds
@@ -125,8 +126,8 @@ def in_source_domain(generator: SourceDomain, slices: Slices, *, strength: float
     scans, for what is segmented in the new image is scored there; `source` names the system. The noise of a slice depends on
     the seed and its image alone."""
     images = []
-    for start in range(0, len(slices), batch):
-        part = torch.from_numpy(slices.images[start:start + batch])
+    for rows in chunks(len(slices), batch):
+        part = torch.from_numpy(slices.images[rows.start:rows.stop])
         seeds = [mixed_seed(seed, zlib.crc32(image.numpy().tobytes())) for image in part]
         noise = torch.stack([torch.randn(part.shape[1:], generator=torch.Generator().manual_seed(s)) for s in seeds])
         made = generator.translate(part.to(generator.device), noise.to(generator.device), strength=strength, finest=finest)

@@ -21,6 +21,7 @@ samples that follow masks of test patients, or of none.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
@@ -236,8 +237,10 @@ def _reached(real: np.ndarray, samples: np.ndarray, patients: np.ndarray) -> flo
 
 
 def _median_ratio(near: Neighbours, far: Neighbours, counts: np.ndarray) -> float:
+    """NaN where the samples are copies of hold-out slices, beside which nothing has a ratio."""
     index = np.repeat(np.arange(len(counts)), counts)
-    return float(np.median(near.distance[index]) / np.median(far.distance[index]))
+    training, holdout = np.median(near.distance[index]), np.median(far.distance[index])
+    return float(training / holdout) if holdout else math.nan
 
 
 def _suspects(near: Neighbours, far: Neighbours, reference: np.ndarray, limit: float) -> pd.DataFrame:

@@ -95,6 +95,11 @@ def test_published_trainings_are_loaded_in_a_clone(tmp_path: Path, monkeypatch: 
             and publish(study, all_folders(study, [run])) == [])
     clone = quick(open_study("smoke", "phantom"), tmp_path / "clone")
     shutil.copytree(study.root / "trainings", clone.root / "trainings")
+    table = progress(clone, [run, Run(SYSTEMS["U1 VAE"])])
+    assert list(table["state"]) == ["published", "to do"] and table["left"].iloc[0] == 0 and "1 published" in status(table)
+    file = training_folder(study, run) / "weights.safetensors"
+    write_tensors(file, read_tensors(file), read_note(file) | {"identity": {"code": "rearranged"}})
+    assert publish(study, all_folders(study, [run])) == [], "the same weights are shipped again"
     monkeypatch.setattr("cmri_lib.training.loop.Training.go", lambda self: pytest.fail("trained again"))
     loaded = train_or_load(clone, run, SLICES).state_dict()
     assert all(torch.equal(weights[name], value) for name, value in loaded.items())

@@ -223,7 +223,8 @@ def test_a_chain_teaches_under_the_masks_that_it_draws(study: Study, cohort: Sli
 def test_labels_come_from_patients_a_network_or_a_segmenter(study: Study, cohort: Slices) -> None:
     given = Arm("given", real=False, factor=0.5, images=Run(SPADE, **QUICK))
     assert source_of_labels(study, given, cohort) == SOURCES[0]
-    assert source_of_labels(study, replace(given, id="drawn", masks=Run(SYSTEMS["C4 label VAE"], **QUICK)), cohort) == SOURCES[1]
+    drawn = replace(given, id="drawn", masks=Run(SYSTEMS["C4 label VAE"], **QUICK))
+    assert source_of_labels(study, drawn, cohort) == SOURCES[1]
     free = Arm("free", real=False, factor=0.5, images=Run(SYSTEMS["U1 VAE"], **QUICK))
     assert source_of_labels(study, free, cohort) == SOURCES[2]
 

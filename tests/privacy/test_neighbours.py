@@ -1,5 +1,7 @@
 """The neighbour audit finds planted copies, and finds nothing where there is nothing."""
 
+import warnings
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -87,6 +89,14 @@ def test_copies_are_found(sets, features):
     assert rows[f"near_copies_{features.name}"]["value"] == 1
     np.testing.assert_array_equal(suspects.sort_values("sample")["train_index"], np.arange(0, 96, 2))
     assert (suspects["percentile"] == 0).all()
+
+
+def test_beside_copies_of_the_hold_out_nothing_has_a_ratio(sets):
+    copies = sets["holdout"].with_columns(source="copier", patient=[f"s{i}" for i in range(len(sets["holdout"]))])
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", RuntimeWarning)  # of a division by zero
+        rows, _ = audit(sets, copies)
+    assert np.isnan(rows["nearest_ratio_pixel"]["value"]) and rows["nearest_share_pixel"]["value"] == 0
 
 
 def test_a_few_planted_copies_head_the_list(sets):
