@@ -134,7 +134,7 @@ print(outlook.left_out("17"))
 # %% [markdown]
 # ## The students
 #
-# The next cell makes an arm for every system that `params.yaml` names (`utility.systems`), draws
+# The next cell makes an arm for every system that `params.yaml` names (`teaching.systems`), draws
 # its samples, and trains its student. What is stored is loaded. The table counts the systems by
 # where the labels of their samples come from.
 

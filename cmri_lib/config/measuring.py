@@ -63,14 +63,13 @@ class CurveSettings:
 
 @dataclass(frozen=True)
 class UtilitySettings:
-    """Shares of the training patients, and that at which all else is varied; systems whose samples teach alone; samples
-    per real slice, and those of one disease; share of the steps before real slices, samples for each that is selected,
-    steps of the flows' solver; trainings of each arm of a primary test, which differ by their seed; scans drawn for the
-    networks that read the ejection fraction, and the planes of a phase that they see; and how every arm is trained."""
+    """Shares of the training patients, and that at which all else is varied; samples per real slice, and those of one
+    disease; share of the steps before real slices, samples for each that is selected, steps of the flows' solver; trainings
+    of each arm of a primary test, which differ by their seed; scans drawn for the networks that read the ejection fraction,
+    and the planes of a phase that they see; and how every arm is trained."""
 
     fractions: tuple[Share, ...]
     few: Share
-    systems: tuple[str, ...]
     factors: tuple[Annotated[float, Field(gt=0)], ...]
     targeted: Annotated[float, Field(gt=0)]
     pretraining: Annotated[float, Field(gt=0, lt=1)]
@@ -80,3 +79,10 @@ class UtilitySettings:
     scans: Count
     planes: Annotated[int, Field(ge=2)]
     training: TrainSettings
+
+
+@dataclass(frozen=True)
+class TeachingSettings:
+    """Systems, and chains, whose samples teach a segmenter alone, besides the main one of the utility study."""
+
+    systems: tuple[str, ...]

@@ -12,7 +12,7 @@ from cmri_lib.config.contrast import ContrastSettings
 from cmri_lib.config.cross_vendor import CrossVendorSettings
 from cmri_lib.config.differential_privacy import DifferentialPrivacySettings
 from cmri_lib.config.measuring import (Count, Counts, CurveSettings, FidelitySettings, InstrumentSettings, Share,
-                                       UtilitySettings)
+                                       TeachingSettings, UtilitySettings)
 from cmri_lib.config.privacy import PrivacySettings
 from cmri_lib.config.translation import TranslationSettings
 from cmri_lib.config.volumes import VolumeSettings
@@ -281,6 +281,7 @@ class Parameters:
     fidelity: FidelitySettings
     curves: CurveSettings
     utility: UtilitySettings
+    teaching: TeachingSettings
     cross_vendor: CrossVendorSettings
     translation: TranslationSettings
     volumes: VolumeSettings

@@ -174,14 +174,14 @@ def target_disease(study: Study, slices: Slices, fraction: float) -> str | None:
 
 
 def compared_systems(study: Study) -> list[System | Chain]:
-    """Whose samples teach alone, in notebook 17: the main system and those of ``utility.systems``, each once.
+    """Whose samples teach alone, in notebook 17: the main system and those of ``teaching.systems``, each once.
 
     Raises:
         ParameterError: on a name that is no system, or a chain whose masks no network draws.
     """
-    found = [CHAINS.get(name) or registered(name) for name in dict.fromkeys((MAIN, *study.params.utility.systems))]
+    found = [CHAINS.get(name) or registered(name) for name in dict.fromkeys((MAIN, *study.params.teaching.systems))]
     if undrawn := [one.id for one in found if isinstance(one, Chain) and one.masks is None]:
-        raise ParameterError(f"{undrawn} have no network that draws masks", field="utility.systems",
+        raise ParameterError(f"{undrawn} have no network that draws masks", field="teaching.systems",
                              remedy=f"give the system that makes images of masks, one of {list(SYSTEMS)}")
     return found
 

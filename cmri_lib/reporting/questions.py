@@ -59,7 +59,7 @@ QUESTIONS = {
         "speak of other centres."),
     "RQ3": Question(
         "Which metrics of fidelity and utility are appropriate, and how is privacy assessed?",
-        ("F6", "R1", "R2", "R3"), ("c2st_image", ANATOMY, "kid_study"), ("06/examination", "06/corruptions", "11/attacks"),
+        ("F6", "R1", "R2", "R3"), ("c2st_image", ANATOMY, "kid_study"), ("06/examination", "06/corruptions", "17/foretold", "11/attacks"),
         "A metric is examined with sets whose order is known: real patients, noise, blur, torn hearts, copies. It can fail in "
         "a way that is not among them. Distances are those between features of networks that were trained on this cohort; with "
         "other features the numbers are others. An attack that finds nothing shows only that this attack, with so many "
@@ -67,7 +67,7 @@ QUESTIONS = {
     "RQ4": Question(
         "Do diffusion and flow matching under masks reach anatomy that matters downstream?",
         ("M1", "M2", "M3", "M4", "M5", "M6", "T1", "T2", "T5", "T6"), ("dice_mean", HEARTS, "downstream_dice"),
-        ("07/ablation", "07/one_mask", "09/forest", "09/patients"),
+        ("07/ablation", "07/one_mask", "09/patients", "17/forest"),
         "Dice with the mask is measured by a segmenter that was trained on the same patients as the generator, and rewards "
         "hearts that are easier to segment than real ones. So it is no stand-in for utility: a system may lead in one and "
         "trail in the other. A gain for one small segmenter at one resolution need not be one for a tuned network on full "

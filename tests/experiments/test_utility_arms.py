@@ -204,7 +204,7 @@ def test_every_arm_of_the_star_may_see_what_its_generators_have_seen(study: Stud
 
 def test_a_chain_teaches_under_the_masks_that_it_draws(study: Study, cohort: Slices) -> None:
     def named(*names: str) -> Study:
-        return replace(study, params=replace(study.params, utility=replace(study.params.utility, systems=names)))
+        return replace(study, params=replace(study.params, teaching=replace(study.params.teaching, systems=names)))
 
     chain, plain = "C4 VAE masks + SPADE cGAN", "U10 FM"
     found = compared_systems(named(chain, plain, MAIN))
