@@ -59,7 +59,8 @@ QUESTIONS = {
         "speak of other centres."),
     "RQ3": Question(
         "Which metrics of fidelity and utility are appropriate, and how is privacy assessed?",
-        ("F6", "R1", "R2", "R3"), ("c2st_image", ANATOMY, "kid_study"), ("06/examination", "06/corruptions", "17/foretold", "11/attacks"),
+        ("F6", "R1", "R2", "R3"), ("c2st_image", ANATOMY, "kid_study"),
+        ("06/examination", "06/corruptions", "17/foretold", "11/attacks"),
         "A metric is examined with sets whose order is known: real patients, noise, blur, torn hearts, copies. It can fail in "
         "a way that is not among them. Distances are those between features of networks that were trained on this cohort; with "
         "other features the numbers are others. An attack that finds nothing shows only that this attack, with so many "
