@@ -135,9 +135,9 @@ def draw_samples(study: Study, arm: Arm, slices: Slices, *, network: str = NETWO
 
 def source_of_labels(study: Study, arm: Arm, slices: Slices) -> str:
     """Where the labels of an arm's samples come from, one of `SOURCES`. Its first bank is drawn, unless it is kept."""
-    if arm.masks is not None:
-        return SOURCES[1]
-    return SOURCES[0] if load_or_draw(study, arm, slices, study.seed).masks.any() else SOURCES[2]
+    if not load_or_draw(study, arm, slices, study.seed).masks.any():
+        return SOURCES[2]
+    return SOURCES[0] if arm.masks is None else SOURCES[1]
 
 
 def train_arms(study: Study, arms: Iterable[Arm], slices: Slices, *, network: str = NETWORK,

@@ -77,14 +77,14 @@ def _forest_panel(axis: plt.Axes, rows: pd.DataFrame, name: str, lines: Sequence
 
 def foretold(table: pd.DataFrame) -> Figure:
     """Utility of systems against measures that train no segmenter, a panel each: colours are families, marks what labels the
-    samples. Above each panel stands the rank correlation over its systems, with its interval.
+    samples. Above each panel stands the rank correlation within each kind of labels, with its interval.
 
     Args:
         table: system, family, labels, metric, better, value (of the measure), dice (of the segmenter that was taught),
-            correlation, low, high, n.
+            and correlation, low, high, n within these labels.
     """
     if table.empty:
-        return notice("no system has both a utility and another score")
+        return notice("too few systems have both a utility and another score")
     names, sources = (list(dict.fromkeys(table[c])) for c in ("metric", "labels"))
     columns = min(3, len(names))
     lines = -(-len(names) // columns)
@@ -97,10 +97,10 @@ def foretold(table: pd.DataFrame) -> Figure:
         for (family, source), some in part.groupby(["family", "labels"], sort=False):
             axis.scatter(some["value"], some["dice"], s=22, color=FAMILY_COLOURS.get(family, REAL_COLOUR),
                          marker=MARKERS[sources.index(source) % len(MARKERS)], alpha=0.85)
-        top = part.iloc[0]
-        between = f" [{top['low']:.2f}, {top['high']:.2f}]" if np.isfinite(top["low"]) else ""
-        axis.set_title(f"ρ = {top['correlation']:.2f}{between}, n = {top['n']}", fontsize=SMALL)
-        axis.set_xlabel(wrapped(f"{metrics.title(name)} {metrics.arrow(name, top['better'])}", PAGE / columns - 0.5),
+        heads = [f"{row.labels.split()[0]}: ρ = {row.correlation:.2f} [{row.low:.2f}, {row.high:.2f}], n = {row.n}"
+                 for row in part.drop_duplicates("labels").itertuples()]
+        axis.set_title("\n".join(heads), fontsize=SMALL)
+        axis.set_xlabel(wrapped(f"{metrics.title(name)} {metrics.arrow(name, part['better'].iloc[0])}", PAGE / columns - 0.5),
                         fontsize=SMALL)
         axis.xaxis.set_major_locator(MaxNLocator(4))
         axis.tick_params(labelsize=SMALL)

@@ -20,7 +20,8 @@ def test_a_panel_per_measure_with_its_correlation() -> None:
                           row("U2", "heart_valid", 0.5, 0.7), row("U10", "heart_valid", 0.6, 0.8, "flow", "pseudo")])
     figure = utility_plots.foretold(table)
     panels = [axis for axis in figure.axes if axis.get_visible()]
-    assert [axis.get_title() for axis in panels] == ["ρ = -0.50 [-0.90, 0.10], n = 2"] * 2
+    each = "ρ = -0.50 [-0.90, 0.10], n = 2"
+    assert [axis.get_title() for axis in panels] == [f"masks: {each}\npseudo: {each}"] * 2
     assert panels[0].get_xlabel().endswith("↓") and panels[1].get_xlabel().endswith("↑")
     points = {tuple(map(float, some.get_offsets()[0])): some for some in panels[0].collections}
     assert set(points) == {(0.1, 0.7), (0.2, 0.8)}
@@ -31,6 +32,6 @@ def test_a_panel_per_measure_with_its_correlation() -> None:
     assert named == {"GAN", "flow", "masks", "pseudo"}
 
 
-def test_no_system_with_both_is_said() -> None:
+def test_too_few_systems_are_said() -> None:
     figure = utility_plots.foretold(pd.DataFrame())
-    assert "no system has both" in figure.axes[0].texts[0].get_text()
+    assert "too few systems have both" in figure.axes[0].texts[0].get_text()

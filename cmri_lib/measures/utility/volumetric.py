@@ -156,7 +156,8 @@ def arm_difference(first: Sequence[pd.DataFrame], second: Sequence[pd.DataFrame]
     arm differ: they are taken to differ as those of the other arm, with variance s², so that the difference to S trainings
     varies by s² (1 + 1/S).
 
-    A distance is compared where neither arm has missed the structure; compare "missed" beside it.
+    A distance is compared where neither arm has missed the structure, that of `FOREGROUND` over the structures that each has
+    found: compare "missed" beside it.
 
     Args:
         first, second: `volume_scores` of each training of the two arms, in the order of their seeds.
