@@ -14,6 +14,7 @@ from cmri_lib.cohort.vocabulary import Vocabulary
 from cmri_lib.config.study import Study
 from cmri_lib.errors import CheckpointError, DataError
 from cmri_lib.experiments.arms import utility_runs
+from cmri_lib.experiments.contrast import scan_patients, train_manifold
 from cmri_lib.experiments.label_quality import fewer_label_runs, noisy_label_runs
 from cmri_lib.experiments.learning_curves import runs_over_patients
 from cmri_lib.experiments.preprocessing_synthesis import slices_of_run, way_runs
@@ -26,6 +27,7 @@ from cmri_lib.experiments.vendor_pairs import DATASET, training_pairs
 from cmri_lib.generators.base import Generator
 from cmri_lib.systems.ablation import (COMPARED, COMPARED_SETS, CONDITION_SETS, ablation_system, ablation_systems,
                                        condition_set_system)
+from cmri_lib.systems.contrast import MANIFOLD
 from cmri_lib.systems.register import SYSTEMS
 from cmri_lib.systems.system import Run, runs
 from cmri_lib.systems.translation import ACROSS_VENDORS
@@ -49,7 +51,7 @@ def all_runs(study: Study, slices: Slices) -> list[Run]:
              *noisy, *fewer, *utility_runs(study, slices), *audit_runs(study, slices),
              *(safeguard_runs(study, slices).values() if "safeguards" in study.params.privacy.arms else ()),
              *differential_privacy_runs(study, slices), *way_runs(study),
-             *(runs(ACROSS_VENDORS) if study.dataset == DATASET else ())]
+             *([*runs(ACROSS_VENDORS), Run(MANIFOLD)] if study.dataset == DATASET else ())]
     compared = [*(Run(SYSTEMS[name]) for name in CURVES_OVER_PATIENTS), *(Run(ablation_system(*cell)) for cell in COMPARED),
                 *(Run(condition_set_system("flow", name)) for name in COMPARED_SETS),
                 *noisy[:1], *fewer[:1]]
@@ -69,6 +71,8 @@ def train_planned(study: Study, run: Run, slices: Slices) -> Generator:
     Args:
         slices: the whole preprocessed cohort.
     """
+    if run.system.id == MANIFOLD.id:
+        return train_manifold(study, *(scan_patients(study, split) for split in ("train", "validation")))
     if run.system.id == WAY_FLOW.id:
         slices = slices_of_run(study, run, slices)
     elif run.system.id in SCANNED_AGAIN:

@@ -22,6 +22,7 @@ from cmri_lib.experiments.plan import all_folders, all_runs, complete_stages, pr
 from cmri_lib.experiments.private_training import Private
 from cmri_lib.experiments.published import publish, restore
 from cmri_lib.experiments.training import cost_rows, runs_over_seeds, train_or_load, training_folder
+from cmri_lib.systems.contrast import MANIFOLD
 from cmri_lib.systems.register import SYSTEMS
 from cmri_lib.systems.system import Run
 from cmri_lib.train import shareable, status
@@ -34,7 +35,9 @@ def test_every_run_once_and_before_what_starts_from_it(tmp_path: Path) -> None:
     study = quick(open_study("smoke", "phantom"), tmp_path)
     wanted = all_runs(study, SLICES)
     places = [(run.stage, run.folder) for run in wanted]
-    assert len(places) == len(set(places)) and {run.system.id for run in wanted} >= set(SYSTEMS)
+    assert len(places) == len(set(places)) and {run.system.id for run in wanted} >= {*SYSTEMS, MANIFOLD.id}
+    real = replace(study, params=replace(study.params, dataset="acdc"))
+    assert MANIFOLD.id not in {run.system.id for run in all_runs(real, SLICES)}, "nobody can scan real patients again"
     for run in wanted:
         if run.start is not None:
             assert places.index((run.start.stage, run.start.folder)) < places.index((run.stage, run.folder))
