@@ -96,6 +96,7 @@ import numpy as np
 import pandas as pd
 
 from cmri_lib.cohort import requirements
+from cmri_lib.cohort.cardiac_function import with_phenotypes
 from cmri_lib.cohort.slices import Slices
 from cmri_lib.config.study import open_study
 from cmri_lib.errors import SplitError
@@ -125,7 +126,7 @@ study = open_study(profile, dataset)
 params = study.params
 figures.use_style()
 pd.set_option("display.max_colwidth", None)
-slices = load_slices(study)
+slices = with_phenotypes(load_slices(study))  # C8 is conditioned on them
 training = slices.where(split="train", source="real")
 test = one_scan_each(slices.where(split="test", source="real"))
 options = {"seed": study.seed, "resamples": params.fidelity.resamples}
