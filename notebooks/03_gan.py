@@ -264,7 +264,7 @@ runs = {name: Run(UNCONDITIONAL[name]) for name in names}
 curves = learning_curves.LearningCurves(study, slices)
 patient_runs = learning_curves.runs_over_patients(study, slices, UNCONDITIONAL["U5 StyleGAN2-ADA"])
 
-seeds = runs_over_seeds(study, runs["U5 StyleGAN2-ADA"])
+seeds = runs_over_seeds(study, runs["U5 StyleGAN2-ADA"], params.fidelity.seeds)
 train_all(study, [*runs.values(), *seeds, *patient_runs], slices)
 gans = {name: train_or_load(study, run, slices) for name, run in runs.items()}
 columns = ["loss", "gradient_penalty", "r1", "r1_every", "critic_steps", "augment"]

@@ -368,7 +368,7 @@ runs = {name: Run(UNCONDITIONAL[name]) for name in names}
 curves = learning_curves.LearningCurves(study, slices)
 patient_runs = learning_curves.runs_over_patients(study, slices, UNCONDITIONAL["U6 DDPM"])
 
-seeds = runs_over_seeds(study, runs["U6 DDPM"])
+seeds = runs_over_seeds(study, runs["U6 DDPM"], params.fidelity.seeds)
 train_all(study, [*runs.values(), *seeds, *patient_runs], slices)
 generators = {name: train_or_load(study, run, slices) for name, run in runs.items()}
 ddpm = generators["U6 DDPM"]

@@ -210,8 +210,9 @@ runs = {name: Run(UNCONDITIONAL[name]) for name in names}
 curves = learning_curves.LearningCurves(study, slices)
 patient_runs = learning_curves.runs_over_patients(study, slices, UNCONDITIONAL["U10 OT-FM"])
 
-seeds = runs_over_seeds(study, runs["U10 OT-FM"])
-starts = runs_over_seeds(study, runs["U10 FM"])  # from which flows of notebook 07 start
+counts = params.fidelity
+seeds = runs_over_seeds(study, runs["U10 OT-FM"], counts.seeds)
+starts = runs_over_seeds(study, runs["U10 FM"], counts.ablation_seeds)  # flows of notebook 07 do
 train_all(study, [*runs.values(), *seeds, *starts, *patient_runs], slices)
 flows = {name: train_or_load(study, run, slices) for name, run in runs.items()}
 masked = flows["U10 FM + mask"]

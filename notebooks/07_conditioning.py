@@ -840,12 +840,12 @@ stated[stated["claim"].str.startswith("M")].set_index("claim")
 # *undecided* otherwise.
 #
 # The systems of the primary tests are trained with several seeds where `params.yaml` asks for it
-# (`fidelity.seeds`). Then the interval is over patients **and** trainings.
+# (`fidelity.ablation_seeds`). Then the interval is over patients **and** trainings.
 
 # %%
 def trained(run):
     """A bank of every training of a run, each of another seed, the study's own first."""
-    more = runs_over_seeds(study, run)[1:]
+    more = runs_over_seeds(study, run, params.fidelity.ablation_seeds)[1:]
     train_all(study, more, slices)
     others = [evaluator.bank(one, train_or_load(study, one, slices)) for one in more]
     return [banks[run.id], *others]

@@ -170,15 +170,13 @@ pd.Series(labels).value_counts().reindex(SOURCES, fill_value=0).rename("systems"
 # %%
 COMPARED = {"dice": "downstream_dice", "hd95_mm": "downstream_hd95_mm",
             "missed": "downstream_missed"}
-differences = []
-for name, arm in compared.items():
-    for column, metric in COMPARED.items():
-        effect = arm_difference(scores[arm.id], scores[real.id], column, **options)
-        differences.append({"group": labels[name], "arm": name, "family": arm.family,
-                            "metric": metric, "better": "higher" if column == "dice" else "lower",
-                            "value": effect.value, "low": effect.low, "high": effect.high,
-                            "n": effect.n})
-differences = pd.DataFrame(differences)
+effects = {(name, column): arm_difference(scores[arm.id], scores[real.id], column, **options)
+           for name, arm in compared.items() for column in COMPARED}
+differences = pd.DataFrame([
+    {"group": labels[name], "arm": name, "family": compared[name].family,
+     "metric": COMPARED[column], "better": "higher" if column == "dice" else "lower",
+     "value": effect.value, "low": effect.low, "high": effect.high, "n": effect.n}
+    for (name, column), effect in effects.items()])
 
 # %%
 gain = differences.query("metric == 'downstream_dice'").set_index("arm")["value"]
@@ -277,10 +275,9 @@ others = {name: arm for name, arm in compared.items() if name != arms.MAIN}
 judged = set(known.loc[known["metric"] == HEARTS, "system"])
 unknown = dict.fromkeys(set(others) - judged, "valid hearts not measured")
 ledger = claims.Ledger(claims.unfit(known) | unknown)
-for name, arm in others.items():
-    ledger.explore("T1", f"{name} alone − real", arm_difference(
-        scores[arm.id], scores[real.id], **options), "downstream_dice", "above",
-        -primary_tests.ONE_POINT, parties=[name])
+for name in others:
+    ledger.explore("T1", f"{name} alone − real", effects[name, "dice"], "downstream_dice", "above",
+                   -primary_tests.ONE_POINT, parties=[name])
 print("not scored in notebooks 06 to 08:", ", ".join(sorted(unknown)) or "none")
 ledger.table("T1").set_index("test")[["effect", "low", "high", "p", "verdict"]].sort_values(
     "effect", ascending=False)

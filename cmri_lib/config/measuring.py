@@ -42,11 +42,12 @@ class InstrumentSettings:
 
 @dataclass(frozen=True)
 class FidelitySettings:
-    """Trainings of each party of a primary test, which differ by their seed; bootstrap draws of patients, random groups of
-    patients behind each floor, and how many of these are corrupted to see which metric answers; how the network of the
-    two-sample test on images learns."""
+    """Trainings of each party of a primary test, which differ by their seed, of unconditional systems and of the ablation;
+    bootstrap draws of patients, random groups of patients behind each floor, and how many of these are corrupted to see which
+    metric answers; how the network of the two-sample test on images learns."""
 
     seeds: Count
+    ablation_seeds: Count
     resamples: Count
     repeats: Count
     corrupted: Count

@@ -20,7 +20,7 @@ from cmri_lib.experiments.learning_curves import runs_over_patients
 from cmri_lib.experiments.preprocessing_synthesis import slices_of_run, way_runs
 from cmri_lib.experiments.privacy_runs import audit_runs
 from cmri_lib.experiments.private_training import differential_privacy_runs, train_or_load_any
-from cmri_lib.experiments.published import is_published, published_folder
+from cmri_lib.experiments.published import is_published, published_weights
 from cmri_lib.experiments.safeguards import safeguard_runs
 from cmri_lib.experiments.training import runs_over_seeds, training_folder, training_folders
 from cmri_lib.experiments.vendor_pairs import DATASET, training_pairs
@@ -52,10 +52,12 @@ def all_runs(study: Study, slices: Slices) -> list[Run]:
              *(safeguard_runs(study, slices).values() if "safeguards" in study.params.privacy.arms else ()),
              *differential_privacy_runs(study, slices), *way_runs(study),
              *([*runs(ACROSS_VENDORS), Run(MANIFOLD)] if study.dataset == DATASET else ())]
-    compared = [*(Run(SYSTEMS[name]) for name in CURVES_OVER_PATIENTS), *(Run(ablation_system(*cell)) for cell in COMPARED),
-                *(Run(condition_set_system("flow", name)) for name in COMPARED_SETS),
-                *noisy[:1], *fewer[:1]]
-    found += [run for one in compared for run in runs_over_seeds(study, one)]
+    counts = study.params.fidelity
+    ablated = [*(Run(ablation_system(*cell)) for cell in COMPARED),
+               *(Run(condition_set_system("flow", name)) for name in COMPARED_SETS), *noisy[:1], *fewer[:1]]
+    for compared, count in (([Run(SYSTEMS[name]) for name in CURVES_OVER_PATIENTS], counts.seeds),
+                            (ablated, counts.ablation_seeds)):
+        found += [run for one in compared for run in runs_over_seeds(study, one, count)]
     return list({(run.stage, run.folder): run for one in found for run in _with_starts(one)}.values())
 
 
@@ -125,7 +127,7 @@ def _state(study: Study, run: Run) -> dict[str, object]:
     row = {"run": run.id, "stage": run.stage, "family": run.family, "state": "to do", "images": 0,
            "of": settings.steps * settings.batch, "hours": 0.0}
     for file, state in ((folder / "weights.safetensors", "done"), (folder / "checkpoint.safetensors", "under way"),
-                        (published_folder(study, folder) / "weights.safetensors", "published")):
+                        (published_weights(study, folder), "published")):
         if not file.exists():
             continue
         try:

@@ -49,7 +49,7 @@ def publish(study: Study, folders: Iterable[Path]) -> list[Path]:
     new = []
     for folder in folders:
         target = published_folder(study, folder)
-        finished, known = folder / "weights.safetensors", target / "weights.safetensors"
+        finished, known = folder / "weights.safetensors", published_weights(study, folder)
         if finished.exists() and not (known.exists() and _same_weights(finished, known)):
             shutil.rmtree(target, ignore_errors=True)
             shutil.copytree(folder, target, ignore=shutil.ignore_patterns("checkpoint.*", "*.partial"))
@@ -64,7 +64,12 @@ def _same_weights(first: Path, second: Path) -> bool:
 
 def is_published(study: Study, folder: Path) -> bool:
     """Whether the weights of the training at `folder`, a place below ``work``, are shipped."""
-    return (published_folder(study, folder) / "weights.safetensors").exists()
+    return published_weights(study, folder).exists()
+
+
+def published_weights(study: Study, folder: Path) -> Path:
+    """Where the weights of the training at `folder`, a place below ``work``, are shipped, if they are."""
+    return published_folder(study, folder) / "weights.safetensors"
 
 
 def published_folder(study: Study, folder: Path) -> Path:

@@ -83,9 +83,9 @@ def training_patients(study: Study, slices: Slices) -> tuple[str, ...]:
     return tuple(names[np.random.default_rng(study.seed).permutation(len(names))].tolist())
 
 
-def runs_over_seeds(study: Study, run: Run) -> list[Run]:
-    """The run, and as many more with other seeds, of what it starts from as well, as ``fidelity.seeds`` asks for."""
-    return [run, *(_with_seed(run, study.seed + k) for k in range(1, study.params.fidelity.seeds))]
+def runs_over_seeds(study: Study, run: Run, count: int) -> list[Run]:
+    """`count` trainings of one system: the run, and others with the seeds that follow, of what they start from as well."""
+    return [run, *(_with_seed(run, study.seed + k) for k in range(1, count))]
 
 
 def _with_seed(run: Run, seed: int) -> Run:

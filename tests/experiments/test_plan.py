@@ -18,7 +18,7 @@ from cmri_lib.config.study import open_study
 from cmri_lib.errors import DataError
 from cmri_lib.experiments.label_quality import fewer_label_runs, noisy_label_runs
 from cmri_lib.experiments.learning_curves import runs_over_patients
-from cmri_lib.experiments.plan import all_folders, all_runs, complete_stages, progress
+from cmri_lib.experiments.plan import CURVES_OVER_PATIENTS, all_folders, all_runs, complete_stages, progress
 from cmri_lib.experiments.private_training import Private
 from cmri_lib.experiments.published import publish, restore
 from cmri_lib.experiments.training import cost_rows, runs_over_seeds, train_or_load, training_folder
@@ -54,14 +54,23 @@ def test_private_trainings_are_left_to_one_process_and_none_is_lost(tmp_path: Pa
 
 def test_other_seeds_start_from_networks_of_their_own_seed(tmp_path: Path) -> None:
     study = quick(open_study("smoke", "phantom"), tmp_path)
-    params = replace(study.params, fidelity=replace(study.params.fidelity, seeds=3))
+    params = replace(study.params, fidelity=replace(study.params.fidelity, ablation_seeds=3))
     study = replace(study, params=params)
     run = fewer_label_runs(study, SLICES)[0]
-    found = runs_over_seeds(study, run)
+    found = runs_over_seeds(study, run, 3)
     assert found[0] is run and [one.seed for one in found] == [None, study.seed + 1, study.seed + 2]
     assert [one.start.seed for one in found] == [None, study.seed + 1, study.seed + 2]
     assert len({one.folder for one in found}) == 3 and {one.patients for one in found} == {run.patients}
     assert {one.folder for one in found} <= {one.folder for one in all_runs(study, SLICES)}
+
+
+def test_families_and_the_ablation_have_their_own_numbers_of_trainings(tmp_path: Path) -> None:
+    study = quick(open_study("smoke", "phantom"), tmp_path)
+    counts = replace(study.params.fidelity, seeds=2, ablation_seeds=1)
+    again = [run for run in all_runs(replace(study, params=replace(study.params, fidelity=counts)), SLICES)
+             if run.seed is not None]
+    assert sorted(run.system.id for run in again) == sorted(CURVES_OVER_PATIENTS)
+    assert {run.seed for run in again} == {study.seed + 1}
 
 
 def test_fewer_patients_are_contained_in_more(tmp_path: Path) -> None:
