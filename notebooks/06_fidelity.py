@@ -1124,7 +1124,7 @@ counts
 # 4. **Near copies.** Line 4 lists the systems whose nearest share exceeds that of real test images
 #    by more than chance. Look at their samples before you speak of memorisation.
 # 5. **Claims.** The table counts the verdicts. One verdict speaks of this cohort, this budget and
-#    one training per system. Under the `smoke` and `laptop` profiles, it says nothing about
+#    these trainings. Under the `smoke` and `laptop` profiles, it says nothing about
 #    families trained to the end.
 
 # %% [markdown]
