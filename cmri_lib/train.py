@@ -49,7 +49,8 @@ def main(arguments: list[str] | None = None) -> int:
         print(*complete_stages(study, all_runs(study, slices)))
         return 0
     if options.systems == ["publish"]:
-        new = publish(study, all_folders(study, all_runs(study, slices)))
+        wanted = all_runs(study, slices)  # of whose other seeds no curve is drawn
+        new = publish(study, all_folders(study, wanted), all_folders(study, [run for run in wanted if run.seed is not None]))
         print("\n".join(str(folder.relative_to(study.root)) for folder in new) or "nothing new")
         return 0
     chosen = all_runs(study, slices) if options.systems == ["all"] else runs([system(name) for name in options.systems])

@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from pathlib import Path
 
 import torch
@@ -36,9 +36,12 @@ def restore(study: Study, folder: Path) -> None:
                 shutil.copytree(source, half, dirs_exist_ok=True)
 
 
-def publish(study: Study, folders: Iterable[Path]) -> list[Path]:
+def publish(study: Study, folders: Iterable[Path], final: Collection[Path] = ()) -> list[Path]:
     """Copy finished trainings to ``trainings``, the snapshots kept on the way included; returns what is new there. Weights that
     are shipped stay as they are, whatever code they have been found to fit since.
+
+    Args:
+        final: those of which the final weights alone are shipped: no curve is drawn over them.
 
     Raises:
         DataError: if they have learnt from real patients.
@@ -52,7 +55,8 @@ def publish(study: Study, folders: Iterable[Path]) -> list[Path]:
         finished, known = folder / "weights.safetensors", published_weights(study, folder)
         if finished.exists() and not (known.exists() and _same_weights(finished, known)):
             shutil.rmtree(target, ignore_errors=True)
-            shutil.copytree(folder, target, ignore=shutil.ignore_patterns("checkpoint.*", "*.partial"))
+            left = ("checkpoint.*", "*.partial", *(["snapshot-*"] if folder in final else []))
+            shutil.copytree(folder, target, ignore=shutil.ignore_patterns(*left))
             new.append(target)
     return new
 

@@ -20,7 +20,7 @@ from cmri_lib.experiments.label_quality import fewer_label_runs, noisy_label_run
 from cmri_lib.experiments.learning_curves import runs_over_patients
 from cmri_lib.experiments.plan import CURVES_OVER_PATIENTS, all_folders, all_runs, complete_stages, progress
 from cmri_lib.experiments.private_training import Private
-from cmri_lib.experiments.published import publish, restore
+from cmri_lib.experiments.published import publish, published_folder, restore
 from cmri_lib.experiments.training import cost_rows, runs_over_seeds, train_or_load, training_folder
 from cmri_lib.systems.contrast import MANIFOLD
 from cmri_lib.systems.register import SYSTEMS
@@ -114,6 +114,21 @@ def test_published_trainings_are_loaded_in_a_clone(tmp_path: Path, monkeypatch: 
     assert publish(study, all_folders(study, [run])) == [], "the same weights are shipped again"
     monkeypatch.setattr("cmri_lib.training.loop.Training.go", lambda self: pytest.fail("trained again"))
     loaded = train_or_load(clone, run, SLICES).state_dict()
+    assert all(torch.equal(weights[name], value) for name, value in loaded.items())
+
+
+def test_of_other_seeds_the_final_weights_alone_are_shipped(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    study = quick(open_study("smoke", "phantom"), tmp_path / "first")
+    first, again = runs_over_seeds(study, Run(SYSTEMS["U1 VAE"]), 2)
+    weights = [train_or_load(study, run, SLICES).state_dict() for run in (first, again)][1]
+    publish(study, all_folders(study, [first, again]), all_folders(study, [again]))
+    shipped = [{file.name for file in published_folder(study, training_folder(study, run)).iterdir()} for run in (first, again)]
+    assert shipped[1] == {"log.csv", "weights.safetensors"}
+    assert {name.split("-")[0] for name in shipped[0] - shipped[1]} == {"snapshot"}, "the first has those of its curve too"
+    clone = quick(open_study("smoke", "phantom"), tmp_path / "clone")
+    shutil.copytree(study.root / "trainings", clone.root / "trainings")
+    monkeypatch.setattr("cmri_lib.training.loop.Training.go", lambda self: pytest.fail("trained again"))
+    loaded = train_or_load(clone, again, SLICES).state_dict()
     assert all(torch.equal(weights[name], value) for name, value in loaded.items())
 
 
