@@ -429,8 +429,8 @@ for row in sorted(correlations, key=lambda row: (row["labels"], -abs(row["correl
 # - The measures of anatomy are read by a segmenter of the same patients as the teacher. Both may
 #   like the same samples.
 # - Flows draw for students with `utility.sampling_steps`, fewer than in notebooks 05 to 08 in
-#   `smoke` and `laptop`. In `gpu` some scores are means over three trainings; students see samples
-#   of one.
+#   `smoke` and `laptop`. In `overnight` and `gpu` the scores of notebook 06 are means over three
+#   trainings for one system of each family; students see samples of the first.
 # - The masks of training patients are private data. A system that needs them to draw samples cannot
 #   be handed out without a source of masks (notebook 08).
 # - One segmenter of one size. Systems that translate an image of the same patient (C11, C13, C17,
