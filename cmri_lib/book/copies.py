@@ -26,7 +26,7 @@ from cmri_lib.reporting.figures import packed
 PUBLISHES = re.compile(r'publish(?:_\w+)?\(\s*study,\s*f?"([^"]+)"')
 #: Pixels of the side of a thumbnail, the mean difference of grey values (of 255) from which on two of them show different
 #: figures, and the largest ratio of their sides. A legend that a page cuts off moves the picture by a few per cent.
-SIDE, DIFFERENT, STRETCHED = 32, 12.0, 1.05
+SIDE, DIFFERENT, STRETCHED = 32, 8.0, 1.05
 #: Pixels lighter than this are margin.
 MARGIN = 250
 
