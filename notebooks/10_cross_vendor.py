@@ -590,7 +590,7 @@ for name, one in by_way.items():
     shown[f"{name}: real"] = evenly(viewed_real.where(level="mid"))
     shown[f"{name}: samples"] = viewed_samples.take(np.arange(min(8, len(viewed_samples))))
 figures.publish_slices(study, "10/synthesis", shown, outline=False,
-                       title="Real slices and samples of each way, in the common view")
+                       title="Real slices and samples of each way, in the common view");
 
 # %% [markdown]
 # **How to read it.** First compare the rows of *real* slices: they should look alike, or the view

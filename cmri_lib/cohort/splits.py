@@ -232,12 +232,14 @@ def part_of_cohort(table: pd.DataFrame, split: Mapping[str, str], share: float) 
     """Patients of a smaller cohort: `share` of those of each split, vendor and disease, rounded up.
 
     Args:
-        table: patient, vendor, disease, a row per scan. Who was scanned by several vendors makes a group of their own.
+        table: patient, vendor, disease, a row per scan. Those who were scanned by several vendors make one group, whatever
+            their disease: they have many scans.
         split: patient → split.
     """
     people = table.groupby("patient").agg(vendor=("vendor", lambda v: "+".join(sorted(set(v)))),
                                           disease=("disease", "first")).sort_index()
-    groups = people.groupby([people.index.map(split), "vendor", "disease"], sort=True)
+    disease = people["disease"].mask(people["vendor"].str.contains("+", regex=False), "")
+    groups = people.groupby([people.index.map(split), "vendor", disease], sort=True)
     return {name for _, group in groups for name in group.index[:math.ceil(share * len(group))]}
 
 

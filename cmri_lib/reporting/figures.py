@@ -21,6 +21,9 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 import seaborn as sns
+from IPython import get_ipython
+from IPython.display import Image as Picture
+from IPython.display import display
 from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
@@ -102,11 +105,9 @@ def publish_slices(study: Study, name: str, rows: Mapping[str, Slices], *, outli
     file = _keep(study, name, every[every["row"].isin(public)])
     published = slice_grid(public, outline=outline, titles=titles) if public else notice()
     some = title and public and len(public) < len(rows)
-    _write(file, _titled(published, f"{title}\n({LEFT_OUT})" if some else title), slices=True)
-    if anyone:
-        return published
-    plt.close(published)
-    return _titled(slice_grid(rows, outline=outline, titles=titles), title)
+    figure = _titled(published, f"{title}\n({LEFT_OUT})" if some else title)
+    _write(file, figure, slices=True, shown=anyone)
+    return figure if anyone else _titled(slice_grid(rows, outline=outline, titles=titles), title)
 
 
 def publish_images(study: Study, name: str, rows: Mapping[str, Mapping[str, np.ndarray]], *,
@@ -127,7 +128,7 @@ def publish_images(study: Study, name: str, rows: Mapping[str, Mapping[str, np.n
     _titled(figure, title)
     if study.dataset == NOBODY:
         return _write(file, figure, slices=True)
-    plt.close(_write(file, _titled(notice(), title)))
+    _write(file, _titled(notice(), title), shown=False)
     return figure
 
 
@@ -167,13 +168,16 @@ def _titled(figure: Figure, title: str | None) -> Figure:
     return figure
 
 
-def _write(csv: Path, figure: Figure, *, slices: bool = False) -> Figure:
-    buffer = io.BytesIO()
+def _write(csv: Path, figure: Figure, *, slices: bool = False, shown: bool = True) -> Figure:
+    """Draw the figure of a CSV into the PNG beside it. A notebook shows this file: one picture, drawn once, for both."""
+    buffer, file = io.BytesIO(), csv.with_suffix(".png")
     figure.savefig(buffer, format="png", dpi=DPI)
-    picture = packed(Image.open(buffer).convert("RGB"), slices=slices)
-    picture.save(csv.with_suffix(".png"), optimize=True)
+    packed(Image.open(buffer).convert("RGB"), slices=slices).save(file, optimize=True)
     if os.environ.get("CMRI_SVG", "0") not in ("", "0"):
         figure.savefig(csv.with_suffix(".svg"), metadata={"Date": None})
+    plt.close(figure)  # else the notebook would draw it again
+    if shown and get_ipython() is not None:
+        display(Picture(filename=file))
     return figure
 
 

@@ -57,6 +57,28 @@ def test_an_svg_is_written_on_request_only(study: Study, monkeypatch: pytest.Mon
     assert {f.name for f in (study.figures / "05").iterdir()} == files
 
 
+def test_a_notebook_shows_the_file_itself(study: Study, monkeypatch: pytest.MonkeyPatch) -> None:
+    shown = []
+    plt.close("all")
+    monkeypatch.setattr(figures, "get_ipython", object)
+    monkeypatch.setattr(figures, "display", lambda picture: shown.append(picture.data))
+    figures.publish(study, "05/line", TABLE, line)
+    figures.publish_slices(study, "05/grid", {"real": discs(1, 3)})
+    assert shown == [(study.figures / f"05/{name}.png").read_bytes() for name in ("line", "grid")]
+    assert not plt.get_fignums(), "an open figure would be drawn again below its cell"
+
+
+def test_what_a_file_must_not_hold_is_drawn_for_the_notebook_alone(study: Study, monkeypatch: pytest.MonkeyPatch) -> None:
+    shown, acdc, real = [], study_of(study.root, "acdc"), discs(1, 3)
+    plt.close("all")
+    monkeypatch.setattr(figures, "get_ipython", object)
+    monkeypatch.setattr(figures, "display", shown.append)
+    drawn = [figures.publish_slices(acdc, "05/grid", {"real": real}),
+             figures.publish_images(acdc, "05/images", {"row": {"column": real.images[0, 0]}})]
+    assert plt.get_fignums() == [figure.number for figure in drawn] and all(figure.axes[0].images for figure in drawn)
+    assert not shown
+
+
 def test_equal_figures_are_equal_files(study: Study, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("CMRI_SVG", "1")
     figures.use_style()
