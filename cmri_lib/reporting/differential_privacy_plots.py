@@ -11,8 +11,9 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from cmri_lib.reporting import metrics
-from cmri_lib.reporting.figures import (FAMILY_COLOURS, NORMAL, PAGE, REAL_COLOUR, SMALL, STYLES, edges_of, interval,
-                                        legend_below, notice, point_above, reference_handles, wrapped)
+from cmri_lib.reporting.axes import edges_of, interval, point_above
+from cmri_lib.reporting.figures import (FAMILY_COLOURS, NORMAL, PAGE, REAL_COLOUR, SMALL, STYLES, legend_below, notice,
+                                        reference_handles, wrapped)
 
 #: Trainings that are a line across the figure, and those that are a point beside the private one.
 PRIVATE, PUBLIC, ORDINARY = "private", "public patients only", "all patients, not private"

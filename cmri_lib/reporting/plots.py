@@ -19,10 +19,9 @@ from matplotlib.patches import Patch
 from matplotlib.ticker import MaxNLocator
 
 from cmri_lib.reporting import metrics, review
-from cmri_lib.reporting.figures import (CHARACTER, FAMILY_COLOURS, METHOD_COLOURS, NORMAL, PAGE, REAL_COLOUR,
-                                        SMALL, STYLE_WORDS, STYLES, edges_of, interval, legend_below, notice,
-                                        orders_of_magnitude, point_beyond, real_values, reference_handles,
-                                        set_ticks, wrapped)
+from cmri_lib.reporting.axes import edges_of, interval, orders_of_magnitude, point_beyond, set_ticks
+from cmri_lib.reporting.figures import (CHARACTER, FAMILY_COLOURS, METHOD_COLOURS, NORMAL, PAGE, REAL_COLOUR, SMALL,
+                                        STYLE_WORDS, STYLES, legend_below, notice, real_values, reference_handles, wrapped)
 
 MARKERS, LINES = ("o", "s", "^", "D", "v", "P", "X", "*"), ("-", "--", "-.", ":")
 #: What `x` of a curve is.

@@ -11,7 +11,8 @@ import pandas as pd
 import seaborn as sns
 from matplotlib.figure import Figure
 
-from cmri_lib.reporting.figures import NORMAL, PAGE, SMALL, interval, legend_below, notice, wrapped
+from cmri_lib.reporting.axes import interval
+from cmri_lib.reporting.figures import NORMAL, PAGE, SMALL, legend_below, notice, wrapped
 from cmri_lib.reporting.privacy_metrics import ATTACKS
 
 

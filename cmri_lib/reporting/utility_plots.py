@@ -18,8 +18,9 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator
 
 from cmri_lib.reporting import metrics
-from cmri_lib.reporting.figures import (CHARACTER, FAMILY_COLOURS, NORMAL, PAGE, REAL_COLOUR, SMALL, edges_of, interval,
-                                        legend_below, notice, point_beyond, set_ticks, wrapped)
+from cmri_lib.reporting.axes import edges_of, interval, point_beyond, set_ticks
+from cmri_lib.reporting.figures import (CHARACTER, FAMILY_COLOURS, NORMAL, PAGE, REAL_COLOUR, SMALL, legend_below, notice,
+                                        wrapped)
 from cmri_lib.reporting.plots import MARKERS
 
 #: Inches of a row of the forest.
