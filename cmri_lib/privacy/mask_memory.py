@@ -14,7 +14,7 @@ import numpy as np
 from cmri_lib.cohort.slices import Slices
 from cmri_lib.errors import DataError
 from cmri_lib.measures.anatomy.mask_overlap import nearest_dice
-from cmri_lib.measures.statistics.comparison import Embedding, Measure, Metric, Statistic
+from cmri_lib.measures.statistics.comparison import SHARE, Embedding, Measure, Metric, Statistic
 
 #: A mask is a suspected copy if it lies nearer to training than all but this share of real held-out masks do.
 SUSPECT = 0.05
@@ -49,5 +49,5 @@ def mask_memory(training: Slices) -> Measure:
 
         return lambda u, v: float(np.average(y, weights=v)), copies
 
-    metrics = Metric("mask_nearest_dice", "lower", bound=1.0), Metric("mask_near_copies", "lower", bound=1.0)
+    metrics = tuple(Metric(name, "lower", bound=1.0, scale=SHARE) for name in ("mask_nearest_dice", "mask_near_copies"))
     return Measure(metrics, embed, statistics, axis="privacy")

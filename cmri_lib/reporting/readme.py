@@ -16,8 +16,8 @@ NOTHING, ESCAPED = "·", "\\|"
 HEAD = """# Results
 
 Written by notebook 13; profile `{profile}`. Brackets: 95 % bootstrap over patients, and over trainings of a
-system that has several (column `seeds`): few trainings that differ widely can push an interval past the end of
-a scale. ↓ lower is better, ↑ higher, →0 nearer to 0. Every row, with n, interval, floor and ceiling:
+system that has several (column `seeds`): few trainings that differ widely have wide ones. An interval ends where
+the scale does. ↓ lower is better, ↑ higher, →0 nearer to 0. Every row, with n, interval, floor and ceiling:
 [scores.csv](scores.csv); the ledger of claims: [claims.csv](claims.csv).
 
 - *Real images*: other patients' real slices in the place of samples, what distances are read against; their

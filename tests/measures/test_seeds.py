@@ -13,7 +13,7 @@ from cmri_lib.measures.anatomy.adherence import adherence_difference
 from cmri_lib.measures.fidelity.distances import distances
 from cmri_lib.measures.instruments.classical_features import ClassicalFeatures
 from cmri_lib.measures.statistics.bootstrap import bootstrap, mean_score
-from cmri_lib.measures.statistics.comparison import compare, differences
+from cmri_lib.measures.statistics.comparison import SHARE, Measure, Metric, compare, differences
 from cmri_lib.measures.statistics.seeds import bootstrap_seeds, mean_over_seeds, satterthwaite
 
 
@@ -135,6 +135,19 @@ def test_banks_of_several_trainings_are_scored_by_their_mean() -> None:
     assert all(score.value == score.low == score.high == 0 for score in same.values())
     with pytest.raises(DataError, match="3 trainings of the first system, 1 of the second"):
         differences(real, banks, banks[0], measure, **options)
+
+
+def test_an_interval_of_few_trainings_ends_where_the_scale_does() -> None:
+    def share_of(scale: tuple[float, float]) -> Measure:
+        """The mean of the samples, here a share of each training."""
+        return Measure((Metric("share", "higher", scale=scale),), lambda slices: slices.images.mean((1, 2, 3))[:, None],
+                       lambda x, y: (lambda u, v: float(np.average(y.values[:, 0], weights=v)),))
+
+    real, made = discs(6, 2, split="test"), discs(6, 2, seed=1, split="made")
+    banks = [Slices(np.full_like(made.images, share), made.masks, made.table) for share in (0.7, 0.75, 0.95)]
+    (free,), (cut,) = (compare(real, banks, share_of(scale), resamples=40, repeats=2) for scale in (Metric("", "").scale, SHARE))
+    assert free["high"] > 1 and free["low"] > 0, "Student's t of two degrees of freedom is wide"
+    assert cut["high"] == 1 and {k: v for k, v in cut.items() if k != "high"} == {k: v for k, v in free.items() if k != "high"}
 
 
 def test_adherence_of_trainings_is_paired_volume_by_volume() -> None:

@@ -8,7 +8,7 @@ import numpy as np
 
 from cmri_lib.cohort.case import LABELS
 from cmri_lib.measures.fidelity.diversity import PAIRS, random_pairs
-from cmri_lib.measures.statistics.comparison import Embedding, Measure, Metric, Statistic, refuse_one_patient
+from cmri_lib.measures.statistics.comparison import SHARE, Embedding, Measure, Metric, Statistic, refuse_one_patient
 
 #: Masks compared at once with all others.
 CHUNK = 128
@@ -50,7 +50,8 @@ def mask_diversity(pairs: int = PAIRS) -> Measure:
 
         return (mean,)
 
-    return Measure((Metric("mask_dice_pairs", "lower", bound=1.0),), lambda slices: slices.masks, statistics, axis="anatomy")
+    return Measure((Metric("mask_dice_pairs", "lower", bound=1.0, scale=SHARE),), lambda slices: slices.masks, statistics,
+                   axis="anatomy")
 
 
 def _flat(structures: np.ndarray) -> np.ndarray:

@@ -14,7 +14,7 @@ from scipy.stats import wasserstein_distance
 from cmri_lib.cohort.case import LABELS
 from cmri_lib.cohort.slices import Slices
 from cmri_lib.measures.anatomy.adherence import Segment, dice, proportions
-from cmri_lib.measures.statistics.comparison import Embedding, Measure, Metric, Statistic
+from cmri_lib.measures.statistics.comparison import DISTANCE, SHARE, Embedding, Measure, Metric, Statistic
 
 #: What is compared, as named in the rows; the ratios are of areas.
 SHAPES = ("lv_cm2", "myo_cm2", "rv_cm2", "lv_myo", "rv_lv", "wall_mm")
@@ -73,8 +73,8 @@ def anatomy_of_masks() -> Measure:
 
 
 def _anatomy(prefix: str, embed: Callable[[Slices], np.ndarray]) -> Measure:
-    names = [Metric(f"{prefix}_w1_{name}", "lower", centred=True) for name in SHAPES]
-    return Measure((*names, Metric(f"{prefix}_lv_missing", "lower")), embed, shape_statistics, axis="anatomy")
+    names = [Metric(f"{prefix}_w1_{name}", "lower", centred=True, scale=DISTANCE) for name in SHAPES]
+    return Measure((*names, Metric(f"{prefix}_lv_missing", "lower", scale=SHARE)), embed, shape_statistics, axis="anatomy")
 
 
 def slice_dice(segment: Segment) -> Callable[[Slices, Slices], float]:

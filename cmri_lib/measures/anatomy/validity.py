@@ -24,7 +24,7 @@ from cmri_lib.cohort.case import LABELS
 from cmri_lib.cohort.slices import UNKNOWN, Slices
 from cmri_lib.errors import DataError
 from cmri_lib.measures.anatomy.adherence import Segment, proportions
-from cmri_lib.measures.statistics.comparison import Embedding, Measure, Metric, Statistic
+from cmri_lib.measures.statistics.comparison import SHARE, Embedding, Measure, Metric, Statistic
 
 #: Neighbours by edge and corner.
 EIGHT = np.ones((3, 3), bool)
@@ -204,7 +204,7 @@ def _share(name: str, label_maps: Callable[[Slices], tuple[np.ndarray, pd.DataFr
     def statistics(real: Embedding, synthetic: Embedding) -> tuple[Statistic]:
         return (lambda u, v: float(np.average(synthetic.values[:, 0], weights=v)),)
 
-    return Measure((Metric(name, "higher", bound=1.0),), embed, statistics, axis="anatomy")
+    return Measure((Metric(name, "higher", bound=1.0, scale=SHARE),), embed, statistics, axis="anatomy")
 
 
 def _sizes(masks: np.ndarray, table: pd.DataFrame) -> pd.DataFrame:

@@ -24,7 +24,7 @@ from cmri_lib.cohort.slices import Slices
 from cmri_lib.errors import DataError
 from cmri_lib.measures.instruments.frozen import refuse_all_but_training
 from cmri_lib.measures.instruments.learned_features import Features
-from cmri_lib.measures.statistics.comparison import Embedding, Measure, Metric, Statistic, refuse_one_patient
+from cmri_lib.measures.statistics.comparison import DISTANCE, Embedding, Measure, Metric, Statistic, refuse_one_patient
 
 Moments = tuple[np.ndarray, np.ndarray]
 #: (N, D), (M, D) → (N, M).
@@ -138,7 +138,7 @@ def distances(features: Features) -> Measure:
     The Fréchet interval is centred on the value, that is, on the expected distance *at this n*, as the floor is; the
     limit of infinitely many slices lies lower.
     """
-    metrics = (Metric(f"frechet_{features.name}", "lower", centred=True), Metric(f"kid_{features.name}", "lower"))
+    metrics = (Metric(f"frechet_{features.name}", "lower", centred=True, scale=DISTANCE), Metric(f"kid_{features.name}", "lower"))
     return Measure(metrics, lambda slices: features(slices.images), distance_statistics)
 
 

@@ -12,7 +12,7 @@ import numpy as np
 import scipy.fft
 
 from cmri_lib.cohort.slices import Slices
-from cmri_lib.measures.statistics.comparison import Embedding, Measure, Metric, Statistic
+from cmri_lib.measures.statistics.comparison import DISTANCE, Embedding, Measure, Metric, Statistic
 
 #: Power of an image in [−1, 1] that counts as none, per pixel: keeps the logarithm of a flat image finite.
 NOTHING = 1.0e-10
@@ -59,7 +59,7 @@ def spectrum() -> Measure:
     - ``band_excess``: mean log₁₀ of the power of samples over that of real slices in the top octave. Negative: blur;
       positive: noise or artefacts; 0 is best.
     """
-    return Measure((Metric("spectrum_db", "lower", centred=True), Metric("band_excess", "zero")), embed_spectrum,
+    return Measure((Metric("spectrum_db", "lower", centred=True, scale=DISTANCE), Metric("band_excess", "zero")), embed_spectrum,
                    spectrum_statistics)
 
 

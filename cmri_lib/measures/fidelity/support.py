@@ -26,7 +26,7 @@ import numpy as np
 
 from cmri_lib.errors import DataError
 from cmri_lib.measures.instruments.learned_features import Features
-from cmri_lib.measures.statistics.comparison import Embedding, Measure, Metric, Statistic
+from cmri_lib.measures.statistics.comparison import DISTANCE, SHARE, Embedding, Measure, Metric, Statistic
 
 #: Distances in memory at once, 128 MiB of them.
 ENTRIES = 2**24
@@ -80,8 +80,12 @@ def support_statistics(real: Embedding, synthetic: Embedding, k: int = K) -> Seq
             density, lambda u, v: float(np.average(covered, weights=u)))
 
 
+def support_metrics(space: str) -> tuple[Metric, ...]:
+    """``precision_``, ``recall_``, ``density_`` and ``coverage_<space>``; a density alone can exceed 1."""
+    return tuple(Metric(f"{name}_{space}", "higher", 1.0, scale=DISTANCE if name == "density" else SHARE)
+                 for name in ("precision", "recall", "density", "coverage"))
+
+
 def support(features: Features, k: int = K) -> Measure:
     """The measure that gives ``precision_``, ``recall_``, ``density_`` and ``coverage_<space>``, all better higher."""
-    metrics = tuple(Metric(f"{name}_{features.name}", "higher", 1.0)
-                    for name in ("precision", "recall", "density", "coverage"))
-    return Measure(metrics, lambda slices: features(slices.images), lambda x, y: support_statistics(x, y, k))
+    return Measure(support_metrics(features.name), lambda slices: features(slices.images), lambda x, y: support_statistics(x, y, k))

@@ -27,7 +27,7 @@ from cmri_lib.measures.fidelity.image_classifier import image_classifier
 from cmri_lib.measures.fidelity.spectrum import embed_spectrum
 from cmri_lib.measures.instruments.frozen import refuse_all_but_training
 from cmri_lib.measures.instruments.learned_features import Features
-from cmri_lib.measures.statistics.comparison import Embedding, Measure, Metric, Statistic, refuse_one_patient
+from cmri_lib.measures.statistics.comparison import SHARE, Embedding, Measure, Metric, Statistic, refuse_one_patient
 from cmri_lib.training import TrainSettings
 
 #: (N, ...) descriptions of slices and (N,) 0 for real, 1 for synthetic → function that answers 0 or 1 for others.
@@ -98,7 +98,7 @@ def two_sample(features: Features, *, with_spectrum: bool = False) -> Measure:
         return np.concatenate([values, embed_spectrum(slices)], axis=1) if with_spectrum else values
 
     name = f"c2st_{features.name}" + ("_spectrum" if with_spectrum else "")
-    return Measure((Metric(name, "lower", 0.5),), embed, two_sample_statistics, most_repeats=10)
+    return Measure((Metric(name, "lower", 0.5, scale=SHARE),), embed, two_sample_statistics, most_repeats=10)
 
 
 def two_sample_of_images(settings: TrainSettings) -> Measure:
@@ -108,7 +108,7 @@ def two_sample_of_images(settings: TrainSettings) -> Measure:
     A network is fitted for each fold of each pair of sets, so floor and ceiling are means of `IMAGE_REPEATS` pairs only, and
     the floor's interval is hardly more than their range. In theory the floor is 0.5: read it as a check of that.
     """
-    return Measure((Metric("c2st_image", "lower", 0.5),), lambda slices: slices.images,
+    return Measure((Metric("c2st_image", "lower", 0.5, scale=SHARE),), lambda slices: slices.images,
                    partial(two_sample_statistics, learn=image_classifier(settings), most_folds=IMAGE_FOLDS),
                    most_repeats=IMAGE_REPEATS)
 

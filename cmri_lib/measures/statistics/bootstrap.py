@@ -47,6 +47,10 @@ class Score:
         """The same score with its floor and ceiling."""
         return replace(self, floor=float(floor), ceiling=float(ceiling))
 
+    def within(self, least: float, most: float) -> Score:
+        """The same score, its interval cut at the ends of the scale that its values have."""
+        return replace(self, low=max(self.low, least), high=min(self.high, most))
+
     def __neg__(self) -> Score:
         """A difference, taken the other way round."""
         value, low, high, floor, ceiling = (0.0 - x for x in (self.value, self.high, self.low, self.floor, self.ceiling))

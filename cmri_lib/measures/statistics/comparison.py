@@ -12,9 +12,10 @@ for the two sets (`statistics`: functions of how often each slice is drawn). Eve
 
 from __future__ import annotations
 
+import math
 import warnings
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from itertools import zip_longest
 
 import numpy as np
@@ -30,6 +31,8 @@ Statistic = Callable[[np.ndarray, np.ndarray], float]
 Banks = Slices | Sequence[Slices]
 #: How far beyond [−1, 1] an image may reach by rounding.
 TOLERANCE = 1.0e-3
+#: Least and largest value of a share, and of a distance.
+SHARE, DISTANCE = (0.0, 1.0), (0.0, math.inf)
 
 
 @dataclass(frozen=True)
@@ -40,13 +43,16 @@ class Metric:
         name: as printed, the feature space included.
         better: "lower", "higher", or "zero" where both signs are faults.
         bound: the ceiling where no training slices are given.
-        centred: see `bootstrap`; for distances, never negative, whose bias depends on the number of distinct patients.
+        centred: see `bootstrap`; for distances whose bias depends on the number of distinct patients.
+        scale: the least and the largest value that it can have. Centring can push the interval beyond, and so can the few
+            degrees of freedom of a few trainings.
     """
 
     name: str
     better: str
     bound: float = 0.0
     centred: bool = False
+    scale: tuple[float, float] = (-math.inf, math.inf)
 
 
 @dataclass(frozen=True)
@@ -133,9 +139,7 @@ def compare(real: Slices, synthetic: Banks, measure: Measure, *, reference_real:
     for metric, *statistics in zip(measure.metrics, *(measure.statistics(x, y) for y in ys)):
         each = [lambda real_counts, *counts, s=s, k=k: s(real_counts, counts[k]) for k, s in enumerate(statistics)]
         score = bootstrap_seeds(each, x.patients, *(y.patients for y in ys), n=min(len(real), size), resamples=resamples,
-                                seed=seed, centred=metric.centred)
-        if metric.centred:
-            score = replace(score, low=max(score.low, 0.0))  # centring can push a distance's interval below 0
+                                seed=seed, centred=metric.centred).within(*metric.scale)
         towards = metric.better if metric.better != "zero" else "higher" if score.value < 0 else "lower"
         rows.append(score.against(floor[metric.name].value, ceiling[metric.name]).row(metric.name, measure.axis, towards))
     return rows
