@@ -14,7 +14,7 @@ from cmri_lib.errors import DataError, SplitError
 from cmri_lib.measures.fidelity.corruptions import torn
 from cmri_lib.measures.fidelity.distances import (KernelDistance, bounded_distance, cubic_kernel, median_distance,
                                                   radial_kernel)
-from cmri_lib.measures.fidelity.textbook import NAMES, textbook, textbook_statistics
+from cmri_lib.measures.fidelity.textbook import textbook, textbook_statistics
 from cmri_lib.measures.instruments.certainty import HeartCertainty
 from cmri_lib.measures.instruments.classical_features import ClassicalFeatures
 from cmri_lib.measures.instruments.principal_features import (PrincipalFeatures, anatomy_features, bottleneck,
@@ -24,6 +24,8 @@ from cmri_lib.measures.statistics.comparison import Embedding
 from cmri_lib.networks.segmentation import SegmentationUNet
 
 RNG = np.random.default_rng(0)
+
+NAMES = ("precision", "recall", "density", "coverage")
 
 
 def ones(*sets: np.ndarray) -> list[np.ndarray]:
