@@ -25,8 +25,6 @@ from cmri_lib.networks.segmentation import SegmentationUNet
 
 RNG = np.random.default_rng(0)
 
-NAMES = ("precision", "recall", "density", "coverage")
-
 
 def ones(*sets: np.ndarray) -> list[np.ndarray]:
     return [np.ones(len(s)) for s in sets]
@@ -148,4 +146,5 @@ def test_textbook_forms_ignore_patients() -> None:
     assert kid == pytest.approx(expected, rel=1e-10)
     np.testing.assert_allclose(support, textbook_prdc(real, fake, 5), rtol=1e-8)
     names = [m.name for m in textbook(ClassicalFeatures()).metrics]
-    assert names == [f"{name}_textbook_classical" for name in ("kid", *NAMES)]
+    assert names == [f"{name}_textbook_classical"
+                     for name in ("kid", "precision", "recall", "density", "coverage")]

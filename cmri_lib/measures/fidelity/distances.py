@@ -138,7 +138,8 @@ def distances(features: Features) -> Measure:
     The Fréchet interval is centred on the value, that is, on the expected distance *at this n*, as the floor is; the
     limit of infinitely many slices lies lower.
     """
-    metrics = (Metric(f"frechet_{features.name}", "lower", centred=True, scale=DISTANCE), Metric(f"kid_{features.name}", "lower"))
+    metrics = (Metric(f"frechet_{features.name}", "lower", centred=True, scale=DISTANCE),
+               Metric(f"kid_{features.name}", "lower"))
     return Measure(metrics, lambda slices: features(slices.images), distance_statistics)
 
 
