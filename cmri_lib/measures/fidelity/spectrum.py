@@ -59,8 +59,8 @@ def spectrum() -> Measure:
     - ``band_excess``: mean log₁₀ of the power of samples over that of real slices in the top octave. Negative: blur;
       positive: noise or artefacts; 0 is best.
     """
-    return Measure((Metric("spectrum_db", "lower", centred=True, scale=DISTANCE), Metric("band_excess", "zero")), embed_spectrum,
-                   spectrum_statistics)
+    metrics = Metric("spectrum_db", "lower", centred=True, scale=DISTANCE), Metric("band_excess", "zero")
+    return Measure(metrics, embed_spectrum, spectrum_statistics)
 
 
 def embed_spectrum(slices: Slices) -> np.ndarray:
