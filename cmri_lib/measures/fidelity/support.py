@@ -88,4 +88,5 @@ def support_metrics(space: str) -> tuple[Metric, ...]:
 
 def support(features: Features, k: int = K) -> Measure:
     """The measure that gives ``precision_``, ``recall_``, ``density_`` and ``coverage_<space>``, all better higher."""
-    return Measure(support_metrics(features.name), lambda slices: features(slices.images), lambda x, y: support_statistics(x, y, k))
+    return Measure(support_metrics(features.name), lambda slices: features(slices.images),
+                   lambda x, y: support_statistics(x, y, k))

@@ -26,7 +26,8 @@ def textbook_statistics(real: Embedding, synthetic: Embedding) -> Sequence[Stati
 
 
 def textbook(features: Features) -> Measure:
-    """The measure that gives ``kid_textbook_<space>``, better lower, and the metrics of `support` with ``textbook_`` before the space,
-    better higher. Intervals are over patients all the same."""
+    """The measure that gives ``kid_textbook_<space>``, better lower, and the metrics of `support` with ``textbook_`` before the
+    space, better higher. Intervals are over patients all the same."""
     space = f"textbook_{features.name}"
-    return Measure((Metric(f"kid_{space}", "lower"), *support_metrics(space)), lambda slices: features(slices.images), textbook_statistics)
+    metrics = Metric(f"kid_{space}", "lower"), *support_metrics(space)
+    return Measure(metrics, lambda slices: features(slices.images), textbook_statistics)
