@@ -1,8 +1,8 @@
 """Figures that keep their numbers: every ``figures/<dataset>/NN/name.png`` has its ``name.csv``.
 
 `publish` writes the CSV first and draws from what it reads back, so a figure can always be redrawn from its
-CSV alone. Pictures of slices go through `publish_slices`, which never lets an image of a real patient leave
-the notebook.
+CSV alone. The notebook shows the PNG itself. Pictures of slices go through `publish_slices`, which never lets an
+image of a real patient leave the notebook.
 
 Names are those of notebook and figure: ``publish(study, "07/ablation", table, plots.ablation_design)``. Every
 figure is at most a page wide. PNG files have a palette; with ``CMRI_SVG=1`` in the environment each gets an
