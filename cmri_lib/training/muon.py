@@ -15,14 +15,15 @@ from torch import Tensor, nn
 
 
 def orthogonal(matrices: Tensor) -> Tensor:
-    """Nearly U Vᵀ of each of `matrices` (N, rows, columns) = U S Vᵀ: five Newton–Schulz steps bring their singular
-    values near 1 (Jordan et al.)."""
+    """Nearly U Vᵀ of a matrix U S Vᵀ (rows, columns), or of each of several (N, rows, columns): five Newton–Schulz steps bring
+    the singular values near 1 (Jordan et al.)."""
     if matrices.shape[-2] > matrices.shape[-1]:
         return orthogonal(matrices.mT).mT
+    add = torch.addmm if matrices.dim() == 2 else torch.baddbmm
     matrices = matrices / torch.linalg.matrix_norm(matrices, keepdim=True).clamp(min=1e-12)
     for _ in range(5):
         gram = matrices @ matrices.mT
-        matrices = 3.4445 * matrices + torch.baddbmm(gram, gram, gram, beta=-4.7750, alpha=2.0315) @ matrices
+        matrices = add(matrices, add(gram, gram, gram, beta=-4.7750, alpha=2.0315), matrices, beta=3.4445)
     return matrices
 
 
@@ -55,12 +56,13 @@ class Muon(torch.optim.Optimizer):
         ahead = torch._foreach_lerp(gradients, means, momentum)  # Nesterov's
         together: dict[tuple, list[int]] = defaultdict(list)
         for place, tensor in enumerate(ahead):
-            # A CPU gains nothing by stacks.
+            # A CPU takes longer for a stack than for its matrices.
             together[tensor.flatten(1).shape, place * (tensor.device.type == "cpu")].append(place)
         found: dict[int, Tensor] = {}
         for (shape, _), places in together.items():
-            stack = 0.2 * max(shape) ** 0.5 * orthogonal(torch.stack([ahead[i].flatten(1) for i in places]))
-            found |= {i: direction.view_as(weights[i]) for i, direction in zip(places, stack)}
+            matrices = [ahead[i].flatten(1) for i in places]
+            directions = [orthogonal(matrices[0])] if len(matrices) == 1 else orthogonal(torch.stack(matrices))
+            found |= {i: 0.2 * max(shape) ** 0.5 * d.view_as(weights[i]) for i, d in zip(places, directions)}
         return [found[i] for i in range(len(weights))]
 
     def _adam(self, weights: Sequence[Tensor], betas: tuple[float, float]) -> list[Tensor]:

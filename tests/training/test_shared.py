@@ -93,7 +93,7 @@ def test_compiled_each_process_draws_for_itself(tmp_path: Path, monkeypatch: pyt
     seeds: list[int] = []
     monkeypatch.setattr("cmri_lib.training.shared.Accelerator", lambda **_: second)
     monkeypatch.setattr("torch.compile", lambda model: model)
-    monkeypatch.setattr("torch.manual_seed", seeds.append)
+    monkeypatch.setattr("cmri_lib.training.loop.seed_draws", lambda device, *parts: seeds.append(mixed_seed(*parts)))
     for compiled in (False, True):
         settings = TrainSettings(steps=1, batch=4, compile=compiled)
         train(train_shared.Players(), train_shared.DATA, settings, tmp_path / str(compiled))

@@ -399,7 +399,9 @@ def test_interrupted_ends_in_the_same_weights(tmp_path: Path, optimiser: str, se
 def test_muon_moves_all_directions_alike(shape: tuple[int, int]) -> None:
     gradient = torch.randn(shape, generator=torch.Generator().manual_seed(0))
     u, _, vh = torch.linalg.svd(gradient, full_matrices=False)
-    found = orthogonal(gradient[None])[0]
+    found = orthogonal(gradient)
+    torch.testing.assert_close(orthogonal(torch.stack([gradient, gradient.flip(0)])), torch.stack([found, found.flip(0)]),
+                               rtol=1e-4, atol=1e-5)
     values = torch.linalg.svdvals(found)
     assert 0.6 < values.min() and values.max() < 1.25
     off = (u.T @ found @ vh.T).fill_diagonal_(0)  # the same singular vectors as the gradient's

@@ -29,7 +29,7 @@ from torch import Tensor
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from cmri_lib.errors import DataError, ParameterError
-from cmri_lib.training.batches import Batch, mixed_seed
+from cmri_lib.training.batches import Batch, seed_draws
 from cmri_lib.training.fingerprint import training_fingerprint
 from cmri_lib.training.loop import REPLAYED, Trainable, Training, train_unless_done
 from cmri_lib.training.settings import TrainSettings
@@ -175,7 +175,7 @@ class _PrivateTraining(Training):
 
     def _step(self) -> tuple[dict[str, Tensor], Tensor]:
         self.model.train()
-        torch.manual_seed(mixed_seed(self.settings.seed, self.step, 0))
+        seed_draws(self.device, self.settings.seed, self.step, 0)
         batches = [{name: values[rows.to(self.device)] for name, values in self.data.items()}
                    for rows in self.mechanism.draw(self.owners)]
         looks = private_group(self.model)
