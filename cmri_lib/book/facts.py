@@ -15,9 +15,9 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
-import yaml
 
 from cmri_lib.cohort.vocabulary import Vocabulary
+from cmri_lib.config.reading import read_yaml
 from cmri_lib.config.study import Study, open_study
 from cmri_lib.reporting import metrics, review
 from cmri_lib.reporting.claims import after_holm
@@ -99,7 +99,7 @@ def notebook_of_stage(root: Path, stage: str) -> str:
 
 @cache
 def pipeline(root: Path) -> dict[str, Any]:
-    return yaml.safe_load((root / "dvc.yaml").read_text(encoding="utf-8"))
+    return read_yaml(root / "dvc.yaml")
 
 
 def entry_file(root: Path, identity: str) -> str:

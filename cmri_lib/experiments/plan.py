@@ -7,12 +7,12 @@ from dataclasses import asdict
 from pathlib import Path
 
 import pandas as pd
-import yaml
 
 from cmri_lib.cohort.slices import Slices
 from cmri_lib.cohort.vocabulary import Vocabulary
+from cmri_lib.config.reading import read_yaml
 from cmri_lib.config.study import Study
-from cmri_lib.errors import CheckpointError, DataError
+from cmri_lib.errors import CheckpointError, DataError, ParameterError
 from cmri_lib.experiments.arms import utility_runs
 from cmri_lib.experiments.contrast import scan_patients, train_manifold
 from cmri_lib.experiments.label_quality import fewer_label_runs, noisy_label_runs
@@ -111,9 +111,8 @@ def complete_stages(study: Study, wanted: Iterable[Run]) -> list[str]:
     """
     lacking = {run.stage for run in wanted if not all(is_published(study, folder) for folder in all_folders(study, [run]))}
     try:
-        pipeline, lock = (yaml.safe_load((study.root / name).read_text(encoding="utf-8"))["stages"]
-                          for name in ("dvc.yaml", "dvc.lock"))
-    except (OSError, KeyError, yaml.YAMLError) as cause:
+        pipeline, lock = (read_yaml(study.root / name)["stages"] for name in ("dvc.yaml", "dvc.lock"))
+    except (ParameterError, KeyError) as cause:
         raise DataError(f"no pipeline that has run ({cause})", file=study.root / "dvc.lock",
                         remedy="run dvc repro first") from cause
     # An output is a path, or a path with options.

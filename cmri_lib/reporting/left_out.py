@@ -10,8 +10,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pandas as pd
-import yaml
 
+from cmri_lib.config.reading import read_yaml
 from cmri_lib.config.study import Study
 from cmri_lib.reporting import figures, results
 
@@ -37,7 +37,7 @@ def leave_out(study: Study, number: str, why: str) -> list[Path]:
 
 def promised(study: Study, number: str) -> Iterator[Path]:
     """The outs of the stage that runs notebook `number`: folders, and tables of scores and claims."""
-    stages = yaml.safe_load((study.root / "dvc.yaml").read_text(encoding="utf-8"))["stages"].values()
+    stages = read_yaml(study.root / "dvc.yaml")["stages"].values()
     for out in (out for stage in stages if stage["cmd"].split()[-1] == number for out in stage["outs"]):
         name = next(iter(out)) if isinstance(out, dict) else out
         yield study.root / name.replace("${dataset}", study.dataset).replace("${profile}", study.profile)

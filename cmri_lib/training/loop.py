@@ -1,9 +1,8 @@
 """The one training loop: Accelerate, EMA, cosine schedule, CSV log, exact resume.
 
-Everything trained in the study (generators, segmenter, feature extractor, region detector) is a `Trainable` and
-goes through `train`. The randomness of a step comes from (seed, step) alone, and the order of the data from
-(seed, epoch), so a training killed at any moment and run again ends in the same weights, bit for bit. Several
-processes share each batch (`shared`).
+Everything trained in the study (generators, segmenter, feature extractor, region detector) is a `Trainable` and goes through
+`train`. The randomness of a step comes from (seed, step) alone, and the order of the data from (seed, epoch), so a training
+killed at any moment and run again ends in the same weights, bit for bit. Several processes share each batch (`shared`).
 """
 
 from __future__ import annotations
@@ -198,7 +197,7 @@ class Training:
         self.average = {k: v.detach().clone() for k, v in model.state_dict().items()}
         kind = Muon if settings.optimiser == "muon" else partial(torch.optim.AdamW, fused=True)
         self.groups = model.parameter_groups()
-        # Not prepared by Accelerate: in pure data parallelism its wrapper adds nothing but half a millisecond to each step.
+        # Not prepared: in data parallelism Accelerate's wrapper adds nothing but half a millisecond to each step.
         self.optimisers = {name: kind(parameters, lr=settings.learning_rate, betas=(settings.beta1, settings.beta2),
                                       weight_decay=settings.weight_decay) for name, parameters in self.groups.items()}
         self.wrapped = prepare(torch.compile(model) if settings.compile and not alone else model)

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
-
 import numpy as np
 from scipy import stats
 
@@ -37,7 +35,8 @@ def rank_correlation(first: np.ndarray, second: np.ndarray, *, seed: int = 0, re
     one, other = first[both], second[both]
 
     def correlation(counts: np.ndarray) -> float:
-        with warnings.catch_warnings(action="ignore", category=stats.ConstantInputWarning):
-            return float(stats.spearmanr(np.repeat(one, counts), np.repeat(other, counts)).statistic)
+        # As scipy.stats.spearmanr, which also tests and warns, in a fifth of the time.
+        ranks = stats.rankdata([np.repeat(one, counts), np.repeat(other, counts)], axis=1)
+        return float(np.corrcoef(ranks)[0, 1]) if ranks.std(axis=1).all() else float("nan")
 
     return bootstrap(correlation, np.arange(both.sum()), seed=seed, resamples=resamples).against(0.0, 1.0)
