@@ -36,7 +36,7 @@ class Volume:
     tissues: np.ndarray | None = None
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)  # a scan is itself alone, and what is known of it can be looked up
 class Case:
     """One short-axis scan of one patient.
 

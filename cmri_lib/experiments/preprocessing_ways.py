@@ -103,19 +103,6 @@ def ways(study: Study, slices: Slices) -> list[Way]:
     return [one for one in map(way, study.params.cross_vendor.ways) if one.changes(study.params.preprocess, training)]
 
 
-class _Placed:
-    """A detector that looks at each scan once, however often it is asked."""
-
-    def __init__(self, of: Detector) -> None:
-        self.detector, self.patients, self._centres = of, of.patients, {}
-
-    def centre(self, case: Case) -> tuple[float, float]:
-        key = case.patient, case.scan
-        if key not in self._centres:
-            self._centres[key] = self.detector.centre(case)
-        return self._centres[key]
-
-
 class Preprocessor:
     """The slices of a group of training patients and of all test patients, preprocessed in other ways. Scans are
     read when they are first needed, and once."""
@@ -124,7 +111,7 @@ class Preprocessor:
         self.study, self.cohort = study, slices
         self.own = slices.where(split="train", source="real", patient=group.patients)
         self.test = slices.where(split="test", source="real")
-        self._read: tuple[list[Case], _Placed | None] | None = None
+        self._read: tuple[list[Case], Detector | None] | None = None
 
     def slices(self, of: Way) -> Slices:
         """Images in [−1, 1], masks and table; the standard scale, and the one scale, are learnt on the group."""
@@ -145,12 +132,12 @@ class Preprocessor:
         found = {case.scan: {key.lower(): value for key, value in case.covariates.items()} for case in self._scans()[0]}
         return {scan: known[name] for scan, known in found.items() if known.get(name) not in (None, "")}
 
-    def _scans(self) -> tuple[list[Case], _Placed | None]:
+    def _scans(self) -> tuple[list[Case], Detector | None]:
         if self._read is None:
             params, wanted = self.study.params, {*self.own.patients, *self.test.patients}
             cohort = read_dataset(self.study.data, on_bad_case=params.cohort.on_bad_case, patients=wanted)
             cropped = params.preprocess.crop == "detector"
-            self._read = cohort.cases, _Placed(trained_detector(self.study, self.cohort)) if cropped else None
+            self._read = cohort.cases, trained_detector(self.study, self.cohort) if cropped else None
         return self._read
 
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import copy
 import dataclasses
+import gc
 
 import numpy as np
 import pytest
@@ -80,7 +82,7 @@ def test_moving_the_heart_moves_the_crop(detector, shift):
 def test_jobs_do_not_change_a_bit(detector):
     cases = [scan(seed) for seed in range(105, 109)]
     one, two = (preprocess(cases, PreprocessSettings(jobs=jobs), split={c.patient: "test" for c in cases},
-                           detector=detector) for jobs in (1, 2))
+                           detector=copy.copy(detector)) for jobs in (1, 2))
     assert (one.images == two.images).all() and (one.masks == two.masks).all()
 
 
@@ -107,9 +109,10 @@ class Seeing(Detector):
 
     def __init__(self, share: np.ndarray):
         super().__init__(HeartNet(), ())
-        self.share = share
+        self.share, self.looks = share, 0
 
     def heart_map(self, case: Case) -> np.ndarray:
+        self.looks += 1
         return self.share
 
 
@@ -143,3 +146,15 @@ def test_a_detector_that_is_not_sure_leaves_the_crop_in_the_middle_and_the_repor
     assert crop_window(case, settings, lost) == crop_window(case, dataclasses.replace(settings, crop="centre"))
     plain = crop_report([case], dataclasses.replace(settings, crop="centre")).iloc[0]
     assert plain["placed_by"] == "centre" and np.isnan(plain["confidence"])
+
+
+def test_a_scan_is_looked_at_once_by_each_copy_and_forgotten_with_it():
+    detector, case = Seeing(blobs((30, 30, 0.9))), scan(1)
+    other = dataclasses.replace(case)  # equal in all it holds, but another scan
+    assert [detector.find(one) for one in (case, case, other)] == [detector.find(case)] * 3 and detector.looks == 2
+    assert copy.copy(detector).find(case) == detector.find(case) and len(detector._found) == 2
+    del other
+    gc.collect()
+    assert len(detector._found) == 1
+    fresh = copy.copy(detector)
+    assert not fresh._found and fresh.patients == detector.patients and fresh.sure == detector.sure

@@ -121,18 +121,3 @@ def test_what_the_table_says_of_a_scan(study: Study, cohort: Slices, cases: list
     prepared = ways.Preprocessor(study, cohort, Group("all", ()))
     prepared._read = told, None
     assert prepared.covariate("field") == {"p0": 1.5} and prepared.covariate("scanner") == {}
-
-
-def test_a_detector_is_asked_once_for_each_scan(cases) -> None:
-    calls: list[str] = []
-
-    class Finder:
-        patients = ("p",)
-
-        def centre(self, case: object) -> tuple[float, float]:
-            calls.append(case.scan)
-            return 1.0, 2.0
-
-    once = ways._Placed(Finder())
-    assert [once.centre(case) for case in (cases[0], cases[0], cases[1])] == [(1.0, 2.0)] * 3
-    assert calls == [cases[0].scan, cases[1].scan] and once.patients == ("p",)

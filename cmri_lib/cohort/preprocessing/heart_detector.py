@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from weakref import WeakKeyDictionary
 
 import numpy as np
 import torch
@@ -72,6 +73,13 @@ class Detector:
 
     def __init__(self, network: HeartNet, patients: tuple[str, ...], sure: float = SURE):
         self.network, self.patients, self.sure = network.eval(), patients, sure
+        self._found: WeakKeyDictionary[Case, Found] = WeakKeyDictionary()
+
+    def __getstate__(self) -> dict[str, object]:
+        return {name: value for name, value in vars(self).items() if name != "_found"}
+
+    def __setstate__(self, state: dict[str, object]) -> None:
+        vars(self).update(state, _found=WeakKeyDictionary())  # another process has scans of its own
 
     @torch.no_grad()
     def heart_map(self, case: Case) -> np.ndarray:
@@ -81,11 +89,16 @@ class Detector:
         return torch.sigmoid(self.network.unet(images.to(device))).mean(dim=(0, 1)).cpu().numpy()
 
     def find(self, case: Case) -> Found:
-        """Where the heart is, and how sure the detector is of it. Reads no mask.
+        """Where the heart is, and how sure the detector is of it. Reads no mask, and looks at a scan once.
 
         The centre of mass of the heaviest connected region of `heart_map` above half its maximum. Rounded to a whole
         pixel, so that the last bits of the network's arithmetic (device, threads) cannot reach the cropped images.
         """
+        if case not in self._found:
+            self._found[case] = self._look(case)
+        return self._found[case]
+
+    def _look(self, case: Case) -> Found:
         share = self.heart_map(case)
         regions, n = ndimage.label(share > 0.5 * share.max())
         heaviest = 1 + int(np.argmax(ndimage.sum_labels(share, regions, range(1, n + 1))))
