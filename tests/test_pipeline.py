@@ -69,10 +69,9 @@ def clone(tmp_path_factory: pytest.TempPathFactory) -> Path:
     dvc(folder, "pull", "data.dvc", "trainings.dvc")
     # DVC lets other commands in while the command of a stage runs: stages that do not need each other go side by side.
     with ThreadPoolExecutor(2) as hands:
-        for one, other in ((["cohort"], []), (["diffusion", "gan"], ["vae", "flow"]),
+        for one, other in ((["cohort"], ["contrast"]), (["diffusion", "gan"], ["vae", "flow"]),
                            (["conditional"], ["fidelity", "differential_privacy"]),
-                           (["masks", "utility", "contrast", "volumes"], ["cross_vendor", "privacy", "translation"]),
-                           (["teaching"], [])):
+                           (["masks", "utility", "cross_vendor"], ["privacy", "translation", "volumes"]), (["teaching"], [])):
             list(hands.map(lambda stages: stages and dvc(folder, "--wait-for-lock", "repro", "--single-item", *stages),
                            (one, other)))
     printed = dvc(folder, "repro", "--pull")  # what is left

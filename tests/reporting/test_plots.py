@@ -103,7 +103,7 @@ def overlaps(found: np.ndarray) -> int:
 @pytest.mark.parametrize("name", PLOTS)
 def test_a_plot_can_be_read_on_a_page(name: str) -> None:
     figure = PLOTS[name]()
-    figure.canvas.draw()
+    figure.draw_without_rendering()
     shown, texts = [axis for axis in figure.axes if axis.get_visible()], []
     for axis in shown:
         along = ticks(axis) if axis.axison else [[], []]
@@ -129,7 +129,7 @@ def test_ticks_of_many_points_are_round_numbers() -> None:
     table = curves("phantom").query("curve == 'images'")
     assert table["x"].nunique() > 8
     figure = plots.learning_curves(table)
-    figure.canvas.draw()
+    figure.draw_without_rendering()
     marks = [float(label.get_text().replace(",", "")) for label in ticks(figure.axes[0])[0]]
     assert len(marks) >= 3 and {f"{mark:.0e}"[0] for mark in marks} <= {"1", "2", "5"}
 

@@ -44,7 +44,7 @@ def test_cells_hold_values_and_frames_those_who_were_learnt_from() -> None:
 
 def test_text_of_a_cell_stays_in_it() -> None:
     figure = vendor_map(table())
-    figure.canvas.draw()
+    figure.draw_without_rendering()
     axis, renderer = figure.axes[0], figure.canvas.get_renderer()
     width = axis.transData.transform((1, 0))[0] - axis.transData.transform((0, 0))[0]
     assert max(text.get_window_extent(renderer).width for text in axis.texts) < 0.94 * width
