@@ -19,7 +19,9 @@ from cmri_lib.cohort.slices import Slices
 #: Whether this worker had the pipeline: what it runs afterwards need not wait.
 PIPELINE = pytest.StashKey[bool]()
 os.environ.setdefault("TQDM_DISABLE", "1")
-torch.set_num_threads(1)  # a test has small tensors, and a neighbour on the other core
+# A test has small arrays, and a neighbour on the other core. NumPy's libraries look when they are loaded: the workers' do.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+torch.set_num_threads(1)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
