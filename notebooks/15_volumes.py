@@ -78,6 +78,8 @@ profile = None  # None: as params.yaml says
 dataset = None
 
 # %%
+from dataclasses import replace
+
 import numpy as np
 import pandas as pd
 
@@ -98,9 +100,10 @@ from cmri_lib.generators.base import draw
 from cmri_lib.generators.stacks import draw_stacks
 from cmri_lib.measures.anatomy.adherence import agreement
 from cmri_lib.measures.conditioning.paired_truth import likeness
+from cmri_lib.measures.utility import downstream
 from cmri_lib.reporting import figures, metrics, plots, results, stack_plots
 from cmri_lib.systems.register import system
-from cmri_lib.systems.system import Run
+from cmri_lib.systems.system import Run, file_name
 from cmri_lib.systems.volumes import STACK_LDM
 
 # %% [markdown]
@@ -261,6 +264,35 @@ some = [metrics.short(name) for name in (
 costs.reindex(columns=some).round(3)
 
 # %% [markdown]
+# ### What do its stacks teach?
+#
+# C7 draws a mask with every image, so a segmenter can learn from its samples alone: train on
+# synthetic, test on real (TSTR). Its **student** learns from as many stacks as there are real
+# training stacks, and is compared with a student of these. Both are trained as those of notebook
+# 17, where systems that draw slice by slice are asked the same, and are tested on the slices of the
+# test patients as they were scanned.
+
+# %%
+training, test = (slices.where(split=split, source="real") for split in ("train", "test"))
+learnt = {"real": evaluator.training,
+          run.id: draw_stacks(generator, training, run.id, seed=study.seed)}
+settings = replace(params.utility.training, seed=study.seed)
+folder = study.work("volumes") / "students"
+students = {name: downstream.train_student(each, settings, folder / file_name(name))
+            for name, each in learnt.items() if each.masks.any()}
+taught = []
+if run.id in students:  # in `smoke` it may draw no mask at all
+    both = students[run.id], students["real"]
+    taught = downstream.tstr(test, *both, **evaluator.options)
+    scores += results.with_system_columns(run, taught)
+columns = ["metric", "value", "low", "high", "ceiling", "n"]
+pd.DataFrame(taught, columns=columns).set_index("metric").rename(metrics.title).round(3)
+
+# %% [markdown]
+# **How to read it.** *value* is the student of C7, *ceiling* that of real stacks. Both have seen
+# planes that were resampled, which are smoother than the slices that they are tested on.
+
+# %% [markdown]
 # ### Does it remember its patients?
 #
 # There are far fewer stacks than slices to learn from, so a generator of stacks is quick to
@@ -350,8 +382,6 @@ pd.DataFrame({name: by_place(each) for name, each in {"real": real, **stacks}.it
 # Which of all these numbers tell that a heart stands on its head?
 
 # %% tags=["solution"]
-from dataclasses import replace
-
 order = np.arange(len(real)).reshape(-1, planes)[:, ::-1].ravel()
 turned = replace(real, images=real.images[order], masks=real.masks[order])
 means = {}
@@ -395,6 +425,9 @@ for name in stacks:
         gap = evaluator.stack_difference(values[name], values["real"], metric)
         print(f"{name} − real, {metrics.short(metric)}: {gap.value:+.3f} "
               f"[{gap.low:+.3f}, {gap.high:+.3f}]")
+for row in taught:
+    print(f"{metrics.title(row['metric'])}, C7: {row['value']:.2f} "
+          f"[{row['low']:.2f}, {row['high']:.2f}], real stacks {row['ceiling']:.2f}")
 valid = usual[usual["metric"] == "heart_valid"].set_index("system")["value"].round(2)
 print("valid hearts:", valid.to_dict())
 if "nearest_excess_study" in audit:
@@ -413,7 +446,8 @@ if "nearest_excess_study" in audit:
 #   real by design, and comparing valid hearts with C7 is not comparing like with like.
 # - The distances here are those of the study's feature spaces; FID and FRD of the review come from
 #   other features and other patients and cannot be set beside them.
-# - One training: the intervals are over patients and stacks, not over seeds.
+# - One training of the generator and of each student: the intervals are over patients and stacks,
+#   not over seeds.
 #
 # ## References
 #

@@ -57,7 +57,8 @@
 # from, and this matters as much as the images:
 #
 # - **Masks of training patients.** A system with a mask as condition paints images of them. The
-#   masks are real, and the image follows them more or less closely.
+#   masks are real, and the image follows them more or less closely. C5 takes whole scans, some of
+#   them several times, so that their ejection fractions are as uniform as the cohort allows.
 # - **Masks drawn by a network.** A chain (notebook 08) draws the mask first, then paints it. Masks
 #   that are no hearts are drawn again; if some are still missing, others are used twice.
 # - **Pseudo-labels of a segmenter.** All other systems draw an image alone. The student of the real
@@ -151,8 +152,9 @@ print(outlook.left_out("17"))
 
 # %%
 real = arms.real_arm(1.0, stage=arms.TEACHING)
+even_possible = bool(outlook["uniform ejection fractions (C5)"])
 compared = {one.id: arms.alone_arm(study, slices, one, 1.0, arms.TEACHING)
-            for one in arms.compared_systems(study)}
+            for one in arms.compared_systems(study, even_possible)}
 students = train_arms(study, [real], slices, seeds=arms.arm_seeds(study))
 students |= train_arms(study, compared.values(), slices)
 compared = {name: arm for name, arm in compared.items() if arm.id in students}
@@ -433,7 +435,8 @@ for row in sorted(correlations, key=lambda row: (row["labels"], -abs(row["correl
 #   trainings for one system of each family; students see samples of the first.
 # - The masks of training patients are private data. A system that needs them to draw samples cannot
 #   be handed out without a source of masks (notebook 08).
-# - One segmenter of one size. Systems that translate an image of the same patient (C11, C13, C17,
-#   C19), and that which draws whole stacks (C7), are left out and have their own tests in notebooks
-#   10 and 14 to 16; so are C5, whose masks no network draws (notebooks 08 and 09), and C18, which
-#   is private (notebook 12).
+# - One segmenter of one size. C7, which draws whole stacks, teaches in notebook 15. Systems that
+#   translate an image of the same patient (C11, C13, C17, C19) are left out and have their own
+#   tests in notebooks 10, 14 and 16, and so is C18, which is private (notebook 12).
+# - C5 and C4 SPADE cGAN are one network. They differ in the masks alone, so they are not
+#   independent.

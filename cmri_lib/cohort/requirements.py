@@ -290,7 +290,7 @@ def _masks(has: Contents) -> Iterator[tuple[str, str, dict[str, str]]]:
     yield "08", "moved training hearts as masks (C4)", {
         move: lack and "no such move" or _few(has, "train", disease=move.split(" → ")[0])
         for move, lack in moves.items()}
-    yield "08, 09", "uniform ejection fractions (C5)", {"fractions": _no_ejection(has) or _few(has, "train")}
+    yield "08, 09, 17", "uniform ejection fractions (C5)", {"fractions": _no_ejection(has) or _few(has, "train")}
     walls = _unlabelled(has, "LV") or _unlabelled(has, "Myo")
     yield "08", "rules of a valid mask (C10)", {
         "connected structures": "", "closed wall": walls,

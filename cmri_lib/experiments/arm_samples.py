@@ -13,6 +13,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
+from cmri_lib.cohort.cardiac_function import SCAN
 from cmri_lib.cohort.requirements import HEALTHY
 from cmri_lib.cohort.slices import Slices
 from cmri_lib.config.study import Study
@@ -23,7 +24,7 @@ from cmri_lib.experiments.mask_screening import sample_valid_masks
 from cmri_lib.experiments.provenance import refuse_seen
 from cmri_lib.experiments.training import train_or_load, training_folder
 from cmri_lib.generators.base import Generator, draw
-from cmri_lib.generators.disease_shift import disease_direction, shift_to_disease
+from cmri_lib.generators.disease_shift import disease_direction, shift_to_disease, uniform_ef
 from cmri_lib.measures.anatomy.adherence import Segment, dice
 from cmri_lib.measures.anatomy.validity import Ranges, validity
 from cmri_lib.systems.system import Run, file_name
@@ -53,7 +54,8 @@ def arm_bank(study: Study, arm: Arm, slices: Slices, seed: int, candidate: int =
     """The bank of an arm's samples drawn with `seed`; one for each of its candidates."""
     own = own_slices(study, arm, slices)
     count = max(1, round(arm.factor * len(own)))
-    masks = "" if arm.masks is None else f"{arm.masks.folder}-{count}"
+    source = arm.masks.folder if arm.masks else "uniform ef" if arm.ejection else ""
+    masks = source and f"{source}-{count}"
     group = "" if arm.group is None else arm.group.name
     parts = (arm.images.folder, group, f"{len(own_patients(study, arm, slices))} patients", arm.disease or "",
              " ".join(arm.vendors), masks, f"seed {seed}", f"candidate {candidate + 1}" if candidate else "")
@@ -69,9 +71,11 @@ def load_or_draw(study: Study, arm: Arm, slices: Slices, seed: int, candidate: i
     """
     refuse_generators(study, arm, slices)
     own, choices = own_slices(study, arm, slices), sampler_choices(study, arm)
-    key = digest([repr((arm.disease, arm.vendors, seed, candidate, sorted(choices.items()))).encode(), own.images.tobytes(),
-                  own.masks.tobytes(), *(generator_digest(study, run, slices).encode() for run in arm.runs),
-                  code_digest(draw, sampling_conditions, *([arm_conditions] if arm.masks else [])).encode()])
+    asked = (arm.disease, arm.vendors, seed, candidate, sorted(choices.items()), *([arm.ejection] if arm.ejection else []))
+    chosen = [arm_conditions] if arm.masks or arm.ejection else []
+    key = digest([repr(asked).encode(), own.images.tobytes(), own.masks.tobytes(),
+                  *(generator_digest(study, run, slices).encode() for run in arm.runs),
+                  code_digest(draw, sampling_conditions, *chosen).encode()])
     bank = arm_bank(study, arm, slices, seed, candidate)
 
     def make(count: int) -> Slices:
@@ -104,15 +108,15 @@ def refuse_generators(study: Study, arm: Arm, slices: Slices) -> None:
 def arm_conditions(arm: Arm, own: Slices, count: int, seed: int, masks: Generator | None = None) -> Slices:
     """`count` masks for the samples of an arm, and what else they are conditioned on.
 
-    Whole phases of scans of its patients; or masks drawn by `masks`, and those that are no heart drawn anew; or
-    masks of healthy patients that `masks` moves to the arm's disease, without those that are no heart then. The
-    vendors that the arm names take turns, a phase of a scan each.
+    Whole phases of scans of its patients, or whole scans whose ejection fractions are spread evenly; or masks drawn by
+    `masks`, and those that are no heart drawn anew; or masks of healthy patients that `masks` moves to the arm's disease,
+    without those that are no heart then. The vendors that the arm names take turns, a phase of a scan each.
 
     Args:
         own: the real slices of the arm's patients.
 
     Raises:
-        DataError: if none of them has the disease.
+        DataError: if none of them has the disease, or none an ejection fraction that is asked for.
     """
     moved = arm.disease is not None and masks is not None
     group = HEALTHY if moved else arm.disease
@@ -120,7 +124,8 @@ def arm_conditions(arm: Arm, own: Slices, count: int, seed: int, masks: Generato
     if not len(of_group):
         raise DataError(f"{arm.id} has no patient of the group {group}", field="disease",
                         remedy=f"choose among {sorted(set(own.table['disease']))}, or give it more patients")
-    conditions = sampling_conditions(of_group, count, seed, split="train").take(np.arange(count))
+    conditions = (sampling_conditions(of_group, count, seed, split="train") if arm.ejection is None else
+                  _of_even_ejection(of_group, count, seed, arm.ejection)).take(np.arange(count))
     if arm.vendors:
         conditions = conditions.with_columns(vendor=in_turn(arm.vendors, conditions.table))
     if masks is None:
@@ -134,6 +139,14 @@ def arm_conditions(arm: Arm, own: Slices, count: int, seed: int, masks: Generato
     else:
         found = sample_valid_masks(masks, conditions, arm.masks.id, ranges, seed, fewest=FEWEST_MASKS)
     return found.take(np.arange(count) % len(found))
+
+
+def _of_even_ejection(own: Slices, count: int, seed: int, limits: tuple[float, float]) -> Slices:
+    """As few scans of uniform ejection fraction as hold `count` slices."""
+    scans = count // int(own.table.groupby(SCAN).size().max())
+    while len(found := uniform_ef(own, max(1, scans), seed, *limits)) < count:
+        scans += 1
+    return found
 
 
 def in_turn(vendors: Sequence[str], table: pd.DataFrame) -> np.ndarray:

@@ -58,6 +58,8 @@ class Arm:
             `masks`, a label VAE, masks of its own healthy patients that this VAE moves to the disease.
         vendors: in whose style its samples are drawn, in turn; that of the patient whose mask they follow, if
             none is named.
+        ejection: over which ejection fractions in % the scans whose masks they follow are spread as evenly as the arm's own
+            patients allow (C5); None for scans as they come.
         stage: folder of its student and of its samples.
 
     Raises:
@@ -76,6 +78,7 @@ class Arm:
     disease: str | None = None
     group: Group | None = None
     vendors: tuple[str, ...] = ()
+    ejection: tuple[float, float] | None = None
     stage: str = STAGE
 
     def __post_init__(self) -> None:
@@ -93,6 +96,8 @@ class Arm:
                                    "give `fraction` or more, and a run"),
             "group": (self.group is None or self.fraction == 1, "give a group of patients or a share of all"),
             "vendors": (not self.vendors or made, "give a run that makes images"),
+            "ejection": (self.ejection is None or made and not (self.masks or self.disease),
+                         "give a run that makes images, and neither one that draws masks nor a disease"),
             "disease": (self.disease is None or made and not (self.masks and self.disease == HEALTHY),
                         "give a run that makes images, and move masks to another group than the healthy"),
         }
@@ -173,17 +178,11 @@ def target_disease(study: Study, slices: Slices, fraction: float) -> str | None:
     return chosen[0][1] if chosen else None
 
 
-def compared_systems(study: Study) -> list[System | Chain]:
-    """Whose samples teach alone, in notebook 17: the main system and those of ``teaching.systems``, each once.
-
-    Raises:
-        ParameterError: on a name that is no system, or a chain whose masks no network draws.
-    """
+def compared_systems(study: Study, even_possible: bool = True) -> list[System | Chain]:
+    """Whose samples teach alone, in notebook 17: the main system and those of ``teaching.systems``, each once, without C5
+    unless uniform ejection fractions are possible. Raises ParameterError on a name that is no system."""
     found = [CHAINS.get(name) or registered(name) for name in dict.fromkeys((MAIN, *study.params.teaching.systems))]
-    if undrawn := [one.id for one in found if isinstance(one, Chain) and one.masks is None]:
-        raise ParameterError(f"{undrawn} have no network that draws masks", field="teaching.systems",
-                             remedy=f"give the system that makes images of masks, one of {list(SYSTEMS)}")
-    return found
+    return [one for one in found if even_possible or not (isinstance(one, Chain) and one.masks is None)]
 
 
 # --- runs and arms
@@ -204,11 +203,13 @@ def real_arm(fraction: float, group: Group | None = None, stage: str = STAGE) ->
 
 
 def alone_arm(study: Study, slices: Slices, of: System | Chain, fraction: float, stage: str = STAGE) -> Arm:
-    """Samples alone, as many as there are real slices (TSTR): of a system, or of a chain under the masks that it draws."""
+    """Samples alone, as many as there are real slices (TSTR): of a system, or of a chain, whose masks a network draws or, for
+    C5, the cohort gives."""
     images, masks = (of.images, of.masks) if isinstance(of, Chain) else (of, None)
     return Arm(f"{_share(fraction)}: {of.id} alone", fraction, real=False, factor=1.0, stage=stage,
                images=generator_run(study, slices, images, fraction),
-               masks=masks and generator_run(study, slices, masks, fraction))
+               masks=masks and generator_run(study, slices, masks, fraction),
+               ejection=study.params.masks.ejection if isinstance(of, Chain) and masks is None else None)
 
 
 def mixed_arm(study: Study, slices: Slices, system: System, fraction: float, factor: float = 1.0, note: str = "",

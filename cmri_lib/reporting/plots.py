@@ -96,12 +96,12 @@ def _scores(axis: plt.Axes, rows: pd.DataFrame, name: str, y: str, systems: Sequ
         most = max(2, int((inches - 0.3) / 0.45))
         axis.xaxis.set_major_locator(MaxNLocator(most, steps=[1, 2, 2.5, 5, 10]))
     first, last = axis.get_xlim()
-    for row in rows.itertuples():
-        colour, place = colours[getattr(row, "family", "")], systems.index(getattr(row, y))
-        if first <= row.value <= last:
-            axis.errorbar(row.value, place, xerr=interval(row), fmt="o", ms=4, capsize=2, color=colour)
-        else:
-            point_beyond(axis, place, metrics.number(name, row.value), row.value > last, colour)
+    shown, family = rows["value"].between(first, last), rows.get("family", pd.Series("", rows.index))
+    places = rows[y].map(systems.index)
+    for kind, some in rows[shown].groupby(family[shown], sort=False):
+        axis.errorbar(some["value"], places[some.index], xerr=interval(some), fmt="o", ms=4, capsize=2, color=colours[kind])
+    for place, value, kind in zip(places[~shown], rows.loc[~shown, "value"], family[~shown]):
+        point_beyond(axis, place, metrics.number(name, value), value > last, colours[kind])
     for value, kind, _ in references:
         if first <= value <= last:
             axis.axvline(value, ls=STYLES[kind], color=REAL_COLOUR, lw=1, zorder=1)

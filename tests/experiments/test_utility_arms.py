@@ -27,6 +27,7 @@ from cmri_lib.measures.utility.baselines import BASELINES, baseline, fit, frozen
 from cmri_lib.measures.utility.volumetric import arm_difference
 from cmri_lib.reporting.results import SCORE_COLUMNS
 from cmri_lib.systems.conditional import CONDITIONAL
+from cmri_lib.systems.label_maps import CHAINS
 from cmri_lib.systems.register import SYSTEMS
 from cmri_lib.systems.system import Run, Variant
 from cmri_lib.training import TrainSettings
@@ -214,10 +215,42 @@ def test_a_chain_teaches_under_the_masks_that_it_draws(study: Study, cohort: Sli
     assert (drawn.images.id, drawn.masks.id, drawn.id) == ("C4 SPADE cGAN", "C4 label VAE", f"100 %: {chain} alone")
     assert drawn.images.patients is drawn.masks.patients is None, "trained by other notebooks, on all patients"
     assert drawn.stage == drawn.plain.stage == TEACHING, "what labels its samples lies in the same folder"
-    with pytest.raises(ParameterError, match="no network that draws masks"):
-        compared_systems(named("C5 uniform-EF masks + SPADE cGAN"))
+    even = "C5 uniform-EF masks + SPADE cGAN"
+    assert [one.id for one in compared_systems(named(even))] == [MAIN, even]
+    assert [one.id for one in compared_systems(named(even), even_possible=False)] == [MAIN]
+    spread = alone_arm(study, cohort, CHAINS[even], 1.0, TEACHING)
+    assert (spread.images.id, spread.masks, spread.ejection) == ("C4 SPADE cGAN", None, study.params.masks.ejection)
     with pytest.raises(ParameterError, match="unknown system"):
         compared_systems(named("C99"))
+
+
+def with_ejection_fractions(cohort: Slices) -> Slices:
+    """The same patients, each with one scan of two slices; the first loses most of the cavity in ES, the others a little."""
+    masks = cohort.masks.copy()
+    for k, patient in enumerate(dict.fromkeys(cohort.patients)):
+        for row in np.flatnonzero((cohort.patients == patient) & (cohort.table["phase"] == "ES").to_numpy()):
+            lv = np.argwhere(masks[row] == 1)
+            gone = lv[: round((0.2 if k else 0.7) * len(lv))]
+            masks[row, gone[:, 0], gone[:, 1]] = 2
+    place = np.arange(len(cohort)) // 2 % 2
+    return replace(cohort, masks=masks).with_columns(index=place, level=np.array(["apical", "basal"])[place])
+
+
+def test_scans_of_rare_ejection_fractions_are_painted_more_often(study: Study, cohort: Slices) -> None:
+    cohort = with_ejection_fractions(cohort)
+    even = Arm("even", real=False, factor=2.0, images=Run(SPADE, **QUICK), ejection=(10.0, 75.0))
+    plain = replace(even, id="plain", ejection=None)
+    own, bank = own_slices(study, even, cohort), load_or_draw(study, even, cohort, study.seed)
+    assert len(bank) == 2 * len(own) and set(bank.table["split"]) == {"train"}
+    assert {mask.tobytes() for mask in bank.masks} <= {mask.tobytes() for mask in own.masks}
+    rare = (bank.table["drawn_from"] == own.patients[0]).mean()
+    assert rare > 0.3, "one of six has the high ejection fraction that nearly half of the range is nearest to"
+    assert arm_bank(study, even, cohort, 0).folder != arm_bank(study, plain, cohort, 0).folder
+    assert source_of_labels(study, even, cohort) == SOURCES[0]
+    with pytest.raises(ParameterError, match="ejection"):
+        replace(even, masks=Run(SYSTEMS["C4 label VAE"]))
+    with pytest.raises(DataError, match="ejection fraction"):
+        load_or_draw(study, even, cohort.where(phase="ED"), study.seed)
 
 
 def test_labels_come_from_patients_a_network_or_a_segmenter(study: Study, cohort: Slices) -> None:
