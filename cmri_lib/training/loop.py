@@ -190,7 +190,7 @@ class Training:
             self.device, prepare, self.rank, self.processes = torch.device("cpu"), lambda part: part, 0, 1
         self.settings, self.folder, self.identity, self.augment = settings, folder, identity, augment
         layout = torch.channels_last if settings.channels_last else torch.preserve_format
-        self.model = model.to(self.device, memory_format=layout)
+        self.model = model.to(self.device, memory_format=layout).train()  # some keep a part in eval mode: they must be asked
         self.batches = Batches({k: v.to(self.device) for k, v in data.items()}, settings, self.processes, model.pool,
                                model.couple)
         self.validation = None if validation is None else {k: v.to(self.device) for k, v in validation.items()}
@@ -239,8 +239,6 @@ class Training:
         return self.first_steps
 
     def _step(self) -> tuple[dict[str, Tensor], Tensor]:
-        if not self.model.training:
-            self.model.train()
         # The compiler does not see that `randn_like` is cut: then each process has draws of its own.
         own, sharing = (self.rank, 1) if self.settings.compile else (0, self.processes)
         seed_draws(self.device, self.settings.seed, self.step, own)
@@ -307,6 +305,7 @@ class Training:
             part = {k: v[start:start + size] for k, v in self.validation.items()}
             total += float(self.model.loss(part, first)) * len(next(iter(part.values())))
         self.model.load_state_dict(current)
+        self.model.train()
         return total / n
 
     def _save(self, name: str) -> None:

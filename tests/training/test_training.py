@@ -482,6 +482,29 @@ def test_validation_loss_uses_held_out_data(tmp_path: Path) -> None:
     assert log["validation_loss"].iloc[-1] == pytest.approx(4, rel=0.1)  # (b − 0)² at b = −2
 
 
+def test_a_part_that_a_network_keeps_frozen_is_in_eval_mode_from_the_first_step_on(tmp_path: Path) -> None:
+    seen = []
+
+    class HalfFrozen(Line):
+        def __init__(self) -> None:
+            super().__init__()
+            self.frozen = nn.Dropout()
+
+        def train(self, mode: bool = True) -> HalfFrozen:
+            super().train(mode)
+            self.frozen.eval()
+            return self
+
+        def loss(self, batch: dict, player: str) -> torch.Tensor:
+            seen.append((self.training, self.frozen.training, torch.is_grad_enabled()))
+            return super().loss(batch, player)
+
+    assert HalfFrozen().frozen.training, "a network that is new has not been asked"
+    train(HalfFrozen(), line_data(), TrainSettings(steps=6, batch=16, validate_every=2, log_every=1), tmp_path,
+          validation=line_data(8))
+    assert seen == 3 * [(True, False, True), (True, False, True), (False, False, False)]
+
+
 def test_bad_input_is_refused(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="lengths"):
         train(Line(), {"x": torch.zeros(3, 1), "y": torch.zeros(2, 1)}, TrainSettings(steps=1), tmp_path)
