@@ -7,8 +7,13 @@ on disk what would otherwise be made then.
 from __future__ import annotations
 
 import io
+import multiprocessing
+import os
+import threading
+import time
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import redirect_stderr, suppress
+from functools import cache
 
 from accelerate import Accelerator
 from joblib import delayed
@@ -55,8 +60,24 @@ def workers_of(study: Study) -> int:
 def silently(job: Callable[..., object], *given: object, **more: object) -> None:
     """A job in a process of its own: its progress would mingle with that of others, its result stays on disk, and what is
     wrong with it is said when it is asked for again."""
+    if multiprocessing.current_process().name != "MainProcess":
+        end_with_parent()
     with redirect_stderr(io.StringIO()), suppress(StudyError):
         job(*given, **more)
+
+
+@cache
+def end_with_parent(seconds: float = 1.0) -> None:
+    """From now on this process ends when the one that started it has been killed; it looks every so many seconds. Else it would
+    go on with its training beside whoever takes that up again, and both would write the same files."""
+    parent = os.getppid()
+
+    def watch() -> None:
+        while os.getppid() == parent:
+            time.sleep(seconds)
+        os._exit(1)
+
+    threading.Thread(target=watch, daemon=True).start()
 
 
 def dependency_levels(runs: Sequence[Run]) -> list[list[Run]]:

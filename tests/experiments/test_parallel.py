@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+import os
+import select
+import signal
+import time
+
 import pytest
 import torch
 from conftest import discs
@@ -75,6 +80,32 @@ def test_what_is_wrong_is_said_where_it_is_needed(cohort: Slices, tmp_path) -> N
     train_all(study, [nobody], cohort)
     with pytest.raises(DataError, match="no slices to learn from"):
         train_or_load(study, nobody, cohort)
+
+
+@pytest.mark.parametrize("killed", [True, False])
+def test_a_worker_ends_with_the_process_that_started_it(killed: bool) -> None:
+    reading, writing = os.pipe()
+    parent = os.fork()
+    if not parent:
+        if not os.fork():  # the worker: the pipe stays open while it lives
+            parallel.end_with_parent(0.05)
+            os.write(writing, b"working")
+            time.sleep(30)
+            os._exit(0)
+        time.sleep(30)
+        os._exit(0)
+    os.close(writing)
+    assert os.read(reading, 7) == b"working"
+    if killed:
+        os.kill(parent, signal.SIGKILL)
+    try:
+        ended = bool(select.select([reading], [], [], 10 if killed else 0.5)[0])
+        assert ended == killed
+    finally:
+        if not killed:
+            os.kill(parent, signal.SIGKILL)
+        os.waitpid(parent, 0)
+        os.close(reading)
 
 
 def test_a_run_names_what_distinguishes_it_and_nothing_else() -> None:
