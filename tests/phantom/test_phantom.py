@@ -164,7 +164,7 @@ def test_the_shipped_cohort_can_be_made_again(tmp_path):
 
 
 def test_layout_and_labels(tmp_path):
-    written = write_cohort(tmp_path, patients=1, paired=1, processes=2)
+    written = write_cohort(tmp_path, patients=1, paired=1, processes=1)
     cases = {c.scan: c for c in read_cohort(tmp_path, layout="mnms").cases}
     assert sorted(cases) == ["P001", "P002A", "P002B", "P002C", "P002D"]
     assert {c.patient for c in cases.values()} == {"P001", "P002"}
