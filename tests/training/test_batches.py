@@ -7,7 +7,7 @@ import torch
 
 from cmri_lib.errors import ParameterError
 from cmri_lib.training import TrainSettings
-from cmri_lib.training.batches import Batch, Batches
+from cmri_lib.training.batches import Batch, Batches, mixed_seed
 
 DATA = {"x": torch.arange(12)}
 
@@ -49,3 +49,8 @@ def test_a_pool_is_coupled_as_a_whole() -> None:
 def test_what_cannot_be_shared_is_refused(choices: dict[str, int], message: str) -> None:
     with pytest.raises(ParameterError, match=f"(?s){message}.*multiple"):
         batches(**choices)
+
+
+def test_neighbouring_seeds_share_nothing() -> None:
+    seeds = {mixed_seed(s, k, r) for s in range(20) for k in range(-2, 50) for r in range(4)}
+    assert len(seeds) == 20 * 52 * 4 and all(0 <= s < 2**62 for s in seeds)

@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 from copy import deepcopy
+from pathlib import Path
 
+import pytest
 import torch
 from torch import nn
 from torch.nn.utils.parametrizations import spectral_norm
+from trainables import Line, line_data
 
 from cmri_lib.config.study import open_study
 from cmri_lib.systems.conditional import CONDITIONAL
-from cmri_lib.training.fingerprint import model_digest
+from cmri_lib.training import Augment, TrainSettings
+from cmri_lib.training.fingerprint import _syntax, model_digest, training_fingerprint
 from stage_dependencies import EVERYTHING
 
 
@@ -39,3 +43,27 @@ def test_every_published_gan_with_spectral_norm_is_the_same_on_any_processor() -
                     value.mul_(1 + 1e-6)
                     moved += 1
         assert moved and model_digest(model) == before, name
+
+
+@pytest.mark.parametrize("change", ["settings", "data", "model", "augment"])
+def test_anything_that_matters_trains_again(change: str) -> None:
+    def identity(settings: TrainSettings, n: int, noise: float, augment: object) -> dict:
+        torch.manual_seed(1)
+        return training_fingerprint(Line(noise), line_data(n), settings, augment)
+
+    base = identity(TrainSettings(steps=60), 64, 0.0, None)
+    assert base == identity(TrainSettings(steps=60), 64, 0.0, None)
+    other = {"settings": (TrainSettings(steps=61), 64, 0.0, None), "data": (TrainSettings(steps=60), 65, 0.0, None),
+             "model": (TrainSettings(steps=60), 64, 0.1, None), "augment": (TrainSettings(steps=60), 64, 0.0, Augment())}
+    assert base != identity(*other[change])
+
+
+def test_prose_does_not_change_a_fingerprint_and_code_does(tmp_path: Path) -> None:
+    sources = ['"""Doc."""\ndef f(x):\n    """Doc."""\n    return x + 1\n', "# why\ndef f(x):\n    return (x + 1)  # so\n",
+               "def f(x):\n    return x + 2\n"]
+    trees = []
+    for i, source in enumerate(sources):
+        file = tmp_path / f"{i}.py"
+        file.write_text(source)
+        trees.append(_syntax(file))
+    assert trees[0] == trees[1] != trees[2]
