@@ -95,14 +95,17 @@ import pandas as pd
 from cmri_lib.config.study import open_study
 from cmri_lib.experiments import contrast, contrast_scores
 from cmri_lib.experiments.contrast import TIME
+from cmri_lib.experiments.students import Students
 from cmri_lib.experiments.training import cost_rows, training_log
 from cmri_lib.measures.statistics.bootstrap import mean_score, paired_difference
+
+# %%
 from cmri_lib.phantom.heartbeat import motion_signal
 from cmri_lib.phantom.inversion_recovery import null_time
 from cmri_lib.phantom.tissue import RELAXATION, Material
 from cmri_lib.reporting import contrast_plots, figures, plots, results, training_plots
 from cmri_lib.reporting.results import with_system_columns
-from cmri_lib.systems.contrast import MANIFOLD, MOTION
+from cmri_lib.systems.contrast import MANIFOLD, MOTION, STAGE
 from cmri_lib.systems.system import Run
 
 # %% [markdown]
@@ -306,7 +309,6 @@ motion = mean_score(error.to_numpy(), patients, n=len(areas), **options)
 rows += with_system_columns(MANIFOLD, [motion.against(floor.mean(), 0.0).row(
     "cavity_error_cm2", "conditioning", "lower")])
 rows += cost_rows(study, Run(MANIFOLD), generator, test.slices)
-results.write_scores(study, "16_contrast", rows)
 print("C11 and true images, correlation:", areas["C11"].corr(areas["true images"]).round(2))
 print("the measure itself and the mask: ", areas["true images"].corr(areas["mask"]).round(2))
 
@@ -329,6 +331,29 @@ new = contrast_scores.likeness_values(contrast_scores.answers(generator, never),
 old = contrast_scores.likeness_values(made[MANIFOLD.id], questions)
 pd.DataFrame({"states of the training": {name: np.nanmean(v) for name, v in old.items()},
               "states between them": {name: np.nanmean(v) for name, v in new.items()}}).round(3)
+
+# %% [markdown]
+# ## What do its images teach a segmenter?
+#
+# Of every *training* patient C11 sees one image and makes those in all states, whose labels are
+# known. A **student** is a segmenter that learns from them alone and is tested on true images of
+# test patients (**TSTR**: train on synthetic, test on real). It is trained as in notebook 17.
+#
+# - The *ceiling* is a student of the true images of the same patients.
+# - The *source image unchanged* has a student as well: one image a patient, under the labels of all
+#   phases.
+
+# %%
+learn = contrast_scores.ask(series["train"], 1, study.seed)
+school = Students(study, STAGE, learn.target.slices, test.slices)
+for name, images in {"source image unchanged": learn.unchanged,
+                     MANIFOLD.id: contrast_scores.answers(generator, learn)}.items():
+    of = MANIFOLD if name == MANIFOLD.id else name
+    taught = school.rows(of, school.taught(name, images))
+    rows += [{"family": "real", "conditioning": "none"} | row for row in taught]
+results.write_scores(study, "16_contrast", rows)
+table = pd.DataFrame(rows).query("axis == 'utility'")
+table[["system", "metric", "value", "low", "high", "ceiling"]].set_index("system").round(3)
 
 # %% [markdown]
 # ## Check
