@@ -356,6 +356,11 @@ table = pd.DataFrame(rows).query("axis == 'utility'")
 table[["system", "metric", "value", "low", "high", "ceiling"]].set_index("system").round(3)
 
 # %% [markdown]
+# **How to read it.** The distance of C11 to the ceiling is the price of its blur: its labels fit,
+# its edges are soft. The images unchanged are sharp, and their labels fit only roughly, since a
+# heart moves by a few pixels. Where their student is the better one, sharp images with rough labels
+# are worth more to a segmenter than blurred ones with true labels.
+#
 # ## Check
 #
 # The true image as an answer must be perfect. An answer must show *its* patient: answers of other
