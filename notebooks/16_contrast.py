@@ -356,10 +356,10 @@ table = pd.DataFrame(rows).query("axis == 'utility'")
 table[["system", "metric", "value", "low", "high", "ceiling"]].set_index("system").round(3)
 
 # %% [markdown]
-# **How to read it.** The distance of C11 to the ceiling is the price of its blur, and of hearts that
-# are not quite those of the labels: look at the first figure. The images unchanged are sharp, and
-# their labels fit roughly, since a wall moves by a few pixels. Where their student is the better
-# one, a segmenter learns more from sharp images with rough labels than from blurred ones.
+# **How to read it.** The distance of C11 to the ceiling is the price of its blur, and of hearts
+# that are not quite those of the labels: look at the first figure. The images unchanged are sharp,
+# and their labels fit roughly, since a wall moves by a few pixels. Where their student is the
+# better one, a segmenter learns more from sharp images with rough labels than from blurred ones.
 #
 # ## Check
 #
