@@ -8,6 +8,8 @@ import os
 import signal
 import subprocess
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from copy import deepcopy
 from pathlib import Path
 from types import SimpleNamespace
@@ -46,6 +48,21 @@ def change_code(monkeypatch: pytest.MonkeyPatch, same: bool) -> None:
                             lambda self, batch, group: 1.01 * (self.linear(batch["x"]) - batch["y"]).square().mean())
 
 
+@contextmanager
+def interrupted_at_25(monkeypatch: pytest.MonkeyPatch) -> Iterator[pytest.MonkeyPatch]:
+    """The training within is interrupted before its step 25; other patches that are made to it end with it."""
+    step = Training._step
+
+    def until_25(self: Training) -> tuple:
+        if self.step == 25:
+            raise InterruptedError
+        return step(self)
+
+    with monkeypatch.context() as patches, pytest.raises(InterruptedError):
+        patches.setattr(Training, "_step", until_25)
+        yield patches
+
+
 @pytest.mark.parametrize("same", [True, False])
 def test_changed_code_keeps_weights_only_if_its_first_steps_return(tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
                                                                    same: bool) -> None:
@@ -71,15 +88,7 @@ def test_changed_code_goes_on_from_a_checkpoint_only_if_its_first_steps_return(t
     uncut = Line(0.1)
     cut, again = deepcopy(uncut), deepcopy(uncut)
     train(uncut, line_data(), settings, tmp_path / "uncut")
-    step = Training._step
-
-    def until_25(self: Training) -> tuple:
-        if self.step == 25:
-            raise InterruptedError
-        return step(self)
-
-    with monkeypatch.context() as interrupted, pytest.raises(InterruptedError):
-        interrupted.setattr(Training, "_step", until_25)
+    with interrupted_at_25(monkeypatch):
         train(cut, line_data(), settings, tmp_path / "cut", checkpoint_seconds=0)
     change_code(monkeypatch, same)
     begun = []
@@ -157,19 +166,12 @@ def test_another_torch_may_describe_the_same_network_otherwise(tmp_path: Path, m
 
 
 def test_a_training_names_every_device_that_had_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    settings, step = TrainSettings(steps=40, batch=4), Training._step
-
-    def until_25(self: Training) -> tuple:
-        if self.step == 25:
-            raise InterruptedError
-        return step(self)
-
+    settings = TrainSettings(steps=40, batch=4)
     torch.manual_seed(1)
     cut = Line(0.1)
     again = deepcopy(cut)
-    with monkeypatch.context() as interrupted, pytest.raises(InterruptedError):
-        interrupted.setattr(Training, "_step", until_25)
-        interrupted.setattr("cmri_lib.training.loop.device_name", lambda device: "a GPU")
+    with interrupted_at_25(monkeypatch) as patches:
+        patches.setattr("cmri_lib.training.loop.device_name", lambda device: "a GPU")
         train(cut, line_data(), settings, tmp_path, checkpoint_seconds=0)
     train(again, line_data(), settings, tmp_path)
     assert read_note(tmp_path / "weights.safetensors")["device"] == "a GPU + cpu"
