@@ -19,6 +19,7 @@ import time
 from collections import Counter
 from collections.abc import Iterable
 from datetime import datetime
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -167,9 +168,14 @@ class ReportingClient(PapermillNotebookClient):
 
 
 class ReportingEngine(NBClientEngine):
-    """Papermill's engine with a `ReportingClient`, and a kernel that prints errors only."""
+    """Papermill's engine with a `ReportingClient`, and a kernel that prints errors only.
+
+    Papermill writes the whole copy before and after every cell, prose included: 250 times in a long notebook, which took
+    longer than many of its cells. Here it is written when `SAVE_EVERY` seconds have passed, and at the end, however that comes.
+    """
 
     name = "cmri_lib"
+    SAVE_EVERY = 5.0
 
     @classmethod
     def execute_managed_notebook(cls, nb_man: NotebookExecutionManager, kernel_name: str, *,
@@ -184,6 +190,7 @@ class ReportingEngine(NBClientEngine):
         # where notebook widgets are not installed, though its bars are text here.
         defaults = {"TQDM_NCOLS": "100", "TQDM_NROWS": "20", "PYDEVD_DISABLE_FILE_VALIDATION": "1",
                     "PYTHONWARNINGS": "ignore:IProgress not found"}
+        nb_man.save = partial(cls.save_now_and_then, nb_man)
         try:
             client.execute(env=defaults | os.environ)
         except BaseException as cause:
@@ -195,6 +202,14 @@ class ReportingEngine(NBClientEngine):
                 file=f"notebooks/{progress.name}.py",
                 remedy="run again; finished trainings are kept, and the one under way goes on from its last "
                        "checkpoint. If it ends again, memory may be short: close other programs") from cause
+        finally:
+            del nb_man.save  # Papermill's own again, for the end
+
+    @classmethod
+    def save_now_and_then(cls, nb_man: NotebookExecutionManager) -> None:
+        """Write the copy if it was last written `SAVE_EVERY` seconds ago or earlier."""
+        if (nb_man.now() - nb_man.last_save_time).total_seconds() >= cls.SAVE_EVERY:
+            type(nb_man).save(nb_man)
 
 
 papermill_engines.register(ReportingEngine.name, ReportingEngine)

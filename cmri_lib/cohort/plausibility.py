@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterable, Iterator
-from itertools import combinations, permutations
+from itertools import combinations
 from pathlib import Path
 
 import numpy as np
@@ -52,7 +52,7 @@ def check_labels(case: Case) -> Iterator[str]:
         mask = case.volumes[phase].mask
         if not all((mask == LABELS[name]).any() for name in ("LV", "Myo")):
             continue
-        share = {pair: _outline_at(mask, *pair) for pair in permutations(LABELS, 2)}
+        share = _outlines(mask)
         if share["LV", "Myo"] < max(ENCLOSED, share["RV", "Myo"]):
             cavity, wall = max(share, key=share.get)
             seen = (f"; what is labelled {cavity} is enclosed by what is labelled {wall}: the labels come in another "
@@ -140,8 +140,15 @@ def require_plausible(case: Case, accept: Iterable[str], table: Path) -> tuple[s
     return tuple(f"{name}: {text}" for name, texts in found.items() for text in texts)
 
 
-def _outline_at(mask: np.ndarray, cavity: str, wall: str) -> float:
-    """Share of the pixels around `cavity`, within the slices, that are `wall`; 0 where there is no cavity."""
-    inside = mask == LABELS[cavity]
-    around = ndimage.binary_dilation(inside, _IN_PLANE) & ~inside
-    return float(np.count_nonzero(around & (mask == LABELS[wall])) / max(1, np.count_nonzero(around)))
+def _outlines(mask: np.ndarray) -> dict[tuple[str, str], float]:
+    """For every (cavity, wall): share of the pixels around the cavity, within the slices, that are wall; 0 where there is no
+    cavity. Not all of `mask` may be background."""
+    depth, *plane = ndimage.find_objects((mask != 0).astype(np.int8))[0]
+    seen = mask[depth, *(slice(max(0, side.start - 1), side.stop + 1) for side in plane)]  # and what surrounds them
+    shares = {}
+    for cavity in LABELS:
+        inside = seen == LABELS[cavity]
+        around = seen[ndimage.binary_dilation(inside, _IN_PLANE) & ~inside]
+        shares |= {(cavity, wall): float(np.count_nonzero(around == LABELS[wall]) / max(1, around.size))
+                   for wall in LABELS if wall != cavity}
+    return shares
