@@ -19,7 +19,7 @@ from cmri_lib.cohort.slices import Slices
 from cmri_lib.config.study import Study
 from cmri_lib.errors import DataError, ParameterError
 from cmri_lib.experiments.arms import Arm, generator_patients, own_patients, own_slices
-from cmri_lib.experiments.banks import kept_bank, sampling_conditions
+from cmri_lib.experiments.banks import generator_digest, kept_bank, sampling_conditions
 from cmri_lib.experiments.mask_screening import sample_valid_masks
 from cmri_lib.experiments.provenance import refuse_seen
 from cmri_lib.experiments.training import train_or_load, training_folder
@@ -29,7 +29,7 @@ from cmri_lib.measures.anatomy.adherence import Segment, dice
 from cmri_lib.measures.anatomy.validity import Ranges, validity
 from cmri_lib.systems.system import Run, file_name
 from cmri_lib.training.batches import mixed_seed
-from cmri_lib.training.fingerprint import code_digest, digest, model_digest
+from cmri_lib.training.fingerprint import code_digest, digest
 
 #: If fewer drawn masks pass the screen, all of them are used: a handful says nothing of the generator.
 FEWEST_MASKS = 10
@@ -74,7 +74,7 @@ def load_or_draw(study: Study, arm: Arm, slices: Slices, seed: int, candidate: i
     asked = (arm.disease, arm.vendors, seed, candidate, sorted(choices.items()), *([arm.ejection] if arm.ejection else []))
     chosen = [arm_conditions] if arm.masks or arm.ejection else []
     key = digest([repr(asked).encode(), own.images.tobytes(), own.masks.tobytes(),
-                  *(generator_digest(study, run, slices).encode() for run in arm.runs),
+                  *(run_digest(study, run, slices).encode() for run in arm.runs),
                   code_digest(draw, sampling_conditions, *chosen).encode()])
     bank = arm_bank(study, arm, slices, seed, candidate)
 
@@ -86,16 +86,12 @@ def load_or_draw(study: Study, arm: Arm, slices: Slices, seed: int, candidate: i
     return kept_bank(bank.folder, key, bank.count, make)
 
 
-def generator_digest(study: Study, run: Run, slices: Slices) -> str:
-    """Digest of a trained generator, its weights, its settings and its code; a network is loaded for it once per process."""
+def run_digest(study: Study, run: Run, slices: Slices) -> str:
+    """`generator_digest` of a run; its network is loaded for it once per process."""
     file = training_folder(study, run) / "weights.safetensors"
     settings = repr(run.settings(study.params, study.seed))
     if not file.exists() or (file, file.stat().st_mtime_ns, settings) not in _DIGESTS:
-        generator = train_or_load(study, run, slices)
-        for module in generator.modules():
-            vars(module).pop("_is_accelerate_prepared", None)  # what was loaded does not bear this mark, and is the same
-        found = model_digest(generator) + code_digest(*generator.modules())
-        _DIGESTS[file, file.stat().st_mtime_ns, settings] = found
+        _DIGESTS[file, file.stat().st_mtime_ns, settings] = generator_digest(train_or_load(study, run, slices))
     return _DIGESTS[file, file.stat().st_mtime_ns, settings]
 
 

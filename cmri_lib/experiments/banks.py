@@ -1,4 +1,8 @@
-"""Banks of samples: drawn once from a trained run under the conditions of a split, and read by all later notebooks."""
+"""Banks of samples: drawn once from a trained run under the conditions of a split, and read by all later notebooks.
+
+What is drawn is kept with a digest of everything that it depends on, and drawn again only where that differs: another weight,
+another line of the sampler's code, other conditions.
+"""
 
 from __future__ import annotations
 
@@ -13,6 +17,7 @@ from cmri_lib.config.study import Study
 from cmri_lib.errors import DataError
 from cmri_lib.generators.base import Generator, draw
 from cmri_lib.systems.system import file_name
+from cmri_lib.training.fingerprint import code_digest, digest, model_digest
 
 #: Beside the samples of a bank that is kept: the digest of what they depend on.
 KEY_FILE = "key.txt"
@@ -53,7 +58,7 @@ def sampling_conditions(slices: Slices, samples: int, seed: int, split: str = "t
 
 
 def draw_bank(study: Study, of: Drawn, generator: Generator, conditions: Slices, name: str | None = None) -> Slices:
-    """One sample for every slice of `conditions`, of any split or with masks that no patient has; saved.
+    """One sample for every slice of `conditions`, of any split or with masks that no patient has; kept.
 
     Args:
         name: of the conditions; by default the split that they come from.
@@ -61,14 +66,24 @@ def draw_bank(study: Study, of: Drawn, generator: Generator, conditions: Slices,
     Raises:
         DataError: if the conditions come from several splits and have no name.
     """
-    bank = draw(generator, conditions, of.id, seed=study.seed)
-    bank.save(bank_folder(study, of, _split_of(conditions) if name is None else name))
-    return bank
+    folder = bank_folder(study, of, _split_of(conditions) if name is None else name)
+    arrays = (conditions.images, conditions.masks, conditions.tissues, conditions.partners)
+    key = digest([f"{of.id} {study.seed}".encode(), conditions.table.to_csv().encode(),
+                  *(array.tobytes() for array in arrays if array is not None),
+                  generator_digest(generator).encode(), code_digest(draw).encode()])
+    return kept_bank(folder, key, len(conditions), lambda _: draw(generator, conditions, of.id, seed=study.seed))
+
+
+def generator_digest(generator: Generator) -> str:
+    """Digest of what a trained generator draws with: its weights, its settings and its code."""
+    for module in generator.modules():
+        vars(module).pop("_is_accelerate_prepared", None)  # what was loaded does not bear this mark, and is the same
+    return model_digest(generator) + code_digest(*generator.modules())
 
 
 def kept_bank(folder: Path, key: str, count: int, make: Callable[[int], Slices]) -> Slices:
     """The first `count` slices of what was drawn into `folder` under the same `key`; drawn and kept there if there are
-    none, or fewer.
+    none, or fewer. They are read from there in either case, so that a second run computes with the same numbers.
 
     Args:
         key: a digest of everything that the samples depend on, but for their number.
@@ -80,10 +95,9 @@ def kept_bank(folder: Path, key: str, count: int, make: Callable[[int], Slices])
         if len(found) >= count:
             return found.take(np.arange(count))
     note.unlink(missing_ok=True)  # a bank that is half written has no key
-    made = make(count)
-    made.save(folder)
+    make(count).save(folder)
     note.write_text(key, encoding="utf-8")
-    return made
+    return Slices.load(folder)
 
 
 def load_bank(study: Study, of: Drawn, name: str = "test") -> Slices:

@@ -17,7 +17,7 @@ from cmri_lib.cohort.cardiac_function import SCAN
 from cmri_lib.cohort.slices import Slices
 from cmri_lib.config.study import Study
 from cmri_lib.errors import SplitError
-from cmri_lib.experiments.arm_samples import generator_digest, refuse_generators, sampler_choices
+from cmri_lib.experiments.arm_samples import refuse_generators, run_digest, sampler_choices
 from cmri_lib.experiments.arms import Arm, own_patients, own_slices
 from cmri_lib.experiments.banks import kept_bank
 from cmri_lib.experiments.provenance import patients_seen
@@ -86,7 +86,7 @@ def _samples(study: Study, arm: Arm, slices: Slices, conditions: Slices, kind: s
     """A sample under each of the masks; drawn once and kept."""
     choices = sampler_choices(study, arm)
     key = digest([repr((kind, study.seed, sorted(choices.items()))).encode(), conditions.masks.tobytes(),
-                  generator_digest(study, arm.images, slices).encode(), code_digest(draw).encode()])
+                  run_digest(study, arm.images, slices).encode(), code_digest(draw).encode()])
     folder = study.work("banks") / arm.stage / file_name(f"ejection {kind} {arm.id}")
     return kept_bank(folder, key, len(conditions), lambda count: draw(
         train_or_load(study, arm.images, slices), conditions.take(np.arange(count)), arm.images.id, seed=study.seed, **choices))

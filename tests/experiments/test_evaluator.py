@@ -2,20 +2,24 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 from conftest import discs
 
 from cmri_lib.cohort.slices import Slices, concatenate
 from cmri_lib.cohort.vocabulary import Vocabulary
 from cmri_lib.config.study import open_study
 from cmri_lib.errors import DataError, ParameterError
-from cmri_lib.experiments import learning_curves
+from cmri_lib.experiments import banks, learning_curves
 from cmri_lib.experiments.banks import bank_folder, draw_bank, load_bank, sampling_conditions
 from cmri_lib.experiments.evaluator import Evaluator
 from cmri_lib.experiments.learning_curves import LearningCurves, runs_over_patients
 from cmri_lib.experiments.training import of_pairs
+from cmri_lib.generators.base import draw
 from cmri_lib.measures.anatomy.adherence import adherence, adherence_bounds, adherence_difference
 from cmri_lib.measures.anatomy.shapes import anatomy_of_samples
 from cmri_lib.measures.anatomy.validity import Ranges, validity_of_samples
@@ -206,6 +210,26 @@ def test_banks_lie_by_stage_run_and_split_and_come_back(cohort: Slices, tmp_path
         draw_bank(study, run, generator, cohort)
     chain = CHAINS["C5 uniform-EF masks + SPADE cGAN"]
     assert bank_folder(study, chain, "new") == study.work("banks") / "masks" / chain.folder / "new"
+
+
+def test_a_bank_is_drawn_again_only_if_what_it_depends_on_has_changed(cohort: Slices, tmp_path, monkeypatch) -> None:
+    study = open_study("smoke", "phantom")
+    study = type(study)(tmp_path, study.params)
+    run, drawn = Run(SYSTEMS["U1 VAE"]), []
+    monkeypatch.setattr(banks, "draw", lambda g, c, *rest, **more: drawn.append(len(c)) or draw(g, c, *rest, **more))
+    generator = run.system.build(study.params, Vocabulary.of(cohort), 0)
+    conditions = sampling_conditions(cohort, 6, study.seed)
+    first, second = (draw_bank(study, run, generator, conditions) for _ in range(2))
+    assert len(drawn) == 1 and np.array_equal(first.images, second.images) and first.table.equals(second.table)
+    draw_bank(study, run, generator, conditions.with_columns(vendor="another"))
+    draw_bank(type(study)(tmp_path, replace(study.params, seed=study.seed + 1)), run, generator, conditions)
+    assert len(drawn) == 3
+    with torch.no_grad():
+        for values in generator.parameters():
+            values.add_(0.1)
+    other = draw_bank(study, run, generator, conditions)
+    assert len(drawn) == 4 and not np.array_equal(other.images, first.images)
+    assert np.array_equal(load_bank(study, run).images, other.images)
 
 
 def test_adherence_difference_is_paired_and_bounds_change_nothing() -> None:
