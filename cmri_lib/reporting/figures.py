@@ -98,6 +98,8 @@ def publish_slices(study: Study, name: str, rows: Mapping[str, Slices], *, outli
     anyone = study.dataset == NOBODY
     public = {label: s if anyone else _without_outlines_of_patients(s) for label, s in rows.items()
               if anyone or not derived and ((s.table["source"] != "real") | (s.table["dataset"] == NOBODY)).all()}
+    # Of a row of masks alone nothing is left without its outlines.
+    public = {label: s for label, s in public.items() if s.images.any() or s.masks.any()}
     tiles = [s.table.assign(row=label, column=range(len(s)), mean=s.images.mean((1, 2, 3)),
                             std=s.images.std((1, 2, 3))) for label, s in rows.items()]
     every = pd.concat(tiles)

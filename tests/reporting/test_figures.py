@@ -13,7 +13,7 @@ import pytest
 from conftest import discs
 from PIL import Image
 
-from cmri_lib.cohort.slices import concatenate
+from cmri_lib.cohort.slices import Slices, concatenate
 from cmri_lib.config.study import Study
 from cmri_lib.reporting import figures
 
@@ -144,6 +144,8 @@ def test_no_image_of_a_real_patient_is_written(study: Study) -> None:
     assert set(tiles["b"]["patient"]) == {0} and not {"age", "bmi", "centre"} & set(tiles["b"])
     figures.publish_slices(acdc, "05/i", {"both": concatenate([real, simulated])})
     assert pixels(acdc.figures / "05/i.png") < pixels(study.figures / "05/a.png") / 5
+    figures.publish_slices(acdc, "05/j", {"masks alone": Slices(0 * made.images, made.masks, made.table), "images": made})
+    assert set(pd.read_csv(acdc.figures / "05/j.csv")["row"]) == {"images"}, "masks without outlines are no row"
     figures.publish_images(acdc, "05/c", {"row": {"column": real.images[0, 0]}})
     assert pixels(acdc.figures / "05/c.png") < pixels(study.figures / "05/a.png") / 5
 
