@@ -8,7 +8,8 @@
     torchrun --nproc_per_node 4 -m cmri_lib.train "U10 OT-FM" --profile gpu
 
 The notebook then finds the training done and loads it. Kill it at any moment and run it again: it goes on where it was,
-at most 20 seconds earlier. Without a GPU as many trainings run at once as `workers` of ``params.yaml`` says.
+at most 20 seconds earlier. Without a GPU as many trainings run at once as `workers` of ``params.yaml`` says. Notebooks and
+further commands may run beside it: whoever comes to what another is training waits for it, and then has it.
 """
 
 from __future__ import annotations
@@ -17,7 +18,6 @@ import argparse
 from collections.abc import Sequence
 
 import pandas as pd
-from accelerate import PartialState
 
 from cmri_lib.cohort.cardiac_function import with_phenotypes
 from cmri_lib.config.study import open_study
@@ -29,6 +29,7 @@ from cmri_lib.experiments.private_training import Private
 from cmri_lib.experiments.published import publish
 from cmri_lib.systems.register import SYSTEMS, system
 from cmri_lib.systems.system import Run, runs
+from cmri_lib.training.shared import launched
 
 
 @command
@@ -54,7 +55,7 @@ def main(arguments: list[str] | None = None) -> int:
         print("\n".join(str(folder.relative_to(study.root)) for folder in new) or "nothing new")
         return 0
     chosen = all_runs(study, slices) if options.systems == ["all"] else runs([system(name) for name in options.systems])
-    chosen, alone = shareable(chosen, PartialState().num_processes)
+    chosen, alone = shareable(chosen, launched().num_processes)
     prepare(study, chosen, slices)
     train_all(study, chosen, slices, train_planned)
     for run in chosen:

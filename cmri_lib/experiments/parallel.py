@@ -35,9 +35,10 @@ def train_all(study: Study, runs: Iterable[Run], slices: Slices,
     launched that share each training, this does nothing and `train_or_load` does all. Small networks leave most of a large GPU
     idle: sixteen at once, one per core, with CUDA's multi-process service (MPS), took 180 steps a second in all on an NVIDIA
     H200.
+
+    Whoever comes to what another process is training waits for it (`training.kept`), be that a worker or a command of its own.
     """
-    for level in dependency_levels(list(runs)):
-        at_once(study, "trainings", [delayed(silently)(train, study, run, slices) for run in level])
+    at_once(study, "trainings", [delayed(silently)(train, study, run, slices) for run in in_order(list(runs))])
 
 
 def at_once(study: Study, what: str, jobs: Sequence[tuple]) -> None:
@@ -80,9 +81,9 @@ def end_with_parent(seconds: float = 1.0) -> None:
     threading.Thread(target=watch, daemon=True).start()
 
 
-def dependency_levels(runs: Sequence[Run]) -> list[list[Run]]:
-    """The runs in levels, no two of one level in need of the same network: the runs that others start from (theirs first),
-    then one run for each first stage, then the rest."""
+def in_order(runs: Sequence[Run]) -> list[Run]:
+    """The runs, each once, so that few must wait for what another is training: first those that others start from (after their
+    own), then one run for each first stage, then the rest."""
     starts = {_key(run.start): run.start for run in runs if run.start}
     first, rest, stages = [], [], set()
     for run in (one for key, one in {_key(run): run for run in runs}.items() if key not in starts):
@@ -90,8 +91,7 @@ def dependency_levels(runs: Sequence[Run]) -> list[list[Run]]:
         stage = _first_stage(run) if run.start is None or _first_stage(run.start) != _first_stage(run) else None
         (rest if stage and stage in stages else first).append(run)
         stages.add(stage)
-    before = dependency_levels(list(starts.values())) if starts else []
-    return [*before, *(level for level in (first, rest) if level)]
+    return [*(in_order(list(starts.values())) if starts else []), *first, *rest]
 
 
 def _key(run: Run) -> tuple[str, str]:

@@ -10,12 +10,13 @@ from collections.abc import Collection, Iterable
 from pathlib import Path
 
 import torch
-from accelerate import PartialState
 
 from cmri_lib.cohort.whole_folder import whole_folder
 from cmri_lib.config.study import Study
 from cmri_lib.errors import DataError
 from cmri_lib.training.checkpoint import read_tensors
+from cmri_lib.training.kept import TURN
+from cmri_lib.training.shared import launched
 
 #: The cohorts whose weights may be given away: a network remembers those it has learnt from.
 SYNTHETIC = ("phantom",)
@@ -29,7 +30,7 @@ def restore(study: Study, folder: Path) -> None:
         DataError: if the disk refuses.
     """
     source = published_folder(study, folder)
-    with PartialState().main_process_first():  # of several processes one copies, and none reads half of it
+    with launched().main_process_first():  # of several processes one copies, and none reads half of it
         if source.is_dir() and not folder.exists():
             with whole_folder(folder, field="trainings", problem="a published training cannot be copied",
                               remedy="make room on the disk, and start again") as half:
@@ -55,7 +56,7 @@ def publish(study: Study, folders: Iterable[Path], final: Collection[Path] = ())
         finished, known = folder / "weights.safetensors", published_weights(study, folder)
         if finished.exists() and not (known.exists() and _same_weights(finished, known)):
             shutil.rmtree(target, ignore_errors=True)
-            left = ("checkpoint.*", "*.partial", *(["snapshot-*"] if folder in final else []))
+            left = ("checkpoint.*", "*.partial", TURN, *(["snapshot-*"] if folder in final else []))
             shutil.copytree(folder, target, ignore=shutil.ignore_patterns(*left))
             new.append(target)
     return new

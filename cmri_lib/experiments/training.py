@@ -22,7 +22,8 @@ from cmri_lib.reporting.results import with_system_columns
 from cmri_lib.systems.system import Run
 from cmri_lib.training import train
 from cmri_lib.training.checkpoint import read_note
-from cmri_lib.training.loop import device_name, read_log
+from cmri_lib.training.kept import read_log
+from cmri_lib.training.loop import device_name
 
 
 def train_or_load(study: Study, run: Run, slices: Slices) -> Generator:

@@ -12,33 +12,28 @@ import math
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
-from copy import deepcopy
 from dataclasses import asdict
 from functools import partial
-from itertools import chain
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import torch
 from accelerate import Accelerator
-from accelerate.utils import broadcast_object_list
 from torch import Tensor, nn
 from tqdm import tqdm
 
-from cmri_lib.errors import CheckpointError, DataError
+from cmri_lib.errors import DataError
 from cmri_lib.training.batches import Batch, Batches, seed_draws
-from cmri_lib.training.checkpoint import (halved, load_weights, optimiser_tensors, read_note, read_tensors, restore_optimiser,
-                                          write_tensors)
+from cmri_lib.training.checkpoint import halved, optimiser_tensors, read_note, read_tensors, restore_optimiser, write_tensors
 from cmri_lib.training.fingerprint import training_fingerprint
+from cmri_lib.training.kept import train_unless_done
 from cmri_lib.training.muon import Muon
 from cmri_lib.training.settings import TrainSettings
 from cmri_lib.training.shared import accelerator_as_launched, draws_of_share
 
-#: Steps that a replay repeats, and the relative difference that other processors make in them: between an AMD EPYC and an Intel
-#: Xeon 1e-7 for denoisers, 1.3e-3 for the gradient of DCGAN's generator.
+#: Steps that a replay repeats, see `kept`.
 REPLAYED = 8
-REPLAY_TOLERANCE = 5.0e-3
 
 
 class Trainable(nn.Module, ABC):
@@ -110,57 +105,6 @@ def train(model: Trainable, data: Mapping[str, Tensor], settings: TrainSettings,
     training = partial(Training, data=data, settings=settings, folder=folder, identity=identity, augment=augment,
                        validation=validation, checkpoint_seconds=checkpoint_seconds)
     return train_unless_done(model, folder, identity, training)
-
-
-def train_unless_done(model: Trainable, folder: Path, identity: dict[str, str],
-                      training: Callable[[Trainable], Training]) -> pd.DataFrame:
-    """The log of the training that `training` makes of `model`, loaded if `folder` holds it finished, else gone through to its
-    end; `identity` is its fingerprint. For every kind of training that keeps what it has done."""
-    untrained = deepcopy(model)
-    of_this = partial(_is_of_this_training, identity=identity,
-                      replay=lambda: training(deepcopy(untrained), alone=True).replay())
-    if of_this(folder / "weights.safetensors"):
-        load_weights(model, folder / "weights.safetensors")
-        model.to(Accelerator().device).eval()
-        return read_log(folder)
-    of_this(folder / "checkpoint.safetensors")  # then it bears the new identity
-    this = training(model)
-    if not this.notes_steps:
-        this.first_steps = training(untrained, alone=True).replay()
-    return this.go()
-
-
-def _is_of_this_training(file: Path, identity: dict[str, str], replay: Callable[[], list[list[float]]]) -> bool:
-    """Whether `file` holds what this very training has written. If its code or torch alone differs, `replay` decides; what it
-    confirms bears the new identity from then on."""
-    if not file.exists():
-        return False
-    note = read_note(file)
-    changed = {part for part in identity if note["identity"].get(part) != identity[part]}
-    another_torch = {"torch", "model"} if "torch" in changed else set()  # it says other things about the same network
-    if not changed or not changed <= {"code"} | another_torch:
-        return not changed
-    first, again = note.get("first_steps", []), replay()
-    same = (list(map(len, first)) == list(map(len, again))  # not in every step does every group move
-            and np.allclose([*chain(*first)], [*chain(*again)], rtol=REPLAY_TOLERANCE, atol=0))
-    accelerator = Accelerator()
-    same = broadcast_object_list([same])[0]  # the note is of the first process, whose share of the batches it repeats
-    if same and accelerator.is_main_process:
-        write_tensors(file, read_tensors(file), note | {"identity": identity})
-    accelerator.wait_for_everyone()
-    return same
-
-
-def read_log(folder: str | Path) -> pd.DataFrame:
-    """The log of a finished training. Raises CheckpointError if it is missing or damaged."""
-    file = Path(folder) / "log.csv"
-    try:
-        log = pd.read_csv(file)
-        log[["step", "images", "seconds"]].astype(float)
-        return log
-    except (OSError, ValueError, KeyError) as cause:
-        raise CheckpointError(f"not the log of a training ({cause})", file=file,
-                              remedy="delete the training's folder and train again") from cause
 
 
 def device_name(device: torch.device) -> str:

@@ -13,13 +13,19 @@ from typing import TypeVar
 
 import torch
 from accelerate import Accelerator, DistributedDataParallelKwargs, PartialState
-from accelerate.utils import gather_object
+from accelerate.utils import gather_object, parse_flag_from_env
 from torch import Tensor
 from torch.overrides import TorchFunctionMode
 
 from cmri_lib.errors import ParameterError
 
 Part, Result = TypeVar("Part"), TypeVar("Result")
+
+
+def launched() -> PartialState:
+    """The processes that share the work, and which of them this is. Not ``PartialState()``: whoever asks that first overlooks
+    ``ACCELERATE_USE_CPU``, and each of several processes on CPUs then believes to be alone."""
+    return PartialState(cpu=parse_flag_from_env("ACCELERATE_USE_CPU"))
 
 
 def accelerator_as_launched(groups: Sized) -> Accelerator:
@@ -49,7 +55,7 @@ def places_in_batch(count: int, device: torch.device) -> Tensor:
 
 def over_processes(function: Callable[[Part], Result], parts: Iterable[Part]) -> list[Result]:
     """``[function(part) for part in parts]``, each process doing its share; all must call it, and all get everything."""
-    state = PartialState()
+    state = launched()
     own = {i: function(part) for i, part in enumerate(parts) if i % state.num_processes == state.process_index}
     found = {i: result for of_one in gather_object([own]) for i, result in of_one.items()}
     return [found[i] for i in sorted(found)]

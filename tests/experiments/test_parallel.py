@@ -19,7 +19,7 @@ from cmri_lib.config.study import Study, open_study
 from cmri_lib.errors import DataError
 from cmri_lib.experiments import parallel
 from cmri_lib.experiments import training as trainings
-from cmri_lib.experiments.parallel import dependency_levels, train_all
+from cmri_lib.experiments.parallel import in_order, train_all
 from cmri_lib.experiments.training import train_or_load, training_folder, training_log
 from cmri_lib.systems.ablation import ablation_systems
 from cmri_lib.systems.register import SYSTEMS
@@ -29,22 +29,23 @@ from cmri_lib.training.checkpoint import read_tensors
 VOCABULARY = Vocabulary({}, tissues=True)
 
 
-def written(run: Run) -> set[tuple[str, str]]:
-    """Folders that a training reads or writes: its own, those of its first stage and of what it starts from."""
-    stage = {(run.system.first_stage.stage, run.first_stage_folder)} if run.system.first_stage else set()
-    return {(run.stage, run.folder)} | stage | (written(run.start) if run.start else set())
+def first_stage(run: Run) -> tuple[str, str] | None:
+    return (run.system.first_stage.stage, run.first_stage_folder) if run.system.first_stage else None
 
 
 @pytest.mark.parametrize("which", [[{}], [{}, {"patients": ("a", "b")}], [{}, {"seed": 7}, {"variant": Variant("bent", len)}]])
-def test_no_two_of_a_level_write_the_same(which: list[dict]) -> None:
+def test_what_others_need_comes_first(which: list[dict]) -> None:
     systems = [*SYSTEMS.values(), *(s for *_, s in ablation_systems(VOCABULARY))]
     wanted = [run for choice in which for run in runs(systems, **choice)]
-    done: set[tuple[str, str]] = set()
-    for level in dependency_levels(wanted):
-        missing = [folder for run in level for folder in written(run) - done]
-        assert len(missing) == len(set(missing)), "two of a level would train the same network"
-        done |= set(missing)
-    assert {folder for run in wanted for folder in written(run)} == done
+    order = in_order(wanted)
+    turns = {(run.stage, run.folder): turn for turn, run in enumerate(order)}
+    assert len(turns) == len(order) and {(run.stage, run.folder) for run in wanted} <= set(turns), "each once"
+    starts = {(run.start.stage, run.start.folder) for run in order if run.start}
+    assert all(turns[run.start.stage, run.start.folder] < turns[run.stage, run.folder] for run in order if run.start)
+    # Nobody comes second to a first stage before somebody has come to each of the others.
+    alone = [first_stage(run) for run in order if first_stage(run) and (run.stage, run.folder) not in starts and not run.start]
+    count = len(set(alone))
+    assert count > 1 and len(set(alone[:count])) == count
 
 
 @pytest.fixture(scope="module")

@@ -31,7 +31,7 @@ from cmri_lib.systems.label_maps import CHAINS
 from cmri_lib.systems.register import SYSTEMS
 from cmri_lib.systems.system import Run, Variant
 from cmri_lib.training import TrainSettings
-from cmri_lib.training.loop import read_log
+from cmri_lib.training.kept import read_log
 
 SPADE = CONDITIONAL["C4 SPADE cGAN"]
 #: Two steps of training, on every patient or some.

@@ -8,7 +8,9 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from copy import deepcopy
 from pathlib import Path
@@ -24,6 +26,7 @@ from trainables import Line, Pair, line_data
 from cmri_lib.training import Trainable, TrainSettings, train
 from cmri_lib.training.checkpoint import read_note, read_tensors
 from cmri_lib.training.fingerprint import training_fingerprint
+from cmri_lib.training.kept import TURN
 from cmri_lib.training.loop import Training
 
 
@@ -38,6 +41,30 @@ def test_a_finished_training_returns_at_once(tmp_path: Path, monkeypatch: pytest
     again = train(second, line_data(), TrainSettings(steps=60), tmp_path)
     pd.testing.assert_frame_equal(log, again)
     assert torch.equal(first.linear.weight, second.linear.weight)
+
+
+def test_who_comes_second_waits_and_finds_it_done(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    torch.manual_seed(1)
+    first = Line()
+    second, settings, trained = deepcopy(first), TrainSettings(steps=60), []
+    begun, waiting, go_on, go = threading.Event(), threading.Event(), threading.Event(), Training.go
+
+    def slow(self: Training) -> pd.DataFrame:
+        begun.set()
+        assert go_on.wait(30)
+        trained.append(self.model)
+        return go(self)
+
+    monkeypatch.setattr(Training, "go", slow)
+    monkeypatch.setattr("cmri_lib.training.kept.tqdm.write", lambda text, file: waiting.set())
+    with ThreadPoolExecutor(2) as commands:
+        one = commands.submit(train, first, line_data(), settings, tmp_path)
+        assert begun.wait(30)
+        other = commands.submit(train, second, line_data(), settings, tmp_path)
+        assert waiting.wait(30) and not other.done()
+        go_on.set()
+    pd.testing.assert_frame_equal(one.result(), other.result())
+    assert trained == [first] and torch.equal(first.linear.weight, second.linear.weight)
 
 
 def change_code(monkeypatch: pytest.MonkeyPatch, same: bool) -> None:
@@ -182,7 +209,7 @@ def test_killed_while_it_writes_ends_in_the_same_weights(tmp_path: Path, monkeyp
     dead = subprocess.run([sys.executable, train_small.__file__, tmp_path / "killed", "20"],
                           env={**os.environ, "OMP_NUM_THREADS": "1"}, capture_output=True, text=True)
     assert dead.returncode == -signal.SIGKILL, dead.stderr
-    assert {file.name for file in (tmp_path / "killed").iterdir()} == {"checkpoint.safetensors", "checkpoint.partial"}
+    assert {file.name for file in (tmp_path / "killed").iterdir()} == {"checkpoint.safetensors", "checkpoint.partial", TURN}
     begun, resume = [], Training._resume
     monkeypatch.setattr(Training, "_resume", lambda self: (resume(self), begun.append(self.step)))
     logs = [train_small.train_small(tmp_path / name).drop(columns=["seconds", "images_per_s"]) for name in ("whole", "killed")]

@@ -31,7 +31,8 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from cmri_lib.errors import DataError, ParameterError
 from cmri_lib.training.batches import Batch, seed_draws
 from cmri_lib.training.fingerprint import training_fingerprint
-from cmri_lib.training.loop import REPLAYED, Trainable, Training, train_unless_done
+from cmri_lib.training.kept import train_unless_done
+from cmri_lib.training.loop import REPLAYED, Trainable, Training
 from cmri_lib.training.settings import TrainSettings
 
 #: The field of the data that says whose a row is: a code for each patient.
