@@ -69,6 +69,8 @@
 # - **Dice** of the labels that the frozen segmenter finds in the translation, with those of the
 #   true target. Ceiling: what it finds in the true target itself.
 # - **Seconds per image**.
+# - **Use as training data**: the Dice of a segmenter that has learnt from translations alone, on
+#   true targets of test patients.
 #
 # Intervals are 95 % bootstrap intervals over test patients.
 
@@ -77,6 +79,8 @@ profile = None  # None: as params.yaml says
 dataset = None
 
 # %%
+from dataclasses import replace
+
 import numpy as np
 import pandas as pd
 
@@ -93,6 +97,7 @@ from cmri_lib.experiments.training import cost_rows, train_or_load
 
 # %%
 from cmri_lib.experiments import vendor_pairs
+from cmri_lib.experiments.students import Students
 from cmri_lib.experiments.translation import (
     Truth, histogram_matched, of_another_patient, recognised)
 from cmri_lib.generators.base import batch_of, draw
@@ -100,7 +105,7 @@ from cmri_lib.measures.conditioning.condition_accuracy import train_condition_cl
 from cmri_lib.measures.cost import log_time_ratio
 from cmri_lib.reporting import claims, figures, plots, results
 from cmri_lib.systems.system import runs
-from cmri_lib.systems.translation import ACROSS_VENDORS, CONTRACTION, RECONSTRUCTION
+from cmri_lib.systems.translation import ACROSS_VENDORS, CONTRACTION, RECONSTRUCTION, STAGE
 
 # %% [markdown]
 # ### The data
@@ -426,7 +431,6 @@ pieces += [filled[k].rows(run, rebuilt[run.id]) for k in times for run in runs(R
 again_rows = [row for piece in pieces for row in piece]
 costs = [row for k in times for run in runs(RECONSTRUCTION[k]) for row in
          cost_rows(study, run, train_or_load(study, run, slices), filled[k].pairs, images=8)]
-results.write_scores(study, "14_translation", rows + across_rows + again_rows + costs)
 table = pd.DataFrame(again_rows)  # likeness has a floor for each acceleration: the zero-filled rows
 table.loc[table["metric"].isin(["ssim_target", "psnr_target"]), "floor"] = np.nan
 figures.publish(study, "14/reconstruction", table[table["metric"].isin(chosen)], plots.score_plot,
@@ -477,12 +481,83 @@ pd.DataFrame([{"acceleration": k, "RecCGAN − U-Net": metric, "difference": sco
               for k, found in critic.items() for metric, score in found.items()]).round(3)
 
 # %% [markdown]
+# ## What do translations teach a segmenter?
+#
+# A **student** is a segmenter that learns from translations alone, under the labels of their
+# targets, and is tested on true targets of test patients (**TSTR**: train on synthetic, test on
+# real). All students of a question have the same network, as many images under the same labels, and
+# as many steps as those of notebook 09.
+#
+# - The *ceiling* is a student of the true targets.
+# - The *nulls* are students of the sources as they are, under the labels of the targets, and
+#   between vendors one of matched histograms.
+#
+# Here *training* patients are translated, for no label of a test patient may be learnt from. The
+# systems have met these patients, so their translations are better than those of new ones would be.
+
+# %%
+def given(images, learn, trained):
+    """Name → what a student learns from: nulls, the sources as they are first, and systems."""
+    taken = {name: replace(learn, images=some) for name, some in images.items()}
+    return taken | {name: draw(generator, learn, name, seed=study.seed)
+                    for name, generator in trained.items()}
+
+
+train = slices.where(split="train", source="real")
+moving = phase_pairs(train)
+samples = given({"source unchanged": moving.partners}, moving, generators)
+questions = [("contraction", moving, truth, samples)]
+
+# %%
+if paired:
+    twice = learnt.where(split="train")
+    images = {"source unchanged, vendors": twice.partners,
+              "histogram matching, vendors": histogram_matched(twice, twice).images}
+    questions.append(("vendors", twice, across, given(images, twice, movers_trained)))
+for k in times:
+    trained = {run.id: train_or_load(study, run, slices) for run in runs(RECONSTRUCTION[k])}
+    fewer = undersampled(train, k)
+    samples = given({f"zero-filled, {k} ×": fewer.partners}, fewer, trained)
+    questions.append(("reconstruction", fewer, filled[k], samples))
+
+# %%
+named = {run.id: run for run in (*systems, *movers, *faster.values())}
+taught, gains = {}, []
+for question, learn, held, samples in questions:
+    school = Students(study, STAGE, learn, held.pairs, question)
+    null = next(iter(samples))
+    students = {f"true targets, {question}": school.ceiling} | {
+        name: school.taught(name, some) for name, some in samples.items()}
+    for name, student in students.items():
+        taught[name] = school.rows(named.get(name, name), student)
+        gain = school.difference(student, students[null])
+        gains.append({"student of": name, "compared with": null, "Dice": gain.value,
+                      "low": gain.low, "high": gain.high})
+
+# %%
+learnt_rows = [{"family": "real", "conditioning": "none"} | row
+               for some in taught.values() for row in some]
+everything = rows + across_rows + again_rows + costs + learnt_rows
+results.write_scores(study, "14_translation", everything)
+table = pd.DataFrame(learnt_rows)  # each question has a ceiling of its own: the true targets' rows
+figures.publish(study, "14/students", table.assign(floor=np.nan, ceiling=np.nan), plots.score_plot,
+                title="Segmenters that learnt from translations alone, on true test images")
+pd.DataFrame(gains).set_index("student of").round(3)
+
+# %% [markdown]
+# **How to read it.** Compare each system with the true targets and with the null of its question.
+# Under the labels of the contracted heart, the *full* heart teaches wrong edges; under labels that
+# fit, as between vendors and from fewer lines, a null is as right as its images are like those of
+# the test. Where a null reaches the true targets, a translation cannot be worth anything as
+# training data. The table has the paired differences in Dice.
+#
 # ## Check
 #
 # The true target as a translation must reach the ceiling, and Direct-FM must not read its noise. A
 # system must follow *its* source: with the sources of other patients in their place, its
 # translations are less like the truth. Between vendors as well; and there another patient's true
-# scan must be less like the truth than the source unchanged.
+# scan must be less like the truth than the source unchanged. And a student of full hearts under the
+# labels of contracted ones must be worse than one of hearts that fit.
 
 # %%
 perfect = {row["metric"]: row for row in truth.rows("truth", truth.pairs)}
@@ -494,6 +569,8 @@ for name in made:
     loss = truth.difference(wrong, made[name], "ssim_target")
     print(f"{name}: SSIM {loss.value:+.3f} [{loss.low:+.3f}, {loss.high:+.3f}], others' sources")
     assert study.profile == "smoke" or loss.high < 0, f"{name} does not follow its source"
+wrong_edges = gains[0]  # what true targets teach, minus what the full heart teaches
+assert study.profile == "smoke" or wrong_edges["low"] > 0, "students do not learn from labels"
 
 # %%
 for name in moved:
