@@ -175,7 +175,6 @@ class _PrivateTraining(Training):
                         for name, values in data.items() if values.is_floating_point()}
 
     def _step(self) -> tuple[dict[str, Tensor], Tensor]:
-        self.model.train()
         seed_draws(self.device, self.settings.seed, self.step, 0)
         batches = [{name: values[rows.to(self.device)] for name, values in self.data.items()}
                    for rows in self.mechanism.draw(self.owners)]
