@@ -33,6 +33,11 @@ def first_stage(run: Run) -> tuple[str, str] | None:
     return (run.system.first_stage.stage, run.first_stage_folder) if run.system.first_stage else None
 
 
+def written(run: Run) -> set[tuple[str, str]]:
+    """Folders that a training reads or writes: its own, those of its first stage and of what it starts from."""
+    return {(run.stage, run.folder), first_stage(run)} - {None} | (written(run.start) if run.start else set())
+
+
 @pytest.mark.parametrize("which", [[{}], [{}, {"patients": ("a", "b")}], [{}, {"seed": 7}, {"variant": Variant("bent", len)}]])
 def test_what_others_need_comes_first(which: list[dict]) -> None:
     systems = [*SYSTEMS.values(), *(s for *_, s in ablation_systems(VOCABULARY))]
@@ -40,6 +45,7 @@ def test_what_others_need_comes_first(which: list[dict]) -> None:
     order = in_order(wanted)
     turns = {(run.stage, run.folder): turn for turn, run in enumerate(order)}
     assert len(turns) == len(order) and {(run.stage, run.folder) for run in wanted} <= set(turns), "each once"
+    assert {folder for run in wanted for folder in written(run)} == {folder for run in order for folder in written(run)}
     starts = {(run.start.stage, run.start.folder) for run in order if run.start}
     assert all(turns[run.start.stage, run.start.folder] < turns[run.stage, run.folder] for run in order if run.start)
     # Nobody comes second to a first stage before somebody has come to each of the others.
