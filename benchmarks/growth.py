@@ -7,8 +7,9 @@ Reader and preprocessing go through the scans of the embedded cohort, again and 
 cohort of thousands; MMD and PRDC compare so many samples with 1,000 real slices; the audit looks for the nearest of so many
 training slices to 10,000 samples, pixel by pixel. Every measurement is a process of its own, rounds are interleaved, and
 ``growth.csv`` has the median times and the largest memory: resident at the peak, the library itself (`idle_gib`) and what is
-mapped from disk included. A run replaces its own rows and leaves the others, so pieces add up. Times are worth something only
-where nothing else runs; ``--memory`` leaves them blank. What would need more memory than `--limit` is left out, with a word.
+mapped from disk included; ``growth.png`` shows both. A run replaces its own rows and leaves the others, so pieces add up. Times
+are worth something only where nothing else runs; ``--memory`` leaves them blank. What would need more memory than `--limit` is
+left out, with a word.
 """
 
 from __future__ import annotations
@@ -25,9 +26,11 @@ from itertools import cycle, islice
 from multiprocessing import get_context
 from pathlib import Path
 
+import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 from joblib import delayed
+from matplotlib.figure import Figure
 
 from cmri_lib.cohort.case import PHASES, Case
 from cmri_lib.cohort.jobs import results
@@ -39,6 +42,7 @@ from cmri_lib.measures.fidelity.distances import bounded_distance
 from cmri_lib.measures.fidelity.support import support
 from cmri_lib.measures.instruments.classical_features import ClassicalFeatures
 from cmri_lib.privacy.nearest_neighbours import Pixels, audit_neighbours
+from cmri_lib.reporting.figures import legend_below, use_style
 
 FILE = Path(__file__).with_suffix(".csv")
 SIZES, PIXELS = (1_000, 10_000, 100_000), 64
@@ -123,6 +127,10 @@ PARTS = {"reader": read, "preprocessing": prepare, "features": features, "mmd": 
 #: Part → GiB that it needs beside its images, where that grows with the square of their number:
 #: MMD keeps every pair of samples.
 NEEDS = {"mmd": lambda images: 5 * 8 * images**2 / 2**30}
+#: GiB that the audit of 10,000 samples against 100,000 training slices may take.
+ALLOWED = 4.0
+#: What parts are called in the figure, where that is not their name.
+NAMES = {"mmd": "MMD", "prdc": "PRDC", "audit": f"audit of {SAMPLES:,} samples"}
 
 
 def peak_memory() -> float:
@@ -173,6 +181,25 @@ def joined(before: pd.DataFrame, new: pd.DataFrame) -> pd.DataFrame:
     return table.sort_values(key, key=lambda c: c.map(list(PARTS).index) if c.name == "part" else c, ignore_index=True)
 
 
+def draw(table: pd.DataFrame) -> Figure:
+    """Seconds, and memory at the peak, against the number of images, a line for each part. Columns: part, images, seconds
+    (missing where they were not measured), peak_gib."""
+    figure, axes = plt.subplots(1, 2, figsize=(9, 3.6), layout="constrained")
+    lines = {}
+    for part, rows in table.groupby("part", sort=False):
+        timed = rows[rows["seconds"].notna()]
+        line, = axes[0].plot(timed["images"], timed["seconds"], marker="o", ms=4)
+        axes[1].plot(rows["images"], rows["peak_gib"], marker="o", ms=4, color=line.get_color())
+        lines[NAMES.get(part, part)] = line
+    lines[f"{ALLOWED:g} GiB, the audit's limit"] = axes[1].axhline(ALLOWED, ls="--", lw=1, color="0.3")
+    for axis, title in zip(axes, ("seconds", "memory at the peak, the library's own included (GiB)")):
+        axis.set(xscale="log", xlabel="images", title=title)
+    axes[0].set_yscale("log")
+    axes[1].set_ylim(bottom=0)
+    legend_below(figure, lines)
+    return figure
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--sizes", type=int, nargs="+", default=list(SIZES), help="numbers of images")
@@ -192,6 +219,8 @@ def main() -> None:
         table = summary(in_turn(jobs, options.rounds), options.memory)
     table = table.assign(pixels=PIXELS, machine=platform.machine())
     joined(pd.read_csv(FILE) if FILE.exists() else table.iloc[:0], table).to_csv(FILE, index=False, float_format="%.4g")
+    use_style()
+    draw(pd.read_csv(FILE)).savefig(FILE.with_suffix(".png"), metadata={"Software": None})
     print(table.to_string(index=False))
 
 

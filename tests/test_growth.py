@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 from types import ModuleType
 
+import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 import pytest
@@ -68,3 +69,13 @@ def test_a_run_replaces_its_own_rows_and_may_leave_times_blank() -> None:
     table = growth.joined(before, new)
     assert table[["part", "images", "peak_gib"]].values.tolist() == [["reader", 1000, 7.0], ["audit", 10, 7.0],
                                                                      ["audit", 1000, 3.0]]
+
+
+def test_what_was_not_timed_is_no_point_of_the_figure() -> None:
+    table = pd.DataFrame({"part": ["audit", "audit", "reader"], "images": [1000, 10_000, 1000], "seconds": [1.0, 9.0, np.nan],
+                          "peak_gib": [1.0, 3.0, 0.5]})
+    seconds, memory = growth.draw(table).axes
+    assert [line.get_xydata().tolist() for line in seconds.lines] == [[[1000, 1], [10_000, 9]], []]
+    assert [line.get_xydata().tolist() for line in memory.lines[:2]] == [[[1000, 1], [10_000, 3]], [[1000, 0.5]]]
+    assert memory.get_ylim()[1] >= growth.ALLOWED, "the line of what is allowed is in sight"
+    plt.close("all")

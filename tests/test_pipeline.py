@@ -93,6 +93,12 @@ def test_every_figure_and_table_is_written(clone: Path) -> None:
     assert {"fidelity", "anatomy", "conditioning", "utility", "privacy", "cost"} <= set(scores["axis"])
 
 
+def test_the_plan_holds_no_training_that_no_notebook_makes(clone: Path) -> None:
+    """A night's training would be spent on it, and its stage could never be drawn again from what is published."""
+    stood = python(clone, "cmri_lib.train", "status")
+    assert " done" in stood and " to do" not in stood, stood
+
+
 def test_a_second_run_has_nothing_to_do(clone: Path) -> None:
     assert "up to date" in dvc(clone, "repro", "--pull")
 

@@ -28,9 +28,10 @@ from cmri_lib.generators.base import Generator
 from cmri_lib.systems.ablation import (COMPARED, COMPARED_SETS, CONDITION_SETS, ablation_system, ablation_systems,
                                        condition_set_system)
 from cmri_lib.systems.contrast import MANIFOLD
+from cmri_lib.systems.private import RDP_CGAN
 from cmri_lib.systems.register import SYSTEMS
 from cmri_lib.systems.system import Run, runs
-from cmri_lib.systems.translation import ACROSS_VENDORS
+from cmri_lib.systems.translation import ACROSS_VENDORS, RECONSTRUCTION
 from cmri_lib.systems.vendors import WAY_FLOW
 from cmri_lib.training.checkpoint import read_note
 
@@ -44,7 +45,7 @@ SCANNED_AGAIN = {system.id for system in ACROSS_VENDORS.values()}
 def all_runs(study: Study, slices: Slices) -> list[Run]:
     """Every run that a notebook trains, or starts from, each once."""
     noisy, fewer = noisy_label_runs(study), fewer_label_runs(study, slices)
-    found = [*runs(SYSTEMS),
+    found = [*runs([system for name, system in SYSTEMS.items() if name not in _left_out(study)]),
              *(run for name in CURVES_OVER_PATIENTS for run in runs_over_patients(study, slices, SYSTEMS[name])),
              *runs([system for *_, system in ablation_systems(Vocabulary.of(slices), study.params.conditional.contents)]),
              *runs([condition_set_system("flow", name) for name in CONDITION_SETS]),
@@ -59,6 +60,13 @@ def all_runs(study: Study, slices: Slices) -> list[Run]:
                             (ablated, counts.ablation_seeds)):
         found += [run for one in compared for run in runs_over_seeds(study, one, count)]
     return list({(run.stage, run.folder): run for one in found for run in _with_starts(one)}.values())
+
+
+def _left_out(study: Study) -> set[str]:
+    """Ids of systems that no notebook trains on all patients: C18, whose runs are those of `differential_privacy_runs`, and
+    reconstructions from scans that only another profile makes so short."""
+    times = study.params.translation.accelerations
+    return {RDP_CGAN.id, *(system.id for k, pair in RECONSTRUCTION.items() if k not in times for system in pair)}
 
 
 def prepare(study: Study, wanted: Iterable[Run], slices: Slices) -> None:

@@ -106,11 +106,11 @@ def public_run(study: Study, slices: Slices, name: str) -> Run:
 
 def private_run(study: Study, slices: Slices, name: str, epsilon: float, arm: str = "", toss: int = 0) -> Run:
     """The private training of a system at ε; `arm` is "", "from nothing" or "last layers". C18 is private by its nature, so
-    its name need not say so."""
+    its name need not say so. An autoencoder comes with the public weights: no first stage is trained."""
     text = ", ".join(filter(None, (f"epsilon = {epsilon:g}", arm, f"toss {toss + 1}" * bool(toss))))
     named = name if name == RDP_CGAN.id else f"private {name}"
     settings = _gan_settings if name == RDP_CGAN.id else _settings
-    return Run(replace(system(name), id=named, stage=STAGE, training=settings),
+    return Run(replace(system(name), id=named, stage=STAGE, training=settings, first_stage=None),
                patients=roles(study, slices, toss).included,
                variant=Private(text, epsilon=epsilon, last_layers=arm == "last layers"),
                pretrained=None if arm == "from nothing" else public_run(study, slices, name))

@@ -23,8 +23,10 @@ from cmri_lib.experiments.private_training import Private
 from cmri_lib.experiments.published import publish, published_folder, restore
 from cmri_lib.experiments.training import cost_rows, runs_over_seeds, train_or_load, training_folder
 from cmri_lib.systems.contrast import MANIFOLD
+from cmri_lib.systems.private import RDP_CGAN
 from cmri_lib.systems.register import SYSTEMS
 from cmri_lib.systems.system import Run
+from cmri_lib.systems.translation import RECONSTRUCTION
 from cmri_lib.train import shareable, status
 from cmri_lib.training.checkpoint import read_note, read_tensors, write_tensors
 
@@ -35,7 +37,10 @@ def test_every_run_once_and_before_what_starts_from_it(tmp_path: Path) -> None:
     study = quick(open_study("smoke", "phantom"), tmp_path)
     wanted = all_runs(study, SLICES)
     places = [(run.stage, run.folder) for run in wanted]
-    assert len(places) == len(set(places)) and {run.system.id for run in wanted} >= {*SYSTEMS, MANIFOLD.id}
+    assert len(places) == len(set(places))
+    missing = {*SYSTEMS, MANIFOLD.id} - {run.system.id for run in wanted}
+    # C18 learns from private patients privately, and from no others; the smoke profile reconstructs from an eighth alone.
+    assert missing == {RDP_CGAN.id, *(system.id for system in RECONSTRUCTION[4])}
     real = replace(study, params=replace(study.params, dataset="acdc"))
     assert MANIFOLD.id not in {run.system.id for run in all_runs(real, SLICES)}, "nobody can scan real patients again"
     for run in wanted:

@@ -20,7 +20,7 @@ from cmri_lib.errors import DataError
 from cmri_lib.experiments import private_training as private
 from cmri_lib.experiments.private_audit import PrivateAudit
 from cmri_lib.experiments.provenance import patients_seen
-from cmri_lib.experiments.training import training_folder, training_log
+from cmri_lib.experiments.training import training_folder, training_folders, training_log
 from cmri_lib.systems.register import system
 
 SLICES = concatenate([discs(16, 3), discs(2, 2, seed=3, split="validation"), discs(3, 2, seed=5, split="test"),
@@ -90,6 +90,15 @@ def test_c18_plays_its_private_game_without_momentum(study: Study) -> None:
     section = study.params.differential_privacy
     assert (gan.beta1, gan.beta2) == (section.gan.training.beta1, section.gan.training.beta2) and gan.beta1 < flow.beta1
     assert gan.learning_rate == section.gan.private_learning_rate and (gan.steps, gan.batch) == (flow.steps, flow.batch)
+
+
+def test_an_autoencoder_is_that_of_the_public_patients(study: Study) -> None:
+    """So that all that the plan says a private training writes is what it writes, and can be published."""
+    public, strict = private.public_run(study, SLICES, "C18 RDP-CGAN"), private.private_run(study, SLICES, "C18 RDP-CGAN", 10.0)
+    assert len(training_folders(study, public)) == 2 and training_folders(study, strict) == [training_folder(study, strict)]
+    private.train_or_load_any(study, strict, SLICES)
+    written = {file.parent for file in study.work(private.STAGE).rglob("weights.safetensors")}
+    assert written == {*training_folders(study, public), *training_folders(study, strict)}
 
 
 def test_another_toss_changes_who_is_learnt_from_and_nothing_else(study: Study) -> None:
