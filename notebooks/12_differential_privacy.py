@@ -88,7 +88,11 @@
 # optimiser without momentum, and bears less noise than a flow: its learning rate is a tenth of that
 # of the public training. Larger ones, and momentum, left no hearts.
 #
-# Left out: the downstream use of private samples (notebook 09 measures it for others).
+# 4. **Use as training data**: a **student** is a segmenter that learns from samples alone and is
+#    tested on real test patients (**TSTR**, as in notebook 09). Samples have no labels. A segmenter
+#    of the *public* patients labels them: one of the private patients would give these away. The
+#    ceiling is a student of about as many real slices of private patients. Samples are of use if
+#    their student is better than the segmenter of the public patients, which costs no privacy.
 
 # %% tags=["parameters"]
 profile = None  # None: as params.yaml says
@@ -107,6 +111,7 @@ from cmri_lib.experiments.evaluator import Evaluator
 from cmri_lib.experiments.instruments import load_slices
 from cmri_lib.experiments.parallel import train_all
 from cmri_lib.experiments.private_audit import PrivateAudit
+from cmri_lib.experiments.private_utility import PrivateStudents
 
 # %%
 from cmri_lib.measures.statistics.bootstrap import score_difference
@@ -233,13 +238,27 @@ if not lacks["attacks"]:
                 for row in audit.control_rows(run)]
 pd.DataFrame(controls, columns=["system", "metric", "value", "low", "high"]).round(2)
 
+# %%
+school, students = (PrivateStudents(study, slices), {}) if systems else (None, {})
+for run in named.values():
+    student = school.of(run, private.train_or_load_any(study, run, slices))
+    if student is None:
+        print(f"{run.id}: no heart is found in any of its samples, so nothing can be learnt")
+        continue
+    students[run.id] = student
+    found[run.id] += school.rows(run, student)
+if systems:
+    controls += [{"family": "real", "conditioning": "none"} | row
+                 for row in school.rows("public patients' slices", school.labeller)]
+
 # %% [markdown]
 # The table above holds the controls: a null, held-out patients against held-out patients, and a
-# blind baseline, which never asks the generator. The intervals of both should hold 0.5. The next
-# figure shows the results.
+# blind baseline, which never asks the generator. The intervals of both should hold 0.5. The cell
+# after it trains the students. The next figure shows the results.
 
 # %%
-shown = [ANATOMY, APPEARANCE, HEARTS, "attack_auc_loss", "attack_auc_loss_calibrated"]
+shown = [ANATOMY, APPEARANCE, HEARTS, "downstream_dice", "attack_auc_loss",
+         "attack_auc_loss_calibrated"]
 shown += ["attack_auc_critic", "attack_auc_critic_calibrated"] * (RDP_CGAN.id in systems)
 columns = ["system", "generator", "family", "training", "epsilon", "metric", "value", "low", "high",
            "floor", "ceiling", "better"]
@@ -257,6 +276,14 @@ figures.publish(study, "12/epsilon", curve, differential_privacy_plots.against_e
 # seen the private patients at all. In that case, not to train would be better, and perfectly
 # private. The *calibrated* attack is that on canaries: the loss under the private weights minus the
 # loss under the public ones. An arrow with a number marks a point far beyond the panel.
+#
+# The next table asks what the samples are worth as training data: the Dice of their student minus
+# that of the segmenter of the public patients, who labelled them.
+
+# %%
+worth = {name: school.difference(student, school.labeller) for name, student in students.items()}
+pd.DataFrame({name: {"Dice − public segmenter": gain.value, "low": gain.low, "high": gain.high}
+              for name, gain in worth.items()}).T.round(3)
 
 # %% [markdown]
 # ## What an attacker can prove
@@ -341,6 +368,14 @@ for name in systems if tested else ():
     attack = f"attack_auc_{audit.attack_on(strict).name}_calibrated"
     ledger.explore("R6", f"private {name}, ε = 10 − without noise, canaries",
                    score_difference(*both), attack, "below")
+
+# %%
+for name in systems if tested else ():
+    strict, loose = (by_epsilon[name, e] for e in (private.REFERENCE, math.inf))
+    if strict.id in students and loose.id in students:
+        less = school.difference(students[strict.id], students[loose.id])
+        ledger.explore("R6", f"private {name}, ε = 10 − without noise, students", less,
+                       "downstream_dice", "below", parties=[loose.id])
 results.write_claims(study, "12_differential_privacy", ledger.rows)
 ledger.table().set_index("claim")
 

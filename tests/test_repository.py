@@ -111,7 +111,7 @@ def test_a_stage_depends_on_the_code_that_it_uses(name: str) -> None:
 
 @pytest.mark.parametrize("file,users", [
     ("cmri_lib/measures/utility/new.py", {"conditional", "utility", "teaching", "cross_vendor", "privacy", "volumes",
-                                          "contrast", "translation"}),
+                                          "contrast", "translation", "differential_privacy"}),
     ("cmri_lib/measures/conditioning/new.py", {"conditional", "cross_vendor", "translation", "volumes", "contrast"}),
     ("cmri_lib/systems/conditional.py", {"conditional", "masks", "utility", "teaching", "cross_vendor",
                                          "privacy", "differential_privacy", "translation", "volumes"}),

@@ -19,9 +19,11 @@ from cmri_lib.config.study import Study, open_study
 from cmri_lib.errors import DataError
 from cmri_lib.experiments import private_training as private
 from cmri_lib.experiments.private_audit import PrivateAudit
+from cmri_lib.experiments.private_utility import PrivateStudents
 from cmri_lib.experiments.provenance import patients_seen
 from cmri_lib.experiments.training import training_folder, training_folders, training_log
 from cmri_lib.systems.register import system
+from cmri_lib.training import TrainSettings
 
 SLICES = concatenate([discs(16, 3), discs(2, 2, seed=3, split="validation"), discs(3, 2, seed=5, split="test"),
                       discs(6, 3, seed=4, split="holdout")]).with_columns(vendor="GE", disease="NOR")
@@ -193,3 +195,19 @@ def test_the_arm_of_the_last_layers_trains_these_alone(study: Study) -> None:
     assert any(n.startswith("network.unet.out.") for n in names) and any(f"up_blocks.{last}." in n for n in names)
     with pytest.raises(DataError, match="no U-Net"):
         private.freeze_all_but_last(system("U1 VAE").build(study.params, Vocabulary.of(SLICES), 0))
+
+
+def test_samples_are_labelled_and_taught_without_a_look_at_private_patients(study: Study) -> None:
+    quickly = replace(study.params.utility, training=TrainSettings(steps=2, batch=4))
+    study = replace(study, params=replace(study.params, utility=quickly))
+    school, who = PrivateStudents(study, SLICES), private.roles(study, SLICES)
+    assert set(school.public.patients) == set(who.public) and set(school.conditions.patients) <= set(who.public)
+    assert set(school.real.patients) == set(who.private) and set(school.test.table["split"]) == {"test"}
+    run = private.public_run(study, SLICES, "U10 FM")
+    generator = private.train_or_load_any(study, run, SLICES)
+    school.labeller = lambda images: np.ones((len(images), *images.shape[2:]), np.uint8)  # sees a heart everywhere
+    rows = school.rows(run, school.of(run, generator))
+    assert {row["metric"] for row in rows} >= {"downstream_dice"} and {row["system"] for row in rows} == {run.id}
+    assert (training_folder(study, run).parent / "students" / "public-u10-fm-4-patients" / "weights.safetensors").exists()
+    school.labeller = lambda images: np.zeros((len(images), *images.shape[2:]), np.uint8)
+    assert school.of(run, generator) is None
