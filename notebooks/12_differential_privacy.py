@@ -112,6 +112,7 @@ from cmri_lib.experiments.instruments import load_slices
 from cmri_lib.experiments.parallel import train_all
 from cmri_lib.experiments.private_audit import PrivateAudit
 from cmri_lib.experiments.private_utility import PrivateStudents
+from cmri_lib.experiments.training import training_log
 
 # %%
 from cmri_lib.measures.statistics.bootstrap import score_difference
@@ -335,6 +336,30 @@ figures.publish(study, "12/tosses", tosses, differential_privacy_plots.over_toss
 # **How to read it.** Dots are single tosses. They scatter by chance alone by about 0.08 around the
 # truth where there are some fifty canaries. Only the diamond, with its interval over patients and
 # trainings, says whether the attack works. One toss alone, as in `laptop`, gives no such answer.
+
+# %% [markdown]
+# ## What it takes
+#
+# Hours of training, images seen, and what a step keeps in memory for its gradient, of the public
+# and of the private trainings. Private hours are the median over ε.
+
+# %%
+takes = {}
+for name, some in trained.items():
+    kinds = {"public": [public[name]], "private": [run for run in some if kind(run) == PRIVATE]}
+    for which, group in kinds.items():
+        logs = [training_log(study, run) for run in group]
+        takes[name, which] = {
+            "hours": np.median([log["seconds"].iloc[-1] for log in logs]) / 3600,
+            "images": logs[0]["images"].iloc[-1],
+            "MiB for a gradient": private.step_memory(study, group[0], slices)}
+pd.DataFrame.from_dict(takes, orient="index").round({"hours": 2, "MiB for a gradient": 1})
+
+# %% [markdown]
+# **How to read it.** Here a private step takes the gradients of its patients one after another. So
+# it keeps the images of one patient in memory, not of all. The price is time: these images are too
+# few to keep a processor busy. Libraries that compute the gradients of all images at once save this
+# time, and need memory for as many copies of the weights. Hours also depend on what else ran.
 
 # %% [markdown]
 # ## The claim

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, replace
+from functools import partial
 
 import numpy as np
 import torch
@@ -27,9 +28,10 @@ from cmri_lib.errors import DataError
 from cmri_lib.experiments.published import restore
 from cmri_lib.experiments.training import train_or_load, training_folder, training_patients, training_slices
 from cmri_lib.generators.base import Generator, training_batch
+from cmri_lib.measures.cost import memory_for_gradient
 from cmri_lib.networks.pretrained import load_pretrained
 from cmri_lib.privacy.differential.accountant import noise_multiplier, spent
-from cmri_lib.privacy.differential.training import PATIENT, Mechanism, train_privately
+from cmri_lib.privacy.differential.training import PATIENT, Mechanism, private_group, train_privately
 from cmri_lib.systems.private import RDP_CGAN, STAGE
 from cmri_lib.systems.register import system
 from cmri_lib.systems.system import Run, Variant
@@ -187,6 +189,18 @@ def train_or_load_any(study: Study, run: Run, slices: Slices) -> Generator:
     settings = run.settings(study.params, study.seed)
     train_privately(generator, data, settings, step, training_folder(study, run), source=source | whose)
     return generator
+
+
+def step_memory(study: Study, run: Run, slices: Slices) -> float:
+    """MiB of activations that a step of a trained run keeps for its gradient, at most: a private one looks at one patient after
+    another, any other at its whole batch."""
+    generator = train_or_load_any(study, run, slices)
+    private = isinstance(run.variant, Private)
+    count = study.params.differential_privacy.training.slices if private else run.settings(study.params, study.seed).batch
+    seen = training_slices(run, slices)[0].take(np.arange(count))
+    batch = generator.prepare(training_batch(seen, generator.conditioning))
+    groups = [private_group(generator)] if private else list(generator.parameter_groups())
+    return max(memory_for_gradient(partial(generator.loss, batch, group), generator) for group in groups)
 
 
 def freeze_all_but_last(generator: Generator) -> None:

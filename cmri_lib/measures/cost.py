@@ -28,6 +28,22 @@ def peak_memory() -> float:
     return peak / (2**30 if psutil.MACOS else 2**20)  # macOS counts bytes, Linux KiB
 
 
+def memory_for_gradient(loss: Callable[[], torch.Tensor], network: nn.Module) -> float:
+    """MiB of activations that computing ``loss()`` keeps for its gradient: what is kept twice is counted once, the parameters
+    of `network` are not counted. The same on every device, without what a library takes beside it while it computes."""
+    own = {p.untyped_storage().data_ptr() for p in network.parameters()}
+    kept: dict[int, torch.UntypedStorage] = {}  # held until all are counted, so that no other takes an address
+
+    def note(tensor: torch.Tensor) -> torch.Tensor:
+        storage = tensor.untyped_storage()
+        kept[storage.data_ptr()] = storage
+        return tensor
+
+    with torch.enable_grad(), torch.autograd.graph.saved_tensors_hooks(note, lambda tensor: tensor):
+        loss()
+    return sum(storage.nbytes() for place, storage in kept.items() if place not in own) / 2**20
+
+
 def seconds_per_image(sample: Callable[[int], object], images: int, repeats: int = 3) -> Score:
     """Median seconds per image of ``sample(images)`` after one unmeasured call; low and high are the fastest and the
     slowest repeat, n is `repeats`."""

@@ -186,6 +186,15 @@ def test_canaries_that_were_memorised_are_found(study: Study, monkeypatch: pytes
     assert np.mean([auc.low <= 0.5 <= auc.high for auc in aucs]) >= 0.85
 
 
+def test_a_private_step_needs_the_memory_of_one_patients_images(study: Study) -> None:
+    """Whatever the number of patients in a step: their gradients are taken one after another."""
+    public, strict = private.public_run(study, SLICES, "U10 FM"), private.private_run(study, SLICES, "U10 FM", 10.0)
+    batch = public.settings(study.params, study.seed).batch
+    share = study.params.differential_privacy.training.slices / batch
+    found, whole = (private.step_memory(study, run, SLICES) for run in (strict, public))
+    assert found == pytest.approx(share * whole, rel=0.05)
+
+
 def test_the_arm_of_the_last_layers_trains_these_alone(study: Study) -> None:
     generator = private.public_run(study, SLICES, "U10 FM").system.build(study.params, Vocabulary.of(SLICES), 0)
     private.freeze_all_but_last(generator)

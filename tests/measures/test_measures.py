@@ -13,7 +13,7 @@ from torchmetrics.image.kid import KernelInceptionDistance
 
 from cmri_lib.cohort.slices import concatenate
 from cmri_lib.errors import DataError, SplitError
-from cmri_lib.measures.cost import cost, log_time_ratio, peak_memory, seconds_per_image
+from cmri_lib.measures.cost import cost, log_time_ratio, memory_for_gradient, peak_memory, seconds_per_image
 from cmri_lib.measures.fidelity.distances import KernelDistance, distances, frechet_from_moments, moments
 from cmri_lib.measures.instruments.classical_features import ClassicalFeatures, gabor_bank
 from cmri_lib.measures.instruments.learned_features import Cached, degrade, train_features
@@ -245,6 +245,16 @@ def test_cost_counts():
 def test_peak_memory_is_at_least_what_the_process_holds_and_of_its_order():
     held = psutil.Process().memory_info().rss / 2**30
     assert 0.95 * held < peak_memory() < 20 * held
+
+
+def test_memory_for_a_gradient_is_that_of_the_activations_each_once() -> None:
+    network = nn.Sequential(nn.Linear(8, 16), nn.ReLU(), nn.Linear(16, 4))
+    images = torch.randn(32, 8)
+    # The images, for the first layer's gradient, and what ReLU gives: kept by ReLU and by the second layer. No weights.
+    found = memory_for_gradient(lambda: network(images).sum(), network)
+    assert found * 2**20 == 4 * 32 * (8 + 16)
+    with torch.no_grad():
+        assert memory_for_gradient(lambda: network(images[:1]).sum(), network) * 2**20 == 4 * 32 * 8 + 4 * 16
 
 
 def test_seconds_per_image_are_the_median_of_unequal_repeats(monkeypatch: pytest.MonkeyPatch) -> None:
