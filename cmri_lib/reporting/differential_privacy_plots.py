@@ -1,4 +1,4 @@
-"""Plots of private trainings: what privacy costs, and what of the privacy loss an attacker can prove."""
+"""Plots of private trainings: what privacy costs, what it hides from attackers, and what of the privacy loss they can prove."""
 
 from __future__ import annotations
 
@@ -12,13 +12,18 @@ from matplotlib.lines import Line2D
 
 from cmri_lib.reporting import metrics
 from cmri_lib.reporting.axes import edges_of, interval, point_above
+from cmri_lib.reporting.comparison import on_front
 from cmri_lib.reporting.figures import (FAMILY_COLOURS, NORMAL, PAGE, REAL_COLOUR, SMALL, STYLES, legend_below, notice,
                                         reference_handles, wrapped)
+from cmri_lib.reporting.primary_tests import ANATOMY, HEARTS
 
 #: Trainings that are a line across the figure, and those that are a point beside the private one.
 PRIVATE, PUBLIC, ORDINARY = "private", "public patients only", "all patients, not private"
 LINES = {PUBLIC: ":", ORDINARY: "-."}
 POINTS = {"private, from nothing": "^", "private, last layers": "s"}
+#: What a private training is wanted for, and the attacks on canaries, of which each family meets one.
+WORTH = (ANATOMY, HEARTS, "downstream_dice")
+CANARIES = ("attack_auc_loss_calibrated", "attack_auc_critic_calibrated")
 #: Bounds of the privacy loss: name, marker, colour.
 BOUNDS = {"epsilon_rdp": ("upper bound, RDP accountant", "_", "#d55e00"),
           "epsilon_prv": ("upper bound, PRV accountant", "v", "#de8f05"),
@@ -77,6 +82,49 @@ def _panel(axis: plt.Axes, part: pd.DataFrame, name: str, places: dict[float, in
     _epsilon_axis(axis, places)
     axis.set_title(wrapped(metrics.label(name), 3.2, NORMAL), fontsize=NORMAL)
     axis.set_ylabel(metrics.direction(name, part["better"].iloc[0]), fontsize=SMALL)
+
+
+def trade_offs(table: pd.DataFrame) -> pd.DataFrame:
+    """A row for each private training at an ε and each metric of `WORTH` that it has: generator, family, epsilon, metric, value,
+    auc (of the attack on canaries), front: whether no other is better in both. Columns of `table` as in `against_epsilon`."""
+    private = table[table["training"] == PRIVATE]
+    auc = private[private["metric"].isin(CANARIES)].set_index(["generator", "epsilon"])["value"].rename("auc")
+    rows = private[private["metric"].isin(WORTH)].join(auc, on=["generator", "epsilon"], how="inner").reset_index(drop=True)
+    loss = rows["value"].where(rows["better"] == "lower", -rows["value"])
+    both = pd.DataFrame({"loss": loss, "auc": rows["auc"]})
+    front = [pd.Series(on_front(part.to_numpy(float)), part.index) for _, part in both.groupby(rows["metric"])]
+    rows = rows.assign(front=pd.concat(front).astype(bool) if front else False)
+    return rows[["generator", "family", "epsilon", "metric", "value", "auc", "front"]]
+
+
+def worth_against_attack(table: pd.DataFrame) -> Figure:
+    """A panel for each metric of `trade_offs`: the attack's AUC against it, a line for each system from the smallest ε to none,
+    filled where no other training is better in both."""
+    table = table[table["value"].notna() & table["auc"].notna()]
+    if table.empty:
+        return notice("no system was trained privately")
+    chosen = list(dict.fromkeys(table["metric"]))
+    figure, axes = plt.subplots(1, len(chosen), figsize=(min(PAGE, 3.7 * len(chosen)), 3.8), squeeze=False, sharey=True,
+                                layout="constrained")
+    for axis, name in zip(axes.flat, chosen):
+        for _, rows in table[table["metric"] == name].groupby("generator", sort=False):
+            rows, colour = rows.sort_values("epsilon"), _colour(rows["family"].iloc[0])
+            axis.plot(rows["value"], rows["auc"], lw=0.8, color=colour)
+            for row in rows.itertuples():
+                axis.plot(row.value, row.auc, "o", ms=6, color=colour, mfc=colour if row.front else "white")
+                axis.annotate("∞" if math.isinf(row.epsilon) else f"{row.epsilon:g}", (row.value, row.auc), (4, 4),
+                              textcoords="offset points", fontsize=SMALL)
+        axis.axhline(0.5, ls=STYLES["real"], lw=1, color=REAL_COLOUR)
+        axis.margins(0.12)
+        axis.set_xlabel(wrapped(metrics.label(name), 3.2), fontsize=SMALL)
+        axis.tick_params(labelsize=SMALL)
+    axes[0, 0].set_ylabel("AUC of the attack on canaries", fontsize=SMALL)
+    systems = table.drop_duplicates("generator").set_index("generator")["family"]
+    looks = {name: {"color": _colour(family), "mfc": "white"} for name, family in systems.items()}
+    looks["no other is better in both"] = {"color": REAL_COLOUR, "ls": ""}
+    handles = {name: Line2D([], [], marker="o", ms=6, **look) for name, look in looks.items()}
+    legend_below(figure, handles | {"guessing": Line2D([], [], color=REAL_COLOUR, ls=STYLES["real"], lw=1)})
+    return figure
 
 
 def over_tosses(table: pd.DataFrame) -> Figure:

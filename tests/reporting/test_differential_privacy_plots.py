@@ -48,6 +48,24 @@ def test_a_point_far_off_does_not_flatten_the_curves() -> None:
     assert axis.get_ylim()[1] < 2 and any("↑ 90" in text.get_text() for text in axis.texts)
 
 
+def test_what_no_other_training_beats_in_both_is_on_the_front() -> None:
+    attacks = rows()[lambda t: t["training"] == plots.PRIVATE].assign(metric="attack_auc_loss_calibrated", better="lower")
+    attacks["value"] = [0.6, 0.8, 0.5, 0.7]  # ε = 10, ∞ and 1 of the flow, and the diffusion
+    attacks = pd.concat([attacks, attacks.iloc[:1].assign(generator="U2", metric="attack_auc_critic_calibrated")])
+    pairs = plots.trade_offs(pd.concat([rows(), attacks]))
+    assert list(pairs["metric"].unique()) == ["heart_valid"] and len(pairs) == 4, "those of which both are known"
+    found = pairs.set_index(["generator", "epsilon"])
+    # More hearts at a better attack, but for the diffusion: the flow at ε = 10 has more, and gives away less.
+    assert found["front"].to_dict() == {("U10 FM", 10.0): True, ("U10 FM", np.inf): True, ("U10 FM", 1.0): True,
+                                        ("U6 DDPM", 1.0): False}
+    axis, = plots.worth_against_attack(pairs).axes
+    lines = [line.get_xydata().tolist() for line in axis.lines if len(line.get_xdata()) > 1]
+    assert lines[0] == [[0.1, 0.5], [0.3, 0.6], [0.6, 0.8]]
+    assert [text.get_text() for text in axis.texts] == ["1", "10", "∞", "1"]
+    empty = plots.trade_offs(rows())
+    assert empty.empty and "no system" in plots.worth_against_attack(empty).axes[0].texts[0].get_text()
+
+
 def test_bounds_of_every_system() -> None:
     values = {"epsilon_rdp": 10.0, "epsilon_prv": 8.0, "epsilon_lower": 0.5, "epsilon_lower_most": 1.5,
               "heart_valid": 0.3}
