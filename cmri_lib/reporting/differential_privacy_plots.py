@@ -85,11 +85,14 @@ def _panel(axis: plt.Axes, part: pd.DataFrame, name: str, places: dict[float, in
 
 
 def trade_offs(table: pd.DataFrame) -> pd.DataFrame:
-    """A row for each private training at an ε and each metric of `WORTH` that it has: generator, family, epsilon, metric, value,
-    auc (of the attack on canaries), front: whether no other is better in both. Columns of `table` as in `against_epsilon`."""
-    private = table[table["training"] == PRIVATE]
+    """A row for each private training at an ε and each metric of `WORTH` that it has: generator, family, epsilon, metric,
+    value, auc (of the attack on canaries), front: whether no other is better in both. The public generator, which has met no
+    private patient, is that of ε = 0, and an attack on them can but guess. Columns of `table` as in `against_epsilon`."""
+    private, public = (table[table["training"] == training] for training in (PRIVATE, PUBLIC))
     auc = private[private["metric"].isin(CANARIES)].set_index(["generator", "epsilon"])["value"].rename("auc")
-    rows = private[private["metric"].isin(WORTH)].join(auc, on=["generator", "epsilon"], how="inner").reset_index(drop=True)
+    found = private.join(auc, on=["generator", "epsilon"], how="inner")
+    rows = pd.concat([public[public["generator"].isin(found["generator"])].assign(epsilon=0.0, auc=0.5), found])
+    rows = rows[rows["metric"].isin(WORTH)].reset_index(drop=True)
     loss = rows["value"].where(rows["better"] == "lower", -rows["value"])
     both = pd.DataFrame({"loss": loss, "auc": rows["auc"]})
     front = [pd.Series(on_front(part.to_numpy(float)), part.index) for _, part in both.groupby(rows["metric"])]
@@ -98,7 +101,7 @@ def trade_offs(table: pd.DataFrame) -> pd.DataFrame:
 
 
 def worth_against_attack(table: pd.DataFrame) -> Figure:
-    """A panel for each metric of `trade_offs`: the attack's AUC against it, a line for each system from the smallest ε to none,
+    """A panel for each metric of `trade_offs`: the attack's AUC against it, a line for each system from ε = 0 to ∞,
     filled where no other training is better in both."""
     table = table[table["value"].notna() & table["auc"].notna()]
     if table.empty:

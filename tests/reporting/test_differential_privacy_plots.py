@@ -50,18 +50,18 @@ def test_a_point_far_off_does_not_flatten_the_curves() -> None:
 
 def test_what_no_other_training_beats_in_both_is_on_the_front() -> None:
     attacks = rows()[lambda t: t["training"] == plots.PRIVATE].assign(metric="attack_auc_loss_calibrated", better="lower")
-    attacks["value"] = [0.6, 0.8, 0.5, 0.7]  # ε = 10, ∞ and 1 of the flow, and the diffusion
+    attacks["value"] = [0.6, 0.8, 0.55, 0.7]  # ε = 10, ∞ and 1 of the flow, and the diffusion
     attacks = pd.concat([attacks, attacks.iloc[:1].assign(generator="U2", metric="attack_auc_critic_calibrated")])
     pairs = plots.trade_offs(pd.concat([rows(), attacks]))
-    assert list(pairs["metric"].unique()) == ["heart_valid"] and len(pairs) == 4, "those of which both are known"
+    assert list(pairs["metric"].unique()) == ["heart_valid"] and len(pairs) == 5, "those of which both are known"
     found = pairs.set_index(["generator", "epsilon"])
-    # More hearts at a better attack, but for the diffusion: the flow at ε = 10 has more, and gives away less.
-    assert found["front"].to_dict() == {("U10 FM", 10.0): True, ("U10 FM", np.inf): True, ("U10 FM", 1.0): True,
-                                        ("U6 DDPM", 1.0): False}
+    # The public generator gives nothing away, and has more hearts than the flow at ε = 1 and the diffusion.
+    assert found["front"].to_dict() == {("U10 FM", 0.0): True, ("U10 FM", 10.0): True, ("U10 FM", np.inf): True,
+                                        ("U10 FM", 1.0): False, ("U6 DDPM", 1.0): False}
     axis, = plots.worth_against_attack(pairs).axes
     lines = [line.get_xydata().tolist() for line in axis.lines if len(line.get_xdata()) > 1]
-    assert lines[0] == [[0.1, 0.5], [0.3, 0.6], [0.6, 0.8]]
-    assert [text.get_text() for text in axis.texts] == ["1", "10", "∞", "1"]
+    assert lines[0] == [[0.2, 0.5], [0.1, 0.55], [0.3, 0.6], [0.6, 0.8]]
+    assert [text.get_text() for text in axis.texts] == ["0", "1", "10", "∞", "1"]
     empty = plots.trade_offs(rows())
     assert empty.empty and "no system" in plots.worth_against_attack(empty).axes[0].texts[0].get_text()
 
