@@ -80,6 +80,11 @@
 #    who were left out differ from those who were not by a coin alone. For half of the canaries an
 #    attacker guesses which side the coin showed. If the guesses are right more often than an
 #    ε-private training could allow, the true ε is larger: a **lower bound** from one training.
+# 4. **Use as training data**: a **student** is a segmenter that learns from samples alone and is
+#    tested on real test patients (**TSTR**, as in notebook 09). Samples have no labels. A segmenter
+#    of the *public* patients labels them: one of the private patients would give these away. The
+#    ceiling is a student of about as many real slices of private patients. Samples are of use if
+#    their student is better than the segmenter of the public patients, which costs no privacy.
 #
 # **C18 RDP-CGAN** (Torfi, Fox & Reddy 2022) is made for this: a GAN of latents. Its autoencoder
 # learns from public patients. Its critic alone looks at private ones, so its gradient alone is
@@ -87,12 +92,6 @@
 # privacy. The attack asks its critic, in the place of the denoising loss. A game of two needs an
 # optimiser without momentum, and bears less noise than a flow: its learning rate is a tenth of that
 # of the public training. Larger ones, and momentum, left no hearts.
-#
-# 4. **Use as training data**: a **student** is a segmenter that learns from samples alone and is
-#    tested on real test patients (**TSTR**, as in notebook 09). Samples have no labels. A segmenter
-#    of the *public* patients labels them: one of the private patients would give these away. The
-#    ceiling is a student of about as many real slices of private patients. Samples are of use if
-#    their student is better than the segmenter of the public patients, which costs no privacy.
 
 # %% tags=["parameters"]
 profile = None  # None: as params.yaml says
