@@ -170,12 +170,7 @@ figures.publish_slices(study, "14/samples", {name: each.take(some) for name, eac
 # ## Scores
 
 # %%
-def unchanged(of, name):
-    """The rows of sources as they are, which no system has made."""
-    return [{"family": "real", "conditioning": "none", **row} for row in of.rows(name, of.copied)]
-
-
-rows = unchanged(truth, "source unchanged")
+rows = truth.rows("source unchanged", truth.copied)
 for run in systems:
     rows += truth.rows(run, made[run.id])
     rows += cost_rows(study, run, generators[run.id], truth.pairs, images=8)
@@ -354,9 +349,8 @@ if paired:
     seen = slices.where(split="train", source="real")
     judge = train_condition_classifier(seen, feature_spaces(study, slices)[0], "vendor")
 for name, some in nulls.items():
-    found = [*across.rows(name, some), recognised(across, some, judge)]
-    across_rows += [{**row, "system": name, "family": "real", "conditioning": "none"}
-                    for row in found]
+    across_rows += across.rows(name, some)
+    across_rows += results.with_system_columns(name, [recognised(across, some, judge)])
 for run in movers:
     across_rows += across.rows(run, moved[run.id])
     across_rows += results.with_system_columns(run, [recognised(across, moved[run.id], judge)])
@@ -426,7 +420,7 @@ rebuilt = {run.id: draw(train_or_load(study, run, slices), filled[k].pairs, run.
            for k in times for run in runs(RECONSTRUCTION[k])}
 
 # %%
-pieces = [unchanged(filled[k], f"zero-filled, {k} ×") for k in times]
+pieces = [filled[k].rows(f"zero-filled, {k} ×", filled[k].copied) for k in times]
 pieces += [filled[k].rows(run, rebuilt[run.id]) for k in times for run in runs(RECONSTRUCTION[k])]
 again_rows = [row for piece in pieces for row in piece]
 costs = [row for k in times for run in runs(RECONSTRUCTION[k]) for row in
@@ -535,8 +529,7 @@ for question, learn, held, samples in questions:
                       "low": gain.low, "high": gain.high})
 
 # %%
-learnt_rows = [{"family": "real", "conditioning": "none"} | row
-               for some in taught.values() for row in some]
+learnt_rows = [row for some in taught.values() for row in some]
 everything = rows + across_rows + again_rows + costs + learnt_rows
 results.write_scores(study, "14_translation", everything)
 table = pd.DataFrame(learnt_rows)  # each question has a ceiling of its own: the true targets' rows

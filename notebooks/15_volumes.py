@@ -195,8 +195,7 @@ others = evaluator.stack_values(evaluator.others)
 named = {run.id: run, **{r.id: r for r in slicewise}}
 coherence = []
 for name, found in values.items():
-    kind = {} if name in named else {"family": "real", "conditioning": "none"}
-    coherence += [kind | row for row in evaluator.stack_rows(named.get(name, name), found, others)]
+    coherence += evaluator.stack_rows(named.get(name, name), found, others)
 table = pd.DataFrame(coherence)
 figures.publish(study, "15/coherence", table[table["metric"].isin(READ_METRICS)], plots.score_plot,
                 title="Coherence along the axis, as the frozen segmenter reads the images");

@@ -187,8 +187,7 @@ for name, images in made.items():
         found += contrast_scores.t1_rows(maps[name], maps["nearest training patient"],
                                          maps["true images"], options)
     of = MANIFOLD if name == MANIFOLD.id else name
-    rows += [{"family": "real", "conditioning": "none", **row} for row in
-             with_system_columns(of, found)]
+    rows += with_system_columns(of, found)
 
 # %% [markdown]
 # The figure holds the likeness and the error of T1. Dashed is what the true images score, the
@@ -349,8 +348,7 @@ school = Students(study, STAGE, learn.target.slices, test.slices)
 for name, images in {"source image unchanged": learn.unchanged,
                      MANIFOLD.id: contrast_scores.answers(generator, learn)}.items():
     of = MANIFOLD if name == MANIFOLD.id else name
-    taught = school.rows(of, school.taught(name, images))
-    rows += [{"family": "real", "conditioning": "none"} | row for row in taught]
+    rows += school.rows(of, school.taught(name, images))
 results.write_scores(study, "16_contrast", rows)
 table = pd.DataFrame(rows).query("axis == 'utility'")
 table[["system", "metric", "value", "low", "high", "ceiling"]].set_index("system").round(3)

@@ -28,6 +28,7 @@ from cmri_lib.measures.statistics.bootstrap import Score
 from cmri_lib.measures.statistics.seeds import mean_over_seeds
 from cmri_lib.measures.utility.ejection_regression import (TARGETS, EjectionRegression, HeartPairs, fit_regression, heart_pairs,
                                                            reading_errors)
+from cmri_lib.reporting.results import with_system_columns
 from cmri_lib.systems.system import file_name
 from cmri_lib.training.fingerprint import code_digest, digest
 
@@ -129,4 +130,4 @@ def ejection_rows(name: str, tables: Sequence[pd.DataFrame], **options: object) 
         floor = mean_error([guess], index, of=of, resamples=2).value
         rows.append(mean_error(tables, index, of=of, **options).against(floor, 0.0).row(
             f"read_{index}_error{suffix}", "utility", "lower"))
-    return [{"system": name, "family": "real", "conditioning": "none", **row} for row in rows]
+    return with_system_columns(name, rows)

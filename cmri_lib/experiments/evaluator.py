@@ -156,7 +156,7 @@ class Evaluator:
             better = {m.name: "lower" if m.better == "zero" else m.better for m in measure.metrics}
             rows += [score.against(score.value, bound["ceiling"][name]).row(name, measure.axis, better[name])
                      for name, score in bound["floor"].items() if np.isfinite(score.value)]
-        return [{"system": "real", "family": "real", "conditioning": "none", **row} for row in rows]
+        return with_system_columns("real", rows)
 
     def floor(self, metric: str) -> Score:
         """What real patients score against real patients."""

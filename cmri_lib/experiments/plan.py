@@ -45,7 +45,8 @@ SCANNED_AGAIN = {system.id for system in ACROSS_VENDORS.values()}
 def all_runs(study: Study, slices: Slices) -> list[Run]:
     """Every run that a notebook trains, or starts from, each once."""
     noisy, fewer = noisy_label_runs(study), fewer_label_runs(study, slices)
-    found = [*runs([system for name, system in SYSTEMS.items() if name not in _left_out(study)]),
+    left_out = _left_out(study)
+    found = [*runs([system for name, system in SYSTEMS.items() if name not in left_out]),
              *(run for name in CURVES_OVER_PATIENTS for run in runs_over_patients(study, slices, SYSTEMS[name])),
              *runs([system for *_, system in ablation_systems(Vocabulary.of(slices), study.params.conditional.contents)]),
              *runs([condition_set_system("flow", name) for name in CONDITION_SETS]),

@@ -120,19 +120,22 @@ def first_stage_seconds(study: Study, run: Run) -> float:
     return float(read_log(first_stage_folder(study, run))["seconds"].iloc[-1])
 
 
+def training_seconds(study: Study, run: Run) -> float:
+    """What the training of a run took, its first stage included."""
+    return float(training_log(study, run)["seconds"].iloc[-1]) + first_stage_seconds(study, run)
+
+
 @torch.no_grad()
 def cost_rows(study: Study, run: Run, generator: Generator, conditions: Slices, images: int = 16) -> list[dict[str, object]]:
     """Cost rows of a trained run: what its training took, and what a sample takes at `images` at once.
 
     Training times are left out where another kind of device has trained than now draws: its seconds are not this one's."""
-    log = training_log(study, run)
     notes = [read_note(folder / "weights.safetensors") for folder in training_folders(study, run)]
     trained_on = {note.get("device", "cpu") for note in notes}
-    taken = log["seconds"].iloc[-1] + first_stage_seconds(study, run)
     some = conditions.take(np.arange(images) % len(conditions))
     batch = {k: v.to(generator.device) for k, v in batch_of(some, generator.conditioning).items()}
     noise = torch.randn(images, *generator.noise_shape(conditions.size)).to(generator.device)
     rows = cost(lambda n: generator.sample(noise[:n], {k: v[:n] for k, v in batch.items()}), generator, images=images,
-                evaluations=generator.nfe, images_seen=int(log["images"].iloc[-1]),
-                training_seconds=taken if trained_on == {device_name(generator.device)} else None)
+                evaluations=generator.nfe, images_seen=int(training_log(study, run)["images"].iloc[-1]),
+                training_seconds=training_seconds(study, run) if trained_on == {device_name(generator.device)} else None)
     return with_system_columns(run, rows)

@@ -60,7 +60,8 @@ def against_epsilon(table: pd.DataFrame) -> Figure:
 
 
 def _panel(axis: plt.Axes, part: pd.DataFrame, name: str, places: dict[float, int]) -> None:
-    real = [value for value, kind, _ in metrics.references(part, name) if kind != "copies"]
+    # A floor that is merely the end of a metric's range would flatten the curves.
+    real = [value for value, kind, _ in metrics.references(part, name) if kind == "real"]
     first, last = edges_of(*(part[c].to_numpy(float) for c in ("value", "low", "high")), real)
     axis.set_ylim(first, last)
     for turn, (_, rows) in enumerate(part.groupby("generator", sort=False)):

@@ -32,10 +32,10 @@ class Named(Protocol):
 
 
 def with_system_columns(of: Named | str, rows: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:
-    """The rows with the columns that say whose they are; a mere name fills the column `system` alone."""
-    columns = {"system": of} if isinstance(of, str) else {
-        "system": of.id, "family": of.family, "conditioning": of.conditioning}
-    return [{**columns, **row} for row in rows]
+    """The rows with the columns that say whose they are. A mere name is that of something no system has made, such as a null:
+    its images are real ones."""
+    named = (of, "real", "none") if isinstance(of, str) else (of.id, of.family, of.conditioning)
+    return [{**dict(zip(("system", "family", "conditioning"), named)), **row} for row in rows]
 
 
 def write_scores(study: Study, name: str, rows: Iterable[Mapping[str, Any]], **common: Any) -> pd.DataFrame:

@@ -48,6 +48,15 @@ def test_a_point_far_off_does_not_flatten_the_curves() -> None:
     assert axis.get_ylim()[1] < 2 and any("↑ 90" in text.get_text() for text in axis.texts)
 
 
+def test_the_end_of_a_metrics_range_is_no_line() -> None:
+    table = rows().assign(metric="downstream_dice", floor=0.0, ceiling=0.8)
+    table["value"] = 0.7 + table["value"] / 10
+    table["low"], table["high"] = table["value"] - 0.01, table["value"] + 0.01
+    axis = plots.against_epsilon(table).axes[0]
+    assert axis.get_ylim()[0] > 0.6, "nobody has scored 0"
+    assert [line.get_ydata()[0] for line in axis.lines if line.get_linestyle() == "--"] == pytest.approx([0.8])
+
+
 def test_what_no_other_training_beats_in_both_is_on_the_front() -> None:
     attacks = rows()[lambda t: t["training"] == plots.PRIVATE].assign(metric="attack_auc_loss_calibrated", better="lower")
     attacks["value"] = [0.6, 0.8, 0.55, 0.7]  # ε = 10, ∞ and 1 of the flow, and the diffusion

@@ -15,3 +15,8 @@ def test_a_notebook_that_was_left_out_turns_no_number_into_text(tmp_path: Path) 
     pd.DataFrame(columns=list(results.SCORE_COLUMNS)).to_csv(folder / "11_privacy.csv", index=False)
     found = results.union(tmp_path)
     assert len(found) == 1 and found["value"].dtype == float
+
+
+def test_what_no_system_has_made_is_real() -> None:
+    assert results.with_system_columns("source unchanged", [{"value": 1.0}]) == [
+        {"system": "source unchanged", "family": "real", "conditioning": "none", "value": 1.0}]
