@@ -90,6 +90,7 @@ from cmri_lib.config.study import open_study
 from cmri_lib.errors import NothingToDo
 from cmri_lib.experiments.instruments import load_slices
 from cmri_lib.experiments.parallel import train_all
+from cmri_lib.experiments.students import Students
 from cmri_lib.experiments.training import cost_rows, train_or_load, training_log
 from cmri_lib.experiments.volumes import (
     MASK_METRICS, READ_METRICS, StackEvaluator, area_profiles, middle_repeated, stack_costs,
@@ -100,10 +101,9 @@ from cmri_lib.generators.base import draw
 from cmri_lib.generators.stacks import draw_stacks
 from cmri_lib.measures.anatomy.adherence import agreement
 from cmri_lib.measures.conditioning.paired_truth import likeness
-from cmri_lib.measures.utility import downstream
 from cmri_lib.reporting import figures, metrics, plots, results, stack_plots
 from cmri_lib.systems.register import system
-from cmri_lib.systems.system import Run, file_name
+from cmri_lib.systems.system import Run
 from cmri_lib.systems.volumes import STACK_LDM
 
 # %% [markdown]
@@ -273,17 +273,12 @@ costs.reindex(columns=some).round(3)
 
 # %%
 training, test = (slices.where(split=split, source="real") for split in ("train", "test"))
-learnt = {"real": evaluator.training,
-          run.id: draw_stacks(generator, training, run.id, seed=study.seed)}
-settings = replace(params.utility.training, seed=study.seed)
-folder = study.work("volumes") / "students"
-students = {name: downstream.train_student(each, settings, folder / file_name(name))
-            for name, each in learnt.items() if each.masks.any()}
+school = Students(study, "volumes", evaluator.training, test)
+drawn = draw_stacks(generator, training, run.id, seed=study.seed)
 taught = []
-if run.id in students:  # in `smoke` it may draw no mask at all
-    both = students[run.id], students["real"]
-    taught = downstream.tstr(test, *both, **evaluator.options)
-    scores += results.with_system_columns(run, taught)
+if drawn.masks.any():  # in `smoke` there may be none at all
+    taught = school.rows(run, school.taught(run.id, drawn))
+scores += taught
 columns = ["metric", "value", "low", "high", "ceiling", "n"]
 pd.DataFrame(taught, columns=columns).set_index("metric").rename(metrics.title).round(3)
 

@@ -180,14 +180,13 @@ options = {"seed": study.seed, "resamples": study.params.fidelity.resamples}
 maps = {name: contrast_scores.t1_table(images, questions, settings.flip)
         for name, images in (made | {"true images": questions.target.slices}).items()
         if name != "source image unchanged"}
-rows = []
+rows, named = [], {MANIFOLD.id: MANIFOLD}  # the others are nulls
 for name, images in made.items():
     found = contrast_scores.likeness_rows(images, questions, options)
     if name in maps:
         found += contrast_scores.t1_rows(maps[name], maps["nearest training patient"],
                                          maps["true images"], options)
-    of = MANIFOLD if name == MANIFOLD.id else name
-    rows += with_system_columns(of, found)
+    rows += with_system_columns(named.get(name, name), found)
 
 # %% [markdown]
 # The figure holds the likeness and the error of T1. Dashed is what the true images score, the
@@ -347,8 +346,7 @@ learn = contrast_scores.ask(series["train"], 1, study.seed)
 school = Students(study, STAGE, learn.target.slices, test.slices)
 for name, images in {"source image unchanged": learn.unchanged,
                      MANIFOLD.id: contrast_scores.answers(generator, learn)}.items():
-    of = MANIFOLD if name == MANIFOLD.id else name
-    rows += school.rows(of, school.taught(name, images))
+    rows += school.rows(named.get(name, name), school.taught(name, images))
 results.write_scores(study, "16_contrast", rows)
 table = pd.DataFrame(rows).query("axis == 'utility'")
 table[["system", "metric", "value", "low", "high", "ceiling"]].set_index("system").round(3)
