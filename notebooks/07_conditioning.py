@@ -644,8 +644,8 @@ figures.publish(study, "07/truth", true_table, plots.score_plot,
 # The style match is the clearest of the four: compare a system with chance, and with the flow
 # that is given the mask alone.
 #
-# The next figure shows one anatomy through every vendor. Where there are true scans, they are in
-# the first row.
+# The next figure shows one anatomy through every vendor, where there are several. Where there are
+# true scans, they are in the first row.
 
 # %%
 vendors = truth.vendors if paired else list(vocabulary.categories["vendor"]) or ["unknown"]
@@ -656,12 +656,17 @@ if paired:
 else:
     heart = evaluator.conditions.take([len(evaluator.conditions) // 2])
     rows = {"real": heart}
-requests = concatenate([heart.with_columns(vendor=vendor) for vendor in vendors])
-for run in with_vendor:
-    label = review.system(run.id).replace(" + ", "\n+ ")
-    rows[label] = draw(generators[run.id], requests, run.id, seed=study.seed)
-figures.publish_slices(study, "07/vendors", rows, titles=vendors,
-                       title="One anatomy in the style of every vendor");
+
+# %%
+if len(vendors) > 1:
+    requests = concatenate([heart.with_columns(vendor=vendor) for vendor in vendors])
+    for run in with_vendor:
+        label = review.system(run.id).replace(" + ", "\n+ ")
+        rows[label] = draw(generators[run.id], requests, run.id, seed=study.seed)
+    figures.publish_slices(study, "07/vendors", rows, titles=vendors,
+                           title="One anatomy in the style of every vendor")
+else:
+    print("scans of one vendor: there is no other style to ask for")
 
 # %% [markdown]
 # A system that uses the vendor changes contrast and texture from column to column, and leaves the
