@@ -106,6 +106,7 @@ import pandas as pd
 from cmri_lib.cohort import requirements
 from cmri_lib.config.study import open_study
 from cmri_lib.experiments import private_training as private
+from cmri_lib.experiments.banks import draw_bank
 from cmri_lib.experiments.evaluator import Evaluator
 from cmri_lib.experiments.instruments import load_slices
 from cmri_lib.experiments.parallel import train_all
@@ -187,7 +188,7 @@ evaluator = Evaluator(study, slices, params.samples, "brief")
 banks, named = {}, {}
 for run in (*ordinary.values(), *public.values(), *runs):
     generator = private.train_or_load_any(study, run, slices)
-    banks[run.id], named[run.id] = evaluator.bank(run, generator), run
+    banks[run.id], named[run.id] = draw_bank(study, run, generator, evaluator.conditions), run
 print(f"{len(runs) + len(again)} private trainings; {len(banks)} sets of samples")
 
 
@@ -241,7 +242,7 @@ pd.DataFrame(controls, columns=["system", "metric", "value", "low", "high"]).rou
 # %%
 school, students = (PrivateStudents(study, slices), {}) if systems else (None, {})
 for run in named.values():
-    student = school.of(run, private.train_or_load_any(study, run, slices))
+    student = school.of(run, banks[run.id])
     if student is None:
         print(f"{run.id}: no heart is found in any of its samples, so nothing can be learnt")
         continue

@@ -7,14 +7,15 @@ that learns from them follow from private weights and public patients, and are a
 
 from __future__ import annotations
 
+from dataclasses import replace
 from functools import cached_property
 
 from cmri_lib.cohort.slices import Slices
 from cmri_lib.config.study import Study
+from cmri_lib.errors import DataError
 from cmri_lib.experiments.banks import sampling_conditions
 from cmri_lib.experiments.private_training import roles
 from cmri_lib.experiments.students import Students
-from cmri_lib.generators.base import Generator, draw
 from cmri_lib.measures.instruments.learned_features import Cached
 from cmri_lib.measures.utility.downstream import pseudo_label
 from cmri_lib.systems.private import STAGE
@@ -32,7 +33,6 @@ class PrivateStudents(Students):
         who, learnt = roles(study, slices), slices.where(split="train", source="real")
         self.public, private = (learnt.where(patient=list(names)) for names in (who.public, who.private))
         count = study.params.differential_privacy.samples
-        self.conditions = sampling_conditions(self.public, count, study.seed, split="train")
         real = sampling_conditions(private, count, study.seed, split="train")
         super().__init__(study, STAGE, real, slices.where(split="test", source="real"))
 
@@ -42,7 +42,18 @@ class PrivateStudents(Students):
         learnt nothing from private patients."""
         return self.taught("public patients", self.public)
 
-    def of(self, run: Run, generator: Generator) -> Cached | None:
-        """The student of a run's samples; None where the labeller sees no heart in any."""
-        drawn = pseudo_label(self.labeller, draw(generator, self.conditions, run.id, seed=self.study.seed))
+    def of(self, run: Run, samples: Slices) -> Cached | None:
+        """The student of a run's samples; None where the labeller sees no heart in any.
+
+        Args:
+            samples: of a generator without conditions. In whose place each was drawn is then no matter: they count as slices
+                of the training split, whatever split that was.
+
+        Raises:
+            DataError: if the samples follow masks.
+        """
+        if samples.masks.any():
+            raise DataError(f"samples of {run.id} follow masks", field="samples",
+                            remedy="give those of a system without conditions")
+        drawn = pseudo_label(self.labeller, replace(samples, table=samples.table.assign(split="train")))
         return self.taught(run.id, drawn) if drawn.masks.any() else None
