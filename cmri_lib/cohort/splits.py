@@ -5,6 +5,7 @@ every reader of the study trains and tests on the same people; another data set 
 
     python -m cmri_lib.cohort.splits --dataset NAME           # writes data/NAME/split.csv
     python -m cmri_lib.cohort.splits --dataset acdc --ship    # writes the shipped list anew
+    python -m cmri_lib.cohort.splits --dataset NAME --shares 0.4 0.05 0.15 0.4    # more to hold out, for an audit
 """
 
 from __future__ import annotations
@@ -59,10 +60,7 @@ def make_split(table: pd.DataFrame, fractions: Mapping[str, float] = FRACTIONS, 
         ParameterError: if a split is unknown or the fractions do not sum to 1.
         DataError: if a column is missing.
     """
-    if foreign := [name for name in fractions if name not in SPLITS]:
-        raise ParameterError(f"split {foreign[0]!r} is unknown", field="fractions", remedy=f"use {', '.join(SPLITS)}")
-    if min(fractions.values()) < 0 or not np.isclose(sum(fractions.values()), 1):
-        raise ParameterError(f"{dict(fractions)} are not shares of one", field="fractions", remedy="make them sum to 1")
+    _check_shares(fractions)
     strata = list(strata)
     if missing := [c for c in ("patient", *strata) if c not in table]:
         raise DataError(f"column {missing[0]!r} is missing", field=missing[0], remedy="give one row per scan with it")
@@ -72,6 +70,13 @@ def make_split(table: pd.DataFrame, fractions: Mapping[str, float] = FRACTIONS, 
     values = list(people[strata].astype(str).itertuples(index=False, name=None))
     split = pd.DataFrame({"patient": people["patient"], "split": _deal(values, fractions)})
     return split.sort_values("patient", ignore_index=True)
+
+
+def _check_shares(fractions: Mapping[str, float]) -> None:
+    if foreign := [name for name in fractions if name not in SPLITS]:
+        raise ParameterError(f"split {foreign[0]!r} is unknown", field="fractions", remedy=f"use {', '.join(SPLITS)}")
+    if min(fractions.values()) < 0 or not np.isclose(sum(fractions.values()), 1):
+        raise ParameterError(f"{dict(fractions)} are not shares of one", field="fractions", remedy="make them sum to 1")
 
 
 def _filled(fractions: Mapping[str, float], patients: int) -> dict[str, float]:
@@ -117,16 +122,23 @@ def _hash(seed: int, patient: str) -> str:
     return hashlib.sha256(f"{seed}:{patient}".encode()).hexdigest()
 
 
-def split_cohort(table: pd.DataFrame, seed: int = SEED) -> pd.DataFrame:
+def split_cohort(table: pd.DataFrame, seed: int = SEED, fractions: Mapping[str, float] = FRACTIONS) -> pd.DataFrame:
     """The split of a cohort (`Cohort.table`) under the study's two rules.
 
     A person scanned more than once goes to test: such pairs are the ground truth of vendor transfer. Where the
-    challenge published a testing part, its parts are kept (`OFFICIAL`); other patients are split by `FRACTIONS`, few
+    challenge published a testing part, its parts are kept (`OFFICIAL`); other patients are split by `fractions`, few
     of them so that no split that the measures need stays empty (`LEAST`).
+
+    Args:
+        fractions: of every split, as for `make_split`.
 
     Returns:
         Columns patient, split and, where known, official.
+
+    Raises:
+        ParameterError: as `make_split`.
     """
+    _check_shares(fractions)
     table = table.reset_index(drop=True)
     paired = table.groupby("patient")["scan"].transform("nunique") > 1
     published = "official" in table and (table["official"] == "testing").any()
@@ -136,9 +148,9 @@ def split_cohort(table: pd.DataFrame, seed: int = SEED) -> pd.DataFrame:
         splits = ("test",) if part == "paired" else OFFICIAL.get(part, SPLITS)
         if part == "training" and not (official == "validation").any():
             splits = (*splits, "validation")
-        share = sum(FRACTIONS[name] for name in splits)
-        fractions = {name: FRACTIONS[name] / share for name in splits}
-        parts.append(make_split(rows, _filled(fractions, rows["patient"].nunique()), seed))
+        share = sum(fractions[name] for name in splits)
+        shares = {name: fractions[name] / share for name in splits}
+        parts.append(make_split(rows, _filled(shares, rows["patient"].nunique()), seed))
     split = pd.concat(parts).sort_values("patient", ignore_index=True)
     if published:
         split["official"] = split["patient"].map(dict(zip(table["patient"], official)))
@@ -250,6 +262,8 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--dataset", required=True, help="name of the folder in data/")
     parser.add_argument("--data", type=Path, default=PROJECT / "data", help="folder of the data sets")
     parser.add_argument("--seed", type=int, default=SEED)
+    parser.add_argument("--shares", nargs=len(SPLITS), type=float, metavar=tuple(name.upper() for name in SPLITS),
+                        default=[FRACTIONS[name] for name in SPLITS], help="of the patients; they sum to 1 (%(default)s)")
     parser.add_argument("--ship", action="store_true", help="write the list that is shipped with the library")
     parser.add_argument("--overwrite", action="store_true", help="replace an existing list")
     given = parser.parse_args(arguments)
@@ -257,7 +271,7 @@ def main(arguments: list[str] | None = None) -> int:
     if given.ship and given.dataset in published:
         split = published[given.dataset](given.seed)
     else:
-        split = split_cohort(read_dataset(given.data / given.dataset).table, given.seed)
+        split = split_cohort(read_dataset(given.data / given.dataset).table, given.seed, dict(zip(SPLITS, given.shares)))
     file = SHIPPED / f"{given.dataset}.csv" if given.ship else given.data / given.dataset / SPLIT_FILE
     if file.exists() and not (given.ship or given.overwrite):
         raise SplitError("a list is already there", file=file, field="split", remedy="give --overwrite to replace it")

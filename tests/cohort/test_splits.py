@@ -215,6 +215,16 @@ def test_the_command_writes_a_list_once(tmp_path, capsys):
     assert (tmp_path / "mine/split.csv").read_bytes() == before
 
 
+def test_the_command_holds_out_as_many_as_it_is_asked_to(tmp_path, capsys):
+    write_mnms(tmp_path / "mine", [random_case(n, scan=f"A{n:02d}B1C1") for n in range(20)])
+    arguments = ["--dataset", "mine", "--data", str(tmp_path), "--shares"]
+    assert splits.main([*arguments, "0.4", "0.05", "0.15", "0.4"]) == 0
+    sizes = load_split("mine", tmp_path / "mine")["split"].value_counts()
+    assert sizes.to_dict() == {"train": 8, "validation": 1, "test": 3, "holdout": 8}
+    assert splits.main([*arguments, "0.4", "0.4", "0.4", "0.4", "--overwrite"]) == 2
+    assert "not shares of one" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize("share", [0.25, 0.5, 1.0])
 def test_a_part_of_a_cohort_has_every_group_and_its_share_of_each(share: float) -> None:
     groups = [(split, vendor, disease) for split in ("train", "test") for vendor in "AB" for disease in ("NOR", "DCM")]
