@@ -108,6 +108,7 @@ from cmri_lib.cohort.slices import concatenate
 from cmri_lib.config.study import open_study
 from cmri_lib.errors import NothingToDo
 from cmri_lib.experiments import learning_curves, training
+from cmri_lib.experiments.evaluator import Evaluator
 from cmri_lib.experiments.instruments import load_slices
 from cmri_lib.experiments.parallel import train_all
 from cmri_lib.experiments.privacy_audit import NULL, PowerAudit, PrivacyAudit, facts
@@ -139,8 +140,15 @@ print(study.dataset, study.profile, f"· {strangers} non-members ·", fpr_note(s
 
 # %% [markdown]
 # The line above says what so many non-members can show. With few of them, a rate of 1 % means "no
-# false alarm at all", and the true rate may be far higher. A larger cohort has more power
-# (`python -m cmri_lib.phantom.cohort --patients 400`); nothing else in this notebook changes.
+# false alarm at all", and the true rate may be far higher. A larger cohort has more power. One of
+# 400 virtual patients, 160 to learn from and 160 held out, is made by
+#
+#     python -m cmri_lib.phantom.cohort --out data/audit --patients 400 --paired 0
+#     python -m cmri_lib.cohort.splits --dataset audit --shares 0.4 0.05 0.15 0.4
+#     python -m cmri_lib.run 01 11 --dataset audit
+#
+# It serves this notebook alone, which therefore also measures there what notebook 06 measures of
+# the other cohorts. Nothing else changes.
 #
 # ## Trainings
 #
@@ -365,8 +373,15 @@ guarded.pivot(index="arm", columns="metric", values="value").rename(columns=metr
 # looked at. A system that shows no hearts or has not converged cannot decide a claim.
 
 # %%
-quality = pd.read_csv(study.results / "06_fidelity.csv")
-quality = quality[quality["profile"] == study.profile]  # of other trainings it says nothing
+quality, fidelity_rows = results.read_scores(study, "06_fidelity"), []
+if quality.empty:  # a cohort that is there for audits alone
+    evaluator = Evaluator(study, slices, params.samples)
+    fidelity_rows = evaluator.real_rows()
+    for run in {run.id: run for run in (*runs.values(), flow, diffusion)}.values():
+        fidelity_rows += evaluator.rows(run, audit.target(run).samples)
+    quality = pd.DataFrame(fidelity_rows)
+
+# %%
 ledger = claims.Ledger(claims.unfit(quality, learning_curves.read(study)))
 options = audit.options
 plain = {run.id: audit.scores(run, only=["loss", "fcre"]) for run in (flow, diffusion)}
@@ -412,7 +427,7 @@ ledger.table().set_index("claim")
 # a data-protection officer: what was attacked, with what power, what was found, what remains.
 
 # %%
-table = results.write_scores(study, "11_privacy", [*rows, *copy_rows, *power_rows])
+table = results.write_scores(study, "11_privacy", [*rows, *copy_rows, *power_rows, *fidelity_rows])
 pages = {name: privacy_report.write(study, facts(audit, run)) for name, run in runs.items()}
 text = pages[shown].read_text(encoding="utf-8")
 print(text[:text.index("## With what power")])

@@ -61,6 +61,13 @@ def _check(row: Mapping[str, Any]) -> None:
         raise DataError(f"value {value} lies outside [{low}, {high}]", field=field, remedy="check the interval")
 
 
+def read_scores(study: Study, name: str) -> pd.DataFrame:
+    """What `write_scores` wrote under `name` for this cohort and profile: no rows where that notebook has not been run."""
+    file = study.results / f"{name}.csv"
+    table = pd.read_csv(file, dtype={"system": str}) if file.exists() else pd.DataFrame(columns=list(SCORE_COLUMNS))
+    return table[table["profile"] == study.profile]
+
+
 def write_claims(study: Study, name: str, rows: Iterable[Mapping[str, Any]], *, elsewhere: Collection[str] = ()
                  ) -> pd.DataFrame:
     """Write the rows of a notebook's ledger (`claims.Ledger`).

@@ -1,9 +1,11 @@
 """Tables of several notebooks become one."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import pandas as pd
 
+from cmri_lib.config.study import open_study
 from cmri_lib.reporting import results
 
 
@@ -15,6 +17,14 @@ def test_a_notebook_that_was_left_out_turns_no_number_into_text(tmp_path: Path) 
     pd.DataFrame(columns=list(results.SCORE_COLUMNS)).to_csv(folder / "11_privacy.csv", index=False)
     found = results.union(tmp_path)
     assert len(found) == 1 and found["value"].dtype == float
+
+
+def test_scores_are_read_of_one_profile_and_may_be_absent(tmp_path: Path) -> None:
+    study = replace(open_study("smoke", "phantom"), root=tmp_path)
+    assert results.read_scores(study, "06_fidelity").empty
+    row = dict.fromkeys(results.SCORE_COLUMNS, 1.0) | {"system": "U1 VAE", "axis": "fidelity", "better": "lower"}
+    results.write_scores(study, "06_fidelity", [row | {"profile": "smoke"}, row | {"profile": "laptop", "system": "real"}])
+    assert results.read_scores(study, "06_fidelity")["system"].tolist() == ["U1 VAE"]
 
 
 def test_what_no_system_has_made_is_real() -> None:
