@@ -143,9 +143,9 @@ print(study.dataset, study.profile, f"· {strangers} non-members ·", fpr_note(s
 # false alarm at all", and the true rate may be far higher. A larger cohort has more power. One of
 # 400 virtual patients, 160 to learn from and 160 held out, is made by
 #
-#     python -m cmri_lib.phantom.cohort --out data/audit --patients 400 --paired 0
-#     python -m cmri_lib.cohort.splits --dataset audit --shares 0.4 0.05 0.15 0.4
-#     python -m cmri_lib.run 01 11 --dataset audit
+#     python -m cmri_lib.phantom.cohort --out data/phantom-audit --patients 400 --paired 0
+#     python -m cmri_lib.cohort.splits --dataset phantom-audit --shares 0.4 0.05 0.15 0.4
+#     python -m cmri_lib.run 01 11 --dataset phantom-audit
 #
 # It serves this notebook alone, which therefore also measures there what notebook 06 measures of
 # the other cohorts. Nothing else changes.

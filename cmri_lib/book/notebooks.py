@@ -12,8 +12,8 @@ from nbformat import NotebookNode
 
 from cmri_lib.book import copies
 from cmri_lib.book.links import Links, picture
+from cmri_lib.cohort.data_sets import is_virtual
 from cmri_lib.config.study import Study
-from cmri_lib.experiments.published import SYNTHETIC
 
 #: Lines of code from which on a cell is folded, and of printed text from which on its middle is left out.
 LONG_CODE, LONG_TEXT = 12, 40
@@ -37,7 +37,7 @@ def page_of(source: Path) -> str:
 def find_copy(study: Study, source: Path, earlier: Path) -> copies.Copy | None:
     """What the last run of a notebook left, or else what the book `earlier` holds of one; None where neither shows the figures
     that are published, and of cohorts of real patients always."""
-    if study.dataset not in SYNTHETIC:
+    if not is_virtual(study.dataset):
         return None
     executed = study.root / "executed" / f"{source.stem}.ipynb"
     found = None

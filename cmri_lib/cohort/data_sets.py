@@ -49,6 +49,13 @@ DATA_SETS = {
 }
 
 
+def is_virtual(dataset: str) -> bool:
+    """Whether a cohort is of virtual patients: `phantom`, or ``phantom-…`` for another one that `phantom.cohort` has made.
+    Nobody is hurt if their images, names, or weights that have learnt from them are given away. Added data sets have
+    other names."""
+    return dataset == "phantom" or dataset.startswith("phantom-")
+
+
 def table() -> pd.DataFrame:
     """A row for each of `DATA_SETS`."""
     return pd.DataFrame([asdict(one) for one in DATA_SETS.values()]).set_index("name")

@@ -1,7 +1,7 @@
 """Jobs that need not wait for each other, through joblib: whoever calls the library says where they run.
 
     with joblib.parallel_config(backend="dask"):      # a cluster: connect a dask.distributed.Client first
-        cohort = read_dataset("data/large")
+        cohort = read_dataset("data/phantom-large")
         slices = preprocess(cohort.cases, settings, split=split)
 
 Results are the same wherever they run. Without such a context reading and audits go one after the other, and what has a

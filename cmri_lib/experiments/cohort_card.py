@@ -14,9 +14,8 @@ from typing import Any
 
 import pandas as pd
 
-from cmri_lib.cohort.data_sets import terms
+from cmri_lib.cohort.data_sets import is_virtual, terms
 from cmri_lib.config.study import Study
-from cmri_lib.experiments.published import SYNTHETIC
 from cmri_lib.experiments.training import training_folder, training_log
 from cmri_lib.generators.base import Generator
 from cmri_lib.measures.instruments.frozen import fingerprint
@@ -59,12 +58,12 @@ def synthetic_card(study: Study, of: Named, run: Run, generator: Generator, *, r
         "request": {name: list(value) if isinstance(value, tuple) else value for name, value in request.items()},
         "patients": int(table["patient"].nunique()),
         "masks": {"of": "training patients", "patients": len(used),
-                  **({"names": used} if study.dataset in SYNTHETIC else {})},
+                  **({"names": used} if is_virtual(study.dataset) else {})},
         "blank_slices": int(table["blank_slices"].sum()),
         "accepted": dict(sorted(accepted.items())),
         "scores": others,
         "privacy": {"status": "the system was audited, this cohort was not" if audit else NOT_AUDITED, "audit": audit},
-        "licence": " ".join(filter(None, (terms(study.dataset), "" if study.dataset in SYNTHETIC else _OF_REAL))),
+        "licence": " ".join(filter(None, (terms(study.dataset), "" if is_virtual(study.dataset) else _OF_REAL))),
     }
 
 

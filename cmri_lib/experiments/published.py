@@ -11,15 +11,13 @@ from pathlib import Path
 
 import torch
 
+from cmri_lib.cohort.data_sets import is_virtual
 from cmri_lib.cohort.whole_folder import whole_folder
 from cmri_lib.config.study import Study
 from cmri_lib.errors import DataError
 from cmri_lib.training.checkpoint import read_tensors
 from cmri_lib.training.kept import TURN
 from cmri_lib.training.shared import launched
-
-#: The cohorts whose weights may be given away: a network remembers those it has learnt from.
-SYNTHETIC = ("phantom",)
 
 
 def restore(study: Study, folder: Path) -> None:
@@ -47,9 +45,9 @@ def publish(study: Study, folders: Iterable[Path], final: Collection[Path] = ())
     Raises:
         DataError: if they have learnt from real patients.
     """
-    if study.dataset not in SYNTHETIC:
+    if not is_virtual(study.dataset):  # a network remembers those it has learnt from
         raise DataError(f"{study.dataset} holds real patients", field="dataset",
-                        remedy=f"publish weights trained on {' or '.join(SYNTHETIC)} alone")
+                        remedy="publish weights trained on phantoms alone")
     new = []
     for folder in folders:
         target = published_folder(study, folder)

@@ -33,6 +33,7 @@ from matplotlib.path import Path as Outline
 from PIL import Image
 
 from cmri_lib.cohort.cardiac_function import PHENOTYPES, SCAN
+from cmri_lib.cohort.data_sets import is_virtual
 from cmri_lib.cohort.slices import COVARIATES, Slices
 from cmri_lib.config.study import Study
 from cmri_lib.reporting import metrics
@@ -58,8 +59,6 @@ UNSEEN = 10
 CHARACTER = 0.065
 #: A slice is shown at most so large, in inches.
 TILE = 1.16
-#: The cohort whose patients are nobody.
-NOBODY = "phantom"
 #: In the file of a figure from which rows are left out.
 LEFT_OUT = "rows of real patients: only in the executed notebook"
 
@@ -90,14 +89,14 @@ def publish_slices(study: Study, name: str, rows: Mapping[str, Slices], *, outli
                    titles: Sequence[str] = (), title: str | None = None, derived: bool = False) -> Figure:
     """A grid with one labelled row per `Slices`; its CSV lists every tile. `titles` stand above the columns.
 
-    Rows of real patients, of a cohort other than the phantom, are shown in the returned figure and left out of
+    Rows of real patients are shown in the returned figure and left out of
     the files, and so are the outlines of their masks where a sample follows one. Where samples are `derived` from a patient
     (translated from the image, drawn under the mask by a generator that has learnt from that patient, chosen for their
     likeness), they may show that patient, and all rows are left out.
     """
-    anyone = study.dataset == NOBODY
+    anyone = is_virtual(study.dataset)
     public = {label: s if anyone else _without_outlines_of_patients(s) for label, s in rows.items()
-              if anyone or not derived and ((s.table["source"] != "real") | (s.table["dataset"] == NOBODY)).all()}
+              if anyone or not derived and ((s.table["source"] != "real") | s.table["dataset"].map(is_virtual)).all()}
     # Of a row of masks alone nothing is left without its outlines.
     public = {label: s for label, s in public.items() if s.images.any() or s.masks.any()}
     tiles = [s.table.assign(row=label, column=range(len(s)), mean=s.images.mean((1, 2, 3)),
@@ -115,7 +114,7 @@ def publish_images(study: Study, name: str, rows: Mapping[str, Mapping[str, np.n
                    title: str | None = None) -> Figure:
     """A grid of images (H, W) of real patients, row → column → image, each shown on its own intensity range.
 
-    Its CSV lists row, column and intensity statistics. Only the phantom's are written to files.
+    Its CSV lists row, column and intensity statistics. Only those of phantoms are written to files.
     """
     tiles = pd.DataFrame([{"row": row, "column": column, "min": x.min(), "mean": x.mean(), "max": x.max()}
                           for row, images in rows.items() for column, x in images.items()])
@@ -127,7 +126,7 @@ def publish_images(study: Study, name: str, rows: Mapping[str, Mapping[str, np.n
     for axis, column in zip(axes[0], columns, strict=True):
         axis.set_title(column, fontsize=SMALL)
     _titled(figure, title)
-    if study.dataset == NOBODY:
+    if is_virtual(study.dataset):
         return _write(file, figure, slices=True)
     _write(file, _titled(notice(), title), shown=False)
     return figure
@@ -138,7 +137,7 @@ def _keep(study: Study, name: str, table: pd.DataFrame) -> Path:
     are numbered in the order in which they come."""
     file = study.figures / f"{name}.csv"
     file.parent.mkdir(parents=True, exist_ok=True)
-    if study.dataset != NOBODY:
+    if not is_virtual(study.dataset):
         table = table.drop(columns=["centre", *COVARIATES, *PHENOTYPES], errors="ignore")
         table = table.assign(**{column: pd.factorize(table[column])[0] for column in SCAN if column in table})
     table.to_csv(file, index=False, float_format="%.6g")

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from layout_writers import SCANS, WRITERS, random_case, write_acdc, write_mnms, write_two
 
 from cmri_lib.cohort import add, splits
+from cmri_lib.cohort.data_sets import is_virtual
 from cmri_lib.cohort.readers.cases import layout_of, read_dataset
 from cmri_lib.cohort.slices import SPLITS
 from cmri_lib.cohort.splits import (FRACTIONS, acdc_split, apply_split, load_split, make_split, mnms_split, part_of_cohort,
@@ -183,6 +184,14 @@ def test_what_is_already_there_is_never_overwritten(tmp_path):
 def test_names_that_are_no_folder_names(tmp_path, name):
     with pytest.raises(ParameterError, match="not a plain name"):
         add.add_dataset(name, tmp_path, "acdc", data=tmp_path / "data")
+
+
+@pytest.mark.parametrize("name", ["phantom", "phantom-mine"])
+def test_real_patients_do_not_go_by_the_name_of_virtual_ones(tmp_path, name):
+    write_two(tmp_path / "source", "acdc")
+    with pytest.raises(ParameterError, match="virtual patients"):
+        add.add_dataset(name, tmp_path / "source", "acdc", data=tmp_path / "data")
+    assert is_virtual(name) and not is_virtual("phantoms") and not is_virtual("acdc")
 
 
 def test_a_source_that_holds_the_target_or_is_absent(tmp_path):
