@@ -21,7 +21,8 @@ from cmri_lib.cohort.slices import Slices
 from cmri_lib.config.study import Study
 from cmri_lib.errors import DataError
 from cmri_lib.experiments.banks import sampling_conditions
-from cmri_lib.experiments.privacy_runs import few_slices, overfitted, shadow_runs, shadow_thirds
+from cmri_lib.experiments.kept_attacks import Kept
+from cmri_lib.experiments.privacy_runs import STAGE, few_slices, overfitted, shadow_runs, shadow_thirds
 from cmri_lib.experiments.provenance import patients_seen
 from cmri_lib.experiments.training import train_or_load, training_folder, training_slices
 from cmri_lib.generators.base import draw
@@ -63,6 +64,9 @@ class PrivacyAudit:
         options: seed and resamples of every bootstrap.
     """
 
+    #: Below whose trainings the scores of attacks are kept.
+    stage = STAGE
+
     def __init__(self, study: Study, slices: Slices):
         self.study, self.slices, self.params = study, slices, study.params.privacy
         self.training, self.holdout, self.strangers, self.test = (
@@ -79,7 +83,7 @@ class PrivacyAudit:
     @cached_property
     def spaces(self) -> list[Cached]:
         settings = replace(self.params.detector, seed=self.study.seed)
-        detector = train_copy_detector(self.training, settings, self.study.work("privacy") / "copy_detector")
+        detector = train_copy_detector(self.training, settings, self.study.work(STAGE) / "copy_detector")
         return [Cached(Pixels()), Cached(detector)]
 
     @cached_property
@@ -89,25 +93,29 @@ class PrivacyAudit:
         return Cached(ClassicalFeatures())
 
     @cached_property
-    def loss(self) -> Remembered:
+    def loss(self) -> Kept:
         """The denoising loss, which several attacks build on."""
-        return Remembered(DenoisingLoss(self.params.times, self.params.draws, self.study.seed))
+        return self.kept(DenoisingLoss(self.params.times, self.params.draws, self.study.seed))
+
+    def kept(self, attack: Attack) -> Kept:
+        """An attack on weights that asks a network about a slice once, whenever that is."""
+        return Kept(attack, self.study.work(self.stage) / "scores")
 
     @cached_property
     def attacks(self) -> list[Attack]:
         """All attacks on one target, in the order of tables."""
         times, seed = {"times": self.params.times, "seed": self.study.seed}, {"seed": self.study.seed}
-        fewer = Remembered(DenoisingLoss(self.params.times, max(1, self.params.draws // 4), self.study.seed))
-        elbo, tokens = (Remembered(kind(draws=self.params.draws, **seed)) for kind in (ELBO, TokenLikelihood))
-        plain = [SecMI(**times), PIA(**times), PIAN(**times), SimA(**times),
-                 FCRE(**times, draws=max(1, self.params.draws // 4)),
-                 ODELikelihood(steps=self.params.draws, **seed), CriticOutput(),
-                 LatentInversion(steps=8 * self.params.draws, **seed), NearestSamples(self.spaces[0]),
-                 NearestSamples(self.unlearnt)]
+        fewer = self.kept(DenoisingLoss(self.params.times, max(1, self.params.draws // 4), self.study.seed))
+        elbo, tokens = (self.kept(kind(draws=self.params.draws, **seed)) for kind in (ELBO, TokenLikelihood))
+        denoisers = [SecMI(**times), PIA(**times), PIAN(**times), SimA(**times),
+                     FCRE(**times, draws=max(1, self.params.draws // 4))]
+        others = [ODELikelihood(steps=self.params.draws, **seed), CriticOutput(),
+                  LatentInversion(steps=8 * self.params.draws, **seed)]
+        nearest = [Remembered(NearestSamples(space)) for space in (self.spaces[0], self.unlearnt)]
         ratio = [DensityRatio(self.unlearnt, self.strangers)] if len(self.strangers) else []
-        return [self.loss, *map(Remembered, plain[:5]),
+        return [self.loss, *map(self.kept, denoisers),
                 *(Fluctuation(a, seed=self.study.seed) for a in (fewer, elbo, tokens)),
-                *map(Remembered, plain[5:]), elbo, tokens, *ratio]
+                *map(self.kept, others), *nearest, elbo, tokens, *ratio]
 
     def target(self, run: Run, **choices: object) -> Target:
         """The trained run with samples under the conditions of test patients; `choices` are for the

@@ -18,16 +18,18 @@ import pandas as pd
 
 from cmri_lib.cohort.slices import Slices
 from cmri_lib.config.study import Study
+from cmri_lib.experiments.kept_attacks import Kept
 from cmri_lib.experiments.privacy_audit import BLIND, NULL, PrivacyAudit
 from cmri_lib.experiments.privacy_runs import few_slices
 from cmri_lib.experiments.private_training import accounted, public_run, roles, train_or_load_any
 from cmri_lib.experiments.provenance import patients_seen
 from cmri_lib.measures.statistics.bootstrap import Score
 from cmri_lib.measures.statistics.seeds import bootstrap_seeds
-from cmri_lib.privacy.attack import Attack, Calibrated, PatientScores, Remembered, Target, auc, score_of
+from cmri_lib.privacy.attack import Attack, Calibrated, PatientScores, Target, auc, score_of
 from cmri_lib.privacy.attacks.critic import CriticOutput
 from cmri_lib.privacy.differential.canaries import epsilon_lower_bound, right_guesses
 from cmri_lib.reporting.results import with_system_columns
+from cmri_lib.systems.private import STAGE
 from cmri_lib.systems.system import Run
 
 #: The settings of the denoising loss, and of the critic's output, that canaries are scored by.
@@ -62,6 +64,8 @@ class PrivateAudit(PrivacyAudit):
         slices: the whole preprocessed cohort.
     """
 
+    stage = STAGE
+
     def __init__(self, study: Study, slices: Slices):
         super().__init__(study, slices)
         settings = study.params.differential_privacy
@@ -75,9 +79,9 @@ class PrivateAudit(PrivacyAudit):
         return [self.loss, self.critic]
 
     @cached_property
-    def critic(self) -> Remembered:
+    def critic(self) -> Kept:
         """What a GAN's critic says."""
-        return Remembered(CriticOutput())
+        return self.kept(CriticOutput())
 
     def attack_on(self, run: Run) -> Attack:
         """The attack that suits the family of a run."""

@@ -110,6 +110,9 @@ class Remembered(Attack):
         self._known: dict[tuple[str, bytes], np.ndarray] = {}
         self._settings: list[str] = []
 
+    def __repr__(self) -> str:
+        return f"Remembered({self.attack!r})"
+
     def suits(self, target: Target) -> bool:
         return self.attack.suits(target)
 
