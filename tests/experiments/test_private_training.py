@@ -211,7 +211,7 @@ def test_samples_are_labelled_and_taught_without_a_look_at_private_patients(stud
     quickly = replace(study.params.utility, training=TrainSettings(steps=2, batch=4))
     study = replace(study, params=replace(study.params, utility=quickly))
     school, who = PrivateStudents(study, SLICES), private.roles(study, SLICES)
-    assert set(school.public.patients) == set(who.public) 
+    assert set(school.public.patients) == set(who.public)
     assert set(school.real.patients) == set(who.private) and set(school.test.table["split"]) == {"test"}
     run = private.public_run(study, SLICES, "U10 FM")
     generator = private.train_or_load_any(study, run, SLICES)
