@@ -271,8 +271,8 @@ def summary(root: Path, dataset: str | None = None) -> str:
         own = [f for f in files if notebook_number(f) == name[:2]]
         lines.append(f"  {name} ({last_run(copies[name])}): {listed(own) or 'nothing yet'}")
     lines.append("To open:")
-    pages = {"book/index.html": "everything, to browse", "results/README.md": "the results as a page",
-             "results/scores.csv": "every score"}
+    pages = {"book/index.html": "everything, to browse", "results/FINDINGS.md": "what was found, in words",
+             "results/README.md": "the results as tables", "results/scores.csv": "every score"}
     # The last notebook compares what the others have made.
     pages |= {f.as_posix(): f"figure of notebook {notebooks[-1]}" for f in own if f.suffix == ".png"}
     lines += [f"  {page}: {what}" for page, what in pages.items() if (root / page).exists()]

@@ -38,7 +38,9 @@
 # - all **scores** become `results/scores.csv`. A score is one metric of one system.
 # - all tests of **claims** become `results/claims.csv`. A claim is a sentence of the review that
 #   can be tested, with an id such as F1.
-# - both become a page to read, [`results/README.md`](../results/README.md).
+# - both become two pages to read: tables, [`results/README.md`](../results/README.md), and what was
+#   found, in words, [`results/FINDINGS.md`](../results/FINDINGS.md). Its sentences are written by
+#   people, in `cmri_lib/reporting/findings.md`; its numbers are read from the tables.
 #
 # What nobody has measured yet is shown as missing. Each score has these columns:
 #
@@ -108,8 +110,8 @@ from IPython.display import Image, Markdown, display
 from cmri_lib.cohort import data_sets
 from cmri_lib.config.study import open_study
 from cmri_lib.reporting import (
-    comparison, comparison_plots, figures, metrics, plots, primary_tests, questions, readme,
-    results, review)
+    comparison, comparison_plots, figures, findings, metrics, plots, primary_tests, questions,
+    readme, results, review)
 from cmri_lib.reporting.claims import after_holm
 from cmri_lib.reporting.primary_tests import ANATOMY, APPEARANCE
 
@@ -128,8 +130,9 @@ print(f"{len(scores):,} scores, {len(claims)} tests of claims")
 scores.groupby(["dataset", "profile", "axis"]).size().unstack(fill_value=0)
 
 # %% [markdown]
-# The joint tables and the page of results are written to files. They hold all cohorts and profiles
-# that have been run. The page shows one profile.
+# The joint tables and the pages of results are written to files. The tables hold all cohorts and
+# profiles that have been run. The pages show one profile; what its results do not bear out, or do
+# not have, is left out of the findings.
 
 # %%
 folder = study.root / "results"
@@ -137,6 +140,10 @@ scores.to_csv(folder / "scores.csv", index=False, float_format="%.6g")
 claims.to_csv(folder / "claims.csv", index=False, float_format="%.6g")
 page = readme.page(scores, claims, study.profile)
 (folder / "README.md").write_text(page, encoding="utf-8")
+found = findings.page(study.root, study.profile)
+(folder / "FINDINGS.md").write_text(found, encoding="utf-8")
+for reason in findings.left_out(found):
+    print("left out of the findings:", reason)
 print("written:", ", ".join(sorted(file.name for file in folder.glob("*.*"))))
 
 # %% [markdown]

@@ -374,7 +374,7 @@ def test_the_summary_is_right_without_a_run_and_after_one(project: Path, monkeyp
   01_topic (no executed copy): 1 figure in figures/phantom/01/, results/phantom/01_topic.csv
   13_review (no executed copy): 1 figure in figures/phantom/13/
 To open:
-  results/README.md: the results as a page
+  results/README.md: the results as tables
   figures/phantom/13/score.png: figure of notebook 13_review
 To look at a notebook: source .venv/bin/activate; jupyter lab notebooks/13_review.ipynb
 """

@@ -10,7 +10,9 @@ from cmri_lib.course import quiz_page, read_quiz
 from cmri_lib.errors import DataError
 
 #: Sections of the README that are pages of their own: page → section.
-SECTIONS = {"guide/use": "Read, change, rerun", "guide/data": "Data and licences", "results/index": "Results"}
+SECTIONS = {"guide/use": "Read, change, rerun", "guide/data": "Data and licences"}
+#: Pages that notebook 13 writes: page → file and title.
+RESULTS = {"results/index": ("results/FINDINGS.md", "Findings"), "results/tables": ("results/README.md", "All tables")}
 LANDING = """# Synthetic cardiac MRI
 
 {what}
@@ -100,9 +102,10 @@ def pages(study: Study, links: Links) -> dict[str, str]:
     made["index"] = landing(study, links)
     made["notebooks/index"] = _notebooks(study, readme, links)
     made["guide/contributing"] = links.rewrite(contributing, "", "guide/contributing.html")
-    tables = study.root / "results" / "README.md"
-    text = tables.read_text(encoding="utf-8") if tables.is_file() else "# Results\n\nNot yet written: notebook 13 makes them.\n"
-    made["results/tables"] = links.rewrite(text.replace("# Results", "# All tables", 1), "results", "results/tables.html")
+    for page, (file, title) in RESULTS.items():
+        written = (study.root / file).is_file()
+        text = _read(study, file).partition("\n")[2] if written else "\nNot yet written: notebook 13 makes it.\n"
+        made[page] = links.rewrite(f"# {title}\n{text}", "results", f"{page}.html")
     return made | _course(study, links)
 
 

@@ -20,7 +20,8 @@ from cmri_lib.errors import DataError
 from cmri_lib.reporting import review
 
 #: Pages that are made of one file.
-PAGES = {"README.md": "index.html", "CONTRIBUTING.md": "guide/contributing.html", "results/README.md": "results/tables.html"}
+PAGES = {"README.md": "index.html", "CONTRIBUTING.md": "guide/contributing.html",
+         "results/FINDINGS.md": "results/index.html", "results/README.md": "results/tables.html"}
 LINK = re.compile(r"(!?)\[([^\]]*)\]\(([^)\s]+)\)")
 #: Fenced blocks and code within a line, where nothing is a link.
 CODE = re.compile(r"(```.*?```|`[^`\n]*`)", re.DOTALL)

@@ -263,15 +263,19 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--data", type=Path, default=PROJECT / "data", help="folder of the data sets")
     parser.add_argument("--seed", type=int, default=SEED)
     parser.add_argument("--shares", nargs=len(SPLITS), type=float, metavar=tuple(name.upper() for name in SPLITS),
-                        default=[FRACTIONS[name] for name in SPLITS], help="of the patients; they sum to 1 (%(default)s)")
+                        help=f"of the patients; they sum to 1 ({' '.join(str(FRACTIONS[name]) for name in SPLITS)})")
     parser.add_argument("--ship", action="store_true", help="write the list that is shipped with the library")
     parser.add_argument("--overwrite", action="store_true", help="replace an existing list")
     given = parser.parse_args(arguments)
     published = {"acdc": acdc_split, "mnms": mnms_split}
     if given.ship and given.dataset in published:
+        if given.shares:
+            raise ParameterError(f"the list that is shipped for {given.dataset} has shares of its own", field="--shares",
+                                 remedy=f"leave out --ship, to write data/{given.dataset}/{SPLIT_FILE}")
         split = published[given.dataset](given.seed)
     else:
-        split = split_cohort(read_dataset(given.data / given.dataset).table, given.seed, dict(zip(SPLITS, given.shares)))
+        shares = dict(zip(SPLITS, given.shares)) if given.shares else FRACTIONS
+        split = split_cohort(read_dataset(given.data / given.dataset).table, given.seed, shares)
     file = SHIPPED / f"{given.dataset}.csv" if given.ship else given.data / given.dataset / SPLIT_FILE
     if file.exists() and not (given.ship or given.overwrite):
         raise SplitError("a list is already there", file=file, field="split", remedy="give --overwrite to replace it")

@@ -232,6 +232,8 @@ def test_the_command_holds_out_as_many_as_it_is_asked_to(tmp_path, capsys):
     assert sizes.to_dict() == {"train": 8, "validation": 1, "test": 3, "holdout": 8}
     assert splits.main([*arguments, "0.4", "0.4", "0.4", "0.4", "--overwrite"]) == 2
     assert "not shares of one" in capsys.readouterr().err
+    assert splits.main(["--dataset", "acdc", "--ship", "--shares", "0.4", "0.05", "0.15", "0.4"]) == 2
+    assert "shares of its own" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("share", [0.25, 0.5, 1.0])
