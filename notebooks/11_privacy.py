@@ -238,6 +238,29 @@ figures.publish(study, "11/low_rates", pd.concat(curves), privacy_plots.low_rate
                 title=f"{ATTACKS[strongest]} on {shown}: members found against false alarms");
 
 # %% [markdown]
+# ## Who is exposed?
+#
+# An AUC over all patients may hide that those of one group are named more surely: of a rare disease
+# (claim R2), or of a scanner whose traits the generator has learnt (claim R4). Here the strongest
+# attack on each system is scored for the patients of one disease, and of one vendor, alone.
+# Members are compared with non-members of the same group (Kulynych et al. 2022).
+
+# %%
+exposed = [{"arm": f"{name}: {ATTACKS[controls[name].strongest]}", **row}
+           for name, run in runs.items()
+           for row in audit.group_rows(run, controls[name].strongest)]
+if exposed:
+    figures.publish(study, "11/groups", pd.DataFrame(exposed),
+                    lambda table: utility_plots.by_group(table, "AUC (0.5: guessing)", 0.5),
+                    title="The strongest attack among the patients of one group")
+else:
+    print(f"left out: no group has {params.group} patients on either side; see above how to make "
+          "a larger cohort")
+
+# %% [markdown]
+# **How to read it.** n is the number of patients on the smaller side. Groups of so few have wide
+# intervals: only those that do not overlap tell one group from another.
+#
 # ## Copies among the samples
 #
 # Every system has drawn samples under the conditions of test patients. For each system the table

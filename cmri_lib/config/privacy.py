@@ -47,7 +47,8 @@ class PrivacySettings:
     """Section `privacy`: systems that are attacked; members and non-members (each at most `patients`), and
     `slices` of each; times between image (0) and noise (1), `draws` of noise
     (as many steps of the ODE, and eight times as many of inversion); `samples` drawn from every
-    system; `copies` planted of every disguise; `arms` of what may drive leakage or lower it, and shadow models, which take
+    system; `copies` planted of every disguise; a `group` of patients (a disease,
+    a vendor) has at least so many on either side; `arms` of what may drive leakage or lower it, and shadow models, which take
     trainings of their own."""
 
     systems: tuple[str, ...]
@@ -57,6 +58,7 @@ class PrivacySettings:
     draws: Count
     samples: Annotated[int, Field(ge=10)]
     copies: Count
+    group: Annotated[int, Field(ge=2)]
     arms: tuple[Literal["patients", "length", "sampler", "vendor", "safeguards", "shadows"], ...]
     control: PrivacyControl
     guarded: GuardedSettings

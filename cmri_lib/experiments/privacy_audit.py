@@ -18,6 +18,7 @@ from functools import cached_property
 import numpy as np
 
 from cmri_lib.cohort.slices import Slices
+from cmri_lib.cohort.vocabulary import names_nothing
 from cmri_lib.config.study import Study
 from cmri_lib.errors import DataError
 from cmri_lib.experiments.banks import sampling_conditions
@@ -40,6 +41,7 @@ from cmri_lib.privacy.attacks.shadow_models import RMIA, LiRA
 from cmri_lib.privacy.controls import DISGUISES, Controls, blind_scores, null_sides, planted_copies
 from cmri_lib.privacy.copies import CopyAudit, cluster_scores
 from cmri_lib.privacy.copy_detector import train_copy_detector
+from cmri_lib.privacy.groups import within
 from cmri_lib.privacy.nearest_neighbours import Pixels
 from cmri_lib.reporting.claims import holm
 from cmri_lib.reporting.results import with_system_columns
@@ -160,6 +162,20 @@ class PrivacyAudit:
     def blind(self, run: Run) -> Score:
         """AUC of the blind baseline between the run's members and the hold-out."""
         return score_of(blind_scores(self.sides(run), self.unlearnt, self.study.seed), **self.options)
+
+    def group_rows(self, run: Run, attack: str) -> list[dict[str, object]]:
+        """AUC of one attack among the patients of each disease and of each vendor: kind, group, value, low, high, n. Groups of
+        fewer than `params.group` patients on either side are left out, and who belongs to none that is known."""
+        found, table = self.scores(run, only=[attack])[attack]["mean"], self.slices.table.drop_duplicates("patient")
+        rows = []
+        for kind in ("disease", "vendor"):
+            known = {patient: group for patient, group in zip(table["patient"], table[kind]) if not names_nothing(group)}
+            for group, part in within(found, known).items():
+                if min(len(part.members), len(part.nonmembers)) >= self.params.group:
+                    score = score_of(part, **self.options)
+                    rows.append({"kind": kind, "group": group, "value": score.value, "low": score.low, "high": score.high,
+                                 "n": score.n})
+        return rows
 
     def controls(self, run: Run) -> Controls:
         """What the controls of an audit of `run` show. The null is of the run itself, the positive control

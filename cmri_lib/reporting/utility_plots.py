@@ -201,18 +201,22 @@ def read_against_truth(table: pd.DataFrame) -> Figure:
     return figure
 
 
-def by_group(table: pd.DataFrame) -> Figure:
-    """Dice by group of test slices (disease, level, phase …): a panel per kind of group, one mark per arm.
+def by_group(table: pd.DataFrame, measured: str = "Dice, mean of the structures", guessing: float | None = None) -> Figure:
+    """A score by group of patients or slices (disease, level, phase …): a panel per kind of group, one mark per arm.
 
     Args:
         table: kind, group, n, arm, value, low, high.
+        measured: what the score is.
+        guessing: the score of whoever guesses, a dotted line; where there is one, no arm is that of real slices.
     """
     if table.empty:
-        return notice("no group has enough test patients")
+        return notice("no group has enough patients")
     kinds, arms = (list(dict.fromkeys(table[c])) for c in ("kind", "arm"))
     lines = np.array_split(kinds, 1 if len(kinds) <= MOST_KINDS else 2)
     figure = plt.figure(figsize=(PAGE, 0.6 + 2.8 * len(lines)), layout="constrained")
-    colours = [REAL_COLOUR, *sns.color_palette("colorblind", max(1, len(arms) - 1)).as_hex()]
+    colours = sns.color_palette("colorblind", len(arms)).as_hex()
+    if guessing is None:
+        colours = [REAL_COLOUR, *colours[:-1]]
     first = None  # all lines have one axis
     for part, line in zip(figure.subfigures(len(lines), 1, squeeze=False)[:, 0], lines):
         shares = [table.loc[table["kind"] == kind, "group"].nunique() + 0.6 for kind in line]
@@ -220,8 +224,10 @@ def by_group(table: pd.DataFrame) -> Figure:
         if first is not None:
             axes[0].sharey(first)
         first = axes[0]
-        axes[0].set_ylabel("Dice, mean of the structures", fontsize=SMALL)
+        axes[0].set_ylabel(measured, fontsize=SMALL)
         for axis, kind in zip(axes, line):
+            if guessing is not None:
+                axis.axhline(guessing, ls=":", color="0.5", lw=1)
             _groups(axis, table[table["kind"] == kind], kind, arms, colours, 0.9 * PAGE / sum(shares))
     legend_below(figure, {arm: Line2D([], [], color=c, marker=MARKERS[k % len(MARKERS)], ls="", ms=4)
                           for k, (arm, c) in enumerate(zip(arms, colours))})

@@ -109,6 +109,19 @@ def test_leakage_along_training_is_that_of_the_weights_kept_at_each_step(monkeyp
     assert [score.value for _, score in found] == pytest.approx([0.5 + (1 + k) / len(members) / 2 for k in range(len(files))])
 
 
+def test_whose_disease_a_generator_has_learnt_by_heart_is_exposed(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Members of one disease score above all, those of the others like strangers; a disease of too few is left out."""
+    disease = {patient: ("DCM", "HCM", "MINF")[k % 2 if k else 2] for k, patient in enumerate(np.unique(SLICES.patients))}
+    slices = SLICES.with_columns(disease=np.array([disease[p] for p in SLICES.patients]), vendor="")
+    audit, run = PrivacyAudit(STUDY, slices), overfitted(STUDY, slices, "U10 FM")
+    target = Target("g", frozenset(slices.where(split="train").patients))
+    audit.__dict__["attacks"] = [Told(lambda target, patient: float(patient in target.seen and disease[patient] == "HCM"))]
+    monkeypatch.setattr(audit, "target", lambda run: target)
+    monkeypatch.setattr(audit, "members", lambda run: slices.where(split="train"))
+    found = {(row["kind"], row["group"]): row["value"] for row in audit.group_rows(run, "loss")}
+    assert found == {("disease", "DCM"): 0.5, ("disease", "HCM"): 1.0}  # no vendor is known, and MINF has one patient
+
+
 def test_shadows_are_asked_about_the_first_third_and_the_second(monkeypatch: pytest.MonkeyPatch) -> None:
     """Patients differ more than being learnt from matters. Whoever compares with other trainings sees through that."""
     audit, hard = PrivacyAudit(STUDY, SLICES), {p: 9.0 * k for k, p in enumerate(np.unique(SLICES.patients)[::-1])}

@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from cmri_lib.reporting import privacy_plots
+from cmri_lib.reporting import privacy_plots, utility_plots
 
 
 @pytest.fixture(autouse=True)
@@ -56,3 +56,14 @@ def test_a_curve_for_every_system_along_its_training() -> None:
     close = privacy_plots.along_training(pd.concat([table, table.assign(images=table["images"] + 10)])).axes[0]
     assert [t.get_text() for t in close.get_xticklabels()] == ["100", "200"], "names of near points stay apart"
     assert "no system" in privacy_plots.along_training(table.iloc[:0]).axes[0].texts[0].get_text()
+
+
+def test_groups_stand_beside_guessing() -> None:
+    groups = [("disease", "DCM"), ("disease", "HCM"), ("vendor", "A")]
+    rows = [(kind, group, arm, 0.8, 0.7, 0.9, 32) for kind, group in groups for arm in ("VAE", "flow")]
+    table = pd.DataFrame(rows, columns=["kind", "group", "arm", "value", "low", "high", "n"])
+    axes = utility_plots.by_group(table, "AUC", guessing=0.5).axes
+    assert [axis.get_title() for axis in axes] == ["disease", "vendor"] and axes[0].get_ylabel() == "AUC"
+    assert all(any(set(line.get_ydata()) == {0.5} for line in axis.lines) for axis in axes)
+    assert [label.get_text() for label in axes[0].get_xticklabels()] == ["DCM\nn = 32", "HCM\nn = 32"]
+    assert "no group" in utility_plots.by_group(table.iloc[:0]).axes[0].texts[0].get_text()
