@@ -26,8 +26,9 @@ LANDING = """# Synthetic cardiac MRI
 2. **{claims}**: what the review says, what was tested, and the verdict.
 3. **{fidelity}**: how the distances of the scoreboard are made, and what each can see. Begin with its question, then
    its summary.
-4. **One system** that you know, for example {ddpm} or {flow}: idea, sources, samples, scores, training.
-5. **{tables}**: every number with its interval, and {data}.
+4. **{scores}**: the same numbers to sort and filter. **{reading}** Try whether you can tell.
+5. **One system** that you know, for example {ddpm} or {flow}: idea, sources, samples, scores, training.
+6. **{tables}**: every number with its interval, and {data}.
 
 Every figure opens in full size. Long code and the solutions of exercises are folded. The search finds words in all pages, and
 works without a network.
@@ -48,7 +49,15 @@ claims/index
 :hidden:
 :caption: Results
 results/index
+results/scoreboard
 results/tables
+```
+
+```{{toctree}}
+:hidden:
+:caption: Try it
+try/reading
+try/sliders
 ```
 
 ```{{toctree}}
@@ -57,6 +66,9 @@ results/tables
 guide/use
 guide/contributing
 guide/data
+guide/cohorts
+guide/families
+guide/checklist
 course/index
 ```
 """
@@ -90,6 +102,8 @@ def landing(study: Study, links: Links) -> str:
         state=links.rewrite(paragraph(readme, "**What is published so far.**"), "", place),
         claims=anchor("claims/index.html", "The claims", place), fidelity=links.to(links.notebook("06"), "Notebook 06", place),
         ddpm=anchor("systems/U6.html", "U6 DDPM", place), flow=anchor("systems/U10.html", "U10 flow matching", place),
+        scores=anchor("results/scoreboard.html", "A table of systems", place),
+        reading=anchor("try/reading.html", "Real or synthetic?", place),
         tables=anchor("results/tables.html", "All tables", place), scoreboard=shown,
         data=anchor("guide/data.html", "where the data come from", place))
 

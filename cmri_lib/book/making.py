@@ -14,7 +14,7 @@ from pathlib import Path
 
 import nbformat
 
-from cmri_lib.book import claims, facts, guide, notebooks, site, systems
+from cmri_lib.book import cards, claims, facts, guide, interactive, notebooks, site, systems
 from cmri_lib.book.copies import Copy
 from cmri_lib.book.links import Links
 from cmri_lib.config.study import Study
@@ -81,7 +81,8 @@ def _keep(copy: Copy, source: Path, files: Path) -> None:
 def _reviewed(study: Study, links: Links, files: Path) -> dict[str, str]:
     """The pages of systems and claims; model cards are put among the files."""
     results = facts.results_of(study.root)
-    made = {"systems/index": systems.index(study, results, links), "claims/index": claims.index(study, results, links)}
+    made = interactive.pages(study, results, links) | cards.pages(study, results, links, files) | {
+        "systems/index": systems.index(study, results, links), "claims/index": claims.index(study, results, links)}
     (files / "systems").mkdir(parents=True, exist_ok=True)
     for identity in review.SYSTEMS:
         card = facts.card(study, identity, results)
