@@ -102,6 +102,10 @@ class Rows:
         """The first names of the rows whose whole interval lies above a limit."""
         return self.table.loc[self.table["low"] > limit, self.names[0]].tolist()
 
+    def all_hold(self, number: float) -> bool:
+        """Whether there are rows, and the interval of each holds a number."""
+        return len(self.table) > 0 and bool(((self.table["low"] <= number) & (self.table["high"] >= number)).all())
+
     def lowest(self) -> str:
         """The first name of the row with the lowest value."""
         return self._sorted()[self.names[0]].iloc[0]

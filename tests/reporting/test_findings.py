@@ -47,7 +47,9 @@ SCORES = '{% set s = scores("phantom/06_fidelity") %}\n'
     ('s["U1 VAE", "heart_valid"] | share', ".82"), ('s["U1 VAE", "heart_valid"] | share_ci', ".82 [.79, .86]"),
     ('s["U1 VAE", "heart_valid"].ceiling | share', "1.00"), ('s.among(metric="heart_valid").lowest()', "U2 DCGAN"),
     ('s.among(metric="heart_valid").highest()', "U1 VAE"), ('s.among(metric="heart_valid").best() | share', ".82"),
-    ('s.like("metric", "heart").above(0.7)', "['U1 VAE']"), ('s.number("system")', "2")])
+    ('s.like("metric", "heart").above(0.7)', "['U1 VAE']"),
+    ('s.all_hold(0.5), s.like("metric", "kid").all_hold(0.5)', "(False, True)"),
+    ('s.like("metric", "none").all_hold(0.5)', "False"), ('s.number("system")', "2")])
 def test_numbers_are_those_of_the_table_and_the_profile(root: Path, quoted: str, expected: str) -> None:
     assert written(root, f"{SCORES}{{{{ {quoted} }}}}") == expected
 
