@@ -38,6 +38,10 @@ from cmri_lib.errors import NothingToDo, ParameterError, StudyError
 from cmri_lib.reporting.progress import Progress
 
 
+#: The notebook that compares what the others have made.
+COMPARING = "13"
+
+
 class KernelDied(StudyError):
     """The process that executes a notebook ended before the notebook did."""
 
@@ -265,20 +269,20 @@ def summary(root: Path, dataset: str | None = None) -> str:
     files = [f for f in published(root) if len(f.parts) > 2 and f.parts[1] == dataset]
     notebooks = [p.stem for p in sorted((root / "notebooks").glob("[0-9][0-9]_*.py"))]
     lines = [f"Made of the data set {dataset}:"]
-    own: list[Path] = []
+    compared: list[Path] = []
     copies = {name: root / "executed" / f"{name}.ipynb" for name in notebooks}
     for name in notebooks:
         own = [f for f in files if notebook_number(f) == name[:2]]
+        compared += own if name[:2] == COMPARING else []
         lines.append(f"  {name} ({last_run(copies[name])}): {listed(own) or 'nothing yet'}")
     lines.append("To open:")
     pages = {"book/index.html": "everything, to browse", "results/FINDINGS.md": "what was found, in words",
              "results/README.md": "the results as tables", "results/scores.csv": "every score"}
-    # The last notebook compares what the others have made.
-    pages |= {f.as_posix(): f"figure of notebook {notebooks[-1]}" for f in own if f.suffix == ".png"}
+    pages |= {f.as_posix(): f"figure of notebook {COMPARING}" for f in compared if f.suffix == ".png"}
     lines += [f"  {page}: {what}" for page, what in pages.items() if (root / page).exists()]
     if any(copy.exists() for copy in copies.values()):
         lines.append("  executed/: the notebooks with all they printed and drew")
-    for name in notebooks[-1:]:
+    for name in [name for name in notebooks if name[:2] == COMPARING]:
         place = "executed" if copies[name].exists() else "notebooks"
         lines.append(f"To look at a notebook: source .venv/bin/activate; jupyter lab {place}/{name}.ipynb")
     return "\n".join(lines)

@@ -375,7 +375,7 @@ def test_the_summary_is_right_without_a_run_and_after_one(project: Path, monkeyp
   13_review (no executed copy): 1 figure in figures/phantom/13/
 To open:
   results/README.md: the results as tables
-  figures/phantom/13/score.png: figure of notebook 13_review
+  figures/phantom/13/score.png: figure of notebook 13
 To look at a notebook: source .venv/bin/activate; jupyter lab notebooks/13_review.ipynb
 """
     assert run.main(["13", "--dataset", "acdc", "--summary"]) == 2  # SOURCE has no such parameter

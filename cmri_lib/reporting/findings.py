@@ -216,8 +216,9 @@ class _Source:
         if not any(self.profile in set(pd.read_csv(file).get("profile", ())) for file in tables):
             raise _LeftOut(f"notebook {number} has not been run on {dataset} in the profile {self.profile}")
         table = self._read(f"figures/{place}.csv")
-        table = table.assign(value=table[value])
-        return Rows(_matching(table, where), by, f"figures/{place}.csv")
+        if value not in table:
+            raise _LeftOut(f"figures/{place}.csv has no column {value!r}")
+        return Rows(_matching(table.assign(value=table[value]), where), by, f"figures/{place}.csv")
 
     def claims(self, dataset: str) -> Claims:
         """The primary tests of a cohort."""
@@ -228,7 +229,10 @@ class _Source:
     def _read(self, name: str) -> pd.DataFrame:
         if not (file := self.root / name).is_file():
             raise _LeftOut(f"{name} is not there")
-        return pd.read_csv(file, dtype={"system": str})
+        try:
+            return pd.read_csv(file, dtype={"system": str})
+        except pd.errors.EmptyDataError:
+            raise _LeftOut(f"{name} is empty") from None
 
 
 def _matching(table: pd.DataFrame, where: dict[str, object]) -> pd.DataFrame:

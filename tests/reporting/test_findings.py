@@ -33,6 +33,7 @@ def root(tmp_path: Path) -> Path:
                         ("figures/phantom/06/gain.csv", gain), ("results/claims.csv", claims)):
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         table.to_csv(tmp_path / name, index=False)
+    (tmp_path / "figures/phantom/06/empty.csv").write_text("\n")  # a run that had nothing to show
     return tmp_path
 
 
@@ -76,6 +77,8 @@ def test_a_paragraph_that_results_do_not_bear_out_is_left_out_and_the_others_sta
 @pytest.mark.parametrize(("quoted", "reason"), [
     ('{{ scores("phantom/06_fidelity")["U3", "kid"] | share }}', "results/phantom/06_fidelity.csv has 0 rows of U3, kid"),
     ('{{ scores("acdc/06_fidelity")["U3", "kid"] | share }}', "results/acdc/06_fidelity.csv is not there"),
+    ('{{ figure("phantom/06/gain", by="arm", value="rank")["a"] }}', "figures/phantom/06/gain.csv has no column 'rank'"),
+    ('{{ figure("phantom/06/empty", by="arm", group="x")["a"] | share }}', "figures/phantom/06/empty.csv is empty"),
     ('{{ figure("phantom/06/none", by="arm")["a"] | share }}', "figures/phantom/06/none.csv is not there"),
     ('{{ figure("phantom/07/gain", by="arm")["a"] }}', "notebook 07 has not been run on phantom in the profile overnight"),
     ('{{ scores("phantom/06_fidelity").among(metric="x").lowest() }}', "results/phantom/06_fidelity.csv has no such rows"),
