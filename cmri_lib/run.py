@@ -269,16 +269,15 @@ def summary(root: Path, dataset: str | None = None) -> str:
     files = [f for f in published(root) if len(f.parts) > 2 and f.parts[1] == dataset]
     notebooks = [p.stem for p in sorted((root / "notebooks").glob("[0-9][0-9]_*.py"))]
     lines = [f"Made of the data set {dataset}:"]
-    compared: list[Path] = []
     copies = {name: root / "executed" / f"{name}.ipynb" for name in notebooks}
     for name in notebooks:
         own = [f for f in files if notebook_number(f) == name[:2]]
-        compared += own if name[:2] == COMPARING else []
         lines.append(f"  {name} ({last_run(copies[name])}): {listed(own) or 'nothing yet'}")
     lines.append("To open:")
     pages = {"book/index.html": "everything, to browse", "results/FINDINGS.md": "what was found, in words",
              "results/README.md": "the results as tables", "results/scores.csv": "every score"}
-    pages |= {f.as_posix(): f"figure of notebook {COMPARING}" for f in compared if f.suffix == ".png"}
+    pages |= {f.as_posix(): f"figure of notebook {COMPARING}" for f in files
+              if notebook_number(f) == COMPARING and f.suffix == ".png"}
     lines += [f"  {page}: {what}" for page, what in pages.items() if (root / page).exists()]
     if any(copy.exists() for copy in copies.values()):
         lines.append("  executed/: the notebooks with all they printed and drew")

@@ -66,8 +66,7 @@ def cohort_card(study: Study, name: str) -> dict[str, Any]:
 
 def family_card(study: Study, family: str, results: Results) -> dict[str, Any]:
     """The systems of one family, what they score, what they are for and what to mind."""
-    said, everybody, scores = typed()["families"][family], typed()["all"], results.scores
-    mine = scores[(scores["dataset"] == study.dataset) & (scores["profile"] == study.profile)]
+    said, everybody, mine = typed()["families"][family], typed()["all"], results.of(study)
     mine = mine[mine["metric"].isin(MEASURED)]
     members = [one.id for identity in review.SYSTEMS for one in facts.variants(identity) if one.family == family]
     measured = {name: mine[(mine["system"] == name) & mine["value"].notna()].drop_duplicates("metric") for name in members}

@@ -45,6 +45,10 @@ class Results:
     claims: pd.DataFrame
     notebooks: dict[str, str]
 
+    def of(self, study: Study) -> pd.DataFrame:
+        """The scores of the study's cohort and profile."""
+        return self.scores[(self.scores["dataset"] == study.dataset) & (self.scores["profile"] == study.profile)]
+
 
 def results_of(root: Path) -> Results:
     """What the notebooks have written, and where each claim is tested: in the notebook whose code names it."""
@@ -141,11 +145,16 @@ def headline(scores: pd.DataFrame) -> pd.DataFrame:
             continue
         found = scores[scores["metric"] == metric]
         row = found.iloc[0]
-        real = next((value for value, kind, _ in metrics.references(found, metric) if kind == "real"), math.nan)
+        real = real_value(found, metric)
         rows.append({"metric": metrics.label(metric), "value": metrics.number(metric, row["value"]),
                      "95 % interval": interval(metric, row["low"], row["high"]), "real images": metrics.number(metric, real),
                      "better": metrics.direction(metric, row["better"])})
     return pd.DataFrame(rows)
+
+
+def real_value(scores: pd.DataFrame, metric: str) -> float:
+    """What real images score, by the references that rows of a metric bear; NaN where they bear none."""
+    return next((value for value, kind, _ in metrics.references(scores, metric) if kind == "real"), math.nan)
 
 
 def interval(metric: str, low: float, high: float) -> str:

@@ -17,7 +17,7 @@ from PIL import Image
 
 from cmri_lib.book import facts, systems
 from cmri_lib.book.facts import Results, interval
-from cmri_lib.book.links import Links, anchor, bands_of, relative
+from cmri_lib.book.links import Links, anchor, bands_of, relative, runs_of, window
 from cmri_lib.cohort.data_sets import is_virtual
 from cmri_lib.config.study import Study
 from cmri_lib.reporting import metrics, review
@@ -74,18 +74,22 @@ class Cell:
     image: tuple[int, int]
     box: tuple[int, int, int, int]
 
+    @property
+    def view(self) -> str:
+        """The slice as a viewBox of SVG."""
+        return " ".join(map(str, self.box))
+
     def data(self, page: str) -> list[object]:
         """As the script wants it: address, size of the image, viewBox."""
-        return [relative(self.file, page), *self.image, " ".join(map(str, self.box))]
+        return [relative(self.file, page), *self.image, self.view]
 
 
 def cells_of(image: Image.Image, rows: int, columns: int) -> list[list[tuple[int, int, int, int]]]:
     """The slices of a figure that is a grid of them, row by row; [] if they cannot be told apart. Names stand at the left."""
     grey, found = np.asarray(image.convert("L")), []
     for top, bottom in bands_of(image, rows):
-        inked = np.concatenate([[False], (grey[top:bottom] < 250).any(0), [False]]).astype(int)
-        starts, ends = np.flatnonzero(np.diff(inked) == 1), np.flatnonzero(np.diff(inked) == -1)
-        square = [(int(a), top, int(b - a), bottom - top) for a, b in zip(starts, ends) if abs(b - a - (bottom - top)) <= 3]
+        inked = runs_of((grey[top:bottom] < 250).any(0))
+        square = [(a, top, b - a, bottom - top) for a, b in inked if abs(b - a - (bottom - top)) <= 3]
         if len(square) < columns:
             return []
         found.append(square[-columns:])
@@ -122,10 +126,11 @@ def reading(study: Study, results: Results, links: Links) -> str:
             "order: which are real? In the end your score stands beside that of a small network that was trained to tell them "
             "apart.")
     if not is_virtual(study.dataset):
-        return f"# Real or synthetic?\n\nImages of real patients are not shown: make the book of the phantom for this test.\n"
+        return "# Real or synthetic?\n\nImages of real patients are not shown: make the book of the phantom for this test.\n"
     accuracies = _accuracies(study, results)
-    real = [cell for figure, row in REAL.items() for cell in grid(study, figure)[1].get(row, [])]
-    drawn = {name: cells for figure in SAMPLES for name, cells in grid(study, figure)[1].items()
+    rows = {figure: grid(study, figure)[1] for figure in dict.fromkeys([*REAL, *SAMPLES])}
+    real = [cell for figure, row in REAL.items() for cell in rows[figure].get(row, [])]
+    drawn = {name: cells for figure in SAMPLES for name, cells in rows[figure].items()
              if name in accuracies and len(cells) >= EACH}
     if len(real) < EACH or not drawn:
         return f"# Real or synthetic?\n\n{text}\n\nNot yet made: notebooks 02 to 06 draw the figures that it is cut from.\n"
@@ -143,14 +148,10 @@ def reading(study: Study, results: Results, links: Links) -> str:
 
 def _accuracies(study: Study, results: Results) -> dict[str, str]:
     """System → accuracy of the network, with its interval."""
-    mine = _of(study, results)
+    mine = results.of(study)
     rows = mine[(mine["metric"] == NETWORK) & (mine["system"] != "real")].drop_duplicates("system")
     return {row.system: f"{metrics.number(NETWORK, row.value)} {interval(NETWORK, row.low, row.high)}".strip()
             for row in rows.itertuples()}
-
-
-def _of(study: Study, results: Results) -> pd.DataFrame:
-    return results.scores[(results.scores["dataset"] == study.dataset) & (results.scores["profile"] == study.profile)]
 
 
 def _script(kind: str, data: object) -> str:
@@ -196,12 +197,10 @@ def _captions(one: Slider, table: pd.DataFrame, count: int) -> list[str]:
 
 
 def _picture(name: str, cells: Sequence[Cell], place: str) -> str:
-    first, words = cells[0], html.escape(" ".join(name.split()), quote=True)
-    boxes = html.escape(json.dumps([" ".join(map(str, cell.box)) for cell in cells]), quote=True)
-    width, height = first.image
-    return (f'<figure><svg viewBox="{" ".join(map(str, first.box))}" data-boxes="{boxes}" role="img" aria-label="{words}">'
-            f'<image href="{relative(first.file, place)}" width="{width}" height="{height}"/></svg>'
-            f"<figcaption>{words}</figcaption></figure>")
+    first, words = cells[0], " ".join(name.split())
+    boxes = html.escape(json.dumps([cell.view for cell in cells]), quote=True)
+    shown = window(relative(first.file, place), first.image, first.view, words, f' data-boxes="{boxes}"')
+    return f"<figure>{shown}<figcaption>{html.escape(words)}</figcaption></figure>"
 
 
 # The scoreboard
@@ -209,7 +208,7 @@ def _picture(name: str, cells: Sequence[Cell], place: str) -> str:
 
 def scoreboard(study: Study, results: Results) -> str:
     """Markdown of a table that readers sort and filter: every system of the review, and what real images score."""
-    place, mine = f"{SCOREBOARD}.html", _of(study, results)
+    place, mine = f"{SCOREBOARD}.html", results.of(study)
     columns = [metric for metric in BOARD if metric in set(mine["metric"])]
     heartless, measured = review.without_hearts(mine), dict(list(mine.groupby("system")))
     head = "".join(f'<th scope="col"><button type="button">{html.escape(words)}</button></th>'
@@ -250,7 +249,7 @@ def _real(mine: pd.DataFrame, columns: Sequence[str]) -> str:
         own = mine[mine["metric"] == metric]
         measured = own[own["system"] == "real"]
         if measured.empty:
-            value = next((v for v, kind, _ in metrics.references(own, metric) if kind == "real"), np.nan)
+            value = facts.real_value(own, metric)
             measured = pd.DataFrame([{"metric": metric, "value": value, "low": np.nan, "high": np.nan}])
         rows.append(measured.head(1))
     together = pd.concat([r[["metric", "value", "low", "high"]] for r in rows]) if rows else pd.DataFrame(

@@ -151,21 +151,30 @@ def row_of(file: Path, place: str, page: str, row: int, rows: int, alternative: 
         "" if the rows cannot be told apart in the picture.
     """
     with Image.open(file) as image:
-        bands, width, height = bands_of(image, rows), image.width, image.height
+        bands, size = bands_of(image, rows), image.size
     if not bands:
         return ""
     top, bottom = bands[row]
-    source, words = relative(place, page), html.escape(alternative, quote=True)
-    window = f"0 {top} {width} {bottom - top}"
-    return (f'<figure class="picture row"><a href="{source}" title="the whole figure"><svg viewBox="{window}" role="img" '
-            f'aria-label="{words}"><image href="{source}" width="{width}" height="{height}"/></svg></a></figure>')
+    source = relative(place, page)
+    shown = window(source, size, f"0 {top} {size[0]} {bottom - top}", alternative)
+    return f'<figure class="picture row"><a href="{source}" title="the whole figure">{shown}</a></figure>'
+
+
+def window(source: str, size: tuple[int, int], view: str, words: str, more: str = "") -> str:
+    """A part of an image, by its viewBox; `words` for those who cannot see it, `more` attributes."""
+    return (f'<svg viewBox="{view}"{more} role="img" aria-label="{html.escape(words, quote=True)}">'
+            f'<image href="{source}" width="{size[0]}" height="{size[1]}"/></svg>')
 
 
 def bands_of(image: Image.Image, rows: int) -> list[tuple[int, int]]:
     """First and last line of each of `rows` rows of slices, from the last line up; [] if there are fewer. Names stand
     at the left and may reach over the gaps, so only the right three quarters are looked at."""
     grey = np.asarray(image.convert("L"))[:, image.width // 4:]
-    inked = np.concatenate([[False], (grey < 250).any(1), [False]]).astype(int)
-    starts, ends = np.flatnonzero(np.diff(inked) == 1), np.flatnonzero(np.diff(inked) == -1)
-    high = [(int(a), int(b)) for a, b in zip(starts, ends) if b - a > 30]  # a title is lower than a slice
+    high = [(a, b) for a, b in runs_of((grey < 250).any(1)) if b - a > 30]  # a title is lower than a slice
     return high if len(high) == rows else []
+
+
+def runs_of(inked: np.ndarray) -> list[tuple[int, int]]:
+    """First and behind-the-last place of each run of True."""
+    steps = np.diff(np.concatenate([[False], inked, [False]]).astype(int))
+    return [(int(a), int(b)) for a, b in zip(np.flatnonzero(steps == 1), np.flatnonzero(steps == -1))]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Iterable
 from typing import Any
@@ -49,7 +50,7 @@ def page(study: Study, card: dict[str, Any], results: Results, links: Links) -> 
 def index(study: Study, results: Results, links: Links) -> str:
     """Markdown of the table of all systems: a row for each variant that the study has of them."""
     place = "systems/index.html"
-    mine = results.scores[(results.scores["dataset"] == study.dataset) & (results.scores["profile"] == study.profile)]
+    mine = results.of(study)
     heartless = review.without_hearts(mine)
     rows = [{"id": "", "system": "*real images*", "condition": "·", **_values(mine, "real")}]
     for identity, name in review.SYSTEMS.items():
@@ -189,7 +190,7 @@ def _values(scores: pd.DataFrame, system: str) -> dict[str, str]:
     values = {}
     for metric in COLUMNS:
         found = scores[(scores["system"] == system) & (scores["metric"] == metric)]["value"]
-        real = metrics.references(scores[scores["metric"] == metric], metric) if system == "real" and found.empty else []
-        number = next(iter([*found, *(value for value, kind, _ in real if kind == "real")]), None)
+        real = facts.real_value(scores[scores["metric"] == metric], metric) if system == "real" else math.nan
+        number = next(iter(found), None if math.isnan(real) else real)
         values[metrics.short(metric)] = "·" if number is None else metrics.number(metric, number)
     return values
