@@ -4,8 +4,8 @@ People write the sentences, never their numbers: in the template each number is 
 that it is taken from, and a sentence that compares also names the condition under which it is true (`provided`). A paragraph
 whose condition does not hold, or whose numbers a run does not have, is left out, and the page says why.
 
-The template is in Jinja. It has three functions that give `Rows`, ``scores("acdc/06_fidelity")``,
-``figure("phantom/09/forest", by="arm")`` and ``claims("phantom")``; one of the rows is ``rows["U6 DDPM", "heart_valid"]``.
+The template is in Jinja. It has four functions that give `Rows`, ``scores("acdc/06_fidelity")``,
+``figure("phantom/09/forest", by="arm")``, ``claims("phantom")`` and ``tests("phantom")``; one of the rows is ``rows["U6 DDPM", "heart_valid"]``.
 It is formatted by a filter of `FORMATS`, with its 95 % interval by the same name and ``_ci``: ``{{ row | share_ci }}`` gives
 ".82 [.79, .86]".
 """
@@ -102,6 +102,18 @@ class Rows:
         """The first names of the rows whose whole interval lies above a limit."""
         return self.table.loc[self.table["low"] > limit, self.names[0]].tolist()
 
+    def above_floor(self) -> list[str]:
+        """The first names of the rows whose whole interval lies above their floor."""
+        return self.table.loc[self.table["low"] > self.table["floor"], self.names[0]].tolist()
+
+    def all_above(self, limit: float) -> bool:
+        """Whether there are rows, and the whole interval of each lies above a limit."""
+        return len(self.table) > 0 and bool((self.table["low"] > limit).all())
+
+    def all_below(self, limit: float) -> bool:
+        """Whether there are rows, and the whole interval of each lies below a limit."""
+        return len(self.table) > 0 and bool((self.table["high"] < limit).all())
+
     def all_hold(self, number: float) -> bool:
         """Whether there are rows, and the interval of each holds a number."""
         return len(self.table) > 0 and bool(((self.table["low"] <= number) & (self.table["high"] >= number)).all())
@@ -118,6 +130,13 @@ class Rows:
         """The row with the highest value."""
         return _row(self._sorted().iloc[-1])
 
+    def worst(self) -> Row:
+        """The row with the lowest value."""
+        return _row(self._sorted().iloc[0])
+
+    def __len__(self) -> int:
+        return len(self.table)
+
     def number(self, column: str) -> int:
         """How many different values a column has."""
         return self.table[column].nunique()
@@ -129,12 +148,17 @@ class Rows:
 
 
 class Claims(Rows):
-    """Primary tests of one cohort, by claim; the value is the effect."""
+    """Tests of one cohort, by claim; the value is the effect."""
 
     def verdict(self, claim: str) -> str:
         """The verdict that stands together with all others, after Holm's correction; a dot for a claim that is not tested."""
         found = self.table.loc[self.table["claim"] == claim, "after_holm"]
         return found.iloc[0] if len(found) else "·"
+
+    def tested(self, claim: str) -> str:
+        """What the test compares, in words; nothing for a claim that is not tested."""
+        found = self.table.loc[self.table["claim"] == claim, "test"]
+        return found.iloc[0] if len(found) else ""
 
 
 def _row(found: pd.Series) -> Row:
@@ -169,7 +193,8 @@ def _paragraph(environment: jinja2.Environment, text: str) -> str:
         written = f"{LEFT_OUT}{reason}.*"
     if written.startswith(("|", "#")):
         return written  # a table or a heading is no paragraph
-    return textwrap.fill(written, WIDTH, break_long_words=False, break_on_hyphens=False)
+    inner = "  " if written.startswith("- ") else ""
+    return textwrap.fill(written, WIDTH, break_long_words=False, break_on_hyphens=False, subsequent_indent=inner)
 
 
 def _provided(condition: bool, statement: str) -> str:
@@ -198,7 +223,8 @@ class _Source:
     profile: str
 
     def functions(self) -> dict[str, Callable]:
-        return {"scores": self.scores, "figure": self.figure, "claims": self.claims, "provided": _provided}
+        return {"scores": self.scores, "figure": self.figure, "claims": self.claims, "tests": self.tests,
+                "provided": _provided}
 
     def scores(self, place: str, by: str | Sequence[str] = ("system", "metric"), **where: object) -> Rows:
         """Rows of ``results/<place>.csv``."""
@@ -222,8 +248,12 @@ class _Source:
 
     def claims(self, dataset: str) -> Claims:
         """The primary tests of a cohort."""
+        return self.tests(dataset, primary=True)
+
+    def tests(self, dataset: str, **where: object) -> Claims:
+        """All tests of a cohort, the exploratory ones too."""
         table = self._read("results/claims.csv").rename(columns={"effect": "value", "after Holm": "after_holm"})
-        mine = _matching(table, {"dataset": dataset, "profile": self.profile, "primary": True})
+        mine = _matching(table, {"dataset": dataset, "profile": self.profile, **where})
         return Claims(mine, "claim", f"results/claims.csv, {dataset}")
 
     def _read(self, name: str) -> pd.DataFrame:

@@ -23,6 +23,8 @@ from cmri_lib.reporting.claims import LEVEL, evidence, holm
 from cmri_lib.reporting.privacy_metrics import ATTACKS
 from cmri_lib.systems.system import file_name
 
+#: Share of the members that dataset inference names who may be strangers.
+FALSE_NAMES = 0.05
 TEMPLATE = """# Privacy of {system}
 
 Cohort {dataset}, profile {profile}. **{headline}**
@@ -44,8 +46,7 @@ those that were scored. {samples} samples were searched for copies of training s
 {table}
 
 - {rate_note}.
-- With the attack that finds the control best ({strongest}), {named} of {members} members can be named with a chance of any
-  mistake of 5 %.
+- {finding}
 - {copies}
 
 ## What remains
@@ -68,7 +69,7 @@ def page(facts: Mapping[str, Any]) -> str:
     return TEMPLATE.format(**{**facts, "headline": headline(facts), "count": len(attacks),
                               "power": _power(facts), "table": table,
                               "rate_note": fpr_note(facts["nonmembers"], 0.01), "copies": copies,
-                              "strongest": _name(facts["strongest"]), "remains": _remains(facts)})
+                              "finding": _finding(facts), "remains": _remains(facts)})
 
 
 def headline(facts: Mapping[str, Any]) -> str:
@@ -97,6 +98,18 @@ def _above_guessing(attacks: Sequence[Mapping[str, Any]]) -> tuple[list[Mapping[
 
 def _strongest(attacks: Sequence[Mapping[str, Any]]) -> str:
     return _name(max(attacks, key=lambda row: row["auc"])["attack"])
+
+
+def _finding(facts: Mapping[str, Any]) -> str:
+    most = max(facts["attacks"], key=lambda row: row["tpr1"])
+    members, strangers = facts["members"], facts["nonmembers"]
+    lines = [f"At 1 % false alarms {_name(most['attack'])} finds most members: {most['tpr1'] * members:.0f} of {members}."]
+    if strangers + 1 < 1 / FALSE_NAMES:
+        lines.append(f"Among {strangers} strangers nobody stands out enough to be named beyond doubt, whatever a system gives away.")
+    elif facts["named"] is not None:  # of an audit whose patients' scores were kept
+        lines.append(f"With {_name(facts['strongest'])}, the first of those that find the control best, {facts['named']} of "
+                     f"{members} members can be named, if {FALSE_NAMES:.0%} of the names may be false.")
+    return " ".join(lines)
 
 
 def _power(facts: Mapping[str, Any]) -> str:

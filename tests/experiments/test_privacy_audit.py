@@ -55,11 +55,12 @@ def patients(members: np.ndarray, nonmembers: np.ndarray) -> PatientScores:
     return PatientScores(members, nonmembers, *names, ("s",))
 
 
-@pytest.mark.parametrize(("strangers", "named"), [(999, 20), (400, 20), (398, 0)])
-def test_members_are_named_if_strangers_are_many(strangers: int, named: int) -> None:
-    """Whoever is above all strangers has p = 1 / (strangers + 1), of which Holm allows .05 / 20 = 1 / 400."""
-    assert identified(patients(np.full(20, 10.0), np.zeros(strangers))) == (named, 20)
-    assert identified(patients(np.full(20, 10.0), np.zeros(strangers)), level=1e-4) == (0, 20)
+@pytest.mark.parametrize(("strangers", "sure", "named"), [(19, 20, 20), (18, 20, 0), (39, 10, 10), (38, 10, 0), (399, 1, 1)])
+def test_members_are_named_if_strangers_are_many(strangers: int, sure: int, named: int) -> None:
+    """Whoever is above all strangers has p = 1 / (strangers + 1), of which k of 20 need .05 k / 20."""
+    scores = np.concatenate([np.full(sure, 10.0), np.full(20 - sure, -10.0)])
+    assert identified(patients(scores, np.zeros(strangers))) == (named, 20)
+    assert identified(patients(scores, np.zeros(strangers)), wrong=1e-4) == (0, 20)
 
 
 def test_of_those_whom_nobody_has_learnt_from_hardly_any_are_named() -> None:
@@ -69,6 +70,17 @@ def test_of_those_whom_nobody_has_learnt_from_hardly_any_are_named() -> None:
         wrong.append(named > 0)
         assert members == 20
     assert np.mean(wrong) < 0.1, "one in twenty audits at most names anybody"
+
+
+def test_of_the_names_few_are_false() -> None:
+    """Half of those who are tried have taught the system; the other half are strangers."""
+    rng, false = np.random.default_rng(1), []
+    for _ in range(200):
+        known, others = rng.normal(4, 1, 30), rng.normal(size=30)
+        p = np.argsort(np.argsort(-np.concatenate([known, others])))
+        named, _ = identified(patients(np.concatenate([known, others]), rng.normal(size=400)))
+        false.append((p[30:] < named).sum() / max(1, named))
+    assert np.mean(false) < 0.05 + 3 * np.std(false) / np.sqrt(200) and np.mean(false) > 0
 
 
 def test_planted_copies_are_found_in_the_spaces_that_can_see_them() -> None:

@@ -14,21 +14,21 @@ from cmri_lib.errors import DataError
 from cmri_lib.reporting import findings
 
 ROOT = Path(__file__).parents[2]
-COLUMNS = ["profile", "system", "metric", "value", "low", "high", "ceiling"]
+COLUMNS = ["profile", "system", "metric", "value", "low", "high", "ceiling", "floor"]
 
 
 @pytest.fixture
 def root(tmp_path: Path) -> Path:
     """Two systems in two profiles, a figure of one notebook, and two claims."""
-    rows = [["overnight", "U1 VAE", "heart_valid", 0.8234, 0.789, 0.8617, 1.0],
-            ["laptop", "U1 VAE", "heart_valid", 0.1, 0.1, 0.1, 1.0],
-            ["overnight", "U2 DCGAN", "heart_valid", 0.7, 0.65, 0.75, 1.0],
-            ["overnight", "U2 DCGAN", "kid", 0.5, 0.4, 0.6, 1.0]]
+    rows = [["overnight", "U1 VAE", "heart_valid", 0.8234, 0.789, 0.8617, 1.0, 0.75],
+            ["laptop", "U1 VAE", "heart_valid", 0.1, 0.1, 0.1, 1.0, 0.0],
+            ["overnight", "U2 DCGAN", "heart_valid", 0.7, 0.65, 0.75, 1.0, 0.65],
+            ["overnight", "U2 DCGAN", "kid", 0.5, 0.4, 0.6, 1.0, 0.45]]
     gain = pd.DataFrame({"arm": ["a", "b", "b"], "value": [-0.0098, 0.03, 0.03], "low": [-0.017, 0.01, 0.01],
                          "high": [-0.0034, 0.05, 0.05], "correlation": [-1, 1, 1]})
-    claims = pd.DataFrame({"claim": ["F1", "F2"], "dataset": "phantom", "profile": "overnight", "primary": True,
-                           "effect": [0.1, 0.2], "low": 0.0, "high": 1.0, "verdict": "supported",
-                           "after Holm": ["undecided", "supported"]})
+    claims = pd.DataFrame({"claim": ["F1", "F2", "F2"], "dataset": "phantom", "profile": "overnight", "test": ["a − b", "a − c", "b − c"],
+                           "primary": [True, True, False], "effect": [0.1, 0.2, 0.3], "low": 0.0, "high": 1.0,
+                           "verdict": "supported", "after Holm": ["undecided", "supported", None]})
     for name, table in (("results/phantom/06_fidelity.csv", pd.DataFrame(rows, columns=COLUMNS)),
                         ("figures/phantom/06/gain.csv", gain), ("results/claims.csv", claims)):
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
@@ -50,7 +50,10 @@ SCORES = '{% set s = scores("phantom/06_fidelity") %}\n'
     ('s.among(metric="heart_valid").highest()', "U1 VAE"), ('s.among(metric="heart_valid").best() | share', ".82"),
     ('s.like("metric", "heart").above(0.7)', "['U1 VAE']"),
     ('s.all_hold(0.5), s.like("metric", "kid").all_hold(0.5)', "(False, True)"),
-    ('s.like("metric", "none").all_hold(0.5)', "False"), ('s.number("system")', "2")])
+    ('s.like("metric", "none").all_hold(0.5)', "False"), ('s.number("system")', "2"), ("s | length", "3"),
+    ('s.among(metric="heart_valid").worst() | share', ".70"), ('s.like("metric", "none").all_above(0)', "False"),
+    ("s.all_above(0.39), s.all_above(0.4)", "(True, False)"), ("s.all_below(0.87), s.all_below(0.86)", "(True, False)"),
+    ("s.above_floor()", "['U1 VAE']")])
 def test_numbers_are_those_of_the_table_and_the_profile(root: Path, quoted: str, expected: str) -> None:
     assert written(root, f"{SCORES}{{{{ {quoted} }}}}") == expected
 
@@ -63,6 +66,13 @@ def test_figures_and_claims_are_quoted(root: Path) -> None:
     text = '{% set c = claims("phantom") %}\n'
     quoted = '{{ c["F2"] | share }} {{ c["F2"].after_holm }}, {{ c.verdict("F1") }}, {{ c.verdict("M1") }}'
     assert written(root, text + quoted) == ".20 supported, undecided, ·"
+    assert written(root, text + '{{ c.tested("F2") }}, {{ c.tested("M1") or "nothing" }}') == "a − c, nothing"
+    assert written(root, '{{ tests("phantom").like("test", "b − c").best() | share }}') == ".30"
+
+
+def test_a_bullet_is_written_as_one(root: Path) -> None:
+    first, *others = written(root, "- " + "word " * 60).splitlines()
+    assert first.startswith("- word") and others and all(line.startswith("  word") for line in others)
 
 
 def test_a_paragraph_that_results_do_not_bear_out_is_left_out_and_the_others_stay(root: Path) -> None:
@@ -112,3 +122,9 @@ def test_the_published_page_is_what_the_tables_give() -> None:
     assert published == findings.page(ROOT, profile)
     if profile == "overnight":
         assert findings.left_out(published) == []
+
+
+def test_the_readme_says_in_short_what_the_findings_say() -> None:
+    found, readme = ((ROOT / name).read_text(encoding="utf-8") for name in ("results/FINDINGS.md", "README.md"))
+    in_short = found.split("## In short\n\n")[1].split("\n\n## ")[0]
+    assert readme.split("<!-- in short -->\n")[1].split("\n<!-- end -->")[0] == in_short

@@ -20,7 +20,7 @@ def attack(name: str, auc: float, low: float, power: bool = True) -> dict:
 def facts(**changes: object) -> dict:
     found = {"system": "U6 DDPM", "dataset": "phantom", "profile": "laptop", "verdict": "sound",
              "members": 24, "nonmembers": 24,
-             "slices_each": 2, "strongest": "loss", "named": 0,
+             "slices_each": 2, "strongest": "loss", "named": 3,
              "attacks": [attack("loss", 0.55, 0.45), attack("sima", 0.5, 0.4)],
              "blind": 0.48, "samples": 64, "near_copies": [0.02, 0.0, 0.05, 0.01],
              "near_copy_excess": [0.0, -0.02, 0.02],
@@ -73,3 +73,11 @@ def test_every_attack_has_a_title() -> None:
             assert metrics.known(f"attack_{statistic}_{name}") and ATTACKS[name] in metrics.title(f"attack_{statistic}_{name}")
     assert not metrics.known("attack_auc_wizardry")
     assert metrics.title("near_copy_rate_copy").endswith("the copy detector's space")
+
+
+def test_what_is_found_of_single_members_is_said() -> None:
+    text = privacy_report.page(facts(members=50, attacks=[attack("loss", 0.55, 0.45), {**attack("sima", 0.5, 0.4), "tpr1": 0.5}]))
+    assert "SimA finds most members: 25 of 50. With denoising loss" in text and "3 of 50 members can be named" in text
+    assert "can be named" not in privacy_report.page(facts(named=None))
+    few = privacy_report.page(facts(nonmembers=14, named=0))
+    assert "Among 14 strangers nobody stands out enough" in few and "can be named" not in few
