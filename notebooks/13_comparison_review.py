@@ -270,9 +270,9 @@ figures.publish(study, "13/fronts", comparison.fronts(of_review), comparison_plo
                 title="Distance of anatomy against what it costs and what it is good for");
 
 # %% [markdown]
-# **How to read it.** Ringed systems are on the front; their names are in the taxonomy. Times are of
-# the machine that ran the notebooks. The intervals are left out here: two systems that lie close to
-# each other may well change places.
+# **How to read it.** Ringed systems are on the front; their names are below each panel. Thin lines
+# are their 95 % intervals: two systems whose intervals overlap may well change places. Times are of
+# the machine that ran the notebooks.
 #
 # ## What is still missing
 #

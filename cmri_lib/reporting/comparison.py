@@ -79,20 +79,26 @@ def on_front(losses: np.ndarray) -> np.ndarray:
 
 
 def fronts(scores: pd.DataFrame) -> pd.DataFrame:
-    """One row per pair of metrics (`FRONTS`) and system that has both: system, family, x_metric, y_metric, x, y, front.
-    Systems without hearts are left out."""
+    """One row per pair of metrics (`FRONTS`) and system that has both, but for systems without hearts.
+
+    Returns:
+        system, family, x_metric, y_metric, x, y, front (is no other better in both?), and the 95 % intervals x_low, x_high,
+        y_low, y_high (NaN where a score has none).
+    """
     heartless, found = review.without_hearts(scores), []
     one = scores[(scores["system"] != "real") & ~scores["system"].isin(heartless)].drop_duplicates(["system", "metric"])
     family, better = (one.drop_duplicates(key).set_index(key)[column]
                       for key, column in (("system", "family"), ("metric", "better")))
-    wide = one.pivot(index="system", columns="metric", values="value")
+    wide, low, high = (one.pivot(index="system", columns="metric", values=name) for name in ("value", "low", "high"))
     for x, y in FRONTS:
         if not {x, y} <= set(wide.columns):
             continue
         both = wide[[x, y]].dropna()
+        ends = {f"{axis}_{end}": table.loc[both.index, metric].to_numpy() for axis, metric in (("x", x), ("y", y))
+                for end, table in (("low", low), ("high", high))}
         signs = [1 if better[name] == "lower" else -1 for name in (x, y)]
         found.append(pd.DataFrame({"system": both.index, "family": family[both.index].to_numpy(),
                                    "x_metric": x, "y_metric": y, "x": both[x].to_numpy(), "y": both[y].to_numpy(),
-                                   "front": on_front(both.to_numpy() * signs)}))
-    columns = ["system", "family", "x_metric", "y_metric", "x", "y", "front"]
+                                   "front": on_front(both.to_numpy() * signs), **ends}))
+    columns = ["system", "family", "x_metric", "y_metric", "x", "y", "front", "x_low", "x_high", "y_low", "y_high"]
     return pd.concat(found, ignore_index=True) if found else pd.DataFrame(columns=columns)

@@ -8,7 +8,7 @@ import pandas as pd
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from cmri_lib.reporting import metrics
+from cmri_lib.reporting import metrics, review
 from cmri_lib.reporting.comparison import CONDITIONS
 from cmri_lib.reporting.figures import FAMILY_COLOURS, NORMAL, PAGE, REAL_COLOUR, SMALL, legend_below, notice, wrapped
 from cmri_lib.reporting.review import FAMILIES
@@ -73,30 +73,34 @@ def completeness(table: pd.DataFrame) -> Figure:
 
 
 def fronts(table: pd.DataFrame) -> Figure:
-    """A panel for each pair of metrics: a dot per system, ringed and named where no other system is better in both.
+    """A panel for each pair of metrics: a dot per system, ringed, numbered and with its intervals where no other system is
+    better in both; the names of these below the panel.
 
     Args:
-        table: system, family, x_metric, y_metric, x, y, front.
+        table: that of `comparison.fronts`.
     """
     if table.empty:
         return notice("no system has two of these metrics")
     pairs = list(dict.fromkeys(zip(table["x_metric"], table["y_metric"])))
     columns = min(2, len(pairs))
     rows = -(-len(pairs) // columns)
-    figure, axes = plt.subplots(rows, columns, figsize=(PAGE * columns / 2, 3.4 * rows), squeeze=False, layout="constrained")
+    figure, axes = plt.subplots(rows, columns, figsize=(PAGE * columns / 2, 3.8 * rows), squeeze=False, layout="constrained")
     for axis, (x, y) in zip(axes.flat, pairs):
         part = table[(table["x_metric"] == x) & (table["y_metric"] == y)]
         axis.scatter(part["x"], part["y"], s=26, c=[FAMILY_COLOURS.get(f, REAL_COLOUR) for f in part["family"]], zorder=3)
         best = part[part["front"].astype(bool)].sort_values("x")
+        for row in best.itertuples():
+            axis.plot([row.x_low, row.x_high], [row.y, row.y], color=FAMILY_COLOURS.get(row.family, REAL_COLOUR), lw=0.8, zorder=2)
+            axis.plot([row.x, row.x], [row.y_low, row.y_high], color=FAMILY_COLOURS.get(row.family, REAL_COLOUR), lw=0.8, zorder=2)
         axis.plot(best["x"], best["y"], color=PALE, lw=0.8, ls=":", zorder=1)
         axis.scatter(best["x"], best["y"], s=90, facecolors="none", edgecolors=REAL_COLOUR, lw=1, zorder=4)
         if y in LOGARITHMIC:
             axis.set_yscale("log")
-        for place, row in enumerate(best.itertuples()):
-            name = row.system.split(" ")[0]  # the taxonomy has the whole one
-            axis.annotate(name, (row.x, row.y), (7, 7 if place % 2 else -11), textcoords="offset points", fontsize=SMALL)
+        for place, row in enumerate(best.itertuples(), 1):
+            axis.annotate(f"{place}", (row.x, row.y), (5, 5), textcoords="offset points", fontsize=NORMAL, weight="bold")
         axis.margins(0.12)
-        axis.set_xlabel(metrics.label(x), fontsize=SMALL)
+        named = ", ".join(f"{place}\N{NO-BREAK SPACE}{review.system(name)}" for place, name in enumerate(best["system"], 1))
+        axis.set_xlabel(f"{metrics.label(x)}\n{wrapped(named, PAGE / 2 - 0.6)}", fontsize=SMALL)
         axis.set_title(metrics.label(y), fontsize=NORMAL)
         axis.tick_params(labelsize=SMALL)
     for axis in list(axes.flat)[len(pairs):]:

@@ -17,18 +17,18 @@ from cmri_lib.reporting.privacy_metrics import ATTACKS
 
 
 def attack_map(table: pd.DataFrame) -> Figure:
-    """Systems and controls × attacks: AUC, 0.5 white; a dot where the interval lies above one half. Columns:
-    system, metric, value, low."""
+    """Systems and controls × attacks: AUC, 0.5 white; a dot where the interval lies above one half, a ring where it lies below.
+    Columns: system, metric, value, low, high."""
     part = table[table["metric"].str.startswith("attack_auc_") & ~table["metric"].str.startswith("attack_auc_max_")]
     if part.empty:
         return notice("no attack was mounted")
     part = part.assign(attack=part["metric"].str.removeprefix("attack_auc_"))
     systems, found = list(dict.fromkeys(part["system"])), set(part["attack"])
     attacks = [a for a in ATTACKS if a in found]
-    wide, low = (part.pivot_table(c, "system", "attack").reindex(systems, columns=attacks)
-                 for c in ("value", "low"))
+    wide, low, high = (part.pivot_table(c, "system", "attack").reindex(systems, columns=attacks)
+                       for c in ("value", "low", "high"))
     shown = wide.map(lambda v: "" if np.isnan(v) else f"{v:.2f}")
-    text = shown + (low > 0.5).replace({True: " •", False: ""})
+    text = shown + (low > 0.5).replace({True: " •", False: ""}) + (high < 0.5).replace({True: " ◦", False: ""})
     figure, axis = plt.subplots(figsize=(PAGE, 0.3 * len(systems) + 2.3), layout="constrained")
     axis.set_facecolor("0.93")
     axis.grid(False)
@@ -36,7 +36,7 @@ def attack_map(table: pd.DataFrame) -> Figure:
                 annot_kws={"size": SMALL}, linewidths=0.5,
                 cbar_kws={"location": "bottom", "aspect": 50, "shrink": 0.6, "pad": 0.02})
     scale = axis.collections[0].colorbar
-    scale.set_label("AUC; 0.5: guessing; •: the interval over patients lies above it", fontsize=SMALL)
+    scale.set_label("AUC; 0.5: guessing; the interval over patients lies above it (•) or below (◦)", fontsize=SMALL)
     scale.ax.tick_params(labelsize=SMALL)
     axis.xaxis.tick_top()
     labels = [wrapped(ATTACKS[a], 1.25) for a in attacks]

@@ -61,7 +61,9 @@ def test_fronts_know_which_direction_is_better_and_leave_out_systems_without_hea
     worse = comparison.fronts(pd.concat([table, scores(("U4 PG", ANATOMY, 0.35), ("U4 PG", HEARTS, 0.85))])).set_index("system")
     assert not worse.loc["U4 PG", "front"]
     assert comparison.fronts(table[:1]).empty
-    comparison_plots.fronts(worse.reset_index())
+    axis = comparison_plots.fronts(worse.reset_index()).axes[0]
+    assert "1\N{NO-BREAK SPACE}U2 DCGAN, 2\N{NO-BREAK SPACE}U1 VAE" in axis.get_xlabel() and "U4" not in axis.get_xlabel()
+    assert {text.get_text() for text in axis.texts} == {"1", "2"}
     comparison_plots.fronts(comparison.fronts(table[:1]))
 
 

@@ -17,18 +17,17 @@ def _closed():
 
 
 def test_the_map_shows_every_attack_once_and_marks_what_lies_above_guessing() -> None:
-    rows = [("U6 DDPM", "attack_auc_loss", 0.62, 0.55), ("U6 DDPM", "attack_auc_fcre", 0.40, 0.30),
-            ("U1 VAE", "attack_auc_elbo", 0.91, 0.80), ("U1 VAE", "attack_auc_max_elbo", 0.99, 0.9),
-            ("U1 VAE", "near_copy_rate_copy", 0.5, 0.4)]
-    figure = privacy_plots.attack_map(pd.DataFrame(rows, columns=["system", "metric", "value", "low"]))
+    rows = [("U6 DDPM", "attack_auc_loss", 0.62, 0.55, 0.7), ("U6 DDPM", "attack_auc_fcre", 0.40, 0.30, 0.49),
+            ("U1 VAE", "attack_auc_elbo", 0.91, 0.80, 0.95), ("U1 VAE", "attack_auc_pfami", 0.51, 0.40, 0.6),
+            ("U1 VAE", "attack_auc_max_elbo", 0.99, 0.9, 1.0), ("U1 VAE", "near_copy_rate_copy", 0.5, 0.4, 0.6)]
+    columns = ["system", "metric", "value", "low", "high"]
+    figure = privacy_plots.attack_map(pd.DataFrame(rows, columns=columns))
     axis = figure.axes[0]
-    assert sorted(text.get_text() for text in axis.texts) == ["0.40", "0.62 •", "0.91 •"]
+    assert sorted(text.get_text() for text in axis.texts) == ["0.40 ◦", "0.51", "0.62 •", "0.91 •"]
     assert [label.get_text().replace("\n", " ") for label in axis.get_xticklabels()] == [
-        "denoising loss", "FCRE", "evidence lower bound"]
+        "denoising loss", "FCRE", "PFAMI", "evidence lower bound"]
     assert [label.get_text() for label in axis.get_yticklabels()] == ["U6 DDPM", "U1 VAE"]
-    assert "no attack" in privacy_plots.attack_map(pd.DataFrame(rows[-1:], columns=["system", "metric",
-                                                                                    "value", "low"])
-                                                   ).axes[0].texts[0].get_text()
+    assert "no attack" in privacy_plots.attack_map(pd.DataFrame(rows[-1:], columns=columns)).axes[0].texts[0].get_text()
 
 
 def test_low_rates_are_logarithmic_and_reach_the_least_rate() -> None:
