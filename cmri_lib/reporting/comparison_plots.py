@@ -90,8 +90,9 @@ def fronts(table: pd.DataFrame) -> Figure:
         axis.scatter(part["x"], part["y"], s=26, c=[FAMILY_COLOURS.get(f, REAL_COLOUR) for f in part["family"]], zorder=3)
         best = part[part["front"].astype(bool)].sort_values("x")
         for row in best.itertuples():
-            axis.plot([row.x_low, row.x_high], [row.y, row.y], color=FAMILY_COLOURS.get(row.family, REAL_COLOUR), lw=0.8, zorder=2)
-            axis.plot([row.x, row.x], [row.y_low, row.y_high], color=FAMILY_COLOURS.get(row.family, REAL_COLOUR), lw=0.8, zorder=2)
+            style = {"color": FAMILY_COLOURS.get(row.family, REAL_COLOUR), "lw": 0.8, "zorder": 2}
+            axis.plot([row.x_low, row.x_high], [row.y, row.y], **style)
+            axis.plot([row.x, row.x], [row.y_low, row.y_high], **style)
         axis.plot(best["x"], best["y"], color=PALE, lw=0.8, ls=":", zorder=1)
         axis.scatter(best["x"], best["y"], s=90, facecolors="none", edgecolors=REAL_COLOUR, lw=1, zorder=4)
         if y in LOGARITHMIC:

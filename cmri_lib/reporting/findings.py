@@ -5,7 +5,8 @@ that it is taken from, and a sentence that compares also names the condition und
 whose condition does not hold, or whose numbers a run does not have, is left out, and the page says why.
 
 The template is in Jinja. It has four functions that give `Rows`, ``scores("acdc/06_fidelity")``,
-``figure("phantom/09/forest", by="arm")``, ``claims("phantom")`` and ``tests("phantom")``; one of the rows is ``rows["U6 DDPM", "heart_valid"]``.
+``figure("phantom/09/forest", by="arm")``, ``claims("phantom")`` and ``tests("phantom")``; one of the rows is
+``rows["U6 DDPM", "heart_valid"]``.
 It is formatted by a filter of `FORMATS`, with its 95 % interval by the same name and ``_ci``: ``{{ row | share_ci }}`` gives
 ".82 [.79, .86]".
 """

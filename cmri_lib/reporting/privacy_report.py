@@ -105,7 +105,8 @@ def _finding(facts: Mapping[str, Any]) -> str:
     members, strangers = facts["members"], facts["nonmembers"]
     lines = [f"At 1 % false alarms {_name(most['attack'])} finds most members: {most['tpr1'] * members:.0f} of {members}."]
     if strangers + 1 < 1 / FALSE_NAMES:
-        lines.append(f"Among {strangers} strangers nobody stands out enough to be named beyond doubt, whatever a system gives away.")
+        lines.append(f"Among {strangers} strangers nobody stands out enough to be named beyond doubt, whatever a system gives "
+                     "away.")
     elif facts["named"] is not None:  # of an audit whose patients' scores were kept
         lines.append(f"With {_name(facts['strongest'])}, the first of those that find the control best, {facts['named']} of "
                      f"{members} members can be named, if {FALSE_NAMES:.0%} of the names may be false.")
