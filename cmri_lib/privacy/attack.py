@@ -32,7 +32,7 @@ import pandas as pd
 from cmri_lib.cohort.slices import Slices, refuse_overlap
 from cmri_lib.errors import DataError, SplitError
 from cmri_lib.generators.base import Generator, batch_of, parts_on
-from cmri_lib.measures.statistics.bootstrap import Score
+from cmri_lib.measures.statistics.bootstrap import Score, exact_at_an_end
 from cmri_lib.measures.statistics.seeds import bootstrap_seeds
 from cmri_lib.networks.conditioning.base import Batch
 
@@ -277,7 +277,7 @@ def fpr_note(nonmembers: int, rate: float) -> str:
 def score_of(found: PatientScores | Sequence[PatientScores], statistic: str = "auc",
              **options: object) -> Score:
     """"auc", "tpr1" or "tpr5" with its interval over patients, and over trainings where there are several. n
-    is the number of patients of the smaller side.
+    is the number of patients of the smaller side. Of an attack that makes no error, or finds nobody, the interval is exact.
 
     Raises:
         DataError: if the trainings were not attacked with the same patients.
@@ -286,7 +286,7 @@ def score_of(found: PatientScores | Sequence[PatientScores], statistic: str = "a
     names = _attacked(several)
     value = auc if statistic == "auc" else partial(tpr_at, rate=LOW_RATES[statistic])
     each = [lambda u, v, one=one: value(one.members, one.nonmembers, u=u, v=v) for one in several]
-    return bootstrap_seeds(each, *names, **options)
+    return exact_at_an_end(bootstrap_seeds(each, *names, **options))
 
 
 def attack_rows(attack: str, found: Sequence[dict[str, PatientScores]],

@@ -55,7 +55,8 @@ def patients(members: np.ndarray, nonmembers: np.ndarray) -> PatientScores:
     return PatientScores(members, nonmembers, *names, ("s",))
 
 
-@pytest.mark.parametrize(("strangers", "sure", "named"), [(19, 20, 20), (18, 20, 0), (39, 10, 10), (38, 10, 0), (399, 1, 1)])
+@pytest.mark.parametrize(("strangers", "sure", "named"),
+                         [(19, 20, 20), (18, 20, 0), (39, 10, 10), (38, 10, 0), (399, 1, 1)])
 def test_members_are_named_if_strangers_are_many(strangers: int, sure: int, named: int) -> None:
     """Whoever is above all strangers has p = 1 / (strangers + 1), of which k of 20 need .05 k / 20."""
     scores = np.concatenate([np.full(sure, 10.0), np.full(20 - sure, -10.0)])

@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 
 from cmri_lib.measures.fidelity.distances import frechet_from_moments, moments
-from cmri_lib.measures.statistics.bootstrap import bootstrap, mean_score, paired_difference, patient_draws
+from cmri_lib.measures.statistics.bootstrap import (Score, bootstrap, exact_at_an_end, mean_score, paired_difference,
+                                                    patient_draws)
 
 PATIENTS, SLICES = 30, 10
 TRIALS = 150
@@ -89,3 +90,12 @@ def test_a_difference_the_other_way_round():
     assert turned.value == pytest.approx(other.value) and turned.low <= turned.value <= turned.high
     assert (turned.low, turned.high) == pytest.approx((other.low, other.high), abs=1e-12)
     assert ((-turned).value, (-turned).low, (-turned).high) == (one.value, one.low, one.high)
+
+
+@pytest.mark.parametrize(("value", "low", "high"), [(1.0, 0.025 ** (1 / 24), 1.0), (0.0, 0.0, 1 - 0.025 ** (1 / 24))])
+def test_a_share_without_exceptions_has_an_exact_interval(value, low, high):
+    found = exact_at_an_end(Score(value, value, value, 24, floor=0.5))
+    assert (found.value, found.n, found.floor) == (value, 24, 0.5)
+    assert (found.low, found.high) == (pytest.approx(low), pytest.approx(high))
+    other = Score(value, 0.2, 0.8, 24)
+    assert exact_at_an_end(other) is other and exact_at_an_end(Score(0.5, 0.5, 0.5, 24)).low == 0.5

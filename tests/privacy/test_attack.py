@@ -166,6 +166,12 @@ def test_rows_have_intervals_over_patients_and_trainings_that_cover_the_truth():
     assert rows["attack_tpr1_loss"]["floor"] == 0.01
 
 
+def test_an_attack_without_an_error_is_not_sure_of_the_next_patient():
+    """Of twelve disjoint pairs none is in the wrong order."""
+    score = score_of(drawn(50.0, 0, size=12), resamples=50)
+    assert score.value == score.high == 1 and score.low == pytest.approx(0.025 ** (1 / 12))
+
+
 def test_a_difference_of_two_attacks_is_paired():
     first = drawn(1.0, 0)
     gain = auc_difference([first], [first], resamples=50)

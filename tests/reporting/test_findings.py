@@ -26,8 +26,9 @@ def root(tmp_path: Path) -> Path:
             ["overnight", "U2 DCGAN", "kid", 0.5, 0.4, 0.6, 1.0, 0.45]]
     gain = pd.DataFrame({"arm": ["a", "b", "b"], "value": [-0.0098, 0.03, 0.03], "low": [-0.017, 0.01, 0.01],
                          "high": [-0.0034, 0.05, 0.05], "correlation": [-1, 1, 1]})
-    claims = pd.DataFrame({"claim": ["F1", "F2", "F2"], "dataset": "phantom", "profile": "overnight", "test": ["a − b", "a − c", "b − c"],
-                           "primary": [True, True, False], "effect": [0.1, 0.2, 0.3], "low": 0.0, "high": 1.0,
+    claims = pd.DataFrame({"claim": ["F1", "F2", "F2"], "dataset": "phantom", "profile": "overnight",
+                           "test": ["a − b", "a − c", "b − c"], "primary": [True, True, False],
+                           "effect": [0.1, 0.2, 0.3], "low": 0.0, "high": 1.0,
                            "verdict": "supported", "after Holm": ["undecided", "supported", None]})
     for name, table in (("results/phantom/06_fidelity.csv", pd.DataFrame(rows, columns=COLUMNS)),
                         ("figures/phantom/06/gain.csv", gain), ("results/claims.csv", claims)):

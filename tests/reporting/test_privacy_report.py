@@ -76,7 +76,8 @@ def test_every_attack_has_a_title() -> None:
 
 
 def test_what_is_found_of_single_members_is_said() -> None:
-    text = privacy_report.page(facts(members=50, attacks=[attack("loss", 0.55, 0.45), {**attack("sima", 0.5, 0.4), "tpr1": 0.5}]))
+    attacks = [attack("loss", 0.55, 0.45), {**attack("sima", 0.5, 0.4), "tpr1": 0.5}]
+    text = privacy_report.page(facts(members=50, attacks=attacks))
     assert "SimA finds most members: 25 of 50. With denoising loss" in text and "3 of 50 members can be named" in text
     assert "can be named" not in privacy_report.page(facts(named=None))
     few = privacy_report.page(facts(nonmembers=14, named=0))

@@ -15,6 +15,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
 
 import numpy as np
+from scipy.stats import binomtest
 
 from cmri_lib.errors import DataError
 
@@ -119,6 +120,17 @@ def bootstrap(statistic: Callable[..., float], *patients: np.ndarray, n: int | N
     low, high = np.quantile(draws, [(1 - level) / 2, (1 + level) / 2]) + shift
     # A median, or a skewed statistic of few patients, can fall just outside its own percentiles.
     return Score(value, min(float(low), value), max(float(high), value), fewest if n is None else n)
+
+
+def exact_at_an_end(score: Score) -> Score:
+    """A share that is 0 or 1 in every draw, with an exact interval in place of one without width: resampling cannot know of
+    a patient on the other side whom nobody has met. It is that of Clopper & Pearson (Biometrika 26, 1934) for `n` independent
+    tries, all with the same outcome. Of an AUC of 1 these are as many pairs of a member and a non-member, none in two pairs.
+    """
+    if score.value not in (0, 1) or score.low != score.high:
+        return score
+    found = binomtest(round(score.n * score.value), score.n).proportion_ci(method="exact")
+    return replace(score, low=float(found.low), high=float(found.high))
 
 
 def weighted_mean(values: np.ndarray, counts: np.ndarray) -> float:
