@@ -15,7 +15,7 @@ from cmri_lib.cohort.vocabulary import Vocabulary
 from cmri_lib.config.study import open_study
 from cmri_lib.errors import DataError, ParameterError
 from cmri_lib.experiments import banks, learning_curves
-from cmri_lib.experiments.banks import bank_folder, draw_bank, load_bank, sampling_conditions
+from cmri_lib.experiments.banks import bank_folder, draw_bank, generator_digest, load_bank, sampling_conditions
 from cmri_lib.experiments.evaluator import Evaluator
 from cmri_lib.experiments.learning_curves import LearningCurves, runs_over_patients
 from cmri_lib.experiments.training import of_pairs
@@ -212,10 +212,14 @@ def test_banks_lie_by_stage_run_and_split_and_come_back(cohort: Slices, tmp_path
     assert bank_folder(study, chain, "new") == study.work("banks") / "masks" / chain.folder / "new"
 
 
-def test_a_bank_is_drawn_again_only_if_what_it_depends_on_has_changed(cohort: Slices, tmp_path, monkeypatch) -> None:
+@pytest.mark.parametrize(("name", "sampler"), [
+    ("U1 VAE", {}), ("U10 OT-FM", {"solver": "euler"}), ("U10 OT-FM", {"steps": 3}), ("U6 DDPM", {"sampler": "ddim"}),
+    ("U6 DDPM", {"clip": False}), ("U9 MaskGIT", {"temperature": 1.0}), ("U7 LDM-KL", {"steps": 2})])
+def test_a_bank_is_drawn_again_only_if_what_it_depends_on_has_changed(name: str, sampler: dict, cohort: Slices, tmp_path,
+                                                                      monkeypatch) -> None:
     study = open_study("smoke", "phantom")
     study = type(study)(tmp_path, study.params)
-    run, drawn = Run(SYSTEMS["U1 VAE"]), []
+    run, drawn = Run(SYSTEMS[name]), []
     monkeypatch.setattr(banks, "draw", lambda g, c, *rest, **more: drawn.append(len(c)) or draw(g, c, *rest, **more))
     generator = run.system.build(study.params, Vocabulary.of(cohort), 0)
     conditions = sampling_conditions(cohort, 6, study.seed)
@@ -224,11 +228,19 @@ def test_a_bank_is_drawn_again_only_if_what_it_depends_on_has_changed(cohort: Sl
     draw_bank(study, run, generator, conditions.with_columns(vendor="another"))
     draw_bank(type(study)(tmp_path, replace(study.params, seed=study.seed + 1)), run, generator, conditions)
     assert len(drawn) == 3
+    draw_bank(study, run, generator, conditions)
+    drawn.clear()
+    if sampler:
+        prior = getattr(generator, "prior", generator)
+        training, prior.settings = generator_digest(generator), replace(prior.settings, **sampler)
+        assert generator_digest(generator) == training, "scores of attacks, which draw nothing, are kept"
+        draw_bank(study, run, generator, conditions)
+        assert len(drawn) == 1, "samples of another sampler are returned"
     with torch.no_grad():
         for values in generator.parameters():
             values.add_(0.1)
     other = draw_bank(study, run, generator, conditions)
-    assert len(drawn) == 4 and not np.array_equal(other.images, first.images)
+    assert len(drawn) == 1 + bool(sampler) and not np.array_equal(other.images, first.images)
     assert np.array_equal(load_bank(study, run).images, other.images)
 
 
