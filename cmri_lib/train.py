@@ -51,8 +51,12 @@ def main(arguments: list[str] | None = None) -> int:
         return 0
     if options.systems == ["publish"]:
         wanted = all_runs(study, slices)  # of whose other seeds no curve is drawn
-        new = publish(study, all_folders(study, wanted), all_folders(study, [run for run in wanted if run.seed is not None]))
+        seeds = all_folders(study, [run for run in wanted if run.seed is not None])
+        new, other = publish(study, all_folders(study, wanted), seeds)
         print("\n".join(str(folder.relative_to(study.root)) for folder in new) or "nothing new")
+        if other:
+            print("left out, trained with other settings than those of params.yaml: "
+                  f"{', '.join(str(folder.relative_to(study.root)) for folder in other)}")
         return 0
     chosen = all_runs(study, slices) if options.systems == ["all"] else runs([system(name) for name in options.systems])
     chosen, alone = shareable(chosen, launched().num_processes)

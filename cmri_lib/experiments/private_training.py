@@ -184,10 +184,10 @@ def train_or_load_any(study: Study, run: Run, slices: Slices) -> Generator:
     whose = {PATIENT: torch.from_numpy(codes)}
     source = training_batch(seen, generator.conditioning)
     data = generator.prepare(source) | whose
-    restore(study, training_folder(study, run))
+    folder, settings = training_folder(study, run), run.settings(study.params, study.seed)
+    restore(study, folder, settings)
     step = mechanism(study.params.differential_privacy, who, run.variant.epsilon)
-    settings = run.settings(study.params, study.seed)
-    train_privately(generator, data, settings, step, training_folder(study, run), source=source | whose)
+    train_privately(generator, data, settings, step, folder, source=source | whose)
     return generator
 
 
