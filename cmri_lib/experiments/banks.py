@@ -19,6 +19,7 @@ from cmri_lib.errors import DataError
 from cmri_lib.generators.base import Generator, draw
 from cmri_lib.systems.system import file_name
 from cmri_lib.training.fingerprint import code_digest, digest, model_digest
+from cmri_lib.training.marks import unmarked
 
 #: Beside the samples of a bank that is kept: the digest of what they depend on.
 KEY_FILE = "key.txt"
@@ -84,10 +85,9 @@ def drawing_digest(generator: Generator) -> str:
 
 
 def generator_digest(generator: Generator) -> str:
-    """Digest of a trained generator: its weights, its plain attributes and its code; not of how its sampler is set."""
-    for module in generator.modules():
-        vars(module).pop("_is_accelerate_prepared", None)  # what was loaded does not bear this mark, and is the same
-    return model_digest(generator) + code_digest(*generator.modules())
+    """Digest of a trained generator: its weights, its plain attributes and its code, not of how its sampler is set. Just
+    trained it is the same as loaded, see `unmarked`."""
+    return model_digest(unmarked(generator)) + code_digest(*generator.modules())
 
 
 def kept_bank(folder: Path, key: str, count: int, make: Callable[[int], Slices]) -> Slices:

@@ -24,6 +24,7 @@ from cmri_lib.training import TrainSettings, train
 from cmri_lib.training.checkpoint import read_note
 from cmri_lib.training.kept import read_log
 from cmri_lib.training.loop import device_name
+from cmri_lib.training.marks import unmarked
 
 
 def train_or_load(study: Study, run: Run, slices: Slices) -> Generator:
@@ -41,8 +42,7 @@ def train_or_load(study: Study, run: Run, slices: Slices) -> Generator:
         restore(study, folder, settings)
         first, kept = (run.system.batch(s, conditioning, study.params) if len(s) else None for s in (seen, unseen))
         train(generator.first_stage, first, settings, folder, validation=kept)
-        # Accelerate marks what it has trained. Loaded, it bears no mark, and the generator's training would be repeated.
-        vars(generator.first_stage).pop("_is_accelerate_prepared", None)
+        unmarked(generator.first_stage)  # else the generator's training would be another one than after loading it
     if run.start is not None:
         load_pretrained(generator, train_or_load(study, run.start, slices).state_dict())
     # A cohort without validation patients has no validation loss.
