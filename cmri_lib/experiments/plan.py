@@ -9,9 +9,9 @@ import pandas as pd
 
 from cmri_lib.cohort.slices import Slices
 from cmri_lib.cohort.vocabulary import Vocabulary
-from cmri_lib.config.reading import read_yaml
+from cmri_lib.config.pipeline import locked_stages
 from cmri_lib.config.study import Study
-from cmri_lib.errors import CheckpointError, DataError, ParameterError
+from cmri_lib.errors import CheckpointError
 from cmri_lib.experiments.arms import utility_runs
 from cmri_lib.experiments.contrast import scan_patients, train_manifold
 from cmri_lib.experiments.label_quality import fewer_label_runs, noisy_label_runs
@@ -117,18 +117,10 @@ def complete_stages(study: Study, wanted: Iterable[Run]) -> list[str]:
     Raises:
         DataError: if the pipeline or its lock cannot be read.
     """
-    lacking = {run.stage for run in wanted
+    lacking = {study.work(run.stage) for run in wanted
                if not all(note_of(published_weights(study, folder), settings)
                           for folder, settings in training_folders(study, run).items())}
-    try:
-        pipeline, lock = (read_yaml(study.root / name)["stages"] for name in ("dvc.yaml", "dvc.lock"))
-    except (ParameterError, KeyError) as cause:
-        raise DataError(f"no pipeline that has run ({cause})", file=study.root / "dvc.lock",
-                        remedy="run dvc repro first") from cause
-    # An output is a path, or a path with options.
-    kept = {name: {Path(out if isinstance(out, str) else next(iter(out))).name for out in pipeline[name]["outs"]}
-            for name in pipeline if name in lock}
-    return [name for name, outputs in kept.items() if not outputs & lacking]
+    return [stage.name for stage in locked_stages(study.root) if lacking.isdisjoint(stage.places(study))]
 
 
 def _state(study: Study, run: Run) -> dict[str, object]:

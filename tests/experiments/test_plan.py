@@ -219,8 +219,10 @@ def test_a_stage_is_complete_if_all_its_trainings_are_published(tmp_path: Path) 
     publish(study, all_folders(study, [vae]))
     with pytest.raises(DataError, match="dvc.lock"):
         complete_stages(study, [vae, gan])
-    outs = {"vae": [{"work/phantom/smoke/vae": {"persist": True}}], "gan": ["work/phantom/smoke/gan"], "review": ["figures"]}
-    (tmp_path / "dvc.yaml").write_text(yaml.safe_dump({"stages": {name: {"outs": of} for name, of in outs.items()}}))
+    outs = {"vae": [{"work/${dataset}/${profile}/vae": {"persist": True}}], "gan": ["work/phantom/smoke/gan"],
+            "review": ["figures", "work/phantom/smoke/banks/gan"]}  # of another folder of that name it keeps nothing trained
+    stages = {name: {"cmd": "python -m cmri_lib.run 01", "outs": of} for name, of in outs.items()}
+    (tmp_path / "dvc.yaml").write_text(yaml.safe_dump({"stages": stages}))
     (tmp_path / "dvc.lock").write_text(yaml.safe_dump({"stages": {"review": {}, "vae": {}, "gan": {}}}))
     assert sorted(complete_stages(study, [vae, gan])) == ["review", "vae"]
     assert sorted(complete_stages(study, [vae])) == ["gan", "review", "vae"]
