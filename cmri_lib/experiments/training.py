@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -27,16 +28,17 @@ from cmri_lib.training.loop import device_name
 from cmri_lib.training.marks import unmarked
 
 
-def train_or_load(study: Study, run: Run, slices: Slices) -> Generator:
+def train_or_load(study: Study, run: Run, slices: Slices, learn: Callable[..., object] = train) -> Generator:
     """The trained generator of `run`.
 
     Args:
         slices: the whole preprocessed cohort; the run says which of them it learns from.
+        learn: the last step, called as `training.train` is, with validation and source: another loop, say.
     """
     generator = run.system.build(study.params, Vocabulary.of(slices), study.seed if run.seed is None else run.seed)
     seen, unseen = training_slices(run, slices)
     # Before weights are loaded: those of a first stage that is shared would make its training look like another one.
-    if generator.first_stage is not None:
+    if run.system.first_stage is not None:
         conditioning = getattr(generator.first_stage, "conditioning", Conditioning())
         folder, settings = first_stage_folder(study, run), run.first_stage_settings(study.params, study.seed)
         restore(study, folder, settings)
@@ -50,7 +52,7 @@ def train_or_load(study: Study, run: Run, slices: Slices) -> Generator:
     data, validation = (None if batch is None else generator.prepare(batch) for batch in (source, other))
     folder, settings = training_folder(study, run), run.settings(study.params, study.seed)
     restore(study, folder, settings)
-    train(generator, data, settings, folder, validation=validation, source=source)
+    learn(generator, data, settings, folder, validation=validation, source=source)
     return generator
 
 
