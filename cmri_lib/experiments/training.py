@@ -126,7 +126,8 @@ def first_stage_seconds(study: Study, run: Run) -> float:
 
 
 def training_seconds(study: Study, run: Run) -> float:
-    """What the training of a run took, its first stage included."""
+    """What the training of a run took, in seconds: its first stage counts in full, what it starts from does not, so that of a
+    fine-tuned system it is the fine-tuning alone."""
     return float(training_log(study, run)["seconds"].iloc[-1]) + first_stage_seconds(study, run)
 
 
