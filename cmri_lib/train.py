@@ -22,7 +22,6 @@ import pandas as pd
 
 from cmri_lib.cohort.cardiac_function import with_phenotypes
 from cmri_lib.config.pipeline import locked_stages
-from cmri_lib.config.places import project_root
 from cmri_lib.config.study import open_study
 from cmri_lib.errors import command
 from cmri_lib.experiments.instruments import load_slices
@@ -45,10 +44,10 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--profile", help="default: as params.yaml says")
     parser.add_argument("--dataset", help="default: as params.yaml says")
     options = parser.parse_args(arguments)
-    if options.systems == ["published"]:  # before any cohort is there
-        print(*(stage.name for stage in locked_stages(project_root())))
-        return 0
     study = open_study(options.profile, options.dataset)
+    if options.systems == ["published"]:  # before any cohort is there
+        print(*(stage.name for stage in locked_stages(study.root)))
+        return 0
     slices = with_phenotypes(load_slices(study))  # C8 learns from them
     if options.systems == ["status"]:
         print(status(progress(study, all_runs(study, slices))))
