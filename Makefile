@@ -6,20 +6,19 @@ export HF_HUB_OFFLINE := 1
 export DVC_NO_ANALYTICS := 1
 export PYDEVD_DISABLE_FILE_VALIDATION := 1
 
-# The stages of the published run, in the pipeline's order, and none that they would have to wait for. What it has not kept
-# (weights of many trainings) is made again only where it is asked for.
-PUBLISHED := python -c "import yaml; of = lambda f: yaml.safe_load(open(f))['stages']; print(*(s for s in of('dvc.yaml') if s in of('dvc.lock')))"
-
 .PHONY: reproduce verify test book env notebooks lock clean
 
 reproduce: env  ## every figure and table, from the embedded cohort and the published trainings
 	dvc pull --quiet --allow-missing
-	dvc repro --single-item --pull --allow-missing $$($(PUBLISHED))
+	@# The stages of the published run, and none that they would have to wait for. What it has not kept (weights of many
+	@# trainings) is made again only where it is asked for. Without a name, DVC would run every stage.
+	stages=$$(python -m cmri_lib.train published) && test -n "$$stages" && \
+	    dvc repro --single-item --pull --allow-missing $$stages
 	@python -m cmri_lib.run --summary
 
 verify: env  ## every figure and table whose trainings are published drawn again, and compared with the published ones
 	dvc pull --quiet --allow-missing
-	dvc repro --single-item --force $$(python -m cmri_lib.train complete)
+	stages=$$(python -m cmri_lib.train complete) && test -n "$$stages" && dvc repro --single-item --force $$stages
 	python -m cmri_lib.verify
 
 test: env  ## the whole suite, smoke pipeline included

@@ -3,7 +3,8 @@
     python -m cmri_lib.train all --profile overnight
     python -m cmri_lib.train status --profile overnight
     python -m cmri_lib.train publish --profile overnight && dvc add trainings && dvc push trainings
-    python -m cmri_lib.train complete         the pipeline's stages all of whose trainings are published
+    python -m cmri_lib.train published        the pipeline's stages that the published run has computed
+    python -m cmri_lib.train complete         those of them all of whose trainings are published
     python -m cmri_lib.train "U10 OT-FM" "C16 MOTFM SPADE" --profile gpu
     torchrun --nproc_per_node 4 -m cmri_lib.train "U10 OT-FM" --profile gpu
 
@@ -20,6 +21,7 @@ from collections.abc import Sequence
 import pandas as pd
 
 from cmri_lib.cohort.cardiac_function import with_phenotypes
+from cmri_lib.config.pipeline import locked_stages
 from cmri_lib.config.study import open_study
 from cmri_lib.errors import command
 from cmri_lib.experiments.instruments import load_slices
@@ -37,11 +39,15 @@ def main(arguments: list[str] | None = None) -> int:
     """Command line; 0 if all were trained."""
     parser = argparse.ArgumentParser(prog="python -m cmri_lib.train", description="Train systems; finished ones are kept.")
     parser.add_argument("systems", nargs="+",
-                        help=f"'all'; 'status', 'publish', 'complete', which train nothing; or of {list(SYSTEMS)}")
+                        help="'all'; 'status', 'publish', 'published', 'complete', which train nothing; "
+                             f"or of {list(SYSTEMS)}")
     parser.add_argument("--profile", help="default: as params.yaml says")
     parser.add_argument("--dataset", help="default: as params.yaml says")
     options = parser.parse_args(arguments)
     study = open_study(options.profile, options.dataset)
+    if options.systems == ["published"]:  # before any cohort is there
+        print(*(stage.name for stage in locked_stages(study.root)))
+        return 0
     slices = with_phenotypes(load_slices(study))  # C8 learns from them
     if options.systems == ["status"]:
         print(status(progress(study, all_runs(study, slices))))
@@ -51,8 +57,12 @@ def main(arguments: list[str] | None = None) -> int:
         return 0
     if options.systems == ["publish"]:
         wanted = all_runs(study, slices)  # of whose other seeds no curve is drawn
-        new = publish(study, all_folders(study, wanted), all_folders(study, [run for run in wanted if run.seed is not None]))
+        seeds = all_folders(study, [run for run in wanted if run.seed is not None])
+        new, other = publish(study, all_folders(study, wanted), seeds)
         print("\n".join(str(folder.relative_to(study.root)) for folder in new) or "nothing new")
+        if other:
+            print("left out, trained with other settings than those of params.yaml: "
+                  f"{', '.join(str(folder.relative_to(study.root)) for folder in other)}")
         return 0
     chosen = all_runs(study, slices) if options.systems == ["all"] else runs([system(name) for name in options.systems])
     chosen, alone = shareable(chosen, launched().num_processes)

@@ -17,7 +17,7 @@ from typing import Any
 import pandas as pd
 
 from cmri_lib.cohort.vocabulary import Vocabulary
-from cmri_lib.config.reading import read_yaml
+from cmri_lib.config.pipeline import Stage, stages
 from cmri_lib.config.study import Study, open_study
 from cmri_lib.reporting import metrics, review
 from cmri_lib.reporting.claims import after_holm
@@ -95,15 +95,12 @@ def systems_of(claim: str, claims: pd.DataFrame) -> list[str]:
 
 def notebook_of_stage(root: Path, stage: str) -> str:
     """The number of the notebook that trains what lies in the folder `stage`; "" if none does."""
-    for entry in pipeline(root)["stages"].values():
-        if any(WORK + stage == (out if isinstance(out, str) else next(iter(out))) for out in entry["outs"]):
-            return entry["cmd"].split()[-1]
-    return ""
+    return next((one.notebook for one in _stages(root) if WORK + stage in one.outs), "")
 
 
 @cache
-def pipeline(root: Path) -> dict[str, Any]:
-    return read_yaml(root / "dvc.yaml")
+def _stages(root: Path) -> list[Stage]:
+    return stages(root)
 
 
 def entry_file(root: Path, identity: str) -> str:

@@ -19,7 +19,7 @@ from cmri_lib.cohort.slices import Slices
 from cmri_lib.config.study import Study
 from cmri_lib.errors import DataError, ParameterError
 from cmri_lib.experiments.arms import Arm, generator_patients, own_patients, own_slices
-from cmri_lib.experiments.banks import generator_digest, kept_bank, sampling_conditions
+from cmri_lib.experiments.banks import drawing_digest, kept_bank, sampling_conditions
 from cmri_lib.experiments.mask_screening import sample_valid_masks
 from cmri_lib.experiments.provenance import refuse_seen
 from cmri_lib.experiments.training import train_or_load, training_folder
@@ -33,7 +33,7 @@ from cmri_lib.training.fingerprint import code_digest, digest
 
 #: If fewer drawn masks pass the screen, all of them are used: a handful says nothing of the generator.
 FEWEST_MASKS = 10
-#: (Weights, their time, settings) → digest, of the generators that this process has loaded: arms share them.
+#: (Weights, their time, parameters) → digest, of the generators that this process has loaded: arms share them.
 _DIGESTS: dict[tuple[Path, int, str], str] = {}
 
 
@@ -87,12 +87,13 @@ def load_or_draw(study: Study, arm: Arm, slices: Slices, seed: int, candidate: i
 
 
 def run_digest(study: Study, run: Run, slices: Slices) -> str:
-    """`generator_digest` of a run; its network is loaded for it once per process."""
+    """`drawing_digest` of a run; its network is loaded for it once per process."""
     file = training_folder(study, run) / "weights.safetensors"
-    settings = repr(run.settings(study.params, study.seed))
-    if not file.exists() or (file, file.stat().st_mtime_ns, settings) not in _DIGESTS:
-        _DIGESTS[file, file.stat().st_mtime_ns, settings] = generator_digest(train_or_load(study, run, slices))
-    return _DIGESTS[file, file.stat().st_mtime_ns, settings]
+    asked = repr((study.params, run.settings(study.params, study.seed)))  # a variant has settings of its own
+    if not file.exists() or (file, file.stat().st_mtime_ns, asked) not in _DIGESTS:
+        digested = drawing_digest(train_or_load(study, run, slices))
+        _DIGESTS[file, file.stat().st_mtime_ns, asked] = digested
+    return _DIGESTS[file, file.stat().st_mtime_ns, asked]
 
 
 def refuse_generators(study: Study, arm: Arm, slices: Slices) -> None:

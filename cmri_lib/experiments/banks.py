@@ -1,12 +1,13 @@
 """Banks of samples: drawn once from a trained run under the conditions of a split, and read by all later notebooks.
 
 What is drawn is kept with a digest of everything that it depends on, and drawn again only where that differs: another weight,
-another line of the sampler's code, other conditions.
+another line of the sampler's code, another number of its steps, other conditions.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import is_dataclass
 from pathlib import Path
 from typing import Protocol
 
@@ -18,6 +19,7 @@ from cmri_lib.errors import DataError
 from cmri_lib.generators.base import Generator, draw
 from cmri_lib.systems.system import file_name
 from cmri_lib.training.fingerprint import code_digest, digest, model_digest
+from cmri_lib.training.marks import unmarked
 
 #: Beside the samples of a bank that is kept: the digest of what they depend on.
 KEY_FILE = "key.txt"
@@ -70,15 +72,22 @@ def draw_bank(study: Study, of: Drawn, generator: Generator, conditions: Slices,
     arrays = (conditions.images, conditions.masks, conditions.tissues, conditions.partners)
     key = digest([f"{of.id} {study.seed}".encode(), conditions.table.to_csv().encode(),
                   *(array.tobytes() for array in arrays if array is not None),
-                  generator_digest(generator).encode(), code_digest(draw).encode()])
+                  drawing_digest(generator).encode(), code_digest(draw).encode()])
     return kept_bank(folder, key, len(conditions), lambda _: draw(generator, conditions, of.id, seed=study.seed))
 
 
+def drawing_digest(generator: Generator) -> str:
+    """Digest of what a trained generator draws by default: `generator_digest`, and how its samplers are set (solver, steps,
+    clipping, temperature). The latter are dataclasses, in which no training is told from another."""
+    chosen = [f"{name}.{key}={value!r}" for name, module in generator.named_modules()
+              for key, value in sorted(vars(module).items()) if is_dataclass(value)]
+    return digest(part.encode() for part in (generator_digest(generator), *chosen))
+
+
 def generator_digest(generator: Generator) -> str:
-    """Digest of what a trained generator draws with: its weights, its settings and its code."""
-    for module in generator.modules():
-        vars(module).pop("_is_accelerate_prepared", None)  # what was loaded does not bear this mark, and is the same
-    return model_digest(generator) + code_digest(*generator.modules())
+    """Digest of a trained generator: its weights, its plain attributes and its code, not of how its sampler is set. Just
+    trained it is the same as loaded, see `unmarked`."""
+    return model_digest(unmarked(generator)) + code_digest(*generator.modules())
 
 
 def kept_bank(folder: Path, key: str, count: int, make: Callable[[int], Slices]) -> Slices:

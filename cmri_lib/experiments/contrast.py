@@ -157,8 +157,8 @@ def train_manifold(study: Study, learn: Series, validation: Series) -> CrossVAE:
     """C11, trained on `learn`, or loaded if it was trained before."""
     run = Run(MANIFOLD)
     generator = MANIFOLD.build(study.params, Vocabulary.of(learn.slices), study.seed)
-    folder = training_folder(study, run)
-    restore(study, folder)
-    train(generator, by_patient(learn, generator.conditioning), run.settings(study.params, study.seed), folder,
+    folder, settings = training_folder(study, run), run.settings(study.params, study.seed)
+    restore(study, folder, settings)
+    train(generator, by_patient(learn, generator.conditioning), settings, folder,
           validation=by_patient(validation, generator.conditioning))
     return generator

@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from dataclasses import asdict
 from pathlib import Path
 
 import pandas as pd
 
 from cmri_lib.cohort.slices import Slices
 from cmri_lib.cohort.vocabulary import Vocabulary
-from cmri_lib.config.reading import read_yaml
+from cmri_lib.config.pipeline import locked_stages
 from cmri_lib.config.study import Study
-from cmri_lib.errors import CheckpointError, DataError, ParameterError
+from cmri_lib.errors import CheckpointError
 from cmri_lib.experiments.arms import utility_runs
 from cmri_lib.experiments.contrast import scan_patients, train_manifold
 from cmri_lib.experiments.label_quality import fewer_label_runs, noisy_label_runs
@@ -20,7 +19,7 @@ from cmri_lib.experiments.learning_curves import runs_over_patients
 from cmri_lib.experiments.preprocessing_synthesis import slices_of_run, way_runs
 from cmri_lib.experiments.privacy_runs import audit_runs
 from cmri_lib.experiments.private_training import differential_privacy_runs, train_or_load_any
-from cmri_lib.experiments.published import is_published, published_weights
+from cmri_lib.experiments.published import CHECKPOINT, WEIGHTS, note_of, published_weights
 from cmri_lib.experiments.safeguards import safeguard_runs
 from cmri_lib.experiments.training import runs_over_seeds, training_folder, training_folders
 from cmri_lib.experiments.vendor_pairs import DATASET, training_pairs
@@ -33,7 +32,7 @@ from cmri_lib.systems.register import SYSTEMS
 from cmri_lib.systems.system import Run, runs
 from cmri_lib.systems.translation import ACROSS_VENDORS, RECONSTRUCTION
 from cmri_lib.systems.vendors import WAY_FLOW
-from cmri_lib.training.checkpoint import read_note
+from cmri_lib.training import TrainSettings
 
 #: One system of each family, trained with other seeds and on other numbers of patients by notebooks 02 to 05.
 CURVES_OVER_PATIENTS = ("U1 VAE", "U5 StyleGAN2-ADA", "U6 DDPM", "U10 OT-FM")
@@ -91,9 +90,9 @@ def train_planned(study: Study, run: Run, slices: Slices) -> Generator:
     return train_or_load_any(study, run, slices)
 
 
-def all_folders(study: Study, wanted: Iterable[Run]) -> list[Path]:
-    """Where the trainings of runs lie, those of their first stages included, each once."""
-    return list(dict.fromkeys(folder for run in wanted for folder in training_folders(study, run)))
+def all_folders(study: Study, wanted: Iterable[Run]) -> dict[Path, TrainSettings]:
+    """Where the trainings of runs lie, and with which settings, those of their first stages included, each once."""
+    return {folder: settings for run in wanted for folder, settings in training_folders(study, run).items()}
 
 
 def progress(study: Study, wanted: Iterable[Run]) -> pd.DataFrame:
@@ -118,31 +117,23 @@ def complete_stages(study: Study, wanted: Iterable[Run]) -> list[str]:
     Raises:
         DataError: if the pipeline or its lock cannot be read.
     """
-    lacking = {run.stage for run in wanted if not all(is_published(study, folder) for folder in all_folders(study, [run]))}
-    try:
-        pipeline, lock = (read_yaml(study.root / name)["stages"] for name in ("dvc.yaml", "dvc.lock"))
-    except (ParameterError, KeyError) as cause:
-        raise DataError(f"no pipeline that has run ({cause})", file=study.root / "dvc.lock",
-                        remedy="run dvc repro first") from cause
-    # An output is a path, or a path with options.
-    kept = {name: {Path(out if isinstance(out, str) else next(iter(out))).name for out in pipeline[name]["outs"]}
-            for name in pipeline if name in lock}
-    return [name for name, outputs in kept.items() if not outputs & lacking]
+    lacking = {study.work(run.stage) for run in wanted
+               if not all(note_of(published_weights(study, folder), settings)
+                          for folder, settings in training_folders(study, run).items())}
+    return [stage.name for stage in locked_stages(study.root) if lacking.isdisjoint(stage.places(study))]
 
 
 def _state(study: Study, run: Run) -> dict[str, object]:
     settings, folder = run.settings(study.params, study.seed), training_folder(study, run)
     row = {"run": run.id, "stage": run.stage, "family": run.family, "state": "to do", "images": 0,
            "of": settings.steps * settings.batch, "hours": 0.0}
-    for file, state in ((folder / "weights.safetensors", "done"), (folder / "checkpoint.safetensors", "under way"),
+    for file, state in ((folder / WEIGHTS, "done"), (folder / CHECKPOINT, "under way"),
                         (published_weights(study, folder), "published")):
-        if not file.exists():
-            continue
         try:
-            note = read_note(file)
+            note = note_of(file, settings)
         except CheckpointError:
             return row | {"state": "damaged"}
-        if note.get("settings") == asdict(settings):
+        if note:
             return row | {"state": state, "images": note["step"] * settings.batch, "hours": note["seconds"] / 3600}
     return row
 

@@ -14,29 +14,27 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass, replace
 from functools import partial
+from pathlib import Path
 
 import numpy as np
 import torch
 
 from cmri_lib.cohort.requirements import FEWEST_SPLIT
 from cmri_lib.cohort.slices import Slices
-from cmri_lib.cohort.vocabulary import Vocabulary
 from cmri_lib.config.differential_privacy import DifferentialPrivacySettings
 from cmri_lib.config.parameters import Parameters
 from cmri_lib.config.study import Study
-from cmri_lib.errors import DataError
-from cmri_lib.experiments.published import restore
-from cmri_lib.experiments.training import train_or_load, training_folder, training_patients, training_slices
+from cmri_lib.errors import DataError, ParameterError
+from cmri_lib.experiments.training import train_or_load, training_patients, training_slices
 from cmri_lib.generators.base import Generator, training_batch
 from cmri_lib.measures.cost import memory_for_gradient
-from cmri_lib.networks.pretrained import load_pretrained
 from cmri_lib.privacy.differential.accountant import noise_multiplier, spent
 from cmri_lib.privacy.differential.training import PATIENT, Mechanism, private_group, train_privately
 from cmri_lib.systems.private import RDP_CGAN, STAGE
 from cmri_lib.systems.register import system
 from cmri_lib.systems.system import Run, Variant
 from cmri_lib.training import TrainSettings
-from cmri_lib.training.batches import mixed_seed
+from cmri_lib.training.batches import Batch, mixed_seed
 
 #: Private patients who are always learnt from, so that there are members whatever the coins say.
 ALWAYS = 2
@@ -108,7 +106,15 @@ def public_run(study: Study, slices: Slices, name: str) -> Run:
 
 def private_run(study: Study, slices: Slices, name: str, epsilon: float, arm: str = "", toss: int = 0) -> Run:
     """The private training of a system at ε; `arm` is "", "from nothing" or "last layers". C18 is private by its nature, so
-    its name need not say so. An autoencoder comes with the public weights: no first stage is trained."""
+    its name need not say so. An autoencoder comes with the public weights: no first stage is trained.
+
+    Raises:
+        ParameterError: on "from nothing" of a system with an autoencoder, which nobody would have trained.
+    """
+    if arm == "from nothing" and system(name).first_stage is not None:
+        raise ParameterError(f"{arm!r} of {name}, whose autoencoder comes with the public weights",
+                             field="differential_privacy.arms",
+                             remedy="leave this arm out, or put a system in pixels first in differential_privacy.systems")
     text = ", ".join(filter(None, (f"epsilon = {epsilon:g}", arm, f"toss {toss + 1}" * bool(toss))))
     named = name if name == RDP_CGAN.id else f"private {name}"
     settings = _gan_settings if name == RDP_CGAN.id else _settings
@@ -171,24 +177,20 @@ def accounted(study: Study, slices: Slices, run: Run) -> dict[str, float]:
 
 
 def train_or_load_any(study: Study, run: Run, slices: Slices) -> Generator:
-    """The trained generator of a run, by the private loop if it is `Private`, else by `train_or_load`."""
+    """The trained generator of a run, by the private loop if it is `Private`, else by `training.train`."""
     if not isinstance(run.variant, Private):
         return train_or_load(study, run, slices)
-    who, seen = roles(study, slices), training_slices(run, slices)[0]
-    generator = run.system.build(study.params, Vocabulary.of(slices), study.seed)
-    if run.start is not None:
-        load_pretrained(generator, train_or_load(study, run.start, slices).state_dict())
-    if run.variant.last_layers:
-        freeze_all_but_last(generator)
-    codes = np.unique(seen.patients, return_inverse=True)[1]
+    codes = np.unique(training_slices(run, slices)[0].patients, return_inverse=True)[1]
     whose = {PATIENT: torch.from_numpy(codes)}
-    source = training_batch(seen, generator.conditioning)
-    data = generator.prepare(source) | whose
-    restore(study, training_folder(study, run))
-    step = mechanism(study.params.differential_privacy, who, run.variant.epsilon)
-    settings = run.settings(study.params, study.seed)
-    train_privately(generator, data, settings, step, training_folder(study, run), source=source | whose)
-    return generator
+    step = mechanism(study.params.differential_privacy, roles(study, slices), run.variant.epsilon)
+
+    def learn(generator: Generator, data: Batch, settings: TrainSettings, folder: Path, *, validation: Batch | None,
+              source: Batch) -> None:
+        if run.variant.last_layers:
+            freeze_all_but_last(generator)
+        train_privately(generator, data | whose, settings, step, folder, source=source | whose)
+
+    return train_or_load(study, run, slices, learn)
 
 
 def step_memory(study: Study, run: Run, slices: Slices) -> float:

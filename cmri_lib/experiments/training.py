@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -20,37 +21,38 @@ from cmri_lib.networks.conditioning.base import Conditioning
 from cmri_lib.networks.pretrained import load_pretrained
 from cmri_lib.reporting.results import with_system_columns
 from cmri_lib.systems.system import Run
-from cmri_lib.training import train
+from cmri_lib.training import TrainSettings, train
 from cmri_lib.training.checkpoint import read_note
 from cmri_lib.training.kept import read_log
 from cmri_lib.training.loop import device_name
+from cmri_lib.training.marks import unmarked
 
 
-def train_or_load(study: Study, run: Run, slices: Slices) -> Generator:
+def train_or_load(study: Study, run: Run, slices: Slices, learn: Callable[..., object] = train) -> Generator:
     """The trained generator of `run`.
 
     Args:
         slices: the whole preprocessed cohort; the run says which of them it learns from.
+        learn: the last step, called as `training.train` is, with validation and source: another loop, say.
     """
     generator = run.system.build(study.params, Vocabulary.of(slices), study.seed if run.seed is None else run.seed)
     seen, unseen = training_slices(run, slices)
     # Before weights are loaded: those of a first stage that is shared would make its training look like another one.
-    if generator.first_stage is not None:
+    if run.system.first_stage is not None:
         conditioning = getattr(generator.first_stage, "conditioning", Conditioning())
-        restore(study, first_stage_folder(study, run))
+        folder, settings = first_stage_folder(study, run), run.first_stage_settings(study.params, study.seed)
+        restore(study, folder, settings)
         first, kept = (run.system.batch(s, conditioning, study.params) if len(s) else None for s in (seen, unseen))
-        train(generator.first_stage, first, run.first_stage_settings(study.params, study.seed),
-              first_stage_folder(study, run), validation=kept)
-        # Accelerate marks what it has trained. Loaded, it bears no mark, and the generator's training would be repeated.
-        vars(generator.first_stage).pop("_is_accelerate_prepared", None)
+        train(generator.first_stage, first, settings, folder, validation=kept)
+        unmarked(generator.first_stage)  # else the generator's training would be another one than after loading it
     if run.start is not None:
         load_pretrained(generator, train_or_load(study, run.start, slices).state_dict())
     # A cohort without validation patients has no validation loss.
     source, other = (run.system.batch(s, generator.conditioning, study.params) if len(s) else None for s in (seen, unseen))
     data, validation = (None if batch is None else generator.prepare(batch) for batch in (source, other))
-    restore(study, training_folder(study, run))
-    train(generator, data, run.settings(study.params, study.seed), training_folder(study, run), validation=validation,
-          source=source)
+    folder, settings = training_folder(study, run), run.settings(study.params, study.seed)
+    restore(study, folder, settings)
+    learn(generator, data, settings, folder, validation=validation, source=source)
     return generator
 
 
@@ -103,9 +105,12 @@ def first_stage_folder(study: Study, run: Run) -> Path:
     return study.work(run.system.first_stage.stage) / run.first_stage_folder
 
 
-def training_folders(study: Study, run: Run) -> list[Path]:
-    """Where all that is trained for `run` alone lies: its first stage, where it has one, and itself."""
-    return [*([first_stage_folder(study, run)] if run.system.first_stage else []), training_folder(study, run)]
+def training_folders(study: Study, run: Run) -> dict[Path, TrainSettings]:
+    """Where all that is trained for `run` alone lies, and its settings: the first stage, where it has one, and itself."""
+    found = {training_folder(study, run): run.settings(study.params, study.seed)}
+    if run.system.first_stage is None:
+        return found
+    return {first_stage_folder(study, run): run.first_stage_settings(study.params, study.seed), **found}
 
 
 def training_log(study: Study, run: Run) -> pd.DataFrame:
@@ -121,7 +126,8 @@ def first_stage_seconds(study: Study, run: Run) -> float:
 
 
 def training_seconds(study: Study, run: Run) -> float:
-    """What the training of a run took, its first stage included."""
+    """What the training of a run took, in seconds: its first stage counts in full, what it starts from does not, so that of a
+    fine-tuned system it is the fine-tuning alone."""
     return float(training_log(study, run)["seconds"].iloc[-1]) + first_stage_seconds(study, run)
 
 

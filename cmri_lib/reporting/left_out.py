@@ -6,12 +6,11 @@ The pipeline goes on: all that the notebook's stage promises is there, tables wi
 from __future__ import annotations
 
 import shutil
-from collections.abc import Iterator
 from pathlib import Path
 
 import pandas as pd
 
-from cmri_lib.config.reading import read_yaml
+from cmri_lib.config.pipeline import stages
 from cmri_lib.config.study import Study
 from cmri_lib.reporting import figures, results
 
@@ -19,7 +18,7 @@ from cmri_lib.reporting import figures, results
 def leave_out(study: Study, number: str, why: str) -> list[Path]:
     """Write what the stage of notebook `number` promises in ``dvc.yaml``, empty; returns it. What an earlier run has left
     in the place of its tables and figures goes; trainings stay."""
-    made = list(promised(study, number))
+    made = promised(study, number)
     for place in made:
         if place.suffix == ".csv":
             columns = results.CLAIM_COLUMNS if place.stem.endswith("_claims") else results.SCORE_COLUMNS
@@ -35,9 +34,6 @@ def leave_out(study: Study, number: str, why: str) -> list[Path]:
     return made
 
 
-def promised(study: Study, number: str) -> Iterator[Path]:
+def promised(study: Study, number: str) -> list[Path]:
     """The outs of the stage that runs notebook `number`: folders, and tables of scores and claims."""
-    stages = read_yaml(study.root / "dvc.yaml")["stages"].values()
-    for out in (out for stage in stages if stage["cmd"].split()[-1] == number for out in stage["outs"]):
-        name = next(iter(out)) if isinstance(out, dict) else out
-        yield study.root / name.replace("${dataset}", study.dataset).replace("${profile}", study.profile)
+    return [place for stage in stages(study.root) if stage.notebook == number for place in stage.places(study)]

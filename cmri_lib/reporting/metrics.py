@@ -130,8 +130,8 @@ SINGLE = {
                              wide=True),
     "nfe": _of("cost", NONE, "Network evaluations per image", "network evaluations", format=".3g"),
     "images_seen": _of("cost", NONE, "Training images seen", "images seen", format=",.0f", wide=True),
-    "training_seconds": _of("cost", NONE, "Training time", "training time", unit="s", format=".0f",
-                            wide=True),
+    "training_seconds": _of("cost", NONE, "Training time, of fine-tuning alone where a system starts from a trained one",
+                            "training time", unit="s", format=".0f", wide=True),
     "parameters": _of("cost", NONE, "Parameters of the networks", "parameters", format=",.0f", wide=True),
     "peak_memory_gib": _of("cost", NONE, "Peak memory", "peak memory", unit="GiB", format=".1f"),
     "patients inside the definition of their group":

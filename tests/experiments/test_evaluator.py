@@ -12,14 +12,15 @@ from conftest import discs
 
 from cmri_lib.cohort.slices import Slices, concatenate
 from cmri_lib.cohort.vocabulary import Vocabulary
-from cmri_lib.config.study import open_study
+from cmri_lib.config.study import Study, open_study
 from cmri_lib.errors import DataError, ParameterError
 from cmri_lib.experiments import banks, learning_curves
-from cmri_lib.experiments.banks import bank_folder, draw_bank, load_bank, sampling_conditions
+from cmri_lib.experiments.banks import bank_folder, draw_bank, generator_digest, load_bank, sampling_conditions
 from cmri_lib.experiments.evaluator import Evaluator
 from cmri_lib.experiments.learning_curves import LearningCurves, runs_over_patients
-from cmri_lib.experiments.training import of_pairs
+from cmri_lib.experiments.training import of_pairs, train_or_load
 from cmri_lib.generators.base import draw
+from cmri_lib.generators.source_domain import SourceDomain
 from cmri_lib.measures.anatomy.adherence import adherence, adherence_bounds, adherence_difference
 from cmri_lib.measures.anatomy.shapes import anatomy_of_samples
 from cmri_lib.measures.anatomy.validity import Ranges, validity_of_samples
@@ -30,7 +31,7 @@ from cmri_lib.measures.statistics.comparison import compare, differences
 from cmri_lib.systems.ablation import FAMILIES, METHODS, ablation_systems
 from cmri_lib.systems.label_maps import CHAINS
 from cmri_lib.systems.register import SYSTEMS
-from cmri_lib.systems.system import Run
+from cmri_lib.systems.system import Run, Variant
 
 SEGMENT = lambda images: np.select([images[:, 0] > 0.2, images[:, 0] > -0.55], [1, 2], 0).astype(np.uint8)  # noqa: E731
 BLIND_TO_WALLS = lambda images: (SEGMENT(images) == 1).astype(np.uint8)  # noqa: E731
@@ -212,10 +213,14 @@ def test_banks_lie_by_stage_run_and_split_and_come_back(cohort: Slices, tmp_path
     assert bank_folder(study, chain, "new") == study.work("banks") / "masks" / chain.folder / "new"
 
 
-def test_a_bank_is_drawn_again_only_if_what_it_depends_on_has_changed(cohort: Slices, tmp_path, monkeypatch) -> None:
+@pytest.mark.parametrize(("name", "sampler"), [
+    ("U1 VAE", {}), ("U10 OT-FM", {"solver": "euler"}), ("U10 OT-FM", {"steps": 3}), ("U6 DDPM", {"sampler": "ddim"}),
+    ("U6 DDPM", {"clip": False}), ("U9 MaskGIT", {"temperature": 1.0}), ("U7 LDM-KL", {"steps": 2})])
+def test_a_bank_is_drawn_again_only_if_what_it_depends_on_has_changed(name: str, sampler: dict, cohort: Slices, tmp_path,
+                                                                      monkeypatch) -> None:
     study = open_study("smoke", "phantom")
     study = type(study)(tmp_path, study.params)
-    run, drawn = Run(SYSTEMS["U1 VAE"]), []
+    run, drawn = Run(SYSTEMS[name]), []
     monkeypatch.setattr(banks, "draw", lambda g, c, *rest, **more: drawn.append(len(c)) or draw(g, c, *rest, **more))
     generator = run.system.build(study.params, Vocabulary.of(cohort), 0)
     conditions = sampling_conditions(cohort, 6, study.seed)
@@ -224,12 +229,33 @@ def test_a_bank_is_drawn_again_only_if_what_it_depends_on_has_changed(cohort: Sl
     draw_bank(study, run, generator, conditions.with_columns(vendor="another"))
     draw_bank(type(study)(tmp_path, replace(study.params, seed=study.seed + 1)), run, generator, conditions)
     assert len(drawn) == 3
+    draw_bank(study, run, generator, conditions)
+    drawn.clear()
+    if sampler:
+        prior = getattr(generator, "prior", generator)
+        training, prior.settings = generator_digest(generator), replace(prior.settings, **sampler)
+        assert generator_digest(generator) == training, "scores of attacks, which draw nothing, are kept"
+        draw_bank(study, run, generator, conditions)
+        assert len(drawn) == 1, "samples of another sampler are returned"
     with torch.no_grad():
         for values in generator.parameters():
             values.add_(0.1)
     other = draw_bank(study, run, generator, conditions)
-    assert len(drawn) == 4 and not np.array_equal(other.images, first.images)
+    assert len(drawn) == 1 + bool(sampler) and not np.array_equal(other.images, first.images)
     assert np.array_equal(load_bank(study, run).images, other.images)
+
+
+@pytest.mark.parametrize("name", ["U1 VAE", "U2 DCGAN", "U4 progressive GAN", "U5 StyleGAN2-ADA", "U7 LDM-KL", "U9 MaskGIT",
+                                  "U10 OT-FM", "C2 SPADE cGAN", "C13 source-domain diffusion"])
+def test_what_was_just_trained_has_the_digest_of_what_is_loaded(name: str, cohort: Slices, tmp_path) -> None:
+    study = Study(tmp_path, open_study("smoke", "phantom").params)
+    run = Run(SYSTEMS[name], variant=Variant("quick", training={"steps": 3, "batch": 4, "log_every": 1}))
+    some = cohort.where(split=["train", "validation"])
+    trained, loaded = (train_or_load(study, run, some) for _ in range(2))
+    if isinstance(trained, SourceDomain):
+        images = torch.from_numpy(some.images[:1])
+        trained.translate(images, torch.zeros_like(images), strength=0.5, finest=4.0, steps=2)
+    assert generator_digest(trained) == generator_digest(loaded)
 
 
 def test_adherence_difference_is_paired_and_bounds_change_nothing() -> None:

@@ -14,7 +14,7 @@ from conftest import discs
 from systems.test_conditional import quick
 
 from cmri_lib.cohort.slices import concatenate
-from cmri_lib.config.study import open_study
+from cmri_lib.config.study import Study, open_study
 from cmri_lib.errors import DataError
 from cmri_lib.experiments.label_quality import fewer_label_runs, noisy_label_runs
 from cmri_lib.experiments.learning_curves import runs_over_patients
@@ -29,6 +29,7 @@ from cmri_lib.systems.system import Run
 from cmri_lib.systems.translation import RECONSTRUCTION
 from cmri_lib.train import shareable, status
 from cmri_lib.training.checkpoint import read_note, read_tensors, write_tensors
+from cmri_lib.training.kept import TURN
 
 SLICES = concatenate([discs(8, 2), discs(2, 2, seed=3, split="validation")]).with_columns(vendor="GE", disease="NOR")
 
@@ -108,15 +109,15 @@ def test_published_trainings_are_loaded_in_a_clone(tmp_path: Path, monkeypatch: 
     study = quick(open_study("smoke", "phantom"), tmp_path / "first")
     run = Run(SYSTEMS["U8 DiT"])  # with a first stage
     weights = train_or_load(study, run, SLICES).state_dict()
-    assert (len(publish(study, all_folders(study, [run, Run(SYSTEMS["U1 VAE"])]))) == 2
-            and publish(study, all_folders(study, [run])) == [])
+    assert (len(publish(study, all_folders(study, [run, Run(SYSTEMS["U1 VAE"])]))[0]) == 2
+            and publish(study, all_folders(study, [run])) == ([], []))
     clone = quick(open_study("smoke", "phantom"), tmp_path / "clone")
     shutil.copytree(study.root / "trainings", clone.root / "trainings")
     table = progress(clone, [run, Run(SYSTEMS["U1 VAE"])])
     assert list(table["state"]) == ["published", "to do"] and table["left"].iloc[0] == 0 and "1 published" in status(table)
     file = training_folder(study, run) / "weights.safetensors"
     write_tensors(file, read_tensors(file), read_note(file) | {"identity": {"code": "rearranged"}})
-    assert publish(study, all_folders(study, [run])) == [], "the same weights are shipped again"
+    assert publish(study, all_folders(study, [run])) == ([], []), "the same weights are shipped again"
     monkeypatch.setattr("cmri_lib.training.loop.Training.go", lambda self: pytest.fail("trained again"))
     loaded = train_or_load(clone, run, SLICES).state_dict()
     assert all(torch.equal(weights[name], value) for name, value in loaded.items())
@@ -137,27 +138,78 @@ def test_of_other_seeds_the_final_weights_alone_are_shipped(tmp_path: Path, monk
     assert all(torch.equal(weights[name], value) for name, value in loaded.items())
 
 
+def changed_rate(study: Study) -> Study:
+    """The study, in which the VAE learns at another rate."""
+    vae = study.params.vae
+    training = replace(vae.training, learning_rate=2 * vae.training.learning_rate)
+    return replace(study, params=replace(study.params, vae=replace(vae, training=training)))
+
+
 def test_a_published_training_is_copied_whole_or_not_at_all(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    study, copied = quick(open_study("smoke", "phantom"), tmp_path), shutil.copytree
-    source, folder = tmp_path / "trainings/phantom/smoke/vae/one", tmp_path / "work/phantom/smoke/vae/one"
-    source.mkdir(parents=True)
-    for name in ("a", "b"):
-        (source / name).write_text(name)
+    study, copied, run = quick(open_study("smoke", "phantom"), tmp_path), shutil.copytree, Run(SYSTEMS["U1 VAE"])
+    folder, settings = training_folder(study, run), run.settings(study.params, study.seed)
+    train_or_load(study, run, SLICES)
+    publish(study, all_folders(study, [run]))
+    source = published_folder(study, folder)
+    shutil.rmtree(folder)
 
     def cut_off(source: Path, target: Path, **choices: object) -> None:
-        copied(source, target, ignore=shutil.ignore_patterns("b"), **choices)
+        copied(source, target, **choices)
         raise KeyboardInterrupt
 
     monkeypatch.setattr("cmri_lib.experiments.published.shutil.copytree", cut_off)
     with pytest.raises(KeyboardInterrupt):
-        restore(study, folder)
-    assert not folder.exists() and not list(folder.parent.iterdir())
+        restore(study, folder, settings)
+    assert not (folder / "weights.safetensors").exists() and progress(study, [run])["state"].item() == "published"
     monkeypatch.undo()
-    restore(study, folder)
-    assert sorted(file.name for file in folder.iterdir()) == ["a", "b"]
-    (source / "a").write_text("newer")
-    restore(study, folder)
-    assert (folder / "a").read_text() == "a", "what is there already stays"
+    restore(study, folder, settings)
+    assert {file.name for file in source.iterdir()} == {file.name for file in folder.iterdir()} - {TURN}
+    assert all((folder / file.name).read_bytes() == file.read_bytes() for file in source.iterdir())
+    (source / "log.csv").write_text("newer")
+    restore(study, folder, settings)
+    assert (folder / "log.csv").read_text() != "newer", "what is there already stays"
+
+
+def test_published_weights_come_back_when_a_setting_does(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    study, run = quick(open_study("smoke", "phantom"), tmp_path), Run(SYSTEMS["U1 VAE"])
+    weights, folder = train_or_load(study, run, SLICES).state_dict(), training_folder(study, run)
+    publish(study, all_folders(study, [run]))
+    other = train_or_load(changed_rate(study), run, SLICES).state_dict()
+    assert any(not torch.equal(weights[name], value) for name, value in other.items())
+    monkeypatch.setattr("cmri_lib.training.loop.Training.go", lambda self: pytest.fail("trained again"))
+    for left in ("weights of other settings", "a lock alone", "a checkpoint of other settings"):
+        if left != "weights of other settings":
+            shutil.rmtree(folder)
+            folder.mkdir()
+            (folder / TURN).touch()
+        if left == "a checkpoint of other settings":
+            write_tensors(folder / "checkpoint.safetensors", {"x": torch.zeros(1)}, {"settings": {}})
+        assert progress(study, [run])["state"].item() == "published", left
+        loaded = train_or_load(study, run, SLICES).state_dict()
+        assert all(torch.equal(weights[name], value) for name, value in loaded.items()), left
+
+
+def test_a_training_under_way_is_not_replaced_by_the_published_one(tmp_path: Path) -> None:
+    study, run = quick(open_study("smoke", "phantom"), tmp_path), Run(SYSTEMS["U1 VAE"])
+    train_or_load(study, run, SLICES)
+    folder = training_folder(study, run)
+    publish(study, all_folders(study, [run]))
+    (folder / "weights.safetensors").rename(folder / "checkpoint.safetensors")
+    restore(study, folder, run.settings(study.params, study.seed))
+    assert (folder / "checkpoint.safetensors").exists() and not (folder / "weights.safetensors").exists()
+
+
+def test_weights_of_other_settings_are_not_shipped(tmp_path: Path) -> None:
+    study, run = quick(open_study("smoke", "phantom"), tmp_path), Run(SYSTEMS["U1 VAE"])
+    train_or_load(study, run, SLICES)
+    publish(study, all_folders(study, [run]))
+    shipped, folder = published_folder(study, training_folder(study, run)) / "weights.safetensors", training_folder(study, run)
+    before = shipped.read_bytes()
+    train_or_load(changed_rate(study), run, SLICES)
+    assert publish(study, all_folders(study, [run])) == ([], [folder]) and shipped.read_bytes() == before
+    new, left_out = publish(changed_rate(study), all_folders(changed_rate(study), [run]))
+    assert (new, left_out) == ([shipped.parent], []) and shipped.read_bytes() != before
+    assert progress(changed_rate(study), [run])["state"].item() == "done"
 
 
 def test_a_stage_is_complete_if_all_its_trainings_are_published(tmp_path: Path) -> None:
@@ -167,11 +219,14 @@ def test_a_stage_is_complete_if_all_its_trainings_are_published(tmp_path: Path) 
     publish(study, all_folders(study, [vae]))
     with pytest.raises(DataError, match="dvc.lock"):
         complete_stages(study, [vae, gan])
-    outs = {"vae": [{"work/phantom/smoke/vae": {"persist": True}}], "gan": ["work/phantom/smoke/gan"], "review": ["figures"]}
-    (tmp_path / "dvc.yaml").write_text(yaml.safe_dump({"stages": {name: {"outs": of} for name, of in outs.items()}}))
+    outs = {"vae": [{"work/${dataset}/${profile}/vae": {"persist": True}}], "gan": ["work/phantom/smoke/gan"],
+            "review": ["figures", "work/phantom/smoke/banks/gan"]}  # of another folder of that name it keeps nothing trained
+    stages = {name: {"cmd": "python -m cmri_lib.run 01", "outs": of} for name, of in outs.items()}
+    (tmp_path / "dvc.yaml").write_text(yaml.safe_dump({"stages": stages}))
     (tmp_path / "dvc.lock").write_text(yaml.safe_dump({"stages": {"review": {}, "vae": {}, "gan": {}}}))
     assert sorted(complete_stages(study, [vae, gan])) == ["review", "vae"]
     assert sorted(complete_stages(study, [vae])) == ["gan", "review", "vae"]
+    assert sorted(complete_stages(changed_rate(study), [vae])) == ["gan", "review"], "published, but of other settings"
 
 
 def test_seconds_of_another_kind_of_device_are_no_cost_of_this_one(tmp_path: Path) -> None:

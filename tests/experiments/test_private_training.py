@@ -16,7 +16,7 @@ from systems.test_conditional import quick
 from cmri_lib.cohort.slices import Slices, concatenate
 from cmri_lib.cohort.vocabulary import Vocabulary
 from cmri_lib.config.study import Study, open_study
-from cmri_lib.errors import DataError
+from cmri_lib.errors import DataError, ParameterError
 from cmri_lib.experiments import private_training as private
 from cmri_lib.experiments.banks import draw_bank, sampling_conditions
 from cmri_lib.experiments.private_audit import PrivateAudit
@@ -98,10 +98,28 @@ def test_c18_plays_its_private_game_without_momentum(study: Study) -> None:
 def test_an_autoencoder_is_that_of_the_public_patients(study: Study) -> None:
     """So that all that the plan says a private training writes is what it writes, and can be published."""
     public, strict = private.public_run(study, SLICES, "C18 RDP-CGAN"), private.private_run(study, SLICES, "C18 RDP-CGAN", 10.0)
-    assert len(training_folders(study, public)) == 2 and training_folders(study, strict) == [training_folder(study, strict)]
+    assert len(training_folders(study, public)) == 2 and [*training_folders(study, strict)] == [training_folder(study, strict)]
     private.train_or_load_any(study, strict, SLICES)
     written = {file.parent for file in study.work(private.STAGE).rglob("weights.safetensors")}
     assert written == {*training_folders(study, public), *training_folders(study, strict)}
+
+
+def test_no_private_training_from_nothing_has_an_autoencoder_that_nobody_trained(study: Study) -> None:
+    section = replace(study.params.differential_privacy, systems=("U7 LDM-KL", "U10 FM"), arms=("from nothing",))
+    with pytest.raises(ParameterError, match="U7 LDM-KL, whose autoencoder") as refused:
+        private.differential_privacy_runs(replace(study, params=replace(study.params, differential_privacy=section)), SLICES)
+    assert refused.value.field == "differential_privacy.arms"
+
+
+def test_a_private_training_with_another_seed_has_other_initial_weights(study: Study,
+                                                                        monkeypatch: pytest.MonkeyPatch) -> None:
+    found = []
+    monkeypatch.setattr(private, "train_privately",
+                        lambda generator, *rest, **more: found.append(next(generator.parameters()).detach().clone()))
+    run = replace(private.private_run(study, SLICES, "U10 FM", 10.0, "from nothing"), seed=study.seed)
+    for one in (run, replace(run, seed=None), replace(run, seed=study.seed + 1)):
+        private.train_or_load_any(study, one, SLICES)
+    assert torch.equal(found[0], found[1]) and not torch.equal(found[0], found[2])
 
 
 def test_another_toss_changes_who_is_learnt_from_and_nothing_else(study: Study) -> None:

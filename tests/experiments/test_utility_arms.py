@@ -317,6 +317,18 @@ def test_samples_are_drawn_once_and_shared_by_arms_of_one_generator(study: Study
     assert drawn == [len(whole), len(whole) * 3 // 2, len(whole), len(whole)]
 
 
+def test_samples_of_an_arm_are_drawn_again_by_another_solver(study: Study, cohort: Slices,
+                                                             monkeypatch: pytest.MonkeyPatch) -> None:
+    drawn: list[int] = []
+    monkeypatch.setattr(arm_samples, "draw", lambda g, c, *rest, **more: drawn.append(len(c)) or draw(g, c, *rest, **more))
+    flow_run = Run(SYSTEMS["U10 FM + mask"], patients=arm_patients(study, cohort, 0.5), **QUICK)
+    arm = Arm("flow", fraction=0.5, images=flow_run, factor=1.0)
+    first, again = (load_or_draw(study, arm, cohort, 1).images for _ in range(2))
+    flow = replace(study.params.flow, objective=replace(study.params.flow.objective, solver="euler"))
+    other = load_or_draw(Study(study.root, replace(study.params, flow=flow)), arm, cohort, 1).images
+    assert len(drawn) == 2 and np.array_equal(first, again) and not np.array_equal(other, first)
+
+
 def test_a_bank_without_its_key_is_drawn_again(tmp_path: Path) -> None:
     some, asked = discs(4, 4), []
 
