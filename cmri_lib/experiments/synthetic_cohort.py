@@ -32,7 +32,7 @@ from cmri_lib.cohort.plausibility import CHECKS, findings
 from cmri_lib.cohort.readers.cases import COHORT_FILE, Cohort, read_cohort
 from cmri_lib.cohort.slices import COVARIATES, UNKNOWN, Slices, concatenate, known
 from cmri_lib.cohort.vocabulary import Vocabulary
-from cmri_lib.cohort.whole_folder import whole_folder
+from cmri_lib.cohort.whole_folder import is_free, whole_folder
 from cmri_lib.config.study import Study
 from cmri_lib.errors import DataError, ParameterError
 from cmri_lib.experiments.cohort_card import page, synthetic_card
@@ -262,8 +262,7 @@ def _write(file: Path, text: str) -> None:
 
 
 def _refuse_taken(out: Path) -> None:
-    empty = out.is_dir() and not out.is_symlink() and not any(out.iterdir())
-    if (out.exists() or out.is_symlink()) and not empty:
+    if not is_free(out):
         raise ParameterError("is there already, and not an empty folder", file=out, field="out",
                              remedy="name a new folder, or remove this one yourself")
 
