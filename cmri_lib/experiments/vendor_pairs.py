@@ -17,6 +17,7 @@ import numpy as np
 from joblib import delayed
 
 from cmri_lib.cohort.case import Case
+from cmri_lib.cohort.data_sets import PHANTOM
 from cmri_lib.cohort.jobs import results, worker_count
 from cmri_lib.cohort.paired_scans import vendor_pairs
 from cmri_lib.cohort.preprocessing.pipeline import preprocess
@@ -31,7 +32,7 @@ from cmri_lib.systems.translation import STAGE
 from cmri_lib.training.fingerprint import code_digest, digest
 
 #: The only data set whose patients can be scanned again.
-DATASET = "phantom"
+DATASET = PHANTOM
 
 
 def vendor_names(study: Study) -> tuple[str, str]:
