@@ -19,7 +19,7 @@ from pathlib import Path
 import pandas as pd
 import yaml
 
-from cmri_lib.cohort.data_sets import is_virtual
+from cmri_lib.cohort.data_sets import PLAIN_NAME, is_virtual
 from cmri_lib.cohort.readers.cases import COHORT_FILE, Cohort, OnBadCase, layout_of, read_cohort
 from cmri_lib.cohort.readers.files import visible_files
 from cmri_lib.cohort.readers.layouts import LAYOUTS
@@ -60,7 +60,7 @@ def add_dataset(name: str, source: str | Path, layout: str | None = None, *, lin
 
 
 def _check_target(name: str, source: Path, target: Path) -> None:
-    if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_-]*", name):
+    if not re.fullmatch(PLAIN_NAME, name):
         raise ParameterError(f"{name!r} is not a plain name", field="NAME", remedy="use letters, digits, - and _")
     if is_virtual(name):
         raise ParameterError(f"{name!r} is a name of virtual patients", field="NAME",

@@ -33,6 +33,8 @@ class DataSet:
 
 #: The cohort of virtual patients that ships with the repository.
 PHANTOM = "phantom"
+#: What may be the name of a data set, a regular expression: it is a folder, of which others are made and emptied.
+PLAIN_NAME = "[A-Za-z0-9][A-Za-z0-9_-]*"
 _SHORT_AXIS = "LV, myocardium, RV at ED and ES"
 #: Layout or folder below ``data`` → what it is.
 DATA_SETS = {

@@ -7,6 +7,7 @@ from typing import Annotated, ClassVar, Literal
 
 from pydantic import ConfigDict, Field
 
+from cmri_lib.cohort.data_sets import PLAIN_NAME
 from cmri_lib.cohort.preprocessing.pipeline import PreprocessSettings
 from cmri_lib.config.contrast import ContrastSettings
 from cmri_lib.config.cross_vendor import CrossVendorSettings
@@ -262,7 +263,7 @@ class Parameters:
     __pydantic_config__: ClassVar[ConfigDict] = ConfigDict(extra="forbid", strict=True)
 
     profile: str
-    dataset: Annotated[str, Field(min_length=1)]
+    dataset: Annotated[str, Field(pattern=f"^{PLAIN_NAME}$")]
     seed: Annotated[int, Field(ge=0)]
     device: Literal["auto", "cpu"]
     workers: Annotated[int, Field(ge=0)]

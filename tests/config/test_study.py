@@ -40,7 +40,9 @@ def test_the_committed_parameters_hold_in_every_profile(profile: str) -> None:
 
 @pytest.mark.parametrize(("old", "new", "named"), [
     ("seed:", "seed: abc", "seed"), ("seed:", "sead: 1", "sead"), ("dataset:", "dataset: 123", "dataset"),
-    ("dataset:", "dataset: no", "dataset"), ("device:", "device: CPU", "device"), ("profile:", "profile: cluster", "profile"),
+    ("dataset:", "dataset: no", "dataset"), ("dataset:", "dataset: ../../etc", "dataset"),
+    ("dataset:", "dataset: 2024-01-01", "dataset.*date"), ("  ablation_seeds:", "  ablation_seeds: 2024-01-01", "seeds.*date"),
+    ("device:", "device: CPU", "device"), ("profile:", "profile: cluster", "profile"),
     ("workers:", "workers: -1", "workers"), ("samples:", "samples: many", "samples"), ("samples:", "samples: true", "samples"),
     ("  resamples:", "  resamples: 0", "fidelity.resamples"), ("  repeats:", "  floors: 2", "fidelity"),
     ("  size:", "  size: 50", "network"),
@@ -51,6 +53,13 @@ def test_what_is_wrong_anywhere_is_named_at_once(tmp_path: Path, old: str, new: 
     with pytest.raises(ParameterError, match=named) as caught:
         open_study(root=project(tmp_path, (old, new)))
     assert "Remedy" in str(caught.value) and "params.yaml" in str(caught.value)
+
+
+@pytest.mark.parametrize("name", ["..", ".", "", "a/b", "/tmp", ".hidden", "a b", "acdc\n", "a.b", "-a"])
+def test_a_data_set_is_a_plain_folder_below_data(name: str) -> None:
+    with pytest.raises(ParameterError, match="dataset"):
+        open_study("smoke", name, ROOT)
+    assert open_study("smoke", "My_2nd-cohort", ROOT).dataset == "My_2nd-cohort"
 
 
 def test_a_missing_section_is_named(tmp_path: Path) -> None:
