@@ -52,6 +52,10 @@ class ContrastSettings:
     sources: Count
     moments: Count
 
+    def sides(self, size: int) -> dict[str, int]:
+        """The network's scans are as large as it makes them, whatever the size of the cohort's images."""
+        return {"network": self.network.size}
+
     def __post_init__(self) -> None:
         if len(set(self.inversion_times)) < 4 or list(self.inversion_times) != sorted(set(self.inversion_times)):
             raise ParameterError(f"{self.inversion_times}", field="contrast.inversion_times",

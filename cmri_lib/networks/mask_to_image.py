@@ -15,6 +15,7 @@ from monai.networks.blocks.spade_norm import SPADE
 from torch import Tensor, nn
 from torch.nn.utils.parametrizations import spectral_norm
 
+from cmri_lib.errors import ParameterError
 from cmri_lib.networks.adversarial import coarsest
 from cmri_lib.networks.conditioning.base import Batch, Conditioning
 
@@ -30,6 +31,15 @@ class MaskToImageSettings:
     generator: tuple[int, ...] = (32, 48, 64, 128)
     critic: tuple[int, ...] = (32, 64, 128)
     scales: int = 1
+
+    def refuse(self, size: int) -> None:
+        """Raises ParameterError if images of size × size pixels cannot be halved as often as there are levels, by the critic at
+        its smallest scale too."""
+        coarsest(size, self.generator)
+        coarsest(size, self.critic)
+        if self.scales < 1 or size < 2 ** (self.scales - 1 + len(self.critic)):
+            raise ParameterError(f"critics {self.critic} at {self.scales} scales for images of {size}²", field="scales",
+                                 remedy="give at least one scale, and so few that the smallest can be halved as often")
 
 
 class Norm(nn.Module):

@@ -36,6 +36,12 @@ class TransformerSettings:
         if self.depth < 1 or self.patch < 1:
             raise ParameterError(f"depth {self.depth}, patch {self.patch}", field="depth", remedy="give at least 1")
 
+    def refuse(self, size: int) -> None:
+        """Raises ParameterError if patches do not fill a map of size × size places."""
+        if size % self.patch:
+            raise ParameterError(f"patches of {self.patch}² on a map of {size}²", field="patch",
+                                 remedy="give one that divides the side")
+
 
 def patches(x: Tensor, patch: int) -> Tensor:
     """(B, C, H, W) → (B, n, C·patch²): squares of `patch` pixels per side, row by row."""

@@ -35,6 +35,12 @@ class VAESettings:
         """Side of the images."""
         return BASE * 2 ** (len(self.channels) - 1)
 
+    def refuse(self, size: int) -> None:
+        """Raises ParameterError if the levels end in another size than size × size pixels."""
+        if size != self.size:
+            raise ParameterError(f"{len(self.channels)} levels end in images of {self.size}², not {size}²", field="channels",
+                                 remedy=f"give as many levels as halve the image down to {BASE} pixels")
+
 
 class Encoder(nn.Module):
     """Image (B, C, H, W) → mean and log-variance of its code, each (B, latent): q(z|x), a diagonal Gaussian.
