@@ -13,7 +13,7 @@ import pytest
 from pydantic import ConfigDict
 
 from cmri_lib.config.reading import PROFILES, choose_profile, parse, read_parameters, read_yaml
-from cmri_lib.config.places import project_root
+from cmri_lib.cohort.places import project_root
 from cmri_lib.config.study import open_study
 from cmri_lib.errors import DataError, ParameterError
 from cmri_lib.networks.progressive import ProgressiveSettings
