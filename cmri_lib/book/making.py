@@ -109,7 +109,7 @@ def _reviewed(study: Study, links: Links, files: Path) -> dict[str, str]:
     """The pages of systems and claims; model cards are put among the files."""
     results = facts.results_of(study.root)
     made = interactive.pages(study, results, links) | cards.pages(study, results, links, files) | {
-        "systems/index": systems.index(study, results, links), "claims/index": claims.index(study, results, links)}
+        "systems/index": systems.index(study, results), "claims/index": claims.index(study, results, links)}
     (files / "systems").mkdir(parents=True, exist_ok=True)
     for identity in review.SYSTEMS:
         card = facts.card(study, identity, results)

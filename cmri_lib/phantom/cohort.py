@@ -20,7 +20,7 @@ from cmri_lib.cohort.case import PHASES, Case
 from cmri_lib.cohort.jobs import results, worker_count
 from cmri_lib.errors import ParameterError, command
 from cmri_lib.phantom.anatomy import Anatomy, draw_anatomy
-from cmri_lib.phantom.disease import DISEASES, violations
+from cmri_lib.phantom.disease import DISEASES
 from cmri_lib.phantom.scanner import scan
 from cmri_lib.phantom.vendors import VENDORS, vendor_of
 
@@ -57,21 +57,6 @@ def examinations(patients: int, paired: int) -> list[tuple[int, str, str]]:
     single = [(n, f"P{n:0{digits}d}", _KEYS[(n - 1) // len(DISEASES) % len(_KEYS)]) for n in range(1, patients + 1)]
     pairs = [(n, f"P{n:0{digits}d}{key}", key) for n in range(patients + 1, patients + paired + 1) for key in _KEYS]
     return single + pairs
-
-
-def cohort_table(seed: int = SEED, patients: int = 120, paired: int = 10) -> pd.DataFrame:
-    """One row per patient: group, covariates, true volumes (mL), fractions (%), indices (mL/m²) and wall (mm), and
-    `Violations`, what contradicts the ACDC definition of the group (empty where nothing does)."""
-    numbers = sorted({number for number, _, _ in examinations(patients, paired)})
-    rows = []
-    for anatomy in (virtual_patient(seed, n) for n in numbers):
-        row = {"Patient": f"P{anatomy.number:03d}", "Pathology": anatomy.person.disease, **truth(anatomy)}
-        ed, bsa = anatomy.phases["ED"], anatomy.person.bsa
-        row |= {"LVEDVI": ed.lv_volume / bsa, "RVEDVI": ed.rv_volume / bsa}
-        row["Violations"] = "; ".join(violations(anatomy.person, ed.lv_volume, anatomy.lvef, ed.rv_volume, anatomy.rvef,
-                                                 anatomy.wall_thickness))
-        rows.append(row)
-    return pd.DataFrame(rows)
 
 
 def truth(anatomy: Anatomy) -> dict[str, float]:
