@@ -25,6 +25,7 @@ from cmri_lib.cohort.slices import Slices
 from cmri_lib.config.study import Study
 from cmri_lib.errors import DataError
 from cmri_lib.experiments.instruments import trained_detector
+from cmri_lib.phantom.anatomy import patient_name
 from cmri_lib.phantom.cohort import PAIRED_DISTANCE, SEED, virtual_patient
 from cmri_lib.phantom.scanner import scan
 from cmri_lib.phantom.vendors import VENDORS
@@ -96,7 +97,7 @@ def _patients(study: Study, slices: Slices) -> dict[str, int]:
 
 def _scan(number: int, key: str) -> Case:
     """One patient by one vendor, as `phantom.cohort` has scanned the paired patients."""
-    name, vendor = f"P{number:03d}", VENDORS[key]
+    name, vendor = patient_name(number), VENDORS[key]
     return scan(virtual_patient(SEED, number), key, SEED, distance=PAIRED_DISTANCE, scan_id=f"{name}{key}",
                 centre=vendor.centres[number % 2])
 

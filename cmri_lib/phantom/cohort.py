@@ -19,7 +19,7 @@ from joblib import delayed
 from cmri_lib.cohort.case import PHASES, Case
 from cmri_lib.cohort.jobs import results, worker_count
 from cmri_lib.errors import ParameterError, command
-from cmri_lib.phantom.anatomy import Anatomy, draw_anatomy
+from cmri_lib.phantom.anatomy import Anatomy, draw_anatomy, patient_name
 from cmri_lib.phantom.disease import DISEASES
 from cmri_lib.phantom.scanner import scan
 from cmri_lib.phantom.vendors import VENDORS, vendor_of
@@ -53,9 +53,8 @@ def examinations(patients: int, paired: int) -> list[tuple[int, str, str]]:
     if patients < 0 or paired < 0 or patients + paired == 0:
         raise ParameterError(f"{patients} patients and {paired} paired patients", field="patients",
                              remedy="ask for at least one patient")
-    digits = max(3, len(str(patients + paired)))
-    single = [(n, f"P{n:0{digits}d}", _KEYS[(n - 1) // len(DISEASES) % len(_KEYS)]) for n in range(1, patients + 1)]
-    pairs = [(n, f"P{n:0{digits}d}{key}", key) for n in range(patients + 1, patients + paired + 1) for key in _KEYS]
+    single = [(n, patient_name(n), _KEYS[(n - 1) // len(DISEASES) % len(_KEYS)]) for n in range(1, patients + 1)]
+    pairs = [(n, f"{patient_name(n)}{key}", key) for n in range(patients + 1, patients + paired + 1) for key in _KEYS]
     return single + pairs
 
 

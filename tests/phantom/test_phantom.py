@@ -7,7 +7,6 @@ from pathlib import Path
 
 import nibabel as nib
 import numpy as np
-import pandas as pd
 import pytest
 from scipy.linalg import expm
 
@@ -206,6 +205,27 @@ def test_planes_hold_every_part_of_the_chest():
             seen |= set(np.unique(render(anatomy, float(z), 8.0, x, y, 1, ("ED",))["ED"].materials))
     assert seen == set(Material)
     assert set(TISSUE_LABEL[list(seen)]) == {0, *TISSUES.values()}
+
+
+def test_a_stack_of_thin_slices_covers_as_much_of_the_heart():
+    largest = max((virtual_patient(SEED, n) for n in range(1, 131)), key=lambda a: a.phases["ED"].apex)
+    for anatomy in (virtual_patient(SEED, 1), largest):
+        usual = slice_positions(anatomy, 10.0)
+        assert len(usual) <= 11
+        for distance in (4.0, 5.0, 8.0):
+            places = slice_positions(anatomy, distance)
+            assert np.allclose(np.diff(places), distance)
+            end = min(anatomy.phases["ED"].apex, anatomy.first_slice * distance + 110)
+            assert places[-1] + 2 * distance >= end, "the apex is lost"
+    with pytest.raises(ParameterError, match="(?s)slices at a distance.*larger"):
+        slice_positions(largest, 2.0)
+
+
+def test_a_patient_has_one_name_in_a_cohort_of_any_size():
+    large = {number: name for number, name, _ in examinations(1200, 0)}
+    assert [large[n] for n in (7, 130, 1000)] == ["P007", "P130", "P1000"] and len(set(large.values())) == 1200
+    assert all(dict((number, name) for number, name, _ in examinations(10, 0))[n] == large[n] for n in (1, 10))
+    assert scan(virtual_patient(SEED, 1007), "A", SEED, resolution=0.25).patient == large[1007]
 
 
 # --- bad input
