@@ -113,6 +113,11 @@ class StyleGANSection:
     objective: GANSettings
     training: TrainSettings
 
+    def __post_init__(self) -> None:
+        if self.objective.latent < 2:
+            raise ParameterError(f"{self.objective.latent}", field="gan.stylegan2.objective.latent",
+                                 remedy="give at least 2: the noise of an image is seeded by the first two numbers of its z")
+
 
 @dataclass(frozen=True)
 class GANParameters:

@@ -119,6 +119,7 @@ def test_every_network_that_does_not_fit_the_images_is_refused_at_once(profile: 
 
 
 @pytest.mark.parametrize(("change", "named"), [
+    ({"gan.stylegan2.objective.latent": 1}, "gan.stylegan2.objective.latent"),
     ({"masks.diffusion.shrink": 3}, "masks.diffusion.shrink"), ({"conditional.pix2pix_hd.network.scales": 5}, "pix2pix_hd"),
     ({"volumes.autoencoder.network.planes": 3}, "volumes.diffusion.network.channels.*3 planes"),
     ({"instruments.widths": (8,) * 9}, "instruments.widths"), ({"conditional.classes_kl.network.widths": (8,) * 5}, "ldm_kl"),
