@@ -87,10 +87,14 @@ class ConditionalGenerator(nn.Module):
         size: side of the images.
         settings: channels.
         conditioning: planes are concatenated, maps modulate (SPADE), the vector joins z.
+
+    Raises:
+        ParameterError: if the conditioning gives more, here and in the other networks of this file.
     """
 
     def __init__(self, latent: int, size: int, settings: MaskToImageSettings, conditioning: Conditioning):
         super().__init__()
+        conditioning.refuse_unused("planes", "maps", "vector")
         self.conditioning, channels = conditioning, settings.generator[::-1]
         self.side = coarsest(size, settings.generator)
         self.start = nn.Linear(latent + conditioning.width, channels[0] * self.side**2)
@@ -124,6 +128,7 @@ class TranslationUNet(nn.Module):
 
     def __init__(self, latent: int, size: int, settings: MaskToImageSettings, conditioning: Conditioning):
         super().__init__()
+        conditioning.refuse_unused("planes")
         coarsest(size, settings.generator)
         self.conditioning, widths = conditioning, settings.generator
         before = (conditioning.channels + latent, *widths)
@@ -155,6 +160,7 @@ class PatchCritic(nn.Module):
 
     def __init__(self, settings: MaskToImageSettings, conditioning: Conditioning):
         super().__init__()
+        conditioning.refuse_unused("planes", "maps", "vector")
         self.conditioning = conditioning
         self.judges = nn.ModuleList(_judge(1 + conditioning.channels + conditioning.regions, settings.critic)
                                     for _ in range(settings.scales))

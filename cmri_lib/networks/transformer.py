@@ -88,12 +88,16 @@ class TransformerDenoiser(nn.Module):
         settings: sizes. With `long_skips`, the k-th block from the end also sees what entered the k-th from the start.
         conditioning: its planes are concatenated to the input.
         channels: of the image or latent.
+
+    Raises:
+        ParameterError: if the conditioning gives more than planes.
     """
 
     def __init__(self, settings: TransformerSettings, conditioning: Conditioning, channels: int = 1):
         from diffusers.models.embeddings import TimestepEmbedding, Timesteps  # as above
 
         super().__init__()
+        conditioning.refuse_unused("planes")
         self.conditioning, self.patch = conditioning, settings.patch
         width, area = settings.width, settings.patch**2
         self.embed = nn.Linear((channels + conditioning.channels) * area, width)
@@ -139,11 +143,15 @@ class TokenTransformer(nn.Module):
         settings: sizes.
         codes: size of the codebook; index `codes` stands for a hidden token.
         conditioning: its vector is added at every place.
+
+    Raises:
+        ParameterError: if the conditioning gives more than a vector.
     """
 
     def __init__(self, settings: TransformerSettings, codes: int, conditioning: Conditioning | None = None):
         super().__init__()
         self.conditioning = conditioning or Conditioning()
+        self.conditioning.refuse_unused("vector")
         width, area, self.patch = settings.width, settings.patch**2, settings.patch
         if width % area:
             raise ParameterError(f"{width}", field="width", remedy=f"use a multiple of patch² = {area}")
