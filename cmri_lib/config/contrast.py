@@ -7,14 +7,13 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from cmri_lib.config.measuring import Count
+from cmri_lib.config.kinds import Count, Positive
 from cmri_lib.errors import ParameterError
 from cmri_lib.generators.cross_reconstruction import CrossObjective
 from cmri_lib.networks.vae import VAESettings
 from cmri_lib.training import TrainSettings
 
 Contraction = Annotated[float, Field(ge=0, le=1)]
-Milliseconds = Annotated[float, Field(gt=0)]
 
 
 @dataclass(frozen=True)
@@ -42,9 +41,9 @@ class ContrastSettings:
     patients: VirtualPatients
     vendor: Literal["A", "B", "C", "D"]
     contractions: Annotated[tuple[Contraction, ...], Field(min_length=1)]
-    inversion_times: tuple[Milliseconds, ...]
+    inversion_times: tuple[Positive, ...]
     flip: Annotated[float, Field(gt=0, lt=180)]
-    field_of_view: Annotated[float, Field(gt=0)]
+    field_of_view: Positive
     network: VAESettings
     condition: Count
     objective: CrossObjective

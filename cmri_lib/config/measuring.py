@@ -7,12 +7,9 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
+from cmri_lib.config.kinds import Count, Counts, Positive, Share
 from cmri_lib.errors import ParameterError
 from cmri_lib.training import TrainSettings
-
-Count = Annotated[int, Field(ge=1)]
-Share = Annotated[float, Field(gt=0, le=1)]
-Counts = tuple[Count, ...]
 
 
 @dataclass(frozen=True)
@@ -81,8 +78,8 @@ class UtilitySettings:
 
     fractions: tuple[Share, ...]
     few: Share
-    factors: tuple[Annotated[float, Field(gt=0)], ...]
-    targeted: Annotated[float, Field(gt=0)]
+    factors: tuple[Positive, ...]
+    targeted: Positive
     pretraining: Annotated[float, Field(gt=0, lt=1)]
     candidates: Annotated[int, Field(ge=2)]
     sampling_steps: Count

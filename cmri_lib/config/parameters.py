@@ -12,8 +12,8 @@ from cmri_lib.cohort.preprocessing.pipeline import PreprocessSettings
 from cmri_lib.config.contrast import ContrastSettings
 from cmri_lib.config.cross_vendor import CrossVendorSettings
 from cmri_lib.config.differential_privacy import DifferentialPrivacySettings
-from cmri_lib.config.measuring import (Count, Counts, CurveSettings, FidelitySettings, InstrumentSettings, Share,
-                                       TeachingSettings, UtilitySettings)
+from cmri_lib.config.kinds import Count, Counts, Share
+from cmri_lib.config.measuring import CurveSettings, FidelitySettings, InstrumentSettings, TeachingSettings, UtilitySettings
 from cmri_lib.config.privacy import PrivacySettings
 from cmri_lib.config.translation import TranslationSettings
 from cmri_lib.config.volumes import VolumeSettings

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from cmri_lib.config.measuring import Count
+from cmri_lib.config.kinds import Count
 from cmri_lib.errors import ParameterError
 from cmri_lib.generators.diffusion import DiffusionSettings
 from cmri_lib.networks.stack_autoencoder import StackSettings

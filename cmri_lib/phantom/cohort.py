@@ -8,16 +8,15 @@ processes, and a patient alone equals the same patient in the cohort.
 from __future__ import annotations
 
 import argparse
-import gzip
 from pathlib import Path
 
-import nibabel as nib
 import numpy as np
 import pandas as pd
 from joblib import delayed
 
 from cmri_lib.cohort.case import PHASES, Case
 from cmri_lib.cohort.jobs import results, worker_count
+from cmri_lib.cohort.readers.nifti import write_nifti
 from cmri_lib.errors import ParameterError, command
 from cmri_lib.phantom.anatomy import Anatomy, draw_anatomy, patient_name
 from cmri_lib.phantom.disease import DISEASES
@@ -64,14 +63,6 @@ def truth(anatomy: Anatomy) -> dict[str, float]:
     values = {"LVEF": 100 * anatomy.lvef, "LVEDV": ed.lv_volume, "LVESV": es.lv_volume, "RVEF": 100 * anatomy.rvef,
               "RVEDV": ed.rv_volume, "WallThickness": anatomy.wall_thickness}
     return {name: round(value, 1) for name, value in values.items()}
-
-
-def write_nifti(array: np.ndarray, pixel: tuple[float, ...], affine: np.ndarray, path: Path) -> None:
-    """Write a gzipped NIfTI whose bytes depend on its content only (no time stamp, no file name)."""
-    image = nib.Nifti1Image(array, affine)
-    image.header.set_zooms(pixel)
-    image.header.set_xyzt_units("mm", "sec")
-    path.write_bytes(gzip.compress(image.to_bytes(), compresslevel=9, mtime=0))
 
 
 def write_case(case: Case, folder: Path) -> None:
