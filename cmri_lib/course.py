@@ -21,9 +21,9 @@ import yaml
 from pydantic import Field, TypeAdapter, ValidationError
 from pydantic.dataclasses import dataclass
 
+from cmri_lib.cohort.places import project_root
 from cmri_lib.errors import DataError, command
 
-ROOT = Path(__file__).parents[1]
 #: What stands in the place of a solution.
 BLANK = "# Your solution:\n"
 Text = Annotated[str, Field(min_length=1)]
@@ -115,12 +115,20 @@ def quiz_page(title: str, questions: Sequence[Question], seed: int = 0) -> str:
 
 
 def write(out: Path, notebooks: Sequence[Path], quiz: dict[str, list[Question]]) -> list[Path]:
-    """The exercise version of every notebook, and its quiz, written to `out`; the files."""
+    """The exercise version of every notebook, and its quiz, written to `out`; the files.
+
+    Raises:
+        DataError: if an exercise of a notebook is malformed, or it has none.
+    """
     out.mkdir(parents=True, exist_ok=True)
     written = []
     for file in notebooks:
-        number = file.stem[:2]
-        nbformat.write(without_solutions(nbformat.read(file, 4)), out / file.name)
+        number, notebook = file.stem[:2], nbformat.read(file, 4)
+        try:
+            exercises(notebook)
+            nbformat.write(without_solutions(notebook), out / file.name)
+        except DataError as cause:
+            raise DataError(cause.problem, file=file, field=cause.field, remedy=cause.remedy) from cause
         written.append(out / file.name)
         if number in quiz:
             page = out / f"{number}_quiz.md"
@@ -135,8 +143,9 @@ def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m cmri_lib.course", description="Notebooks without solutions, and quizzes.")
     parser.add_argument("--out", type=Path, default=Path("exercises"), help="folder (default: %(default)s)")
     options = parser.parse_args(arguments)
-    notebooks = sorted((ROOT / "notebooks").glob("[0-9][0-9]_*.ipynb"))
-    written = write(options.out, notebooks, read_quiz(ROOT / "course" / "quiz.yaml"))
+    root = project_root()
+    notebooks = sorted((root / "notebooks").glob("[0-9][0-9]_*.ipynb"))
+    written = write(options.out, notebooks, read_quiz(root / "course" / "quiz.yaml"))
     print(f"{len(written)} files in {options.out}")
     return 0
 

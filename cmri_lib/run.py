@@ -33,7 +33,7 @@ from papermill.clientwrap import PapermillNotebookClient
 from papermill.engines import NBClientEngine, NotebookExecutionManager, papermill_engines
 from papermill.exceptions import PapermillExecutionError
 
-from cmri_lib.config.places import project_root
+from cmri_lib.cohort.places import project_root
 from cmri_lib.errors import NothingToDo, ParameterError, StudyError
 from cmri_lib.reporting.progress import Progress
 

@@ -17,7 +17,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from cmri_lib.config.places import project_root
+from cmri_lib.cohort.places import project_root
 from cmri_lib.errors import DataError, command
 from cmri_lib.reporting.agreement import OF_INTERVAL, OF_P, OF_SPREAD, OF_VALUE, Agreement, agreement
 

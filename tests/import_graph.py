@@ -11,6 +11,9 @@ import sys
 from pathlib import Path
 
 LIBRARY = Path(__file__).parents[1] / "cmri_lib"
+#: The library from the ground up: each imports only what stands before it. Above them stand commands, which nothing imports.
+ORDER = ("errors", "training", "cohort", "networks", "phantom", "measures", "generators", "config", "privacy", "systems",
+         "reporting", "experiments", "course", "book")
 
 
 def imported_modules(file: Path) -> set[str]:

@@ -8,9 +8,10 @@ from pathlib import Path
 import nbformat
 import pytest
 
-from cmri_lib.course import BLANK, ROOT, Question, exercises, main, quiz_page, read_quiz, without_solutions
+from cmri_lib.course import BLANK, Question, exercises, main, quiz_page, read_quiz, without_solutions, write
 from cmri_lib.errors import DataError
 
+ROOT = Path(__file__).parents[1]
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("[0-9][0-9]_*.ipynb"))
 QUIZ = read_quiz(ROOT / "course" / "quiz.yaml")
 
@@ -77,6 +78,26 @@ def test_an_exercise_is_a_numbered_question_and_a_solution_that_says_what_to_see
     del alone.cells[0]
     with pytest.raises(DataError, match="exercise 1"):
         exercises(alone)
+
+
+def test_a_malformed_exercise_is_not_handed_out(tmp_path: Path) -> None:
+    file = tmp_path / "01_adding.ipynb"
+    nbformat.write(exercise(solution="1 + 1"), file)
+    with pytest.raises(DataError, match="(?s)01_adding.*exercise 1"):
+        write(tmp_path / "out", [file], {})
+    assert not list((tmp_path / "out").iterdir())
+
+
+def test_notebooks_and_quizzes_are_those_of_the_project_that_the_reader_is_in(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+                                                                               ) -> None:
+    (tmp_path / "course").mkdir()
+    (tmp_path / "notebooks").mkdir()
+    (tmp_path / "params.yaml").write_text("")
+    (tmp_path / "course" / "quiz.yaml").write_text("{}")
+    nbformat.write(exercise(), tmp_path / "notebooks" / "01_mine.ipynb")
+    monkeypatch.chdir(tmp_path / "notebooks")
+    assert main(["--out", str(tmp_path / "out")]) == 0
+    assert [file.name for file in (tmp_path / "out").iterdir()] == ["01_mine.ipynb"]
 
 
 def test_what_is_no_quiz_and_what_has_no_solution_is_refused(tmp_path: Path) -> None:

@@ -13,7 +13,7 @@ import jupytext
 import nbformat
 import pytest
 import yaml
-from import_graph import imports_between_children, layers
+from import_graph import ORDER, imports_between_children, layers
 from stage_dependencies import expected
 
 ROOT = Path(__file__).parents[1]
@@ -133,6 +133,15 @@ def test_imports_go_one_way(package: Path) -> None:
     placed = {child: floor for floor, children in enumerate(layers(graph)) for child in children}
     upward = [(child, other) for child, others in graph.items() for other in others if placed[other] >= placed[child]]
     assert not upward, f"imports run in a circle: {upward}"
+
+
+def test_the_library_stands_in_its_order() -> None:
+    graph = imports_between_children(ROOT / "cmri_lib")
+    folders = {package.name for package in PACKAGES if package.parent.name == "cmri_lib"}
+    assert folders <= set(ORDER) <= set(graph) and len(set(ORDER)) == len(ORDER), "place the new folder in import_graph.ORDER"
+    for child, imported in graph.items():
+        below = ORDER[:ORDER.index(child)] if child in ORDER else ORDER
+        assert imported <= set(below), f"{child} imports {sorted(imported - set(below))}, which stands above it"
 
 
 def test_at_the_root_stand_commands_only() -> None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import shutil
+import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -17,10 +18,14 @@ import nbformat
 from cmri_lib.book import cards, claims, facts, guide, interactive, notebooks, site, systems
 from cmri_lib.book.copies import Copy
 from cmri_lib.book.links import Links
+from cmri_lib.cohort.whole_folder import is_free
 from cmri_lib.config.study import Study
+from cmri_lib.errors import DataError, ParameterError
 from cmri_lib.reporting import review
 
 NAME = "Synthetic cardiac MRI"
+#: What every book has had since the first one; a folder with all of them is a book, and another one may take its place.
+IN_EVERY_BOOK = ("index.html", "_static/book.css", "_static/styles/furo.css")
 
 
 @dataclass(frozen=True)
@@ -38,11 +43,14 @@ class Made:
 
 
 def make(study: Study, book: Path) -> Made:
-    """Write the book into the folder `book`.
+    """Write the book into the folder `book`: a new or an empty one, or that of an earlier book.
 
     Raises:
-        StudyError: if a page cannot be made; the earlier book is then still there.
+        ParameterError: if something else lies there.
+        StudyError: if a page cannot be made or the disk refuses; the earlier book is then still there.
     """
+    book = book.resolve()
+    _refuse_taken(book)
     work = study.root / "work" / "book"
     shutil.rmtree(work, ignore_errors=True)
     pages, out, files = work / "pages", work / "html", work / "files"
@@ -64,9 +72,28 @@ def make(study: Study, book: Path) -> Made:
         (out / file).parent.mkdir(parents=True, exist_ok=True)
         shutil.copyfile(study.root / file, out / file)
     shutil.copytree(files, out, dirs_exist_ok=True)
-    shutil.rmtree(book, ignore_errors=True)
-    shutil.copytree(out, book)
+    _put(out, book)
     return Made(len(written), [s.stem[:2] for s in sources if kept[s]], [s.stem[:2] for s in sources if not kept[s]])
+
+
+def _refuse_taken(book: Path) -> None:
+    if not is_free(book) and not all((book / name).is_file() for name in IN_EVERY_BOOK):
+        raise ParameterError("is there already, and neither a book nor an empty folder", file=book, field="out",
+                             remedy="name a new folder, or remove this one yourself")
+
+
+def _put(made: Path, book: Path) -> None:
+    """Copy what was made beside the earlier book; only when all of it is there does it take the place."""
+    try:
+        book.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(prefix=f".{book.name}-", dir=book.parent) as beside:
+            new = shutil.copytree(made, Path(beside) / "new")
+            if book.exists():
+                book.rename(Path(beside) / "earlier")
+            new.rename(book)
+    except OSError as error:
+        raise DataError(f"the book cannot be put there ({error})", file=book, field="out",
+                        remedy="check free space and permissions") from error
 
 
 def _keep(copy: Copy, source: Path, files: Path) -> None:
@@ -82,7 +109,7 @@ def _reviewed(study: Study, links: Links, files: Path) -> dict[str, str]:
     """The pages of systems and claims; model cards are put among the files."""
     results = facts.results_of(study.root)
     made = interactive.pages(study, results, links) | cards.pages(study, results, links, files) | {
-        "systems/index": systems.index(study, results, links), "claims/index": claims.index(study, results, links)}
+        "systems/index": systems.index(study, results), "claims/index": claims.index(study, results, links)}
     (files / "systems").mkdir(parents=True, exist_ok=True)
     for identity in review.SYSTEMS:
         card = facts.card(study, identity, results)

@@ -40,14 +40,14 @@ def page(study: Study, card: dict[str, Any], results: Results, links: Links) -> 
     """Markdown of one system of the review, from its card (`facts.card`)."""
     identity, place = card["id"], page_of(card["id"])
     parts = [f"# {identity} {card['name']}", _where(study, card, links, place), _samples(study, card, links, place),
-             "## Idea", *idea(study, card, links, place), "## In this study", _variants(card, links, place),
+             "## Idea", *idea(study, card, links, place), "## In this study", _variants(card),
              "## Scores", *_scores(study, card, results),
              "## What it took", _costs(card, results), "## Claims", _claims(card, place),
              "## Training", *_settings(study, card)]
     return "\n\n".join(part for part in parts if part) + "\n"
 
 
-def index(study: Study, results: Results, links: Links) -> str:
+def index(study: Study, results: Results) -> str:
     """Markdown of the table of all systems: a row for each variant that the study has of them."""
     place = "systems/index.html"
     mine = results.of(study)
@@ -101,7 +101,7 @@ def _where(study: Study, card: dict[str, Any], links: Links, place: str) -> str:
     return " ".join(filter(None, parts))
 
 
-def _variants(card: dict[str, Any], links: Links, place: str) -> str:
+def _variants(card: dict[str, Any]) -> str:
     rows = []
     for one in card["systems"]:
         chained = f"masks: {one['masks']}; images: {one['images']}" if "masks" in one else ""

@@ -19,23 +19,25 @@ from pathlib import Path
 import pandas as pd
 import yaml
 
-from cmri_lib.cohort.data_sets import is_virtual
+from cmri_lib.cohort.data_sets import PLAIN_NAME, is_virtual
+from cmri_lib.cohort.places import project_root
 from cmri_lib.cohort.readers.cases import COHORT_FILE, Cohort, OnBadCase, layout_of, read_cohort
 from cmri_lib.cohort.readers.files import visible_files
 from cmri_lib.cohort.readers.layouts import LAYOUTS
 from cmri_lib.cohort.requirements import Contents, outlook
-from cmri_lib.cohort.splits import PROJECT, SHIPPED, SPLIT_FILE, apply_split, load_split, read_split, split_cohort
+from cmri_lib.cohort.splits import SHIPPED, SPLIT_FILE, apply_split, load_split, read_split, split_cohort
 from cmri_lib.cohort.whole_folder import whole_folder
 from cmri_lib.errors import DataError, ParameterError, SplitError, StudyError
 
 
 def add_dataset(name: str, source: str | Path, layout: str | None = None, *, link: bool = False,
-                data: Path = PROJECT / "data", on_bad_case: OnBadCase = "stop") -> Cohort:
+                data: Path | None = None, on_bad_case: OnBadCase = "stop") -> Cohort:
     """Check the scans of `source` and place them in ``data/name``; returns what was read.
 
     Args:
         layout: one of `LAYOUTS`; recognised from the files if None.
         link: link to the files in `source` instead of copying them; they must then stay where they are.
+        data: the folder of the data sets; that of the project if None.
         on_bad_case: "skip" adds a cohort although some of its scans cannot be read.
 
     Raises:
@@ -43,6 +45,7 @@ def add_dataset(name: str, source: str | Path, layout: str | None = None, *, lin
         DataError: as `read_cohort`, or if `source` and ``data/name`` lie within each other or the disk refuses.
         SplitError: if the list of patients that belongs to the data set does not fit it, or leaves nobody in train.
     """
+    data = data or project_root() / "data"
     source, target = Path(source).resolve(), data.resolve() / name
     _check_target(name, source, target)
     layout = layout or layout_of(source)
@@ -60,7 +63,7 @@ def add_dataset(name: str, source: str | Path, layout: str | None = None, *, lin
 
 
 def _check_target(name: str, source: Path, target: Path) -> None:
-    if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_-]*", name):
+    if not re.fullmatch(PLAIN_NAME, name):
         raise ParameterError(f"{name!r} is not a plain name", field="NAME", remedy="use letters, digits, - and _")
     if is_virtual(name):
         raise ParameterError(f"{name!r} is a name of virtual patients", field="NAME",
@@ -129,15 +132,16 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--link", action="store_true", help="link to the files instead of copying them")
     parser.add_argument("--on-bad-case", choices=("stop", "skip"), default="stop",
                         help="skip: add the cohort although some scans cannot be read")
-    parser.add_argument("--data", type=Path, default=PROJECT / "data", help="folder of the data sets")
+    parser.add_argument("--data", type=Path, help="folder of the data sets; default: data/ of the project")
     given = parser.parse_args(arguments)
     try:
-        cohort = add_dataset(given.name, given.path, given.layout, link=given.link, data=given.data,
+        data = given.data or project_root() / "data"
+        cohort = add_dataset(given.name, given.path, given.layout, link=given.link, data=data,
                              on_bad_case=given.on_bad_case)
     except StudyError as error:
         print(f"{given.name} was not added.\n{error}", file=sys.stderr)
         return 1
-    split = apply_split(cohort.table["patient"], load_split(given.name, given.data / given.name))
+    split = apply_split(cohort.table["patient"], load_split(given.name, data / given.name))
     print(_summary(cohort), outlook(Contents.of_cases(cohort.cases, split)),
           f"Now set `dataset: {given.name}` in params.yaml and run: dvc repro", sep="\n\n")
     return 0

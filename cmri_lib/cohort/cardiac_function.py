@@ -14,11 +14,9 @@ import pandas as pd
 from scipy import ndimage
 
 from cmri_lib.cohort.case import LABELS, Case
-from cmri_lib.cohort.slices import Slices
+from cmri_lib.cohort.slices import PHENOTYPES, Slices
 from cmri_lib.errors import DataError
 
-#: Columns of `phenotype_table`: ejection fractions in %, volumes in mL; `myoedv` is the myocardium at ED.
-PHENOTYPES = ("lvef", "rvef", "lvedv", "lvesv", "rvedv", "myoedv")
 #: The columns that name a scan.
 SCAN = ["patient", "scan"]
 #: g per mL of myocardium (Schulz-Menger et al. 2020).
@@ -154,8 +152,6 @@ def phenotype_table(slices: Slices) -> pd.DataFrame:
 
 def with_phenotypes(slices: Slices) -> Slices:
     """The same slices with the columns `PHENOTYPES` of `phenotype_table`, alike in all slices of a scan.
-
-    `Slices.load` reads a NaN of these columns as empty text: after loading compute them anew.
 
     Raises:
         DataError: as `phenotype_table`.

@@ -31,10 +31,14 @@ class DataSet:
     where: str
 
 
+#: The cohort of virtual patients that ships with the repository.
+PHANTOM = "phantom"
+#: What may be the name of a data set, a regular expression: it is a folder, of which others are made and emptied.
+PLAIN_NAME = "[A-Za-z0-9][A-Za-z0-9_-]*"
 _SHORT_AXIS = "LV, myocardium, RV at ED and ES"
 #: Layout or folder below ``data`` → what it is.
 DATA_SETS = {
-    "phantom": DataSet("phantom", 130, 8, "four virtual ones", "healthy, DCM, HCM, infarction, abnormal RV", _SHORT_AXIS +
+    PHANTOM: DataSet(PHANTOM, 130, 8, "four virtual ones", "healthy, DCM, HCM, infarction, abnormal RV", _SHORT_AXIS +
                        "; every tissue", "Apache-2.0, as the code.", "this repository (cmri_lib/phantom)",
                        "embedded: make reproduce; others: python -m cmri_lib.phantom.cohort"),
     "acdc": DataSet("ACDC", 150, 1, "Siemens, 1.5 T and 3 T", "healthy, DCM, HCM, infarction, abnormal RV", _SHORT_AXIS,
@@ -53,7 +57,7 @@ def is_virtual(dataset: str) -> bool:
     """Whether a cohort is of virtual patients: `phantom`, or ``phantom-…`` for another one that `phantom.cohort` has made.
     Nobody is hurt if their images, names, or weights that have learnt from them are given away. Added data sets have
     other names."""
-    return dataset == "phantom" or dataset.startswith("phantom-")
+    return dataset == PHANTOM or dataset.startswith(f"{PHANTOM}-")
 
 
 def table() -> pd.DataFrame:

@@ -26,12 +26,14 @@ COLUMNS = ("patient", "scan", "split", "dataset", "vendor", "centre", "disease",
            "spacing", "slice_mm", "source")
 #: Further columns that preprocessing fills where the cohort's table knows them: years, kg/m²; NaN where it does not.
 COVARIATES = ("age", "bmi")
+#: Columns that `cardiac_function.with_phenotypes` adds: ejection fractions in %, volumes in mL; `myoedv` is that of the wall.
+PHENOTYPES = ("lvef", "rvef", "lvedv", "lvesv", "rvedv", "myoedv")
 SPLITS = ("train", "validation", "test", "holdout")
 #: Columns whose values are categories, and the value of what is unknown.
 CATEGORIES = ("vendor", "disease", "phase", "level")
 UNKNOWN = "unknown"
 #: Columns of numbers that may be unknown, NaN.
-NUMBERS = (*COVARIATES, "height", "spacing", "slice_mm")
+NUMBERS = (*COVARIATES, *PHENOTYPES, "height", "spacing", "slice_mm")
 #: Column of a saved table: which image, mask and tissues the row is about.
 KEY = "digest"
 

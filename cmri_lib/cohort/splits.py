@@ -20,13 +20,13 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
+from cmri_lib.cohort.places import project_root
 from cmri_lib.cohort.readers.cases import read_dataset
 from cmri_lib.cohort.readers.layouts import ACDC_GROUPS
 from cmri_lib.cohort.readers.tables import read_table
 from cmri_lib.cohort.slices import SPLITS
 from cmri_lib.errors import DataError, ParameterError, SplitError, command
 
-PROJECT = Path(__file__).resolve().parents[2]
 SHIPPED = Path(__file__).with_name("split_lists")
 SPLIT_FILE = "split.csv"
 FRACTIONS = {"train": 0.6, "validation": 0.1, "test": 0.1, "holdout": 0.2}
@@ -199,7 +199,7 @@ def load_split(dataset: str, folder: str | Path | None = None) -> pd.DataFrame:
     Raises:
         SplitError: if there is no list, or it names a patient twice or an unknown split.
     """
-    own = Path(folder or PROJECT / "data" / dataset) / SPLIT_FILE
+    own = Path(folder or project_root() / "data" / dataset) / SPLIT_FILE
     file = own if own.is_file() else SHIPPED / f"{dataset}.csv"
     if not file.is_file():
         raise SplitError(f"no list of patients for {dataset!r}", file=own, field="split",
@@ -260,13 +260,14 @@ def main(arguments: list[str] | None = None) -> int:
     """Command line: write a list of patients. An existing list is kept unless ``--overwrite`` or ``--ship``."""
     parser = argparse.ArgumentParser(prog="python -m cmri_lib.cohort.splits", description="Write a split by patient.")
     parser.add_argument("--dataset", required=True, help="name of the folder in data/")
-    parser.add_argument("--data", type=Path, default=PROJECT / "data", help="folder of the data sets")
+    parser.add_argument("--data", type=Path, help="folder of the data sets; default: data/ of the project")
     parser.add_argument("--seed", type=int, default=SEED)
     parser.add_argument("--shares", nargs=len(SPLITS), type=float, metavar=tuple(name.upper() for name in SPLITS),
                         help=f"of the patients; they sum to 1 ({' '.join(str(FRACTIONS[name]) for name in SPLITS)})")
     parser.add_argument("--ship", action="store_true", help="write the list that is shipped with the library")
     parser.add_argument("--overwrite", action="store_true", help="replace an existing list")
     given = parser.parse_args(arguments)
+    data = given.data or project_root() / "data"
     published = {"acdc": acdc_split, "mnms": mnms_split}
     if given.ship and given.dataset in published:
         if given.shares:
@@ -275,8 +276,8 @@ def main(arguments: list[str] | None = None) -> int:
         split = published[given.dataset](given.seed)
     else:
         shares = dict(zip(SPLITS, given.shares)) if given.shares else FRACTIONS
-        split = split_cohort(read_dataset(given.data / given.dataset).table, given.seed, shares)
-    file = SHIPPED / f"{given.dataset}.csv" if given.ship else given.data / given.dataset / SPLIT_FILE
+        split = split_cohort(read_dataset(data / given.dataset).table, given.seed, shares)
+    file = SHIPPED / f"{given.dataset}.csv" if given.ship else data / given.dataset / SPLIT_FILE
     if file.exists() and not (given.ship or given.overwrite):
         raise SplitError("a list is already there", file=file, field="split", remedy="give --overwrite to replace it")
     split.to_csv(file, index=False)

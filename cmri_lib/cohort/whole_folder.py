@@ -11,6 +11,13 @@ from pathlib import Path
 from cmri_lib.errors import DataError
 
 
+def is_free(target: Path) -> bool:
+    """Whether nothing lies there but an empty folder, so that no file is lost if another folder takes the place."""
+    if target.is_dir() and not target.is_symlink():
+        return not any(target.iterdir())
+    return not (target.exists() or target.is_symlink())
+
+
 @contextmanager
 def whole_folder(target: Path, *, field: str, problem: str, remedy: str) -> Iterator[Path]:
     """``with whole_folder(target, …) as prepared:`` gives a new folder to fill, which becomes `target` when nothing failed.

@@ -7,14 +7,13 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from cmri_lib.config.measuring import Count
+from cmri_lib.config.kinds import Count, Positive
 from cmri_lib.errors import ParameterError
 from cmri_lib.generators.cross_reconstruction import CrossObjective
 from cmri_lib.networks.vae import VAESettings
 from cmri_lib.training import TrainSettings
 
 Contraction = Annotated[float, Field(ge=0, le=1)]
-Milliseconds = Annotated[float, Field(gt=0)]
 
 
 @dataclass(frozen=True)
@@ -42,15 +41,19 @@ class ContrastSettings:
     patients: VirtualPatients
     vendor: Literal["A", "B", "C", "D"]
     contractions: Annotated[tuple[Contraction, ...], Field(min_length=1)]
-    inversion_times: tuple[Milliseconds, ...]
+    inversion_times: tuple[Positive, ...]
     flip: Annotated[float, Field(gt=0, lt=180)]
-    field_of_view: Annotated[float, Field(gt=0)]
+    field_of_view: Positive
     network: VAESettings
     condition: Count
     objective: CrossObjective
     training: TrainSettings
     sources: Count
     moments: Count
+
+    def sides(self, size: int) -> dict[str, int]:
+        """The network's scans are as large as it makes them, whatever the size of the cohort's images."""
+        return {"network": self.network.size}
 
     def __post_init__(self) -> None:
         if len(set(self.inversion_times)) < 4 or list(self.inversion_times) != sorted(set(self.inversion_times)):

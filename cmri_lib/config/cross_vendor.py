@@ -7,6 +7,7 @@ from typing import Annotated
 
 from pydantic import Field
 
+from cmri_lib.config.kinds import Count, Positive, Share
 from cmri_lib.training import TrainSettings
 
 
@@ -22,10 +23,10 @@ class CrossVendorSettings:
 
     single: bool
     systems: tuple[str, ...]
-    factors: Annotated[tuple[Annotated[float, Field(gt=0)], ...], Field(min_length=1)]
+    factors: Annotated[tuple[Positive, ...], Field(min_length=1)]
     ways: tuple[str, ...]
-    seeds: Annotated[int, Field(ge=1)]
-    strengths: Annotated[tuple[Annotated[float, Field(gt=0, le=1)], ...], Field(min_length=1)]
+    seeds: Count
+    strengths: Annotated[tuple[Share, ...], Field(min_length=1)]
     finest: Annotated[float, Field(ge=0)]
     training: TrainSettings
     synthesis_ways: tuple[str, ...]

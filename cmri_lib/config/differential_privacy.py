@@ -8,12 +8,10 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
+from cmri_lib.config.kinds import Count, Positive
 from cmri_lib.generators.gan import GANSettings
 from cmri_lib.networks.adversarial import AdversarialSettings
 from cmri_lib.training import AdversarialTraining, TrainSettings
-
-Count = Annotated[int, Field(ge=1)]
-Positive = Annotated[float, Field(gt=0)]
 
 
 @dataclass(frozen=True)

@@ -7,11 +7,9 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
+from cmri_lib.config.kinds import Count, Counts, Positive, Share
+from cmri_lib.errors import ParameterError
 from cmri_lib.training import TrainSettings
-
-Count = Annotated[int, Field(ge=1)]
-Share = Annotated[float, Field(gt=0, le=1)]
-Counts = tuple[Count, ...]
 
 
 @dataclass(frozen=True)
@@ -38,6 +36,15 @@ class InstrumentSettings:
     second_segmenter: TrainSettings
     features: TrainSettings
     published: PublishedSettings
+
+    def refuse(self, size: int) -> None:
+        """Raises ParameterError if segmenters or the encoder of features cannot halve images of size × size pixels as often
+        as they do: three times, or oftener with more than four widths."""
+        if not self.widths or any(width % 8 for width in self.widths):
+            raise ParameterError(f"{self.widths}", field="widths", remedy="use multiples of 8 (group norm)")
+        if size % (times := 2 ** max(3, len(self.widths) - 1)):
+            raise ParameterError(f"a network of widths {self.widths} for images of {size}²", field="widths",
+                                 remedy=f"give a preprocess.size that {times} divides, or fewer widths")
 
 
 @dataclass(frozen=True)
@@ -71,8 +78,8 @@ class UtilitySettings:
 
     fractions: tuple[Share, ...]
     few: Share
-    factors: tuple[Annotated[float, Field(gt=0)], ...]
-    targeted: Annotated[float, Field(gt=0)]
+    factors: tuple[Positive, ...]
+    targeted: Positive
     pretraining: Annotated[float, Field(gt=0, lt=1)]
     candidates: Annotated[int, Field(ge=2)]
     sampling_steps: Count

@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Annotated, ClassVar, Literal
+from dataclasses import dataclass, fields, is_dataclass
+from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import ConfigDict, Field
 
+from cmri_lib.cohort.data_sets import PLAIN_NAME
 from cmri_lib.cohort.preprocessing.pipeline import PreprocessSettings
 from cmri_lib.config.contrast import ContrastSettings
 from cmri_lib.config.cross_vendor import CrossVendorSettings
 from cmri_lib.config.differential_privacy import DifferentialPrivacySettings
-from cmri_lib.config.measuring import (Count, Counts, CurveSettings, FidelitySettings, InstrumentSettings, Share,
-                                       TeachingSettings, UtilitySettings)
+from cmri_lib.config.kinds import Count, Counts, Share
+from cmri_lib.config.measuring import CurveSettings, FidelitySettings, InstrumentSettings, TeachingSettings, UtilitySettings
 from cmri_lib.config.privacy import PrivacySettings
 from cmri_lib.config.translation import TranslationSettings
 from cmri_lib.config.volumes import VolumeSettings
@@ -31,6 +32,7 @@ from cmri_lib.networks.transformer import TransformerSettings
 from cmri_lib.networks.unet import UNetSettings
 from cmri_lib.networks.vae import VAESettings
 from cmri_lib.training import AdversarialTraining, TrainSettings
+
 
 @dataclass(frozen=True)
 class CohortSettings:
@@ -111,6 +113,11 @@ class StyleGANSection:
     objective: GANSettings
     training: TrainSettings
 
+    def __post_init__(self) -> None:
+        if self.objective.latent < 2:
+            raise ParameterError(f"{self.objective.latent}", field="gan.stylegan2.objective.latent",
+                                 remedy="give at least 2: the noise of an image is seeded by the first two numbers of its z")
+
 
 @dataclass(frozen=True)
 class GANParameters:
@@ -185,6 +192,11 @@ class LatentParameters:
     dit: DiTSection
     maskgit: MaskedSection
 
+    def sides(self, size: int) -> dict[str, int]:
+        """Of what networks see that do not see images of `size`: latents."""
+        kl, vq = self.kl.network.side(size), self.vq.network.side(size)
+        return {"ldm_kl": kl, "dit": kl, "ldm_vq": vq, "maskgit": vq}
+
 
 @dataclass(frozen=True)
 class ConditionalGANSection:
@@ -240,6 +252,15 @@ class MaskDiffusionSection:
     objective: DiffusionSettings
     training: TrainSettings
 
+    def refuse(self, size: int) -> None:
+        """Raises ParameterError if planes of size × size pixels cannot be shrunk so."""
+        if size % self.shrink:
+            raise ParameterError(f"{self.shrink} for images of {size}²", field="shrink", remedy="give a divisor of the side")
+
+    def sides(self, size: int) -> dict[str, int]:
+        """Of the planes that the network sees."""
+        return {"network": size // self.shrink}
+
 
 @dataclass(frozen=True)
 class MaskParameters:
@@ -256,13 +277,13 @@ class Parameters:
     """All of ``params.yaml`` for one profile.
 
     Raises:
-        ParameterError: if the images cannot be halved as often as the networks ask.
+        ParameterError: if a network cannot work on images of `preprocess.size`.
     """
 
     __pydantic_config__: ClassVar[ConfigDict] = ConfigDict(extra="forbid", strict=True)
 
     profile: str
-    dataset: Annotated[str, Field(min_length=1)]
+    dataset: Annotated[str, Field(pattern=f"^{PLAIN_NAME}$")]
     seed: Annotated[int, Field(ge=0)]
     device: Literal["auto", "cpu"]
     workers: Annotated[int, Field(ge=0)]
@@ -290,28 +311,25 @@ class Parameters:
     differential_privacy: DifferentialPrivacySettings
 
     def __post_init__(self) -> None:
-        halvings = {
-            "flow.network.channels": len(self.flow.network.channels) - 1,
-            "diffusion.network.channels": len(self.diffusion.network.channels) - 1,
-            "gan.dcgan.network.generator": len(self.gan.dcgan.network.generator),
-            "gan.wgan_gp.network.generator": len(self.gan.wgan_gp.network.generator),
-            "conditional.gan.network.generator": len(self.conditional.gan.network.generator),
-            "latent.ldm_kl.network.channels": len(self.latent.kl.network.widths) + len(self.latent.ldm_kl.network.channels) - 1,
-            "latent.ldm_vq.network.channels": len(self.latent.vq.network.widths) + len(self.latent.ldm_vq.network.channels) - 1,
-            "volumes.diffusion.network.channels":
-                len(self.volumes.autoencoder.network.widths) + len(self.volumes.diffusion.network.channels) - 1,
-        }
-        for field, times in halvings.items():
-            if self.preprocess.size % 2**times:
-                raise ParameterError(f"images of {self.preprocess.size} pixels cannot be halved {times} times", field=field,
-                                     file="params.yaml",
-                                     remedy=f"give a preprocess.size that {2**times} divides, or fewer levels")
-        times = len(self.volumes.diffusion.network.channels) - 1
-        if (planes := self.volumes.autoencoder.network.planes) % 2**times:
-            raise ParameterError(f"stacks of {planes} planes cannot be halved {times} times", file="params.yaml",
-                                 field="volumes.autoencoder.network.planes",
-                                 remedy=f"use a multiple of {2**times}, or fewer levels")
-        if (side := self.vae.network.size) != self.preprocess.size:
-            field = "vae.network.channels"
-            raise ParameterError(f"{field} ends in images of {side} pixels, preprocess.size is {self.preprocess.size}",
-                                 file="params.yaml", field=field, remedy="give one level per halving down to 4 pixels")
+        _refuse(self, self.preprocess.size)
+        # C15 draws latents of a first stage of its own, with the network of U7
+        _refuse(self.latent.ldm_kl, self.conditional.classes_kl.network.side(self.preprocess.size), "latent.ldm_kl")
+
+    def sides(self, size: int) -> dict[str, int]:
+        """Of what networks see that do not see images of `size`: latents."""
+        return {"differential_privacy": self.latent.kl.network.side(size)}
+
+
+def _refuse(section: Any, size: int, path: str = "") -> None:
+    """Ask everything below `section` that has a method ``refuse(size)`` whether it can work on images of size × size pixels.
+    A section with a method ``sides(size)`` says which of its parts see something of another size. Raises ParameterError."""
+    if hasattr(section, "refuse"):
+        try:
+            section.refuse(size)
+        except ParameterError as cause:
+            raise ParameterError(cause.problem, file="params.yaml", field=f"{path}.{cause.field}",
+                                 remedy=f"{cause.remedy}; preprocess.size is the side of the images") from cause
+    sides = section.sides(size) if hasattr(section, "sides") else {}
+    for part in fields(section):
+        if is_dataclass(below := getattr(section, part.name)):
+            _refuse(below, sides.get(part.name, size), f"{path}.{part.name}".lstrip("."))

@@ -7,10 +7,8 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
+from cmri_lib.config.kinds import Count, Share
 from cmri_lib.training import TrainSettings
-
-Count = Annotated[int, Field(ge=1)]
-Share = Annotated[float, Field(gt=0, le=1)]
 
 
 @dataclass(frozen=True)

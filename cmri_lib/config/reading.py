@@ -86,7 +86,7 @@ def parse(values: dict[str, Any], kind: type = Parameters) -> Any:
     """
     try:
         # Through JSON, where pydantic's strict mode still takes a list for a tuple and a whole number for a float.
-        return _adapter(kind).validate_json(json.dumps(values))
+        return _adapter(kind).validate_json(json.dumps(_plain(values)))
     except ParameterError as cause:  # of a section's own check, which does not know where its values come from
         raise ParameterError(cause.problem, file=cause.file or "params.yaml", field=cause.field, remedy=cause.remedy) from cause
     except ValidationError as cause:
@@ -99,6 +99,19 @@ def parse(values: dict[str, Any], kind: type = Parameters) -> Any:
 @cache
 def _adapter(kind: type) -> TypeAdapter:
     return TypeAdapter(kind)
+
+
+def _plain(value: Any, field: str = "") -> Any:
+    """The same for JSON. Raises ParameterError on what JSON has no type for, as a date, which YAML sees in 2024-01-01."""
+    below = f"{field}." if field else ""
+    if isinstance(value, dict):
+        return {str(key): _plain(v, f"{below}{key}") for key, v in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_plain(v, f"{below}{k}") for k, v in enumerate(value)]
+    if value is None or isinstance(value, (str, int, float)):
+        return value
+    raise ParameterError(f"{value} is a {type(value).__name__}", file="params.yaml", field=field,
+                         remedy="put it into quotes if it is meant as text")
 
 
 def _in_words(error: dict[str, Any]) -> str:

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from cmri_lib.config.parameters import Parameters
-from cmri_lib.config.places import project_root
+from cmri_lib.cohort.places import project_root
 from cmri_lib.config.reading import read_parameters
 
 

@@ -7,6 +7,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
+from cmri_lib.config.kinds import Count
 from cmri_lib.errors import ParameterError
 from cmri_lib.generators.reconstruction import ReconstructionSettings
 from cmri_lib.networks.mask_to_image import MaskToImageSettings
@@ -29,7 +30,7 @@ class RescannedSettings:
 
     source: Literal["A", "B", "C", "D"]
     target: Literal["A", "B", "C", "D"]
-    train: Annotated[int, Field(ge=1)]
+    train: Count
     validation: Annotated[int, Field(ge=0)]
 
     def __post_init__(self) -> None:

@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 from joblib import delayed
 
+from cmri_lib.cohort.data_sets import PHANTOM
 from cmri_lib.cohort.jobs import results, worker_count
 from cmri_lib.cohort.mapped import mapped_arrays, write_arrays
 from cmri_lib.cohort.slices import Slices
@@ -36,15 +37,13 @@ WHITE = 1.5
 TIME = "inversion_time"
 #: What is kept of a scan: see `InversionSeries`.
 ARRAYS = ("images", "masks", "t1")
-#: The only data set whose patients can be scanned again.
-DATASET = "phantom"
 
 
 def need_virtual_patients(study: Study) -> None:
     """Raises `NothingToDo` unless the study's patients are virtual: only they can be scanned at any phase and time."""
-    if study.dataset != DATASET:
+    if study.dataset != PHANTOM:
         raise NothingToDo(f"{study.dataset} has no series over inversion times", field="dataset",
-                          remedy=f"choose the data set {DATASET}, whose patients can be scanned again")
+                          remedy=f"choose the data set {PHANTOM}, whose patients can be scanned again")
 
 
 @dataclass(frozen=True)
@@ -128,7 +127,7 @@ def _table(number: int, split: str, settings: ContrastSettings, contractions: tu
     motion, inversion = np.repeat(contractions, len(times)), np.tile(times, len(contractions))
     name, vendor = f"virtual-{number:04d}", VENDORS[settings.vendor]
     return pd.DataFrame({
-        "patient": name, "scan": name, "split": split, "dataset": DATASET, "vendor": vendor.name,
+        "patient": name, "scan": name, "split": split, "dataset": PHANTOM, "vendor": vendor.name,
         "centre": str(vendor.centres[0]), "disease": group_of(number),
         "phase": np.select([motion == 0, motion == 1], ["ED", "ES"], "between"), "level": "mid", "height": 0.5, "index": 0,
         "spacing": settings.field_of_view / settings.network.size, "slice_mm": vendor.distance, "source": "real",

@@ -14,6 +14,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from joblib import delayed
 
+from cmri_lib.cohort.data_sets import PHANTOM, is_virtual
 from cmri_lib.cohort.slices import Slices, concatenate
 from cmri_lib.config.study import Study
 from cmri_lib.errors import DataError
@@ -30,7 +31,7 @@ from cmri_lib.systems.register import SYSTEMS
 from cmri_lib.systems.system import Run, file_name
 
 #: The cohort that is simulated, a folder below data/, and the system that gives its masks another appearance.
-SIMULATED, APPEARANCE = "phantom", "U10 FM + mask"
+SIMULATED, APPEARANCE = PHANTOM, "U10 FM + mask"
 #: The training sets.
 REAL, SCANS, RESTYLED = "real patients", "simulated scans", f"simulated masks, images of {APPEARANCE}"
 BOTH = {SCANS: f"real patients + {SCANS}", RESTYLED: f"real patients + {RESTYLED}"}
@@ -54,7 +55,7 @@ class TrainingSet:
 
 def lacks(study: Study) -> str:
     """Why there is nothing to compare, in words; "" if there is."""
-    if study.dataset == SIMULATED:
+    if is_virtual(study.dataset):
         return "this cohort is simulated itself"
     try:
         load_slices(_of_simulated(study))

@@ -30,9 +30,10 @@ from cmri_lib.cohort.cardiac_function import SCAN
 from cmri_lib.cohort.case import LABELS, PHASES, Case, Volume
 from cmri_lib.cohort.plausibility import CHECKS, findings
 from cmri_lib.cohort.readers.cases import COHORT_FILE, Cohort, read_cohort
+from cmri_lib.cohort.readers.nifti import write_nifti
 from cmri_lib.cohort.slices import COVARIATES, UNKNOWN, Slices, concatenate, known
 from cmri_lib.cohort.vocabulary import Vocabulary
-from cmri_lib.cohort.whole_folder import whole_folder
+from cmri_lib.cohort.whole_folder import is_free, whole_folder
 from cmri_lib.config.study import Study
 from cmri_lib.errors import DataError, ParameterError
 from cmri_lib.experiments.cohort_card import page, synthetic_card
@@ -42,7 +43,6 @@ from cmri_lib.generators.disease_shift import uniform_ef
 from cmri_lib.generators.label_maps import LabelMaps
 from cmri_lib.measures.instruments.frozen import refuse_all_but_training
 from cmri_lib.networks.conditioning.base import Conditioning
-from cmri_lib.phantom.cohort import write_nifti
 from cmri_lib.systems.label_maps import CHAINS, Chain
 from cmri_lib.systems.register import SYSTEMS, system
 from cmri_lib.systems.system import Run, System
@@ -262,8 +262,7 @@ def _write(file: Path, text: str) -> None:
 
 
 def _refuse_taken(out: Path) -> None:
-    empty = out.is_dir() and not out.is_symlink() and not any(out.iterdir())
-    if (out.exists() or out.is_symlink()) and not empty:
+    if not is_free(out):
         raise ParameterError("is there already, and not an empty folder", file=out, field="out",
                              remedy="name a new folder, or remove this one yourself")
 

@@ -17,6 +17,7 @@ import numpy as np
 from joblib import delayed
 
 from cmri_lib.cohort.case import Case
+from cmri_lib.cohort.data_sets import PHANTOM
 from cmri_lib.cohort.jobs import results, worker_count
 from cmri_lib.cohort.paired_scans import vendor_pairs
 from cmri_lib.cohort.preprocessing.pipeline import preprocess
@@ -24,6 +25,7 @@ from cmri_lib.cohort.slices import Slices
 from cmri_lib.config.study import Study
 from cmri_lib.errors import DataError
 from cmri_lib.experiments.instruments import trained_detector
+from cmri_lib.phantom.anatomy import patient_name
 from cmri_lib.phantom.cohort import PAIRED_DISTANCE, SEED, virtual_patient
 from cmri_lib.phantom.scanner import scan
 from cmri_lib.phantom.vendors import VENDORS
@@ -31,7 +33,7 @@ from cmri_lib.systems.translation import STAGE
 from cmri_lib.training.fingerprint import code_digest, digest
 
 #: The only data set whose patients can be scanned again.
-DATASET = "phantom"
+DATASET = PHANTOM
 
 
 def vendor_names(study: Study) -> tuple[str, str]:
@@ -95,7 +97,7 @@ def _patients(study: Study, slices: Slices) -> dict[str, int]:
 
 def _scan(number: int, key: str) -> Case:
     """One patient by one vendor, as `phantom.cohort` has scanned the paired patients."""
-    name, vendor = f"P{number:03d}", VENDORS[key]
+    name, vendor = patient_name(number), VENDORS[key]
     return scan(virtual_patient(SEED, number), key, SEED, distance=PAIRED_DISTANCE, scan_id=f"{name}{key}",
                 centre=vendor.centres[number % 2])
 

@@ -16,8 +16,7 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
-from cmri_lib.cohort.cardiac_function import PHENOTYPES
-from cmri_lib.cohort.slices import CATEGORIES, COVARIATES, UNKNOWN, Slices
+from cmri_lib.cohort.slices import CATEGORIES, COVARIATES, PHENOTYPES, UNKNOWN, Slices
 from cmri_lib.cohort.vocabulary import names_nothing
 from cmri_lib.errors import DataError, SplitError
 from cmri_lib.networks.conditioning.base import Batch, Conditioning

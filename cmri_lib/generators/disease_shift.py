@@ -15,8 +15,8 @@ import pandas as pd
 import torch
 from torch import Tensor
 
-from cmri_lib.cohort.cardiac_function import PHENOTYPES, SCAN, with_phenotypes
-from cmri_lib.cohort.slices import Slices
+from cmri_lib.cohort.cardiac_function import SCAN, with_phenotypes
+from cmri_lib.cohort.slices import PHENOTYPES, Slices
 from cmri_lib.errors import DataError, ParameterError
 from cmri_lib.generators.base import batch_of, parts_on, training_batch
 from cmri_lib.generators.label_maps import LabelMaps, label_map, masks_only

@@ -81,12 +81,6 @@ class Factorised(Diffusion):
         normal = next(noise_stream(-noise)).flatten(1)[:, :self.domain.latent]
         return normal @ covariance_root(self.domain.code_covariance).T / self._scale()
 
-    @torch.no_grad()
-    def domain_of(self, images: Tensor, batch: Batch) -> Tensor:
-        """Codes (B, latent) of reference images (B, 1, H, W) with their own masks: given as ``batch["code"]`` to
-        `sample`, they draw other masks in the references' style."""
-        return self.standardise(self.domain.encoder(images, batch)[0])
-
     def standardise(self, code: Tensor) -> Tensor:
         """(z − m) / √diag S, with the moments of the VAE's codes: what an untrained layer is made for."""
         return (code - self.domain.code_mean) / self._scale()

@@ -14,7 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from cmri_lib.errors import ParameterError
-from cmri_lib.generators.base import noise_stream
+from cmri_lib.generators.base import chosen_settings, noise_stream
 from cmri_lib.generators.latent import TwoStage
 from cmri_lib.networks.autoencoder import VQAutoencoder
 from cmri_lib.networks.conditioning.base import Batch, Conditioning
@@ -131,9 +131,10 @@ class MaskGIT(TwoStage):
 
     def complete(self, tokens: Tensor, noise: Tensor, steps: int | None = None, temperature: float | None = None,
                  batch: Batch | None = None) -> Tensor:
-        """The hidden tokens of (B, h, w) filled in, the others kept: the end of `rounds`."""
-        for tokens in self.rounds(tokens, noise, steps or self.settings.steps,
-                                  self.settings.temperature if temperature is None else temperature, batch):
+        """The hidden tokens of (B, h, w) filled in, the others kept: the end of `rounds`. Raises ParameterError as
+        `MaskedSettings` does."""
+        chosen = chosen_settings(self.settings, steps=steps, temperature=temperature)
+        for tokens in self.rounds(tokens, noise, chosen.steps, chosen.temperature, batch):
             pass
         return tokens
 

@@ -59,7 +59,7 @@ class ControlledGenerator(nn.Module):
     dropped once, for base and branch alike.
 
     Raises:
-        ParameterError: if `hint` has no planes; if `size` cannot be halved as often as `settings` says.
+        ParameterError: if `hint` has no planes, or gives more; if `size` cannot be halved as often as `settings` says.
     """
 
     def __init__(self, latent: int, size: int, settings: MaskToImageSettings, hint: Conditioning,
@@ -67,6 +67,7 @@ class ControlledGenerator(nn.Module):
         super().__init__()
         if not hint.channels:
             raise ParameterError(f"{hint.name!r} has no planes", field="hint", remedy="give a mask that is concatenated")
+        hint.refuse_unused("planes")
         self.base = ConditionalGenerator(latent, size, settings, Conditioning() if base is None else base)
         self.hint, widths = hint, settings.generator
         self.branch = Adapter(hint.channels, (widths[0] // 2, *widths))

@@ -23,6 +23,11 @@ class AdversarialSettings:
     generator: tuple[int, ...] = (32, 64, 128, 256)
     critic: tuple[int, ...] = (32, 64, 128, 256)
 
+    def refuse(self, size: int) -> None:
+        """Raises ParameterError if images of size × size pixels cannot be halved as often as there are levels."""
+        coarsest(size, self.generator)
+        coarsest(size, self.critic)
+
 
 def coarsest(size: int, channels: tuple[int, ...]) -> int:
     """Side of the coarsest level of an image of `size`. Raises ParameterError if it cannot be halved so often."""

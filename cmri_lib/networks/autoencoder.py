@@ -38,6 +38,16 @@ class AutoencoderSettings:
         if not self.widths or min(self.widths) < 1:
             raise ParameterError(f"{self.widths}", field="widths", remedy="give at least one, all positive")
 
+    def side(self, size: int) -> int:
+        """Of the latents of an image of size × size pixels."""
+        return size // 2 ** len(self.widths)
+
+    def refuse(self, size: int) -> None:
+        """Raises ParameterError if images of size × size pixels cannot be halved as often as there are levels."""
+        if size % 2 ** len(self.widths):
+            raise ParameterError(f"{size} pixels cannot be halved {len(self.widths)} times", field="widths",
+                                 remedy=f"use a multiple of {2 ** len(self.widths)}, or fewer levels")
+
 
 @dataclass(frozen=True)
 class KLSettings(AutoencoderSettings):

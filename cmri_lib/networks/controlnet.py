@@ -30,7 +30,7 @@ class Controlled(nn.Module):
     dropped once, for base and copy alike.
 
     Raises:
-        ParameterError: on a negative `shrink`, or a patch that is no power of 2.
+        ParameterError: on a negative `shrink`, a patch that is no power of 2, or a hint that gives more than planes.
     """
 
     def __init__(self, settings: UNetSettings, base: Conditioning, hint: Conditioning, channels: int = 1,
@@ -40,6 +40,7 @@ class Controlled(nn.Module):
             raise ParameterError(f"{shrink}", field="shrink", remedy="give the number of halvings, at least 0")
         if settings.patch & (settings.patch - 1):
             raise ParameterError(f"{settings.patch}", field="patch", remedy="give a power of 2, for the hint is halved")
+        hint.refuse_unused("planes")
         self.base, self.hint = Denoiser(settings, base, channels), hint
         levels, shrink = len(settings.channels), shrink + settings.patch.bit_length() - 1
         options = {"with_conditioning": True, "cross_attention_dim": base.context} if base.context else {}

@@ -15,6 +15,7 @@ from monai.networks.blocks.spade_norm import SPADE
 from torch import Tensor, nn
 from torch.nn.utils.parametrizations import spectral_norm
 
+from cmri_lib.errors import ParameterError
 from cmri_lib.networks.adversarial import coarsest
 from cmri_lib.networks.conditioning.base import Batch, Conditioning
 
@@ -30,6 +31,15 @@ class MaskToImageSettings:
     generator: tuple[int, ...] = (32, 48, 64, 128)
     critic: tuple[int, ...] = (32, 64, 128)
     scales: int = 1
+
+    def refuse(self, size: int) -> None:
+        """Raises ParameterError if images of size × size pixels cannot be halved as often as there are levels, by the critic at
+        its smallest scale too."""
+        coarsest(size, self.generator)
+        coarsest(size, self.critic)
+        if self.scales < 1 or size < 2 ** (self.scales - 1 + len(self.critic)):
+            raise ParameterError(f"critics {self.critic} at {self.scales} scales for images of {size}²", field="scales",
+                                 remedy="give at least one scale, and so few that the smallest can be halved as often")
 
 
 class Norm(nn.Module):
@@ -77,10 +87,14 @@ class ConditionalGenerator(nn.Module):
         size: side of the images.
         settings: channels.
         conditioning: planes are concatenated, maps modulate (SPADE), the vector joins z.
+
+    Raises:
+        ParameterError: if the conditioning gives more, here and in the other networks of this file.
     """
 
     def __init__(self, latent: int, size: int, settings: MaskToImageSettings, conditioning: Conditioning):
         super().__init__()
+        conditioning.refuse_unused("planes", "maps", "vector")
         self.conditioning, channels = conditioning, settings.generator[::-1]
         self.side = coarsest(size, settings.generator)
         self.start = nn.Linear(latent + conditioning.width, channels[0] * self.side**2)
@@ -114,6 +128,7 @@ class TranslationUNet(nn.Module):
 
     def __init__(self, latent: int, size: int, settings: MaskToImageSettings, conditioning: Conditioning):
         super().__init__()
+        conditioning.refuse_unused("planes")
         coarsest(size, settings.generator)
         self.conditioning, widths = conditioning, settings.generator
         before = (conditioning.channels + latent, *widths)
@@ -145,6 +160,7 @@ class PatchCritic(nn.Module):
 
     def __init__(self, settings: MaskToImageSettings, conditioning: Conditioning):
         super().__init__()
+        conditioning.refuse_unused("planes", "maps", "vector")
         self.conditioning = conditioning
         self.judges = nn.ModuleList(_judge(1 + conditioning.channels + conditioning.regions, settings.critic)
                                     for _ in range(settings.scales))

@@ -37,6 +37,17 @@ class ProgressiveSettings:
             raise ParameterError(f"channels {self.channels}, growing {self.growing}", field="channels, growing",
                                  remedy="give at least two levels, and a share between 0 and 1")
 
+    def refuse(self, size: int) -> None:
+        """Raises ParameterError if the levels end in another size than size × size pixels."""
+        refuse_levels(len(self.channels), size)
+
+
+def refuse_levels(levels: int, size: int) -> None:
+    """Raises ParameterError if so many levels, from 4×4 up, end in images of another side than `size`."""
+    if (side := BASE * 2 ** (levels - 1)) != size:
+        raise ParameterError(f"{levels} levels make {side}², the images have side {size}", field="channels",
+                             remedy="give one number of channels per level from 4×4 up")
+
 
 class EqualisedConv(nn.Module):
     """Convolution whose stored weights are N(0, 1) and scaled by He's constant at each use (sec. 4.1), so that Adam's
@@ -214,9 +225,7 @@ class ProgressiveCritic(Growing):
 
     def forward(self, images: Tensor, batch: Batch) -> Tensor:
         """images (B, 1, H, W) → logits (B,). Raises ParameterError if the levels make another H."""
-        if images.shape[-1] != self.size:
-            raise ParameterError(f"{self.levels} levels make {self.size}², the images have side {images.shape[-1]}",
-                                 field="channels", remedy="give one number of channels per level from 4×4 up")
+        refuse_levels(self.levels, images.shape[-1])
         whole, fade = self.reached()
         x = self._enter(images, whole)
         if fade:

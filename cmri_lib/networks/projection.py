@@ -27,12 +27,13 @@ class ProjectionCritic(ResidualCritic):
         conditioning: vector only.
 
     Raises:
-        ParameterError: if the conditioning has a mask, which this critic would not see.
+        ParameterError: if the conditioning has no vector, or a mask, which this critic would not see.
     """
 
     def __init__(self, size: int, settings: MaskToImageSettings, conditioning: Conditioning):
         super().__init__(size, settings)
-        if conditioning.channels or conditioning.regions or not conditioning.width:
+        conditioning.refuse_unused("vector")
+        if not conditioning.width:
             raise ParameterError(f"{conditioning.name!r} is no vector", field="conditioning",
                                  remedy="condition it on categories or numbers, or take PatchCritic")
         self.conditioning = conditioning

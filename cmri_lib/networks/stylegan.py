@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from cmri_lib.errors import ParameterError
 from cmri_lib.networks.conditioning.base import Batch
 from cmri_lib.networks.progressive import (BASE, EqualisedConv, EqualisedLinear, activate, down, minibatch_deviation,
-                                           pixel_norm)
+                                           pixel_norm, refuse_levels)
 
 
 @dataclass(frozen=True)
@@ -36,6 +36,10 @@ class StyleGANSettings:
         if len(self.channels) < 2 or self.mapping < 1:
             raise ParameterError(f"channels {self.channels}, {self.mapping} mapping layers", field="channels, mapping",
                                  remedy="give at least two levels and one mapping layer")
+
+    def refuse(self, size: int) -> None:
+        """Raises ParameterError if the levels end in another size than size × size pixels."""
+        refuse_levels(len(self.channels), size)
 
 
 class Mapping(nn.Module):
@@ -171,10 +175,7 @@ class StyleCritic(nn.Module):
 
     def forward(self, images: Tensor, batch: Batch) -> Tensor:
         """images (B, 1, H, W) → logits (B,). Raises ParameterError if the levels make another H."""
-        if images.shape[-1] != self.size:
-            raise ParameterError(f"{len(self.blocks) + 1} levels make {self.size}², the images have side "
-                                 f"{images.shape[-1]}", field="channels",
-                                 remedy="give one number of channels per level from 4×4 up")
+        refuse_levels(len(self.blocks) + 1, images.shape[-1])
         x = activate(self.enter(images))
         for block in self.blocks:
             x = block(x)

@@ -36,6 +36,12 @@ class TransformerSettings:
         if self.depth < 1 or self.patch < 1:
             raise ParameterError(f"depth {self.depth}, patch {self.patch}", field="depth", remedy="give at least 1")
 
+    def refuse(self, size: int) -> None:
+        """Raises ParameterError if patches do not fill a map of size × size places."""
+        if size % self.patch:
+            raise ParameterError(f"patches of {self.patch}² on a map of {size}²", field="patch",
+                                 remedy="give one that divides the side")
+
 
 def patches(x: Tensor, patch: int) -> Tensor:
     """(B, C, H, W) → (B, n, C·patch²): squares of `patch` pixels per side, row by row."""
@@ -82,12 +88,16 @@ class TransformerDenoiser(nn.Module):
         settings: sizes. With `long_skips`, the k-th block from the end also sees what entered the k-th from the start.
         conditioning: its planes are concatenated to the input.
         channels: of the image or latent.
+
+    Raises:
+        ParameterError: if the conditioning gives more than planes.
     """
 
     def __init__(self, settings: TransformerSettings, conditioning: Conditioning, channels: int = 1):
         from diffusers.models.embeddings import TimestepEmbedding, Timesteps  # as above
 
         super().__init__()
+        conditioning.refuse_unused("planes")
         self.conditioning, self.patch = conditioning, settings.patch
         width, area = settings.width, settings.patch**2
         self.embed = nn.Linear((channels + conditioning.channels) * area, width)
@@ -133,11 +143,15 @@ class TokenTransformer(nn.Module):
         settings: sizes.
         codes: size of the codebook; index `codes` stands for a hidden token.
         conditioning: its vector is added at every place.
+
+    Raises:
+        ParameterError: if the conditioning gives more than a vector.
     """
 
     def __init__(self, settings: TransformerSettings, codes: int, conditioning: Conditioning | None = None):
         super().__init__()
         self.conditioning = conditioning or Conditioning()
+        self.conditioning.refuse_unused("vector")
         width, area, self.patch = settings.width, settings.patch**2, settings.patch
         if width % area:
             raise ParameterError(f"{width}", field="width", remedy=f"use a multiple of patch² = {area}")

@@ -32,6 +32,18 @@ class UNetSettings:
     head_channels: int = 32  # per attention head
     patch: int = 1  # side of the squares of pixels that share a place
 
+    def __post_init__(self) -> None:
+        if not self.channels or any(c < 8 or c % 8 for c in self.channels):
+            raise ParameterError(f"{self.channels}", field="channels", remedy="use multiples of 8 (group norm)")
+        if self.patch < 1:
+            raise ParameterError(f"{self.patch}", field="patch", remedy="give at least 1")
+
+    def refuse(self, size: int) -> None:
+        """Raises ParameterError if images of size × size pixels cannot be halved as often as there are levels."""
+        if size % (times := self.patch * 2 ** (len(self.channels) - 1)):
+            raise ParameterError(f"patch {self.patch} and channels {self.channels} for images of {size}²", field="channels",
+                                 remedy=f"give a side that {times} divides, or fewer levels")
+
 
 class Denoiser(nn.Module):
     """(x_t, t, condition) → an image of x_t's shape: velocity, noise or clean image, as the objective decides.
@@ -49,8 +61,6 @@ class Denoiser(nn.Module):
 
     def __init__(self, settings: UNetSettings, conditioning: Conditioning, channels: int = 1):
         super().__init__()
-        if any(c % 8 for c in settings.channels):
-            raise ParameterError(f"{settings.channels}", field="channels", remedy="use multiples of 8 (group norm)")
         self.conditioning = conditioning
         if settings.patch > 1:
             self.patch = settings.patch

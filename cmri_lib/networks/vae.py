@@ -35,6 +35,12 @@ class VAESettings:
         """Side of the images."""
         return BASE * 2 ** (len(self.channels) - 1)
 
+    def refuse(self, size: int) -> None:
+        """Raises ParameterError if the levels end in another size than size × size pixels."""
+        if size != self.size:
+            raise ParameterError(f"{len(self.channels)} levels end in images of {self.size}², not {size}²", field="channels",
+                                 remedy=f"give as many levels as halve the image down to {BASE} pixels")
+
 
 class Encoder(nn.Module):
     """Image (B, C, H, W) → mean and log-variance of its code, each (B, latent): q(z|x), a diagonal Gaussian.
@@ -43,11 +49,12 @@ class Encoder(nn.Module):
         channels: C, 1 for images; as many as there are labels for label maps.
 
     Raises:
-        ParameterError: if the images are not `settings.size` pixels wide.
+        ParameterError: if the images are not `settings.size` pixels wide, or the conditioning gives more than planes.
     """
 
     def __init__(self, settings: VAESettings, conditioning: Conditioning, channels: int = 1):
         super().__init__()
+        conditioning.refuse_unused("planes")
         self.conditioning, self.size, widths = conditioning, settings.size, settings.channels
         self.stem = nn.Conv2d(channels + conditioning.channels, widths[0], 3, padding=1)
         halves = [Residual(before, after, 2) for before, after in zip(widths, widths[1:])]
@@ -71,10 +78,14 @@ class Decoder(nn.Module):
 
     Args:
         channels: C, as of `Encoder`.
+
+    Raises:
+        ParameterError: if the conditioning gives more than planes.
     """
 
     def __init__(self, settings: VAESettings, conditioning: Conditioning, channels: int = 1):
         super().__init__()
+        conditioning.refuse_unused("planes")
         self.conditioning, widths = conditioning, settings.channels[::-1]
         self.first = nn.Linear(settings.latent, widths[0] * BASE**2)
         # Doubling before a convolution leaves no chequerboard, as transposed convolutions do, and linearly no blocks.

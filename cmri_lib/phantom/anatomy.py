@@ -100,6 +100,11 @@ class Details:
     twist: float            # systolic rotation
 
 
+def patient_name(number: int) -> str:
+    """The same in a cohort of any size: P007, P130, P1000."""
+    return f"P{number:03d}"
+
+
 @dataclass(frozen=True)
 class Anatomy:
     """A virtual patient: `Person`, the two phases of the heart, its surroundings and details, and what `scan` needs.

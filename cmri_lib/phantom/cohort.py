@@ -8,19 +8,18 @@ processes, and a patient alone equals the same patient in the cohort.
 from __future__ import annotations
 
 import argparse
-import gzip
 from pathlib import Path
 
-import nibabel as nib
 import numpy as np
 import pandas as pd
 from joblib import delayed
 
 from cmri_lib.cohort.case import PHASES, Case
 from cmri_lib.cohort.jobs import results, worker_count
+from cmri_lib.cohort.readers.nifti import write_nifti
 from cmri_lib.errors import ParameterError, command
-from cmri_lib.phantom.anatomy import Anatomy, draw_anatomy
-from cmri_lib.phantom.disease import DISEASES, violations
+from cmri_lib.phantom.anatomy import Anatomy, draw_anatomy, patient_name
+from cmri_lib.phantom.disease import DISEASES
 from cmri_lib.phantom.scanner import scan
 from cmri_lib.phantom.vendors import VENDORS, vendor_of
 
@@ -53,25 +52,9 @@ def examinations(patients: int, paired: int) -> list[tuple[int, str, str]]:
     if patients < 0 or paired < 0 or patients + paired == 0:
         raise ParameterError(f"{patients} patients and {paired} paired patients", field="patients",
                              remedy="ask for at least one patient")
-    digits = max(3, len(str(patients + paired)))
-    single = [(n, f"P{n:0{digits}d}", _KEYS[(n - 1) // len(DISEASES) % len(_KEYS)]) for n in range(1, patients + 1)]
-    pairs = [(n, f"P{n:0{digits}d}{key}", key) for n in range(patients + 1, patients + paired + 1) for key in _KEYS]
+    single = [(n, patient_name(n), _KEYS[(n - 1) // len(DISEASES) % len(_KEYS)]) for n in range(1, patients + 1)]
+    pairs = [(n, f"{patient_name(n)}{key}", key) for n in range(patients + 1, patients + paired + 1) for key in _KEYS]
     return single + pairs
-
-
-def cohort_table(seed: int = SEED, patients: int = 120, paired: int = 10) -> pd.DataFrame:
-    """One row per patient: group, covariates, true volumes (mL), fractions (%), indices (mL/m²) and wall (mm), and
-    `Violations`, what contradicts the ACDC definition of the group (empty where nothing does)."""
-    numbers = sorted({number for number, _, _ in examinations(patients, paired)})
-    rows = []
-    for anatomy in (virtual_patient(seed, n) for n in numbers):
-        row = {"Patient": f"P{anatomy.number:03d}", "Pathology": anatomy.person.disease, **truth(anatomy)}
-        ed, bsa = anatomy.phases["ED"], anatomy.person.bsa
-        row |= {"LVEDVI": ed.lv_volume / bsa, "RVEDVI": ed.rv_volume / bsa}
-        row["Violations"] = "; ".join(violations(anatomy.person, ed.lv_volume, anatomy.lvef, ed.rv_volume, anatomy.rvef,
-                                                 anatomy.wall_thickness))
-        rows.append(row)
-    return pd.DataFrame(rows)
 
 
 def truth(anatomy: Anatomy) -> dict[str, float]:
@@ -80,14 +63,6 @@ def truth(anatomy: Anatomy) -> dict[str, float]:
     values = {"LVEF": 100 * anatomy.lvef, "LVEDV": ed.lv_volume, "LVESV": es.lv_volume, "RVEF": 100 * anatomy.rvef,
               "RVEDV": ed.rv_volume, "WallThickness": anatomy.wall_thickness}
     return {name: round(value, 1) for name, value in values.items()}
-
-
-def write_nifti(array: np.ndarray, pixel: tuple[float, ...], affine: np.ndarray, path: Path) -> None:
-    """Write a gzipped NIfTI whose bytes depend on its content only (no time stamp, no file name)."""
-    image = nib.Nifti1Image(array, affine)
-    image.header.set_zooms(pixel)
-    image.header.set_xyzt_units("mm", "sec")
-    path.write_bytes(gzip.compress(image.to_bytes(), compresslevel=9, mtime=0))
 
 
 def write_case(case: Case, folder: Path) -> None:

@@ -13,7 +13,7 @@ from scipy.signal.windows import tukey
 
 from cmri_lib.cohort.case import Case, Volume
 from cmri_lib.errors import ParameterError
-from cmri_lib.phantom.anatomy import Anatomy
+from cmri_lib.phantom.anatomy import Anatomy, patient_name
 from cmri_lib.phantom.disease import Person
 from cmri_lib.phantom.heartbeat import beating
 from cmri_lib.phantom.inversion_recovery import recovery
@@ -185,11 +185,26 @@ def _labels(materials: np.ndarray, matrix: tuple[int, int]) -> tuple[np.ndarray,
     return np.where(tissues <= 3, tissues, 0).astype(np.uint8), tissues
 
 
+#: What a stack covers at most, in mm: eleven slices of the usual protocol.
+COVERAGE = 110.0
+
+
 def slice_positions(anatomy: Anatomy, distance: float) -> np.ndarray:
-    """Positions in mm along the LV axis, base to apex; now and then one slice lies beyond the base or the apex."""
+    """Positions in mm along the LV axis, base to apex; now and then one slice lies beyond the base or the apex.
+
+    There are at least 6. A stack ends `COVERAGE` mm below its beginning, or with the eleventh slice if that lies lower: the
+    largest hearts lose their apex, at every distance alike.
+
+    Raises:
+        ParameterError: if the distance is so small that this takes more slices than the patient holds the breath for.
+    """
     first, apex = anatomy.first_slice * distance, anatomy.phases["ED"].apex
     count = int(np.floor((apex + anatomy.past_apex * distance - first) / distance)) + 1
-    return first + distance * np.arange(np.clip(count, 6, 11))
+    count = int(np.clip(count, 6, max(11, COVERAGE // distance)))
+    if count > (most := len(anatomy.breath_hold)):
+        raise ParameterError(f"{count} slices at a distance of {distance} mm", field="distance",
+                             remedy=f"give a larger one: a scan has at most {most} slices")
+    return first + distance * np.arange(count)
 
 
 def scan(anatomy: Anatomy, vendor: str | Vendor, seed: int, *, distance: float | None = None, resolution: float = 1.0,
@@ -202,7 +217,7 @@ def scan(anatomy: Anatomy, vendor: str | Vendor, seed: int, *, distance: float |
         resolution: pixels per pixel of the vendor's protocol, 2 for half the pixel size.
 
     Raises:
-        ParameterError: for an unknown vendor, a distance or resolution that is not positive.
+        ParameterError: for an unknown vendor, a distance or resolution that is not positive, or too small a distance.
     """
     vendor = vendor_of(vendor)
     distance = vendor.distance if distance is None else distance
@@ -232,7 +247,7 @@ def scan(anatomy: Anatomy, vendor: str | Vendor, seed: int, *, distance: float |
     volumes = {phase: Volume(np.stack([s[0] for s in stack]).astype(np.float32), np.stack([s[1] for s in stack]),
                              np.stack([s[2] for s in stack])) for phase, stack in stacks.items()}
     affine = np.diag([-pixel, -pixel, distance, 1.0])
-    patient = f"P{anatomy.number:03d}"
+    patient = patient_name(anatomy.number)
     return Case(patient, scan_id or patient, volumes, (distance, pixel, pixel), affine, vendor.name, str(centre),
                 anatomy.person.disease, "phantom", _covariates(anatomy.person, vendor.field))
 

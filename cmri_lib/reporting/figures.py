@@ -32,9 +32,9 @@ from matplotlib.lines import Line2D
 from matplotlib.path import Path as Outline
 from PIL import Image
 
-from cmri_lib.cohort.cardiac_function import PHENOTYPES, SCAN
+from cmri_lib.cohort.cardiac_function import SCAN
 from cmri_lib.cohort.data_sets import is_virtual
-from cmri_lib.cohort.slices import COVARIATES, Slices
+from cmri_lib.cohort.slices import COVARIATES, PHENOTYPES, Slices
 from cmri_lib.config.study import Study
 from cmri_lib.reporting import metrics
 

@@ -7,6 +7,7 @@ import io
 import json
 import os
 import re
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
@@ -19,11 +20,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image, ImageDraw
 
-from cmri_lib.book import claims, copies, facts, guide, notebooks, site, systems
+from cmri_lib.book import claims, copies, facts, guide, making, notebooks, site, systems
 from cmri_lib.book.check import faults
 from cmri_lib.book.links import NOT_MADE, Links, bands_of, outside_code, relative
 from cmri_lib.config.study import Study, open_study
-from cmri_lib.errors import DataError
+from cmri_lib.errors import DataError, ParameterError
 from cmri_lib.reporting import review
 from cmri_lib.reporting.primary_tests import PRIMARY
 from cmri_lib.reporting.results import CLAIM_COLUMNS, SCORE_COLUMNS
@@ -328,6 +329,50 @@ def test_a_warning_of_sphinx_is_an_error(tmp_path: Path) -> None:
     (tmp_path / "pages" / "index.md").write_text("# A\n\n```{toctree}\nmissing\n```\n")
     with pytest.raises(site.BookError, match="missing"):
         site.build(tmp_path / "pages", tmp_path / "html", "Small")
+
+
+def files_of(folder: Path) -> dict[str, bytes]:
+    return {str(f.relative_to(folder)): f.read_bytes() for f in folder.rglob("*") if f.is_file()}
+
+
+def test_nothing_but_a_book_makes_room_for_one(project: Study, book: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    site_of_another = project.root / "site"  # an index page alone makes no book
+    site_of_another.mkdir()
+    (site_of_another / "index.html").write_text("<p>x</p>")
+    before = files_of(project.root)
+    monkeypatch.chdir(project.root)
+    for taken in (Path("."), project.root, site_of_another, Path("README.md")):
+        with pytest.raises(ParameterError, match="(?s)neither a book nor an empty folder.*name a new folder"):
+            making.make(project, taken)
+    assert files_of(project.root) == before
+
+    monkeypatch.setattr(making, "_reviewed", lambda *given: 1 / 0)  # where folders are taken, the making begins
+    (project.root / "empty").mkdir()
+    shutil.copytree(book, project.root / "book")
+    for free in ("empty", "new", "book"):
+        with pytest.raises(ZeroDivisionError):
+            making.make(project, project.root / free)
+    assert files_of(project.root / "book") == files_of(book)
+
+
+def test_a_book_takes_the_place_of_the_earlier_one_when_it_is_whole(book: Path, tmp_path: Path,
+                                                                    monkeypatch: pytest.MonkeyPatch) -> None:
+    place, earlier = tmp_path / "books" / "book", files_of(book)
+    making._put(book, place)
+    assert files_of(place) == earlier
+    (place / "old.html").write_text("gone by then")
+    making._put(book, place)
+    assert files_of(place) == earlier and os.listdir(place.parent) == ["book"]
+
+    def full(made: Path, new: Path) -> None:
+        new.mkdir()
+        (new / "index.html").write_text("half")
+        raise OSError("No space left on device")
+
+    monkeypatch.setattr(making.shutil, "copytree", full)
+    with pytest.raises(DataError, match="(?s)No space left.*check free space"):
+        making._put(book, place)
+    assert files_of(place) == earlier and os.listdir(place.parent) == ["book"]
 
 
 @pytest.mark.parametrize("markup,fault", [

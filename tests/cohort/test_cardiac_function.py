@@ -8,11 +8,11 @@ import numpy as np
 import pytest
 
 from cmri_lib.cohort.cardiac_function import (
-    PHENOTYPES, areas_mm2, body_surface, case_surface, case_volumes, clinical_indices, ejection_fraction,
+    areas_mm2, body_surface, case_surface, case_volumes, clinical_indices, ejection_fraction,
     indices_table, myocardial_mass, phenotype_table, volume_ml, wall_thickness_mm, with_phenotypes)
 from cmri_lib.cohort.case import LABELS, Case, Volume
 from cmri_lib.cohort.preprocessing.pipeline import PreprocessSettings, preprocess
-from cmri_lib.cohort.slices import Slices, concatenate
+from cmri_lib.cohort.slices import PHENOTYPES, Slices, concatenate
 from cmri_lib.errors import DataError
 from cmri_lib.phantom.cohort import virtual_patient
 from cmri_lib.phantom.disease import Person

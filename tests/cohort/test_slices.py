@@ -83,7 +83,7 @@ def test_the_checks_of_a_split_hold_for_samples_of_every_generator() -> None:
 # Folders
 
 def test_a_folder_comes_back_bit_for_bit_without_its_key(tmp_path) -> None:
-    some = discs(3, 4).with_columns(age=[50.0, np.nan] * 6, height=np.nan)
+    some = discs(3, 4).with_columns(age=[50.0, np.nan] * 6, height=np.nan, lvef=[60.5, np.nan] * 6)
     some = Slices(some.images, some.masks, some.table, some.masks)
     some.save(tmp_path)
     back = Slices.load(tmp_path)

@@ -14,10 +14,11 @@ from layout_writers import SCANS, WRITERS, random_case, write_acdc, write_mnms, 
 
 from cmri_lib.cohort import add, splits
 from cmri_lib.cohort.data_sets import is_virtual
+from cmri_lib.cohort.places import project_root
 from cmri_lib.cohort.readers.cases import layout_of, read_dataset
 from cmri_lib.cohort.slices import SPLITS
-from cmri_lib.cohort.splits import (FRACTIONS, acdc_split, apply_split, load_split, make_split, mnms_split, part_of_cohort,
-                                    split_cohort)
+from cmri_lib.cohort.splits import (FRACTIONS, SPLIT_FILE, acdc_split, apply_split, load_split, make_split, mnms_split,
+                                    part_of_cohort, split_cohort)
 from cmri_lib.errors import DataError, ParameterError, SplitError
 
 
@@ -112,7 +113,7 @@ def test_shipped_phantom_list():
 
 
 def test_shipped_phantom_list_is_balanced_and_follows_from_its_cohort():
-    folder = splits.PROJECT / "data" / "phantom"
+    folder = project_root() / "data" / "phantom"
     if not (folder / "phantom.csv").is_file():
         pytest.skip("data/phantom is not pulled")
     table = pd.read_csv(folder / "phantom.csv", dtype=str).rename(
@@ -178,6 +179,21 @@ def test_what_is_already_there_is_never_overwritten(tmp_path):
     with pytest.raises(ParameterError, match="already there"):
         add.add_dataset("mine", tmp_path / "source", "acdc", data=tmp_path / "data")
     assert not list((tmp_path / "data/mine").iterdir())
+
+
+def test_a_data_set_goes_to_the_project_that_the_reader_is_in(tmp_path, monkeypatch, capsys):
+    """A second checkout, whose library may lie elsewhere: what is added and split is where `run` looks for it."""
+    write_two(tmp_path / "source", "acdc")
+    (tmp_path / "project" / "notebooks").mkdir(parents=True)
+    (tmp_path / "project" / "params.yaml").write_text("")
+    monkeypatch.chdir(tmp_path / "project" / "notebooks")
+    assert add.main(["mine", str(tmp_path / "source"), "--layout", "acdc"]) == 0
+    folder = tmp_path / "project" / "data" / "mine"
+    assert load_split("mine").attrs["file"] == str(folder / SPLIT_FILE)
+    (folder / SPLIT_FILE).unlink()
+    assert splits.main(["--dataset", "mine"]) == 0 and (folder / SPLIT_FILE).is_file()
+    monkeypatch.chdir(tmp_path)  # no project
+    assert add.main(["other", str(tmp_path / "source"), "--layout", "acdc"]) == 1 and "params.yaml" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("name", ["../up", "", ".hidden", "a b", "a/b"])

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass, fields, is_dataclass
+from collections.abc import Iterator
+from dataclasses import dataclass, fields, is_dataclass, replace
 from pathlib import Path
 from typing import Literal
 
@@ -12,9 +13,12 @@ import pytest
 from pydantic import ConfigDict
 
 from cmri_lib.config.reading import PROFILES, choose_profile, parse, read_parameters, read_yaml
-from cmri_lib.config.places import project_root
+from cmri_lib.cohort.places import project_root
 from cmri_lib.config.study import open_study
 from cmri_lib.errors import DataError, ParameterError
+from cmri_lib.networks.progressive import ProgressiveSettings
+from cmri_lib.networks.stylegan import StyleGANSettings
+from cmri_lib.networks.vae import VAESettings
 from cmri_lib.reporting.results import SCORE_COLUMNS, union, write_claims, write_scores
 
 ROOT = Path(__file__).parents[2]
@@ -40,7 +44,9 @@ def test_the_committed_parameters_hold_in_every_profile(profile: str) -> None:
 
 @pytest.mark.parametrize(("old", "new", "named"), [
     ("seed:", "seed: abc", "seed"), ("seed:", "sead: 1", "sead"), ("dataset:", "dataset: 123", "dataset"),
-    ("dataset:", "dataset: no", "dataset"), ("device:", "device: CPU", "device"), ("profile:", "profile: cluster", "profile"),
+    ("dataset:", "dataset: no", "dataset"), ("dataset:", "dataset: ../../etc", "dataset"),
+    ("dataset:", "dataset: 2024-01-01", "dataset.*date"), ("  ablation_seeds:", "  ablation_seeds: 2024-01-01", "seeds.*date"),
+    ("device:", "device: CPU", "device"), ("profile:", "profile: cluster", "profile"),
     ("workers:", "workers: -1", "workers"), ("samples:", "samples: many", "samples"), ("samples:", "samples: true", "samples"),
     ("  resamples:", "  resamples: 0", "fidelity.resamples"), ("  repeats:", "  floors: 2", "fidelity"),
     ("  size:", "  size: 50", "network"),
@@ -53,11 +59,76 @@ def test_what_is_wrong_anywhere_is_named_at_once(tmp_path: Path, old: str, new: 
     assert "Remedy" in str(caught.value) and "params.yaml" in str(caught.value)
 
 
+@pytest.mark.parametrize("name", ["..", ".", "", "a/b", "/tmp", ".hidden", "a b", "acdc\n", "a.b", "-a"])
+def test_a_data_set_is_a_plain_folder_below_data(name: str) -> None:
+    with pytest.raises(ParameterError, match="dataset"):
+        open_study("smoke", name, ROOT)
+    assert open_study("smoke", "My_2nd-cohort", ROOT).dataset == "My_2nd-cohort"
+
+
 def test_a_missing_section_is_named(tmp_path: Path) -> None:
     text = (ROOT / "params.yaml").read_text(encoding="utf-8")
     (tmp_path / "params.yaml").write_text(re.sub(r"(?ms)^curves:.*?(?=^\w|\Z)", "", text), encoding="utf-8")
     with pytest.raises(ParameterError, match="curves.*missing"):
         open_study(root=tmp_path)
+
+
+def below(section: object, path: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, ...], object]]:
+    """Every dataclass below a section, with the names that lead to it."""
+    yield path, section
+    for part in fields(section):
+        if is_dataclass(value := getattr(section, part.name)):
+            yield from below(value, (*path, part.name))
+
+
+def with_part(section: object, path: tuple[str, ...], value: object) -> object:
+    """The section with another value where `path` leads."""
+    if not path:
+        return value
+    return replace(section, **{path[0]: with_part(getattr(section, path[0]), path[1:], value)})
+
+
+#: Levels of these are counted from the smallest map up, so that one level less makes smaller images.
+EXACT = (VAESettings, ProgressiveSettings, StyleGANSettings)
+
+
+@pytest.mark.parametrize("profile", PROFILES)
+def test_every_network_that_does_not_fit_the_images_is_refused_at_once(profile: str) -> None:
+    """Found by walking: whatever the networks call settings must refuse levels that the images cannot be halved to."""
+    params = open_study(profile, root=ROOT).params
+    found = [(path, settings) for path, settings in below(params) if type(settings).__module__.startswith("cmri_lib.networks.")]
+    assert {("masks", "vae", "network"), ("conditional", "domain_vae", "network"), ("translation", "reconstruction", "network"),
+            ("gan", "stylegan2", "network"), ("differential_privacy", "gan", "network")} <= {path for path, _ in found}
+    for path, settings in found:
+        levels = {part.name: getattr(settings, part.name) for part in fields(settings)
+                  if isinstance(getattr(settings, part.name), tuple)}
+        broken = [{name: channels + 9 * channels[-1:]} for name, channels in levels.items()]
+        if isinstance(settings, EXACT):
+            broken += [{name: channels[:-1]} for name, channels in levels.items()]
+            broken += [{name: channels + channels[-1:]} for name, channels in levels.items()]
+        broken += [{"patch": 3}] if hasattr(settings, "patch") else []
+        assert broken, path
+        for change in broken:
+            other = replace(settings, **change)
+            if path == ("contrast", "network"):  # whose scans are as large as its levels say
+                assert with_part(params, path, other).contrast.network.size == other.size
+                continue
+            with pytest.raises(ParameterError, match=re.escape(".".join(path))) as caught:
+                with_part(params, path, other)
+            assert "params.yaml" in str(caught.value)
+
+
+@pytest.mark.parametrize(("change", "named"), [
+    ({"gan.stylegan2.objective.latent": 1}, "gan.stylegan2.objective.latent"),
+    ({"masks.diffusion.shrink": 3}, "masks.diffusion.shrink"), ({"conditional.pix2pix_hd.network.scales": 5}, "pix2pix_hd"),
+    ({"volumes.autoencoder.network.planes": 3}, "volumes.diffusion.network.channels.*3 planes"),
+    ({"instruments.widths": (8,) * 9}, "instruments.widths"), ({"conditional.classes_kl.network.widths": (8,) * 5}, "ldm_kl"),
+    ({"latent.kl.network.widths": (8,) * 6}, "latent.kl")])
+def test_other_sizes_that_do_not_fit_are_refused(change: dict[str, object], named: str) -> None:
+    params = open_study("smoke", root=ROOT).params
+    with pytest.raises(ParameterError, match=named):
+        for path, value in change.items():
+            with_part(params, tuple(path.split(".")), value)
 
 
 @pytest.mark.parametrize("number", ["1e-4", "1.0e-4", "1E-04", "0.0001"])

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from conftest import discs
 
+from cmri_lib.cohort.data_sets import PHANTOM
 from cmri_lib.cohort.slices import Slices, concatenate
 from cmri_lib.config.study import Study, open_study
 from cmri_lib.errors import DataError, SplitError
@@ -83,7 +84,9 @@ def test_no_test_patient_is_learnt_from(study: Study, real: Slices) -> None:
 
 def test_what_is_lacking_is_said(study: Study, real: Slices, tmp_path: Path) -> None:
     assert lacks(study) == ""
-    assert "simulated itself" in lacks(replace(study, params=replace(study.params, dataset="phantom")))
+    for name in (PHANTOM, f"{PHANTOM}-large"):
+        virtual = replace(study, params=replace(study.params, dataset=name))
+        assert "simulated itself" in lacks(virtual)
     alone = replace(study, root=tmp_path / "elsewhere")
     assert "no such file" in lacks(alone) and "cmri_lib.run 01 --profile smoke --dataset phantom" in lacks(alone)
     with pytest.raises(DataError, match="in both cohorts"):

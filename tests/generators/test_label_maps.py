@@ -12,8 +12,8 @@ from conftest import discs
 from scipy.stats import kstest
 from torch import Tensor, nn
 
-from cmri_lib.cohort.cardiac_function import PHENOTYPES, with_phenotypes
-from cmri_lib.cohort.slices import Slices, concatenate
+from cmri_lib.cohort.cardiac_function import with_phenotypes
+from cmri_lib.cohort.slices import PHENOTYPES, Slices, concatenate
 from cmri_lib.cohort.vocabulary import Vocabulary
 from cmri_lib.config.study import open_study
 from cmri_lib.errors import DataError, ParameterError, SplitError

@@ -204,3 +204,6 @@ def test_bad_settings_are_refused() -> None:
     for wrong in ({"steps": 0}, {"temperature": -1.0}, {"label_smoothing": 1.0}):
         with pytest.raises(ParameterError):
             MaskedSettings(**wrong)
+    for wrong in ({"steps": 0}, {"temperature": -1.0}):  # nor are they taken for the defaults
+        with pytest.raises(ParameterError):
+            small_maskgit().sample(torch.randn(2, 2, 4, 4), {}, **wrong)

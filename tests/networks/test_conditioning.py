@@ -17,13 +17,16 @@ from cmri_lib.errors import DataError, ParameterError
 from cmri_lib.generators.base import batch_of, draw
 from cmri_lib.generators.flow import FlowMatching, FlowSettings
 from cmri_lib.generators.guidance import Guided, guided
+from cmri_lib.networks.adapter import ControlledGenerator
 from cmri_lib.networks.conditioning.base import UNKNOWN_LABEL, Conditioning, one_hot
 from cmri_lib.networks.conditioning.embeddings import CompositeConditioning, drop_fields
 from cmri_lib.networks.conditioning.label_map import LabelMap
 from cmri_lib.networks.controlnet import Controlled
 from cmri_lib.networks.mask_to_image import (ConditionalGenerator, MaskToImageSettings, PatchCritic, TranslationUNet)
 from cmri_lib.networks.projection import ProjectionCritic
+from cmri_lib.networks.transformer import TokenTransformer, TransformerDenoiser, TransformerSettings
 from cmri_lib.networks.unet import Denoiser, UNetSettings
+from cmri_lib.networks.vae import Decoder, Encoder, VAESettings
 from cmri_lib.systems import conditions
 from cmri_lib.systems.conditions import Condition
 from cmri_lib.training.fingerprint import model_digest
@@ -61,6 +64,35 @@ METHODS = {
     "prompt": lambda: prompt("vendor", "phase"),
     "composite": lambda: CompositeConditioning(mask(), categories("vendor"), prompt("phase"), dropout=0.3),
 }
+
+
+#: What each network takes: "concat", "spade", "categories", "prompt" of `METHODS` are planes, maps, a vector, tokens.
+TAKES = {
+    "Denoiser": (lambda c: Denoiser(SMALL, c), {"concat", "spade", "categories", "prompt"}),
+    "TransformerDenoiser": (lambda c: TransformerDenoiser(TransformerSettings(16, 2, 2), c), {"concat"}),
+    "TokenTransformer": (lambda c: TokenTransformer(TransformerSettings(16, 2, 2), 5, c), {"categories"}),
+    "Encoder": (lambda c: Encoder(VAESettings((8, 8)), c), {"concat"}),
+    "Decoder": (lambda c: Decoder(VAESettings((8, 8)), c), {"concat"}),
+    "ConditionalGenerator": (lambda c: ConditionalGenerator(4, 32, TINY, c), {"concat", "spade", "categories"}),
+    "TranslationUNet": (lambda c: TranslationUNet(4, 32, TINY, c), {"concat"}),
+    "PatchCritic": (lambda c: PatchCritic(TINY, c), {"concat", "spade", "categories"}),
+    "ProjectionCritic": (lambda c: ProjectionCritic(32, TINY, c), {"categories"}),
+    "a ControlNet's hint": (lambda c: Controlled(SMALL, Conditioning(), c), {"concat"}),
+    "an adapter's hint": (lambda c: ControlledGenerator(4, 32, TINY, c), {"concat"}),
+}
+
+
+@pytest.mark.parametrize("name", list(TAKES))
+def test_no_network_ignores_a_condition_without_a_word(name: str) -> None:
+    make, takes = TAKES[name]
+    for method in ("concat", "spade", "categories", "prompt"):
+        beside = CompositeConditioning(METHODS[min(takes)](), METHODS[method]())
+        if method in takes:
+            assert make(METHODS[method]()) and make(beside)
+            continue
+        for condition in (METHODS[method](), beside):
+            with pytest.raises(ParameterError, match="hint|conditioning"):
+                make(condition)
 
 
 def randomised(network: nn.Module, seed: int = 0) -> nn.Module:

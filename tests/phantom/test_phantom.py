@@ -7,15 +7,14 @@ from pathlib import Path
 
 import nibabel as nib
 import numpy as np
-import pandas as pd
 import pytest
 from scipy.linalg import expm
 
 from cmri_lib.cohort.case import LABELS, PHASES, TISSUES
 from cmri_lib.cohort.readers.cases import read_cohort
 from cmri_lib.errors import ParameterError
-from cmri_lib.phantom.cohort import SEED, cohort_table, examinations, truth, virtual_patient, write_case, write_cohort
-from cmri_lib.phantom.disease import DISEASES, draw_person
+from cmri_lib.phantom.cohort import SEED, examinations, truth, virtual_patient, write_case, write_cohort
+from cmri_lib.phantom.disease import DISEASES, draw_person, violations
 from cmri_lib.phantom.rendering import render
 from cmri_lib.phantom.scanner import bssfp_signal, sample_kspace, scan, slice_positions
 from cmri_lib.phantom.tissue import RELAXATION, TISSUE_LABEL, Material
@@ -92,17 +91,17 @@ def test_ghost_is_a_displaced_copy():
 
 
 # --- anatomy
-@pytest.fixture(scope="module")
-def table() -> pd.DataFrame:
-    return cohort_table()
+def test_every_patient_is_inside_the_definition_of_the_group():
+    groups = []
+    for anatomy in (virtual_patient(SEED, n) for n in sorted({number for number, *_ in examinations(120, 10)})):
+        ed = anatomy.phases["ED"]
+        assert not violations(anatomy.person, ed.lv_volume, anatomy.lvef, ed.rv_volume, anatomy.rvef,
+                              anatomy.wall_thickness), anatomy.number
+        groups.append(anatomy.person.disease)
+    assert {group: groups.count(group) for group in DISEASES} == dict.fromkeys(DISEASES, 26) and len(groups) == 130
 
 
-def test_every_patient_is_inside_the_definition_of_the_group(table):
-    assert (table["Violations"] == "").all(), table[table["Violations"] != ""]
-    assert set(table["Pathology"]) == set(DISEASES) and (table["Pathology"].value_counts() == 26).all()
-
-
-def test_covariates_act_on_the_anatomy(table):
+def test_covariates_act_on_the_anatomy():
     anatomies = [virtual_patient(SEED, n, "NOR") for n in range(1, 81)]
     bmi = [a.person.bmi for a in anatomies]
     assert np.corrcoef(bmi, [a.surroundings.fat for a in anatomies])[0, 1] > 0.5
@@ -206,6 +205,27 @@ def test_planes_hold_every_part_of_the_chest():
             seen |= set(np.unique(render(anatomy, float(z), 8.0, x, y, 1, ("ED",))["ED"].materials))
     assert seen == set(Material)
     assert set(TISSUE_LABEL[list(seen)]) == {0, *TISSUES.values()}
+
+
+def test_a_stack_of_thin_slices_covers_as_much_of_the_heart():
+    largest = max((virtual_patient(SEED, n) for n in range(1, 131)), key=lambda a: a.phases["ED"].apex)
+    for anatomy in (virtual_patient(SEED, 1), largest):
+        usual = slice_positions(anatomy, 10.0)
+        assert len(usual) <= 11
+        for distance in (4.0, 5.0, 8.0):
+            places = slice_positions(anatomy, distance)
+            assert np.allclose(np.diff(places), distance)
+            end = min(anatomy.phases["ED"].apex, anatomy.first_slice * distance + 110)
+            assert places[-1] + 2 * distance >= end, "the apex is lost"
+    with pytest.raises(ParameterError, match="(?s)slices at a distance.*larger"):
+        slice_positions(largest, 2.0)
+
+
+def test_a_patient_has_one_name_in_a_cohort_of_any_size():
+    large = {number: name for number, name, _ in examinations(1200, 0)}
+    assert [large[n] for n in (7, 130, 1000)] == ["P007", "P130", "P1000"] and len(set(large.values())) == 1200
+    assert all(dict((number, name) for number, name, _ in examinations(10, 0))[n] == large[n] for n in (1, 10))
+    assert scan(virtual_patient(SEED, 1007), "A", SEED, resolution=0.25).patient == large[1007]
 
 
 # --- bad input

@@ -1,4 +1,4 @@
-"""Reading NIfTI-1 files that may be damaged: the header is judged before a voxel is read or a byte allocated.
+"""Reading NIfTI-1 files that may be damaged, and writing them: the header is judged before a voxel is read or a byte allocated.
 
 nibabel decodes the header and the affine. The voxels are read here, because a cohort's files come from strangers: a
 header that declares 30000³ voxels must not allocate them, a truncated archive must be noticed even when the fault
@@ -262,3 +262,11 @@ def _check_declared_size(header: NiftiHeader, path: Path) -> None:
     if declared > available:
         raise DataError(f"shape {header.shape} of {header.dtype.name} needs {declared} bytes, the file holds at most "
                         f"{available}", file=path, field="dim", remedy=_EXPORT_AGAIN)
+
+
+def write_nifti(array: np.ndarray, pixel: tuple[float, ...], affine: np.ndarray, path: Path) -> None:
+    """Write a gzipped NIfTI whose bytes depend on its content only (no time stamp, no file name)."""
+    image = nib.Nifti1Image(array, affine)
+    image.header.set_zooms(pixel)
+    image.header.set_xyzt_units("mm", "sec")
+    path.write_bytes(gzip.compress(image.to_bytes(), compresslevel=9, mtime=0))

@@ -13,8 +13,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from cmri_lib.errors import ParameterError
+
 Batch = dict[str, Tensor]
 
+#: Method of a conditioning → the attribute that says how many channels it gives.
+GIVES = {"planes": "channels", "maps": "regions", "vector": "width", "tokens": "context"}
 #: What stands in a label map where nothing is known, not even that it is background.
 UNKNOWN_LABEL = 255
 
@@ -38,6 +42,14 @@ class Conditioning(nn.Module):
     regions = 0
     width = 0
     context = 0
+
+    def refuse_unused(self, *taken: str) -> None:
+        """For a network that takes no more than some of `GIVES`: raises ParameterError if this has more to give, which would be
+        ignored without a word."""
+        unused = [method for method, channels in GIVES.items() if getattr(self, channels) and method not in taken]
+        if unused:
+            raise ParameterError(f"{self.name!r} gives {' and '.join(unused)}, this network takes {' and '.join(taken)}",
+                                 field="conditioning", remedy="give the condition in that way, or take another network")
 
     def apply_dropout(self, batch: Batch) -> Batch:
         """The batch as a network sees it in training: conditions that may be left out later are dropped at random here."""

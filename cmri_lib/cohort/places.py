@@ -1,4 +1,5 @@
-"""Where the project lies. Apart from `study`, so that a command that only needs this does not load every network."""
+"""Where the project lies: every command and every cohort is looked for below it. It stands down here, so that a command that
+only needs this does not load every network."""
 
 from __future__ import annotations
 
