@@ -26,7 +26,7 @@ from cmri_lib.config.study import open_study
 from cmri_lib.errors import command
 from cmri_lib.experiments.instruments import load_slices
 from cmri_lib.experiments.parallel import train_all
-from cmri_lib.experiments.plan import all_folders, all_runs, complete_stages, prepare, progress, train_planned
+from cmri_lib.experiments.plan import all_folders, all_runs, complete_stages, prepare, progress, train_planned, without_curve
 from cmri_lib.experiments.private_training import Private
 from cmri_lib.experiments.published import publish
 from cmri_lib.systems.register import SYSTEMS, system
@@ -56,9 +56,8 @@ def main(arguments: list[str] | None = None) -> int:
         print(*complete_stages(study, all_runs(study, slices)))
         return 0
     if options.systems == ["publish"]:
-        wanted = all_runs(study, slices)  # of whose other seeds no curve is drawn
-        seeds = all_folders(study, [run for run in wanted if run.seed is not None])
-        new, other = publish(study, all_folders(study, wanted), seeds)
+        final = all_folders(study, without_curve(study, slices))
+        new, other = publish(study, all_folders(study, all_runs(study, slices)), final)
         print("\n".join(str(folder.relative_to(study.root)) for folder in new) or "nothing new")
         if other:
             print("left out, trained with other settings than those of params.yaml: "

@@ -24,7 +24,7 @@ from cmri_lib.experiments.safeguards import safeguard_runs
 from cmri_lib.experiments.training import runs_over_seeds, training_folder, training_folders
 from cmri_lib.experiments.vendor_pairs import DATASET, training_pairs
 from cmri_lib.generators.base import Generator
-from cmri_lib.systems.ablation import (COMPARED, COMPARED_SETS, CONDITION_SETS, ablation_system, ablation_systems,
+from cmri_lib.systems.ablation import (COMPARED, COMPARED_SETS, CONDITION_SETS, STAGE, ablation_system, ablation_systems,
                                        condition_set_system)
 from cmri_lib.systems.contrast import MANIFOLD
 from cmri_lib.systems.private import RDP_CGAN
@@ -54,12 +54,24 @@ def all_runs(study: Study, slices: Slices) -> list[Run]:
              *differential_privacy_runs(study, slices), *way_runs(study),
              *([*runs(ACROSS_VENDORS), Run(MANIFOLD)] if study.dataset == DATASET else ())]
     counts = study.params.fidelity
-    ablated = [*(Run(ablation_system(*cell)) for cell in COMPARED),
-               *(Run(condition_set_system("flow", name)) for name in COMPARED_SETS), *noisy[:1], *fewer[:1]]
     for compared, count in (([Run(SYSTEMS[name]) for name in CURVES_OVER_PATIENTS], counts.seeds),
-                            (ablated, counts.ablation_seeds)):
+                            (compared_runs(study, slices), counts.ablation_seeds)):
         found += [run for one in compared for run in runs_over_seeds(study, one, count)]
     return list({(run.stage, run.folder): run for one in found for run in _with_starts(one)}.values())
+
+
+def compared_runs(study: Study, slices: Slices) -> list[Run]:
+    """What primary tests of the ablation compare."""
+    return [*(Run(ablation_system(*cell)) for cell in COMPARED),
+            *(Run(condition_set_system("flow", name)) for name in COMPARED_SETS),
+            *noisy_label_runs(study)[:1], *fewer_label_runs(study, slices)[:1]]
+
+
+def without_curve(study: Study, slices: Slices) -> list[Run]:
+    """Runs over whose training no notebook draws a curve: other seeds, and what no primary test of the ablation compares."""
+    compared = {run.folder for run in compared_runs(study, slices)}
+    return [run for run in all_runs(study, slices)
+            if run.seed is not None or run.stage == STAGE and run.folder not in compared]
 
 
 def _left_out(study: Study) -> set[str]:

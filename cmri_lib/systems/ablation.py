@@ -16,6 +16,8 @@ from cmri_lib.systems.conditions import (CONDITION_DROPOUT, CONTENTS, Condition,
 from cmri_lib.systems.system import System
 from cmri_lib.systems.unconditional import UNCONDITIONAL
 
+#: Stage of the pipeline that trains them.
+STAGE = "conditional"
 FAMILIES = ("GAN", "diffusion", "flow")
 #: Conditioning methods for a mask; every family takes all of them.
 METHODS = ("concat", "spade", "control")
@@ -36,7 +38,7 @@ COMPARED = (("flow", *NO_CONDITION), ("flow", "cavity", "concat"), ("flow", "lab
 COMPARED_SETS = ("mask", "mask + vendor + phase + disease")
 #: The pretrained unconditional network of every family.
 PRETRAINED = {
-    "GAN": System("C0 GAN", "GAN", "none", "conditional", lambda p: p.conditional.gan.training,
+    "GAN": System("C0 GAN", "GAN", "none", STAGE, lambda p: p.conditional.gan.training,
                   gan(lambda p: p.conditional.gan, mask_to_image)),
     "diffusion": UNCONDITIONAL["U6 DDPM"], "flow": UNCONDITIONAL["U10 FM"],
 }
@@ -61,7 +63,7 @@ def ablation_system(family: str, content: str, method: str) -> System:
         condition = mask(content, "concat" if method == "control" else method)
     if family == "GAN":
         networks = controlled if method == "control" else mask_to_image
-        return System(name, family, label, "conditional", lambda p: p.conditional.gan_ablation.training,
+        return System(name, family, label, STAGE, lambda p: p.conditional.gan_ablation.training,
                       gan(lambda p: p.conditional.gan_ablation, networks, condition), pretrained=PRETRAINED[family])
     return _denoiser(name, family, label, condition, method == "control")
 
@@ -85,5 +87,5 @@ def ablation_systems(vocabulary: Vocabulary, contents: Iterable[str] = tuple(CON
 
 def _denoiser(name: str, family: str, label: str, condition: Condition, control: bool = False) -> System:
     build = {"diffusion": diffusion, "flow": flow}[family]
-    return System(name, family, label, "conditional", lambda p: p.conditional.denoiser_ablation.training,
+    return System(name, family, label, STAGE, lambda p: p.conditional.denoiser_ablation.training,
                   build(condition, control=control), pretrained=PRETRAINED[family])
