@@ -26,7 +26,8 @@ from cmri_lib.config.study import open_study
 from cmri_lib.errors import command
 from cmri_lib.experiments.instruments import load_slices
 from cmri_lib.experiments.parallel import train_all
-from cmri_lib.experiments.plan import all_folders, all_runs, complete_stages, prepare, progress, train_planned, without_curve
+from cmri_lib.experiments.plan import (all_folders, all_runs, complete_stages, final_weights_alone, prepare, progress,
+                                       train_planned)
 from cmri_lib.experiments.private_training import Private
 from cmri_lib.experiments.published import publish
 from cmri_lib.systems.register import SYSTEMS, system
@@ -56,7 +57,7 @@ def main(arguments: list[str] | None = None) -> int:
         print(*complete_stages(study, all_runs(study, slices)))
         return 0
     if options.systems == ["publish"]:
-        final = all_folders(study, without_curve(study, slices))
+        final = all_folders(study, final_weights_alone(study, slices))
         new, other = publish(study, all_folders(study, all_runs(study, slices)), final)
         print("\n".join(str(folder.relative_to(study.root)) for folder in new) or "nothing new")
         if other:

@@ -17,10 +17,11 @@ from cmri_lib.experiments.contrast import scan_patients, train_manifold
 from cmri_lib.experiments.label_quality import fewer_label_runs, noisy_label_runs
 from cmri_lib.experiments.learning_curves import runs_over_patients
 from cmri_lib.experiments.preprocessing_synthesis import slices_of_run, way_runs
+from cmri_lib.experiments.privacy_runs import STAGE as AUDITS
 from cmri_lib.experiments.privacy_runs import audit_runs
 from cmri_lib.experiments.private_training import differential_privacy_runs, train_or_load_any
 from cmri_lib.experiments.published import CHECKPOINT, WEIGHTS, note_of, published_weights
-from cmri_lib.experiments.safeguards import safeguard_runs
+from cmri_lib.experiments.safeguards import NONE, safeguard_runs
 from cmri_lib.experiments.training import runs_over_seeds, training_folder, training_folders
 from cmri_lib.experiments.vendor_pairs import DATASET, training_pairs
 from cmri_lib.generators.base import Generator
@@ -67,11 +68,12 @@ def compared_runs(study: Study, slices: Slices) -> list[Run]:
             *noisy_label_runs(study)[:1], *fewer_label_runs(study, slices)[:1]]
 
 
-def without_curve(study: Study, slices: Slices) -> list[Run]:
-    """Runs over whose training no notebook draws a curve: other seeds, and what no primary test of the ablation compares."""
-    compared = {run.folder for run in compared_runs(study, slices)}
+def final_weights_alone(study: Study, slices: Slices) -> list[Run]:
+    """Runs whose half-way weights no notebook asks for: other seeds; of the ablation what no primary test compares; of the
+    audits all but the training that early stopping stops."""
+    asked = {run.folder for run in (*compared_runs(study, slices), safeguard_runs(study, slices)[NONE])}
     return [run for run in all_runs(study, slices)
-            if run.seed is not None or run.stage == STAGE and run.folder not in compared]
+            if run.seed is not None or run.stage in (STAGE, AUDITS) and run.folder not in asked]
 
 
 def _left_out(study: Study) -> set[str]:

@@ -18,9 +18,11 @@ from cmri_lib.config.study import Study, open_study
 from cmri_lib.errors import DataError
 from cmri_lib.experiments.label_quality import fewer_label_runs, noisy_label_runs
 from cmri_lib.experiments.learning_curves import runs_over_patients
-from cmri_lib.experiments.plan import CURVES_OVER_PATIENTS, all_folders, all_runs, complete_stages, progress, without_curve
+from cmri_lib.experiments.plan import (CURVES_OVER_PATIENTS, all_folders, all_runs, complete_stages, final_weights_alone,
+                                       progress)
 from cmri_lib.experiments.private_training import Private
 from cmri_lib.experiments.published import publish, published_folder, restore
+from cmri_lib.experiments.safeguards import AUGMENTED, NONE, safeguard_runs
 from cmri_lib.experiments.training import cost_rows, runs_over_seeds, train_or_load, training_folder
 from cmri_lib.systems.contrast import MANIFOLD
 from cmri_lib.systems.private import RDP_CGAN
@@ -73,10 +75,12 @@ def test_other_seeds_start_from_networks_of_their_own_seed(tmp_path: Path) -> No
 def test_no_curve_is_drawn_over_other_seeds_and_what_no_test_compares(tmp_path: Path) -> None:
     study = quick(open_study("smoke", "phantom"), tmp_path)
     study = replace(study, params=replace(study.params, fidelity=replace(study.params.fidelity, ablation_seeds=2)))
-    final = {run.id for run in without_curve(study, SLICES)}
-    assert {"flow none, seed 2027", "GAN labels control", "diffusion none", "C9 prompt LDM"} <= final
+    final, safeguards = {run.id for run in final_weights_alone(study, SLICES)}, safeguard_runs(study, SLICES)
+    assert {"flow none, seed 2027", "GAN labels control", "diffusion none", "C9 prompt LDM",
+            safeguards[AUGMENTED].id} <= final
     drawn = {run.id for run in all_runs(study, SLICES)} - final
-    assert {"U6 DDPM", "U10 FM", "flow none", "flow labels concat", "GAN labels spade", "flow mask"} <= drawn
+    assert {"U6 DDPM", "U10 FM", "flow none", "flow labels concat", "GAN labels spade", "flow mask",
+            safeguards[NONE].id} <= drawn
 
 
 def test_families_and_the_ablation_have_their_own_numbers_of_trainings(tmp_path: Path) -> None:
