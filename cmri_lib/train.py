@@ -57,8 +57,9 @@ def main(arguments: list[str] | None = None) -> int:
         print(*complete_stages(study, all_runs(study, slices)))
         return 0
     if options.systems == ["publish"]:
-        final = all_folders(study, final_weights_alone(study, slices))
-        new, other = publish(study, all_folders(study, all_runs(study, slices)), final)
+        wanted = all_runs(study, slices)
+        final = all_folders(study, final_weights_alone(study, wanted, slices))
+        new, other = publish(study, all_folders(study, wanted), final)
         print("\n".join(str(folder.relative_to(study.root)) for folder in new) or "nothing new")
         if other:
             print("left out, trained with other settings than those of params.yaml: "

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import json
 import shutil
-import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -18,9 +17,9 @@ import nbformat
 from cmri_lib.book import cards, claims, facts, guide, interactive, notebooks, site, systems
 from cmri_lib.book.copies import Copy
 from cmri_lib.book.links import Links
-from cmri_lib.cohort.whole_folder import is_free
+from cmri_lib.cohort.whole_folder import is_free, whole_folder
 from cmri_lib.config.study import Study
-from cmri_lib.errors import DataError, ParameterError
+from cmri_lib.errors import ParameterError
 from cmri_lib.reporting import review
 
 NAME = "Synthetic cardiac MRI"
@@ -84,16 +83,9 @@ def _refuse_taken(book: Path) -> None:
 
 def _put(made: Path, book: Path) -> None:
     """Copy what was made beside the earlier book; only when all of it is there does it take the place."""
-    try:
-        book.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(prefix=f".{book.name}-", dir=book.parent) as beside:
-            new = shutil.copytree(made, Path(beside) / "new")
-            if book.exists():
-                book.rename(Path(beside) / "earlier")
-            new.rename(book)
-    except OSError as error:
-        raise DataError(f"the book cannot be put there ({error})", file=book, field="out",
-                        remedy="check free space and permissions") from error
+    with whole_folder(book, field="out", problem="the book cannot be put there", remedy="check free space and permissions",
+                      replace=True) as new:
+        shutil.copytree(made, new, dirs_exist_ok=True)
 
 
 def _keep(copy: Copy, source: Path, files: Path) -> None:

@@ -19,21 +19,24 @@ def is_free(target: Path) -> bool:
 
 
 @contextmanager
-def whole_folder(target: Path, *, field: str, problem: str, remedy: str) -> Iterator[Path]:
-    """``with whole_folder(target, …) as prepared:`` gives a new folder to fill, which becomes `target` when nothing failed.
+def whole_folder(target: Path, *, field: str, problem: str, remedy: str, replace: bool = False) -> Iterator[Path]:
+    """``with whole_folder(target, …) as prepared:`` gives a new folder to fill, which becomes `target` when nothing failed;
+    with `replace` in the place of what lay there.
 
     Raises:
         DataError: with `field`, `problem` and `remedy`, if the disk refuses.
     """
-    prepared = None
+    prepared = earlier = None
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
         prepared = Path(tempfile.mkdtemp(prefix=f".{target.name}-", dir=target.parent))
         yield prepared
         prepared.chmod(0o755)
+        if replace and target.exists():
+            earlier = target.rename(prepared.with_name(f"{prepared.name}-earlier"))
         prepared.rename(target)
     except OSError as error:
         raise DataError(f"{problem} ({error})", file=target, field=field, remedy=remedy) from error
     finally:
-        if prepared is not None:
-            shutil.rmtree(prepared, ignore_errors=True)
+        for left in filter(None, (prepared, earlier)):
+            shutil.rmtree(left, ignore_errors=True)

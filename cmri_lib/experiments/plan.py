@@ -68,12 +68,11 @@ def compared_runs(study: Study, slices: Slices) -> list[Run]:
             *noisy_label_runs(study)[:1], *fewer_label_runs(study, slices)[:1]]
 
 
-def final_weights_alone(study: Study, slices: Slices) -> list[Run]:
-    """Runs whose half-way weights no notebook asks for: other seeds; of the ablation what no primary test compares; of the
-    audits all but the training that early stopping stops."""
+def final_weights_alone(study: Study, wanted: Iterable[Run], slices: Slices) -> list[Run]:
+    """Those of the runs whose half-way weights no notebook asks for: other seeds; of the ablation what no primary test
+    compares; of the audits all but the training that early stopping stops."""
     asked = {run.folder for run in (*compared_runs(study, slices), safeguard_runs(study, slices)[NONE])}
-    return [run for run in all_runs(study, slices)
-            if run.seed is not None or run.stage in (STAGE, AUDITS) and run.folder not in asked]
+    return [run for run in wanted if run.seed is not None or run.stage in (STAGE, AUDITS) and run.folder not in asked]
 
 
 def _left_out(study: Study) -> set[str]:

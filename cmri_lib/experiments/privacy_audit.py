@@ -44,6 +44,7 @@ from cmri_lib.privacy.copies import CopyAudit, cluster_scores
 from cmri_lib.privacy.copy_detector import train_copy_detector
 from cmri_lib.privacy.groups import within
 from cmri_lib.privacy.nearest_neighbours import Pixels
+from cmri_lib.reporting.privacy_report import FALSE_NAMES
 from cmri_lib.reporting.results import with_system_columns
 from cmri_lib.systems.system import Run
 from cmri_lib.training.checkpoint import load_weights
@@ -288,7 +289,7 @@ class PowerAudit:
         return Target(f"{run.id} {run.folder}", patients_seen(run, self.audit.slices), generator)
 
 
-def identified(found: PatientScores, wrong: float = 0.05) -> tuple[int, int]:
+def identified(found: PatientScores, wrong: float = FALSE_NAMES) -> tuple[int, int]:
     """How many members, of how many, dataset inference names if a share `wrong` of the names may be expected to be false.
 
     A member's p-value is its rank among the non-members; Benjamini and Hochberg's procedure keeps its promise for such p-values

@@ -153,13 +153,14 @@ class Claims(Rows):
 
     def verdict(self, claim: str) -> str:
         """The verdict that stands together with all others, after Holm's correction; a dot for a claim that is not tested."""
-        found = self.table.loc[self.table["claim"] == claim, "after_holm"]
-        return found.iloc[0] if len(found) else "·"
+        return self._of(claim, "after_holm") or "·"
 
     def tested(self, claim: str) -> str:
         """What the test compares, in words; nothing for a claim that is not tested."""
-        found = self.table.loc[self.table["claim"] == claim, "test"]
-        return found.iloc[0] if len(found) else ""
+        return self._of(claim, "test")
+
+    def _of(self, claim: str, column: str) -> str:
+        return next(iter(self.table.loc[self.table["claim"] == claim, column]), "")
 
 
 def _row(found: pd.Series) -> Row:

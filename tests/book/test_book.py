@@ -364,8 +364,8 @@ def test_a_book_takes_the_place_of_the_earlier_one_when_it_is_whole(book: Path, 
     making._put(book, place)
     assert files_of(place) == earlier and os.listdir(place.parent) == ["book"]
 
-    def full(made: Path, new: Path) -> None:
-        new.mkdir()
+    def full(made: Path, new: Path, dirs_exist_ok: bool) -> None:
+        new.mkdir(exist_ok=dirs_exist_ok)
         (new / "index.html").write_text("half")
         raise OSError("No space left on device")
 

@@ -75,10 +75,11 @@ def test_other_seeds_start_from_networks_of_their_own_seed(tmp_path: Path) -> No
 def test_no_curve_is_drawn_over_other_seeds_and_what_no_test_compares(tmp_path: Path) -> None:
     study = quick(open_study("smoke", "phantom"), tmp_path)
     study = replace(study, params=replace(study.params, fidelity=replace(study.params.fidelity, ablation_seeds=2)))
-    final, safeguards = {run.id for run in final_weights_alone(study, SLICES)}, safeguard_runs(study, SLICES)
+    wanted, safeguards = all_runs(study, SLICES), safeguard_runs(study, SLICES)
+    final = {run.id for run in final_weights_alone(study, wanted, SLICES)}
     assert {"flow none, seed 2027", "GAN labels control", "diffusion none", "C9 prompt LDM",
             safeguards[AUGMENTED].id} <= final
-    drawn = {run.id for run in all_runs(study, SLICES)} - final
+    drawn = {run.id for run in wanted} - final
     assert {"U6 DDPM", "U10 FM", "flow none", "flow labels concat", "GAN labels spade", "flow mask",
             safeguards[NONE].id} <= drawn
 
