@@ -172,12 +172,11 @@ pd.DataFrame([{"training set": arm.id, "patients": len(arm.group.patients)}
 # %% [markdown]
 # ### Training
 #
-# The arms of primary tests are trained with several seeds where `params.yaml` asks for it
-# (`cross_vendor.seeds`), the others with one.
+# Every arm is trained with several seeds where `params.yaml` asks for it (`cross_vendor.seeds`): so
+# each interval below is about patients and trainings.
 
 # %%
-students = train_arms(study, real_arms, slices, seeds=seeds)
-students |= train_arms(study, explored.values(), slices)
+students = train_arms(study, [*real_arms, *explored.values()], slices, seeds=seeds)
 scores = {name: dice_tables(found, test) for name, found in students.items()}
 print(f"{len(students)} arms, {sum(map(len, students.values()))} students")
 
@@ -274,8 +273,7 @@ for name in systems:
     factor = chosen_factor(name)
     style_arms[name] = [style_arm(vendors, name, style, factor)
                         for style in (vendors.drawable, vendors.seen)]
-    several = seeds if name == vendor_arms.STYLE else None
-    students |= train_arms(study, style_arms[name], slices, seeds=several)
+    students |= train_arms(study, style_arms[name], slices, seeds=seeds)
 scores |= {arm.id: dice_tables(students[arm.id], test)
            for some in style_arms.values() for arm in some}
 print([arm.id for some in style_arms.values() for arm in some])
@@ -419,9 +417,7 @@ if strengths:
 prepared = ways.Preprocessor(study, slices, group)
 listed = {way.name: way for way in ways.ways(study, slices)}
 made = {name: prepared.slices(way) for name, way in listed.items()}
-of_primary = [name for name in made if name in (ways.ONE_SCALE, ways.NO_CROP)]
-way_students = ways.train_ways(
-    study, made, group, {name: seeds if name in of_primary else seeds[:1] for name in made})
+way_students = ways.train_ways(study, made, group, seeds)
 way_scores = {name: dice_tables(found, made[name].where(split="test"))
               for name, found in way_students.items()}
 print(f"{len(made)} ways:", ", ".join(made))
@@ -967,10 +963,10 @@ for name, why in unfit.items():
 #
 # ## Limits
 #
-# - One choice of seen vendors is tested with several seeds. Another pair can lose more or less;
-#   each vendor alone shows how much that varies.
-# - Where both sides of a difference have one training, as all have in the profile `laptop`, the
-#   interval is over patients alone. It does not count the luck of a training.
+# - One choice of two seen vendors is tested. Another pair can lose more or less; each vendor alone
+#   shows how much that varies.
+# - In the profile `laptop` every arm has one training, and an interval is over patients alone. It
+#   does not count the luck of a training.
 # - The generator of T4 knows masks of the unseen vendors' patients. A hospital that has images
 #   without masks would need a generator that learns a style from images alone.
 # - A generator that has *never* seen a vendor cannot draw its style, so nothing is said of that.

@@ -149,12 +149,11 @@ def one_scale(slices: Slices) -> Slices:
     return Slices((2 * unit - 1).astype(np.float32), slices.masks, slices.table, slices.tissues)
 
 
-def train_ways(study: Study, made: Mapping[str, Slices], group: Group, seeds: Mapping[str, Sequence[int]]
+def train_ways(study: Study, made: Mapping[str, Slices], group: Group, seeds: Sequence[int]
                ) -> dict[str, list[Student]]:
-    """Name of a way → segmenters of the group's slices, one for each of its seeds."""
+    """Name of a way → segmenters of the group's slices, one for each seed."""
     arms = {name: of_vendors(Group(f"{group.name}, {name}", group.patients)) for name in made}
     jobs = [delayed(silently)(train_arm, study, arms[name], slices, seed=seed)
-            for name, slices in made.items() for seed in seeds[name]]
+            for name, slices in made.items() for seed in seeds]
     at_once(study, "ways of preprocessing", jobs)
-    return {name: [train_arm(study, arms[name], slices, seed=seed) for seed in seeds[name]]
-            for name, slices in made.items()}
+    return {name: [train_arm(study, arms[name], slices, seed=seed) for seed in seeds] for name, slices in made.items()}

@@ -111,7 +111,7 @@ def test_scans_are_read_once_and_by_whom_they_concern(study: Study, cases, monke
         if name != ways.NO_CROP:
             assert np.array_equal(some.where(split="test").masks, test.masks)
             assert not np.allclose(some.where(split="test").images, test.images)
-    found = ways.train_ways(study, {"z-score": made["z-score"]}, group, {"z-score": [1, 2]})
+    found = ways.train_ways(study, {"z-score": made["z-score"]}, group, [1, 2])
     assert [student.seed for student in found["z-score"]] == [1, 2] and found["z-score"][0].patients == set(group.patients)
     assert found["z-score"][0].id == "some, z-score: real"
 
