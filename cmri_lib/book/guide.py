@@ -17,7 +17,7 @@ LANDING = """# Synthetic cardiac MRI
 
 {what}
 
-{state}
+{short}
 
 ## In ten minutes
 
@@ -36,6 +36,10 @@ works without a network.
 ## The scoreboard
 
 {scoreboard}
+
+## {published}
+
+{state}
 
 ```{{toctree}}
 :hidden:
@@ -94,18 +98,26 @@ def paragraph(text: str, beginning: str) -> str:
 
 def landing(study: Study, links: Links) -> str:
     """Markdown of the first page."""
-    readme, place = _read(study, "README.md"), "index.html"
+    readme, place, published = _read(study, "README.md"), "index.html", "What is published"
     board = f"figures/{study.dataset}/13/scoreboard.png"
     shown = links.figure(board, place, "Scoreboard of all systems") if (study.root / board).is_file() else "Not yet made."
     return LANDING.format(
         what=links.rewrite(paragraph(readme, "A 2026 review"), "", place),
-        state=links.rewrite(paragraph(readme, "**What is published so far.**"), "", place),
+        short=_in_short(study, links, place), state=links.rewrite(section(readme, published), "", place), published=published,
         claims=anchor("claims/index.html", "The claims", place), fidelity=links.to(links.notebook("06"), "Notebook 06", place),
         ddpm=anchor("systems/U6.html", "U6 DDPM", place), flow=anchor("systems/U10.html", "U10 flow matching", place),
         scores=anchor("results/scoreboard.html", "A table of systems", place),
         reading=anchor("try/reading.html", "Real or synthetic?", place),
         tables=anchor("results/tables.html", "All tables", place), scoreboard=shown,
         data=anchor("guide/data.html", "where the data come from", place))
+
+
+def _in_short(study: Study, links: Links, place: str) -> str:
+    file, title = "results/FINDINGS.md", "In short"
+    if not (study.root / file).is_file():
+        return ""
+    found = links.rewrite(section(_read(study, file), title, file), "results", place)
+    return f"## {title}\n\n{found}\n\n{anchor('results/index.html', 'The findings', place)} give the numbers and the figures."
 
 
 def pages(study: Study, links: Links) -> dict[str, str]:
