@@ -68,16 +68,16 @@ def index(study: Study, results: Results) -> str:
 
 
 def idea(study: Study, card: dict[str, Any], links: Links, place: str) -> list[str]:
-    """What makes it that system: what the modules say that it is made of, with their sources."""
+    """What makes it that system, as it was written down; what the modules say that it is made of, with their sources."""
+    formulas = "\n\n".join(f"$$\n{formula}\n$$" for formula in card["formulas"])
     modules = list(dict.fromkeys(module for one in card["systems"] for module in one["made of"]))
     said = {module: facts.docstring(study.root, module) for module in modules}
     short = {module: module.removeprefix("cmri_lib.") for module in modules}
     named = [links.to(file_of(module), short[module], place) for module in modules]
-    rows = [f"- {name}: {prose(said[module][0])}" for name, module in zip(named[1:], modules[1:])]
-    rows = [f"- {name}" for name in named[:1]] + rows  # what the first is, stands above
+    rows = [f"- {name}: {prose(said[module][0])}" for name, module in zip(named, modules)]
     more = [f"**{short[module]}.** {prose(' '.join(paragraphs[1:]))}" for module, paragraphs in said.items() if paragraphs[1:]]
-    first = prose(said[modules[0]][0]) if modules else NOT_MEASURED
-    return [first, "Made of:", "\n".join(rows), "### Details and sources", *more] if modules else [first]
+    made = ["### Made of", "\n".join(rows), "### Details and sources", *more] if modules else []
+    return [card["idea"], formulas, card["where"], *made]
 
 
 def file_of(module: str) -> str:

@@ -244,6 +244,17 @@ def test_the_page_of_a_claim_says_what_was_stated_and_found() -> None:
     assert all(f'"{claim}.html"' in index for claim in review.CLAIMS)
 
 
+def test_every_system_says_in_words_and_formulas_what_makes_it_that_system() -> None:
+    ideas = facts.ideas()
+    assert list(ideas) == list(review.SYSTEMS)
+    for identity, one in ideas.items():
+        assert set(one) == {"idea", "formulas", "where"} and one["formulas"], identity
+        for formula in one["formulas"]:
+            assert site.mathml(formula, block=True).startswith("<math"), (identity, formula)
+        named = set(re.findall(r"\b[UC]\d+\b", f"{one['idea']} {one['where']}"))
+        assert named <= set(ideas) - {identity}, (identity, named)
+
+
 def test_the_page_and_the_card_of_a_system_hold_its_scores() -> None:
     row = {"dataset": "phantom", "profile": "smoke", "system": "U6 DDPM", "family": "diffusion", "conditioning": "none",
            "axis": "fidelity", "metric": "mmd_anatomy", "value": 0.1234, "low": 0.1, "high": float("nan"), "n": 9, "seeds": 1,
@@ -256,7 +267,7 @@ def test_the_page_and_the_card_of_a_system_hold_its_scores() -> None:
     assert again["systems"][0]["training"]["steps"] == study.params.diffusion.training.steps
     links = Links(ROOT)
     page = systems.page(study, card, found, links)
-    for part in ("# U6 DDPM", "0.123", "../notebooks/04_diffusion.html", "../source/cmri_lib/generators/diffusion.html",
+    for part in ("# U6 DDPM", "\\alpha_n \\varepsilon - \\sigma_n x_0", "0.123", "../notebooks/04_diffusion.html", "../source/cmri_lib/generators/diffusion.html",
                  "https://arxiv.org/abs/2006.11239", '"../claims/F1.html"'):
         assert part in page, part
     assert "cmri_lib/systems/unconditional.py" in links.sources
