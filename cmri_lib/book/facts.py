@@ -74,7 +74,8 @@ def variants(identity: str) -> list[System | Chain]:
 
 @cache
 def ideas() -> dict[str, dict[str, Any]]:
-    """Id of a system of the review → its ``idea``, ``formulas`` (LaTeX) and ``where``, the meaning of their letters."""
+    """Id of a system of the review → its ``idea``, ``formulas`` (LaTeX), ``where``, the meaning of their letters, and its ``paper`` if
+    it has one."""
     return read_yaml(Path(__file__).with_name("ideas.yaml"))
 
 

@@ -77,7 +77,8 @@ def idea(study: Study, card: dict[str, Any], links: Links, place: str) -> list[s
     rows = [f"- {name}: {prose(said[module][0])}" for name, module in zip(named, modules)]
     more = [f"**{short[module]}.** {prose(' '.join(paragraphs[1:]))}" for module, paragraphs in said.items() if paragraphs[1:]]
     made = ["### Made of", "\n".join(rows), "### Details and sources", *more] if modules else []
-    return [card["idea"], formulas, card["where"], *made]
+    paper = f"Described by {prose(card['paper'])}." if "paper" in card else ""
+    return [card["idea"], formulas, card["where"], paper, *made]
 
 
 def file_of(module: str) -> str:
