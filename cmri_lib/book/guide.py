@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 
+from cmri_lib.book import glossary
 from cmri_lib.book.links import Links, anchor
 from cmri_lib.config.study import Study
 from cmri_lib.course import quiz_page, read_quiz
@@ -68,6 +69,7 @@ try/sliders
 :hidden:
 :caption: Guide
 guide/use
+guide/glossary
 guide/contributing
 guide/data
 guide/cohorts
@@ -127,6 +129,7 @@ def pages(study: Study, links: Links) -> dict[str, str]:
             for page, title in SECTIONS.items()}
     made["index"] = landing(study, links)
     made["notebooks/index"] = _notebooks(study, readme, links)
+    made[glossary.PAGE] = glossary.page(study, links)
     made["guide/contributing"] = links.rewrite(contributing, "", "guide/contributing.html")
     for page, (file, title) in RESULTS.items():
         written = (study.root / file).is_file()

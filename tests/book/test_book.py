@@ -20,7 +20,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image, ImageDraw
 
-from cmri_lib.book import claims, copies, facts, guide, making, notebooks, site, systems
+from cmri_lib.book import claims, copies, facts, glossary, guide, making, notebooks, site, systems
 from cmri_lib.book.check import faults
 from cmri_lib.book.links import NOT_MADE, Links, bands_of, outside_code, relative
 from cmri_lib.config.study import Study, open_study
@@ -253,6 +253,22 @@ def test_every_system_says_in_words_and_formulas_what_makes_it_that_system() -> 
             assert site.mathml(formula, block=True).startswith("<math"), (identity, formula)
         named = set(re.findall(r"\b[UC]\d+\b", f"{one['idea']} {one['where']}"))
         assert named <= set(ideas) - {identity}, (identity, named)
+
+
+def test_the_glossary_has_each_term_once_with_the_notebooks_that_explain_it(tmp_path: Path) -> None:
+    (tmp_path / "notebooks").mkdir()
+    first = ("# %% [markdown]\n# ### Terms\n#\n# - A **mask** is an image of labels, and says for every pixel what lies\n#   there,"
+             " be it nothing.\n# - **AUC**: short.\n# - **of the arms** this one is no term, however long it may be in the end.\n")
+    second = "# %% [markdown]\n# - The **Mask** of another notebook is explained once more, at greater length than before.\n#\n# So.\n"
+    for name, text in (("01_a", first), ("02_b", second)):
+        (tmp_path / "notebooks" / f"{name}.py").write_text(text)
+    study = replace(open_study("smoke", "phantom", ROOT), root=tmp_path)
+    assert [(e.term, e.notebook) for e in glossary.entries(study)] == [("mask", "01"), ("Mask", "02")]
+    lines = [line for line in glossary.page(study, Links(tmp_path)).splitlines() if line.startswith("- ")]
+    assert len(lines) == 1 and "what lies there, be it nothing. (" in lines[0]
+    assert all(f'notebooks/{name}.html' in lines[0] for name in ("01_a", "02_b"))
+    real = glossary.page(open_study("smoke", "phantom", ROOT), Links(ROOT))
+    assert "**AUC**" in real and real.index("**ablation**") < real.index("**AUC**") < real.index("**Wasserstein distance**")
 
 
 def test_the_page_and_the_card_of_a_system_hold_its_scores() -> None:
