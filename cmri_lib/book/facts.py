@@ -1,5 +1,5 @@
-"""What the study knows of a system of the review, read from its register, its code and its results. What makes it that system, in
-words and formulas, is typed in ``ideas.yaml``.
+"""What the study knows of a system of the review, read from its register, its code and its results. What makes it that
+system, in words and formulas, is typed in ``ideas.yaml``.
 
 `card` puts it together as plain data: it is the model card that lies beside the system's page, and the page is written from it.
 """
@@ -74,8 +74,8 @@ def variants(identity: str) -> list[System | Chain]:
 
 @cache
 def ideas() -> dict[str, dict[str, Any]]:
-    """Id of a system of the review → its ``idea``, ``formulas`` (LaTeX), ``where``, the meaning of their letters, and its ``paper`` if
-    it has one."""
+    """Id of a system of the review → its ``idea``, ``formulas`` (LaTeX), ``where``, the meaning of their letters, and
+    its ``paper`` if it has one."""
     return read_yaml(Path(__file__).with_name("ideas.yaml"))
 
 

@@ -50,4 +50,5 @@ def page(study: Study, links: Links) -> str:
         numbers = dict.fromkeys(entry.notebook for entry in of_term)
         where = ", ".join(links.to(links.notebook(number), number, place) for number in numbers)
         lines.append(f"- {links.rewrite(of_term[0].text, 'notebooks', place)} ({where})")
-    return "# Glossary\n\nThe terms of the study, as notebooks explain them; the numbers lead there.\n\n" + "\n".join(lines) + "\n"
+    listed = "\n".join(lines)
+    return f"# Glossary\n\nThe terms of the study, as notebooks explain them; the numbers lead there.\n\n{listed}\n"

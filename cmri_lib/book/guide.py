@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from pathlib import PurePosixPath
 
 from cmri_lib.book import glossary
 from cmri_lib.book.links import Links, anchor
@@ -158,12 +159,16 @@ def _notebooks(study: Study, readme: str, links: Links) -> str:
 
 
 def source_pages(study: Study, links: Links) -> dict[str, str]:
-    """Pages of the modules that others refer to; no part of the navigation, nor of the search."""
-    made = {}
-    for file in sorted(links.sources):
-        code = (study.root / file).read_text(encoding="utf-8")
-        page = f"---\norphan: true\nnosearch: true\n---\n\n# `{file}`\n\n~~~~python\n{code}~~~~\n"
-        made[f"source/{file.removesuffix('.py')}"] = page
+    """Pages of the modules and texts that others refer to; no part of the navigation, and code not of the search."""
+    made: dict[str, str] = {}
+    while waiting := {file for file in links.sources if links.page(file).removesuffix(".html") not in made}:
+        for file in sorted(waiting):
+            text, page = _read(study, file), links.page(file)
+            if file.endswith(".py"):
+                text = f"---\norphan: true\nnosearch: true\n---\n\n# `{file}`\n\n~~~~python\n{text}~~~~\n"
+            else:
+                text = f"---\norphan: true\n---\n\n{links.rewrite(text, str(PurePosixPath(file).parent), page)}"
+            made[page.removesuffix(".html")] = text
     return made
 
 

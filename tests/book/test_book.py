@@ -287,6 +287,8 @@ def test_the_page_and_the_card_of_a_system_hold_its_scores() -> None:
                  "https://arxiv.org/abs/2006.11239", '"../claims/F1.html"'):
         assert part in page, part
     assert "cmri_lib/systems/unconditional.py" in links.sources
+    assert systems.NOT_ATTACKED not in page and "../results/phantom/privacy/u6-ddpm.html" in page
+    assert "results/phantom/privacy/u6-ddpm" in guide.source_pages(study, links)
     unmeasured = systems.page(study, facts.card(study, "C18", found), found, links)
     assert systems.NOT_MEASURED in unmeasured and "latent_gan" in unmeasured
 
