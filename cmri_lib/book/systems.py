@@ -19,7 +19,7 @@ from cmri_lib.reporting.primary_tests import ANATOMY, APPEARANCE, HEARTS
 from cmri_lib.reporting.readme import markdown
 
 NOT_MEASURED = "Not yet measured."
-NOT_ATTACKED = "No attack on its weights was tried. Near copies among its samples are among the scores, if they were looked for."
+NOT_ATTACKED = "No attack on its weights was tried. Near copies among its samples, if they were looked for, are scores above."
 #: Metrics of the index.
 COLUMNS = (ANATOMY, APPEARANCE, HEARTS, "dice_mean")
 #: The number of a paper, as docstrings name it: "arXiv 2006.11239", or alone in brackets or a list.
