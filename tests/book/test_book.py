@@ -257,9 +257,11 @@ def test_every_system_says_in_words_and_formulas_what_makes_it_that_system() -> 
 
 def test_the_glossary_has_each_term_once_with_the_notebooks_that_explain_it(tmp_path: Path) -> None:
     (tmp_path / "notebooks").mkdir()
-    first = ("# %% [markdown]\n# ### Terms\n#\n# - A **mask** is an image of labels, and says for every pixel what lies\n#   there,"
-             " be it nothing.\n# - **AUC**: short.\n# - **of the arms** this one is no term, however long it may be in the end.\n")
-    second = "# %% [markdown]\n# - The **Mask** of another notebook is explained once more, at greater length than before.\n#\n# So.\n"
+    first = ("# %% [markdown]\n# ### Terms\n#\n# - A **mask** is an image of labels, and says for every pixel what lies\n"
+             "#   there, be it nothing.\n# - **AUC**: short.\n"
+             "# - **of the arms** this one is no term, however long it may be in the end.\n")
+    second = ("# %% [markdown]\n# - The **Mask** of another notebook is explained once more, at greater length than before.\n"
+              "#\n# So.\n")
     for name, text in (("01_a", first), ("02_b", second)):
         (tmp_path / "notebooks" / f"{name}.py").write_text(text)
     study = replace(open_study("smoke", "phantom", ROOT), root=tmp_path)
@@ -283,7 +285,8 @@ def test_the_page_and_the_card_of_a_system_hold_its_scores() -> None:
     assert again["systems"][0]["training"]["steps"] == study.params.diffusion.training.steps
     links = Links(ROOT)
     page = systems.page(study, card, found, links)
-    for part in ("# U6 DDPM", "\\alpha_n \\varepsilon - \\sigma_n x_0", "0.123", "../notebooks/04_diffusion.html", "../source/cmri_lib/generators/diffusion.html",
+    for part in ("# U6 DDPM", "\\alpha_n \\varepsilon - \\sigma_n x_0", "0.123",
+                 "../notebooks/04_diffusion.html", "../source/cmri_lib/generators/diffusion.html",
                  "https://arxiv.org/abs/2006.11239", '"../claims/F1.html"'):
         assert part in page, part
     assert "cmri_lib/systems/unconditional.py" in links.sources
