@@ -62,7 +62,7 @@ class Links:
         if path.suffix == ".py":
             self.sources.add(file)
             return f"source/{path.with_suffix('.html')}"
-        if path.suffix == ".md":
+        if path.parts[0] == "results" and path.suffix == ".md":  # templates are no texts to read
             self.sources.add(file)
             return path.with_suffix(".html").as_posix()
         self.files.add(file)
