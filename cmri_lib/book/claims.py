@@ -51,7 +51,7 @@ def index(study: Study, results: Results, links: Links) -> str:
         rows.append({"claim": anchor(page_of(claim), claim, place), "it says": anchor(page_of(claim), text, place),
                      "verdict": badge(NOT_MEASURED if found is None else found["verdict"]),
                      "after Holm": "·" if found is None else badge(found["after Holm"]),
-                     "effect": "·" if found is None else effect(found), "unit": "·" if found is None else found["unit"],
+                     "effect": "·" if found is None else readme.effect(found), "unit": "·" if found is None else found["unit"],
                      "notebook": links.to(links.notebook(number), number, place) if number else "·"})
     counts = mine["after Holm"].value_counts()
     standing = [f"{verdict}: {counts[verdict]}" for verdict in VERDICTS if verdict in counts]
@@ -68,20 +68,18 @@ def badge(verdict: str) -> str:
     return f'<span class="verdict {verdict.replace(" ", "-")}">{verdict}</span>'
 
 
-def effect(row: pd.Series) -> str:
-    """"0.12 [0.01, 0.20]"; without the interval where there is none."""
-    if pd.isna(row["effect"]):
-        return "·"
-    value, *ends = (f"{number:.3g}" for number in (row["effect"], row["low"], row["high"]) if pd.notna(number))
-    return f"{value} [{', '.join(ends)}]" if ends else value
-
-
 def markdown_of(rows: pd.DataFrame) -> str:
-    """A table of tests."""
-    return readme.markdown(pd.DataFrame([{
-        "cohort": row["dataset"], "profile": row["profile"], "test": row["test"], "effect": effect(row), "unit": row["unit"],
-        "p": "·" if pd.isna(row["p"]) else f"{row['p']:.2g}", "verdict": badge(row["verdict"]),
-        **({"after Holm": badge(row["after Holm"])} if row["after Holm"] else {})} for _, row in rows.iterrows()]).fillna("·"))
+    """A table of tests, verdicts first, where a narrow screen shows them. The profile is left out if there is one alone, and so
+    are the words of primary tests, which stand above the table."""
+    table = pd.DataFrame([{
+        "cohort": row["dataset"], "profile": row["profile"], "test": "" if row["primary"] else row["test"],
+        "verdict": badge(row["verdict"]), "after Holm": badge(row["after Holm"]) if row["after Holm"] else "",
+        "effect": readme.effect(row), "unit": row["unit"], "p": "·" if pd.isna(row["p"]) else f"{row['p']:.2g}"}
+        for _, row in rows.iterrows()])
+    if table["profile"].nunique() == 1:
+        table = table.drop(columns="profile")
+    empty = [name for name in ("test", "after Holm") if (table[name] == "").all()]
+    return readme.markdown(table.drop(columns=empty).replace("", "·").fillna("·"))
 
 
 def _stated(claim: str) -> str:

@@ -1,4 +1,5 @@
-"""What the study knows of a system of the review, read from its register, its code and its results; nothing is typed here.
+"""What the study knows of a system of the review, read from its register, its code and its results. What makes it that
+system, in words and formulas, is typed in ``ideas.yaml``.
 
 `card` puts it together as plain data: it is the model card that lies beside the system's page, and the page is written from it.
 """
@@ -18,6 +19,7 @@ import pandas as pd
 
 from cmri_lib.cohort.vocabulary import Vocabulary
 from cmri_lib.config.pipeline import Stage, stages
+from cmri_lib.config.reading import read_yaml
 from cmri_lib.config.study import Study, open_study
 from cmri_lib.reporting import metrics, review
 from cmri_lib.reporting.claims import after_holm
@@ -70,12 +72,19 @@ def variants(identity: str) -> list[System | Chain]:
     return [one for one in everything if one.id.split(" ")[0] == identity]
 
 
+@cache
+def ideas() -> dict[str, dict[str, Any]]:
+    """Id of a system of the review → its ``idea``, ``formulas`` (LaTeX), ``where``, the meaning of their letters, and
+    its ``paper`` if it has one."""
+    return read_yaml(Path(__file__).with_name("ideas.yaml"))
+
+
 def card(study: Study, identity: str, results: Results) -> dict[str, Any]:
     """Everything about one system of the review as plain data, for JSON."""
     found = variants(identity)
     mine = results.scores[review.identity(results.scores["system"]) == identity]
     return {"id": identity, "name": review.SYSTEMS[identity], "study": "cmri_lib", "licence": "Apache-2.0",
-            "systems": [_variant(study, one) for one in found],
+            **ideas()[identity], "systems": [_variant(study, one) for one in found],
             "claims": claims_of(identity, results.claims),
             "scores": [{k: _plain(v) for k, v in row.items()} for row in mine.to_dict("records")]}
 

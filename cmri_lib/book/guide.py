@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import re
+from pathlib import PurePosixPath
 
+from cmri_lib.book import glossary
 from cmri_lib.book.links import Links, anchor
 from cmri_lib.config.study import Study
 from cmri_lib.course import quiz_page, read_quiz
@@ -17,7 +19,7 @@ LANDING = """# Synthetic cardiac MRI
 
 {what}
 
-{state}
+{short}
 
 ## In ten minutes
 
@@ -36,6 +38,10 @@ works without a network.
 ## The scoreboard
 
 {scoreboard}
+
+## {published}
+
+{state}
 
 ```{{toctree}}
 :hidden:
@@ -64,6 +70,7 @@ try/sliders
 :hidden:
 :caption: Guide
 guide/use
+guide/glossary
 guide/contributing
 guide/data
 guide/cohorts
@@ -94,18 +101,26 @@ def paragraph(text: str, beginning: str) -> str:
 
 def landing(study: Study, links: Links) -> str:
     """Markdown of the first page."""
-    readme, place = _read(study, "README.md"), "index.html"
+    readme, place, published = _read(study, "README.md"), "index.html", "What is published"
     board = f"figures/{study.dataset}/13/scoreboard.png"
     shown = links.figure(board, place, "Scoreboard of all systems") if (study.root / board).is_file() else "Not yet made."
     return LANDING.format(
         what=links.rewrite(paragraph(readme, "A 2026 review"), "", place),
-        state=links.rewrite(paragraph(readme, "**What is published so far.**"), "", place),
+        short=_in_short(study, links, place), state=links.rewrite(section(readme, published), "", place), published=published,
         claims=anchor("claims/index.html", "The claims", place), fidelity=links.to(links.notebook("06"), "Notebook 06", place),
         ddpm=anchor("systems/U6.html", "U6 DDPM", place), flow=anchor("systems/U10.html", "U10 flow matching", place),
         scores=anchor("results/scoreboard.html", "A table of systems", place),
         reading=anchor("try/reading.html", "Real or synthetic?", place),
         tables=anchor("results/tables.html", "All tables", place), scoreboard=shown,
         data=anchor("guide/data.html", "where the data come from", place))
+
+
+def _in_short(study: Study, links: Links, place: str) -> str:
+    file, title = "results/FINDINGS.md", "In short"
+    if not (study.root / file).is_file():
+        return ""
+    found = links.rewrite(section(_read(study, file), title, file), "results", place)
+    return f"## {title}\n\n{found}\n\n{anchor('results/index.html', 'The findings', place)} give the numbers and the figures."
 
 
 def pages(study: Study, links: Links) -> dict[str, str]:
@@ -115,6 +130,7 @@ def pages(study: Study, links: Links) -> dict[str, str]:
             for page, title in SECTIONS.items()}
     made["index"] = landing(study, links)
     made["notebooks/index"] = _notebooks(study, readme, links)
+    made[glossary.PAGE] = glossary.page(study, links)
     made["guide/contributing"] = links.rewrite(contributing, "", "guide/contributing.html")
     for page, (file, title) in RESULTS.items():
         written = (study.root / file).is_file()
@@ -143,12 +159,16 @@ def _notebooks(study: Study, readme: str, links: Links) -> str:
 
 
 def source_pages(study: Study, links: Links) -> dict[str, str]:
-    """Pages of the modules that others refer to; no part of the navigation, nor of the search."""
-    made = {}
-    for file in sorted(links.sources):
-        code = (study.root / file).read_text(encoding="utf-8")
-        page = f"---\norphan: true\nnosearch: true\n---\n\n# `{file}`\n\n~~~~python\n{code}~~~~\n"
-        made[f"source/{file.removesuffix('.py')}"] = page
+    """Pages of the modules and texts that others refer to; no part of the navigation, and code not of the search."""
+    made: dict[str, str] = {}
+    while waiting := {file for file in links.sources if links.page(file).removesuffix(".html") not in made}:
+        for file in sorted(waiting):
+            text, page = _read(study, file), links.page(file)
+            if file.endswith(".py"):
+                text = f"---\norphan: true\nnosearch: true\n---\n\n# `{file}`\n\n~~~~python\n{text}~~~~\n"
+            else:
+                text = f"---\norphan: true\n---\n\n{links.rewrite(text, str(PurePosixPath(file).parent), page)}"
+            made[page.removesuffix(".html")] = text
     return made
 
 

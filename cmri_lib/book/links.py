@@ -20,7 +20,7 @@ from cmri_lib.errors import DataError
 from cmri_lib.reporting import review
 
 #: Pages that are made of one file.
-PAGES = {"README.md": "index.html", "CONTRIBUTING.md": "guide/contributing.html",
+PAGES = {"README.md": "index.html", "CONTRIBUTING.md": "guide/contributing.html", "course/README.md": "course/index.html",
          "results/FINDINGS.md": "results/index.html", "results/README.md": "results/tables.html"}
 LINK = re.compile(r"(!?)\[([^\]]*)\]\(([^)\s]+)\)")
 #: Fenced blocks and code within a line, where nothing is a link.
@@ -39,7 +39,7 @@ class Links:
     Attributes:
         root: of the project.
         files: copied into the book under their own paths.
-        sources: modules that get a page.
+        sources: modules and texts that get a page.
     """
 
     root: Path
@@ -62,6 +62,9 @@ class Links:
         if path.suffix == ".py":
             self.sources.add(file)
             return f"source/{path.with_suffix('.html')}"
+        if path.parts[0] == "results" and path.suffix == ".md":  # templates are no texts to read
+            self.sources.add(file)
+            return path.with_suffix(".html").as_posix()
         self.files.add(file)
         return file
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 import re
 from collections.abc import Iterable
@@ -13,11 +14,12 @@ from cmri_lib.book import facts
 from cmri_lib.book.facts import Results
 from cmri_lib.book.links import Links, anchor, row_of
 from cmri_lib.config.study import Study
-from cmri_lib.reporting import metrics, review
+from cmri_lib.reporting import metrics, privacy_report, review
 from cmri_lib.reporting.primary_tests import ANATOMY, APPEARANCE, HEARTS
 from cmri_lib.reporting.readme import markdown
 
 NOT_MEASURED = "Not yet measured."
+NOT_ATTACKED = "No attack on its weights was tried. Near copies among its samples, if they were looked for, are scores above."
 #: Metrics of the index.
 COLUMNS = (ANATOMY, APPEARANCE, HEARTS, "dice_mean")
 #: The number of a paper, as docstrings name it: "arXiv 2006.11239", or alone in brackets or a list.
@@ -42,6 +44,7 @@ def page(study: Study, card: dict[str, Any], results: Results, links: Links) -> 
     parts = [f"# {identity} {card['name']}", _where(study, card, links, place), _samples(study, card, links, place),
              "## Idea", *idea(study, card, links, place), "## In this study", _variants(card),
              "## Scores", *_scores(study, card, results),
+             "## Privacy", _privacy(study, card, links, place),
              "## What it took", _costs(card, results), "## Claims", _claims(card, place),
              "## Training", *_settings(study, card)]
     return "\n\n".join(part for part in parts if part) + "\n"
@@ -68,16 +71,17 @@ def index(study: Study, results: Results) -> str:
 
 
 def idea(study: Study, card: dict[str, Any], links: Links, place: str) -> list[str]:
-    """What makes it that system: what the modules say that it is made of, with their sources."""
+    """What makes it that system, as it was written down; what the modules say that it is made of, with their sources."""
+    formulas = "\n\n".join(f"$$\n{formula}\n$$" for formula in card["formulas"])
     modules = list(dict.fromkeys(module for one in card["systems"] for module in one["made of"]))
     said = {module: facts.docstring(study.root, module) for module in modules}
     short = {module: module.removeprefix("cmri_lib.") for module in modules}
     named = [links.to(file_of(module), short[module], place) for module in modules]
-    rows = [f"- {name}: {prose(said[module][0])}" for name, module in zip(named[1:], modules[1:])]
-    rows = [f"- {name}" for name in named[:1]] + rows  # what the first is, stands above
+    rows = [f"- {name}: {prose(said[module][0])}" for name, module in zip(named, modules)]
     more = [f"**{short[module]}.** {prose(' '.join(paragraphs[1:]))}" for module, paragraphs in said.items() if paragraphs[1:]]
-    first = prose(said[modules[0]][0]) if modules else NOT_MEASURED
-    return [first, "Made of:", "\n".join(rows), "### Details and sources", *more] if modules else [first]
+    made = ["### Made of", "\n".join(rows), "### Details and sources", *more] if modules else []
+    paper = f"Described by {prose(card['paper'])}." if "paper" in card else ""
+    return [card["idea"], formulas, card["where"], paper, *made]
 
 
 def file_of(module: str) -> str:
@@ -133,6 +137,16 @@ def _scores(study: Study, card: dict[str, Any], results: Results) -> list[str]:
                 note = " It shows no hearts: nothing else of it counts." if name in heartless else ""
                 parts += [f"**{name}**, {where}.{note}", markdown(shown.replace("", "·"))]
     return parts or [NOT_MEASURED]
+
+
+def _privacy(study: Study, card: dict[str, Any], links: Links, place: str) -> str:
+    """The sentence of each audit of one of its variants, with a link to the report."""
+    audited = [(file, json.loads(file.read_text(encoding="utf-8")))
+               for file in sorted((study.root / "results").glob("*/privacy/*.json"))]
+    lines = [f"- **{found['system']}**, cohort `{found['dataset']}`: {privacy_report.headline(found)} "
+             f"({links.to(file.with_suffix('.md').relative_to(study.root).as_posix(), 'report', place)})"
+             for file, found in audited if found["system"] in [one["id"] for one in card["systems"]]]
+    return "\n".join(lines) or NOT_ATTACKED
 
 
 def _costs(card: dict[str, Any], results: Results) -> str:

@@ -156,7 +156,7 @@ def own_slices(study: Study, arm: Arm, slices: Slices) -> Slices:
 
 
 def arm_seeds(study: Study) -> list[int]:
-    """The seeds with which each arm is trained: the study's, and those that follow."""
+    """The seeds with which an arm is trained several times: the study's, and those that follow."""
     return [study.seed + k for k in range(study.params.utility.seeds)]
 
 

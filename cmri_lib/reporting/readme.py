@@ -130,14 +130,14 @@ def primary_tests(claims: pd.DataFrame) -> pd.DataFrame:
     mine = claims[claims["primary"].astype(bool)].sort_values("claim", key=lambda c: c.map(order), kind="stable")
     return pd.DataFrame({
         "claim": [f"{row.claim}: {review.CLAIMS[row.claim]}" for row in mine.itertuples()], "cohort": mine["dataset"],
-        "test": mine["test"], "effect of the weakest criterion": [_effect(row) for row in mine.itertuples()],
+        "test": mine["test"], "effect of the weakest criterion": [effect(row) for row in mine.itertuples()],
         "unit": mine["unit"], "p": [NOTHING if pd.isna(p) else f"{p:.2g}" for p in mine["p"]],
         "verdict": mine["verdict"], "after Holm": mine["after Holm"]})
 
 
 def tests(claims: pd.DataFrame) -> pd.DataFrame:
     """One row per test of a claim, one column per cohort."""
-    cells = claims.assign(cell=[f"{_effect(row)} {row.verdict}" for row in claims.itertuples()],
+    cells = claims.assign(cell=[f"{effect(row)} {row.verdict}" for row in claims.itertuples()],
                           test=claims["test"].map(_in_words))
     cohorts = list(dict.fromkeys(claims["dataset"]))
     table = cells.pivot(index=["claim", "test"], columns="dataset", values="cell").reindex(columns=cohorts)
@@ -150,7 +150,7 @@ def _in_words(test: str) -> str:
     return metrics.short(name) + test[len(name):] if metrics.known(name) else test
 
 
-def _effect(row: tuple) -> str:
+def effect(row: tuple) -> str:
     """An effect with its interval; a third decimal where a hundredth would be the whole of it."""
     if pd.isna(row.effect):
         return NOTHING

@@ -20,7 +20,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image, ImageDraw
 
-from cmri_lib.book import claims, copies, facts, guide, making, notebooks, site, systems
+from cmri_lib.book import claims, copies, facts, glossary, guide, making, notebooks, site, systems
 from cmri_lib.book.check import faults
 from cmri_lib.book.links import NOT_MADE, Links, bands_of, outside_code, relative
 from cmri_lib.config.study import Study, open_study
@@ -234,7 +234,7 @@ def test_the_page_of_a_claim_says_what_was_stated_and_found() -> None:
              "verdict": "undecided", "after Holm": "undecided"}
     links = Links(ROOT)
     page = claims.page("F1", results([found]), links)
-    for part in (review.CLAIMS["F1"], PRIMARY["F1"].comparison, "-0.0312 [-0.1, 0.01]", ">undecided</span>",
+    for part in (review.CLAIMS["F1"], PRIMARY["F1"].comparison, "-0.03 [-0.10, 0.01]", ">undecided</span>",
                  "../notebooks/06_fidelity.html", "../systems/U5.html", "Every criterion must hold"):
         assert part in page, part
     assert "Not yet measured." in claims.page("F1", results(), links)
@@ -242,6 +242,35 @@ def test_the_page_of_a_claim_says_what_was_stated_and_found() -> None:
     index = claims.index(open_study("smoke", "phantom", ROOT), results([found]), links)
     assert f"undecided: 1; not yet measured: {len(review.CLAIMS) - 1}." in index
     assert all(f'"{claim}.html"' in index for claim in review.CLAIMS)
+
+
+def test_every_system_says_in_words_and_formulas_what_makes_it_that_system() -> None:
+    ideas = facts.ideas()
+    assert list(ideas) == list(review.SYSTEMS)
+    for identity, one in ideas.items():
+        assert set(one) - {"paper"} == {"idea", "formulas", "where"} and one["formulas"], identity
+        for formula in one["formulas"]:
+            assert site.mathml(formula, block=True).startswith("<math"), (identity, formula)
+        named = set(re.findall(r"\b[UC]\d+\b", f"{one['idea']} {one['where']}"))
+        assert named <= set(ideas) - {identity}, (identity, named)
+
+
+def test_the_glossary_has_each_term_once_with_the_notebooks_that_explain_it(tmp_path: Path) -> None:
+    (tmp_path / "notebooks").mkdir()
+    first = ("# %% [markdown]\n# ### Terms\n#\n# - A **mask** is an image of labels, and says for every pixel what lies\n"
+             "#   there, be it nothing.\n# - **AUC**: short.\n"
+             "# - **of the arms** this one is no term, however long it may be in the end.\n")
+    second = ("# %% [markdown]\n# - The **Mask** of another notebook is explained once more, at greater length than before.\n"
+              "#\n# So.\n")
+    for name, text in (("01_a", first), ("02_b", second)):
+        (tmp_path / "notebooks" / f"{name}.py").write_text(text)
+    study = replace(open_study("smoke", "phantom", ROOT), root=tmp_path)
+    assert [(e.term, e.notebook) for e in glossary.entries(study)] == [("mask", "01"), ("Mask", "02")]
+    lines = [line for line in glossary.page(study, Links(tmp_path)).splitlines() if line.startswith("- ")]
+    assert len(lines) == 1 and "what lies there, be it nothing. (" in lines[0]
+    assert all(f'notebooks/{name}.html' in lines[0] for name in ("01_a", "02_b"))
+    real = glossary.page(open_study("smoke", "phantom", ROOT), Links(ROOT))
+    assert "**AUC**" in real and real.index("**ablation**") < real.index("**AUC**") < real.index("**Wasserstein distance**")
 
 
 def test_the_page_and_the_card_of_a_system_hold_its_scores() -> None:
@@ -256,10 +285,13 @@ def test_the_page_and_the_card_of_a_system_hold_its_scores() -> None:
     assert again["systems"][0]["training"]["steps"] == study.params.diffusion.training.steps
     links = Links(ROOT)
     page = systems.page(study, card, found, links)
-    for part in ("# U6 DDPM", "0.123", "../notebooks/04_diffusion.html", "../source/cmri_lib/generators/diffusion.html",
+    for part in ("# U6 DDPM", "\\alpha_n \\varepsilon - \\sigma_n x_0", "0.123",
+                 "../notebooks/04_diffusion.html", "../source/cmri_lib/generators/diffusion.html",
                  "https://arxiv.org/abs/2006.11239", '"../claims/F1.html"'):
         assert part in page, part
     assert "cmri_lib/systems/unconditional.py" in links.sources
+    assert systems.NOT_ATTACKED not in page and "../results/phantom/privacy/u6-ddpm.html" in page
+    assert "results/phantom/privacy/u6-ddpm" in guide.source_pages(study, links)
     unmeasured = systems.page(study, facts.card(study, "C18", found), found, links)
     assert systems.NOT_MEASURED in unmeasured and "latent_gan" in unmeasured
 
