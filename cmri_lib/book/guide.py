@@ -39,7 +39,7 @@ works without a network.
 
 {scoreboard}
 
-## {published}
+## What is published
 
 {state}
 
@@ -101,12 +101,12 @@ def paragraph(text: str, beginning: str) -> str:
 
 def landing(study: Study, links: Links) -> str:
     """Markdown of the first page."""
-    readme, place, published = _read(study, "README.md"), "index.html", "What is published"
+    readme, place = _read(study, "README.md"), "index.html"
     board = f"figures/{study.dataset}/13/scoreboard.png"
     shown = links.figure(board, place, "Scoreboard of all systems") if (study.root / board).is_file() else "Not yet made."
     return LANDING.format(
         what=links.rewrite(paragraph(readme, "A 2026 review"), "", place),
-        short=_in_short(study, links, place), state=links.rewrite(section(readme, published), "", place), published=published,
+        short=_in_short(study, links, place), state=links.rewrite(section(readme, "What is published"), "", place),
         claims=anchor("claims/index.html", "The claims", place), fidelity=links.to(links.notebook("06"), "Notebook 06", place),
         ddpm=anchor("systems/U6.html", "U6 DDPM", place), flow=anchor("systems/U10.html", "U10 flow matching", place),
         scores=anchor("results/scoreboard.html", "A table of systems", place),

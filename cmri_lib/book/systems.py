@@ -17,6 +17,7 @@ from cmri_lib.config.study import Study
 from cmri_lib.reporting import metrics, privacy_report, review
 from cmri_lib.reporting.primary_tests import ANATOMY, APPEARANCE, HEARTS
 from cmri_lib.reporting.readme import markdown
+from cmri_lib.systems.system import file_name
 
 NOT_MEASURED = "Not yet measured."
 NOT_ATTACKED = "No attack on its weights was tried. Near copies among its samples, if they were looked for, are scores above."
@@ -141,11 +142,12 @@ def _scores(study: Study, card: dict[str, Any], results: Results) -> list[str]:
 
 def _privacy(study: Study, card: dict[str, Any], links: Links, place: str) -> str:
     """The sentence of each audit of one of its variants, with a link to the report."""
-    audited = [(file, json.loads(file.read_text(encoding="utf-8")))
-               for file in sorted((study.root / "results").glob("*/privacy/*.json"))]
-    lines = [f"- **{found['system']}**, cohort `{found['dataset']}`: {privacy_report.headline(found)} "
-             f"({links.to(file.with_suffix('.md').relative_to(study.root).as_posix(), 'report', place)})"
-             for file, found in audited if found["system"] in [one["id"] for one in card["systems"]]]
+    lines = []
+    for one in card["systems"]:
+        for file in sorted((study.root / "results").glob(f"*/privacy/{file_name(one['id'])}.json")):
+            found = json.loads(file.read_text(encoding="utf-8"))
+            report = links.to(file.with_suffix(".md").relative_to(study.root).as_posix(), "report", place)
+            lines.append(f"- **{found['system']}**, cohort `{found['dataset']}`: {privacy_report.headline(found)} ({report})")
     return "\n".join(lines) or NOT_ATTACKED
 
 
