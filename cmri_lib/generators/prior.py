@@ -20,6 +20,10 @@ class PriorGenerator(Generator):
     prior: Generator
 
     @property
+    def recordable(self) -> bool:
+        return self.prior.recordable
+
+    @property
     def nfe(self) -> int:
         """Of the prior; what stands around it is evaluated once more."""
         return self.prior.nfe
