@@ -42,7 +42,7 @@ class Trainable(nn.Module, ABC):
 
     #: So many images are coupled at once, see `couple`: a multiple of the batch, or 0 for none.
     pool = 0
-    #: Whether a GPU may record the loss once and replay it, see `recorded`: nothing in it asks Python, or a CPU, what comes next.
+    #: Whether a GPU may record the loss once and replay it, see `recorded`: nothing in it asks Python or a CPU what comes next.
     #: `branch` says what it does in one step and not in another; each branch is recorded by itself.
     recordable = False
     branch: Hashable = None

@@ -99,7 +99,8 @@ def test_a_loss_that_asks_the_cpu_is_not_recorded() -> None:
     assert flow(coupling="independent").recordable and flow(coupling="ot", pool=16).recordable
     assert not flow(coupling="ot").recordable  # its transport plan within a batch is made on a CPU
     params = open_study("smoke", "phantom").params
-    expected = {"U1 VAE": True, "U2 DCGAN": True, "U4 progressive GAN": False, "U6 DDPM": True, "U7 LDM-KL": True, "U9 MaskGIT": False}
+    expected = {"U1 VAE": True, "U2 DCGAN": True, "U4 progressive GAN": False, "U6 DDPM": True, "U7 LDM-KL": True,
+                "U9 MaskGIT": False}
     assert {name: system(name).build(params, Vocabulary({}), 0).recordable for name in expected} == expected
 
 
