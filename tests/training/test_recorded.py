@@ -104,17 +104,26 @@ def test_a_loss_that_asks_the_cpu_is_not_recorded() -> None:
     assert {name: system(name).build(params, Vocabulary({}), 0).recordable for name in expected} == expected
 
 
+def test_what_a_prior_does_in_some_steps_alone_is_a_branch_of_its_own() -> None:
+    generator = system("C18 RDP-CGAN").build(open_study("smoke", "phantom").params, Vocabulary({}), 0)
+    branches = []
+    for step in range(5):
+        generator.update_schedule(step, 100)
+        branches.append(generator.branch)
+    assert generator.recordable and branches == [True, False, False, False, True]  # R1 is computed at every fourth step
+
+
 @GPU
-@pytest.mark.parametrize("name", ["U1 VAE", "U2 DCGAN", "U6 DDPM", "U10 FM"])
+@pytest.mark.parametrize("name", ["U1 VAE", "U2 DCGAN", "U6 DDPM", "U7 LDM-KL", "U8 DiT", "U10 FM", "C18 RDP-CGAN"])
 def test_on_a_gpu_a_recorded_training_is_the_other_one(name: str, tmp_path: Path) -> None:
     params = open_study("smoke", "phantom").params
     one = system(name)
     settings = replace(one.training(params), steps=3 * (WARM_UP + 2), log_every=1, validate_every=0, snapshots=0)
-    data = {"image": torch.rand(40, 1, params.preprocess.size, params.preprocess.size) * 2 - 1}
+    images = torch.rand(40, 1, params.preprocess.size, params.preprocess.size) * 2 - 1
 
     def trained(where: str) -> tuple[dict[str, Tensor], list[float]]:
         model = one.build(params, Vocabulary({}), 0)
-        log = train(model, data, settings, tmp_path / where)
+        log = train(model, model.prepare({"image": images}), settings, tmp_path / where)
         return read_tensors(tmp_path / where / "weights.safetensors"), log.filter(like="loss_").to_numpy().ravel().tolist()
 
     with patch.object(type(one.build(params, Vocabulary({}), 0)), "recordable", False):
