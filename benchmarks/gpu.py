@@ -3,19 +3,19 @@
     python benchmarks/gpu.py [--profile gpu] [--parts matrix steps systems together settings] [--seconds 5]
     python benchmarks/gpu.py --page
 
-It needs the slices that notebook 01 leaves in work/, and writes ``gpu.csv``, where parts that are not asked for stay as they
-are. The parts:
+It needs the slices that notebook 01 leaves in work/, and writes ``gpu.csv``, where parts that are not asked for stay
+as they are. The parts:
 
 - matrix: the rate of a large matrix product in bfloat16, the device's measured limit.
-- steps: the training step of U10 FM as the profile's network is, by the stock loop (float32, AdamW, a data loader, nothing else)
-  and by the study's, with one thing after the other that makes it faster; the share of the matrix rate is by the operations
-  that PyTorch counts in a step.
+- steps: the training step of U10 FM as the profile's network is, by the stock loop (float32, AdamW, a data loader,
+  nothing else) and by the study's, with one thing after the other that makes it faster; the share of the matrix rate is
+  by the operations that PyTorch counts in a step.
 - together: several such trainings at once, a process each; under CUDA's multi-process service (MPS) if it runs.
 - systems: every system of the register with its own settings, the first stage of a latent system beside it.
 - settings: optimisers and learning rates of U10 FM: the loss of validation patients after half of the steps.
 
-``--page`` measures nothing: it extrapolates what all trainings of the profile would take, and writes that and the table of steps
-into ``CONTRIBUTING.md``. What fails is reported, and the others go on.
+``--page`` measures nothing: it extrapolates what all trainings of the profile would take, and writes that and the table
+of steps into ``CONTRIBUTING.md``. What fails is reported, and the others go on.
 """
 
 from __future__ import annotations
@@ -23,6 +23,7 @@ from __future__ import annotations
 import argparse
 import os
 import tempfile
+import textwrap
 import time
 import traceback
 from collections.abc import Callable, Iterable
@@ -134,7 +135,8 @@ def flow_step(profile: str, variant: str, seconds: float) -> Row:
         eager = list(FASTER).index(variant) < RECORDED_FROM
         with patch.object(FlowMatching, "recordable", False) if eager else nullcontext():
             found = timed(flow, data, replace(study.params.flow.training, **FASTER[variant]), seconds)
-    return found | {"tflop_per_s": flops * found["images_per_s"] / 1e12, "parameters": sum(p.numel() for p in flow.parameters())}
+    parameters = sum(p.numel() for p in flow.parameters())
+    return found | {"tflop_per_s": flops * found["images_per_s"] / 1e12, "parameters": parameters}
 
 
 def stock(flow: FlowMatching, images: torch.Tensor, settings: TrainSettings, seconds: float) -> Row:
@@ -162,7 +164,8 @@ def stock(flow: FlowMatching, images: torch.Tensor, settings: TrainSettings, sec
     _, start = run(0)
     run(1)
     steps, took = run(seconds)
-    return {"steps_per_s": steps / took, "images_per_s": steps * settings.batch / took, "batch": settings.batch, "start_s": start}
+    return {"steps_per_s": steps / took, "images_per_s": steps * settings.batch / took, "batch": settings.batch,
+            "start_s": start}
 
 
 # --- systems
@@ -181,7 +184,8 @@ def ready(profile: str, name: str, first_stage: bool = False, images: int | None
     generator = run.system.build(params, Vocabulary.of(slices), study.seed).to(device())
     if first_stage:
         model, settings = generator.first_stage, run.first_stage_settings(params, study.seed)
-        return model, settings, *(run.system.batch(part, getattr(model, "conditioning", Conditioning()), params) for part in some)
+        conditioning = getattr(model, "conditioning", Conditioning())
+        return model, settings, *(run.system.batch(part, conditioning, params) for part in some)
     data = (generator.prepare(run.system.batch(part, generator.conditioning, params)) for part in some)
     return generator, run.settings(params, study.seed), *data
 
@@ -200,8 +204,8 @@ def tried(profile: str, optimiser: str, rate: float) -> Row:
 
 # --- page
 def whole_profile(profile: str, rows: pd.DataFrame) -> pd.DataFrame:
-    """Hours of all trainings of the profile, one after the other: family → hours, trainings. A training takes as long a step as
-    its system, or else as the mean of its family, or of all that were measured."""
+    """Hours of all trainings of the profile, one after the other: family → hours, trainings. A training takes as long a
+    step as its system, or else as the mean of its family, or of all that were measured."""
     study, slices = cohort(profile)
     paces = rows[rows["part"] == "systems"].set_index("variant")["steps_per_s"]
     flow = rows[(rows["part"] == "steps") & (rows["variant"] == "+ bfloat16")].set_index("variant")["steps_per_s"]
@@ -224,24 +228,26 @@ def table(rows: pd.DataFrame, hours: pd.DataFrame) -> str:
     steps = rows[rows["part"] == "steps"]
     limit = rows.loc[rows["part"] == "matrix", "tflop_per_s"].iloc[0]
     stock = steps.loc[steps["variant"] == "stock", "images_per_s"].iloc[0]
-    lines = ["| training step of U10 FM | images/s | TFLOP/s | of a matrix product's | times the stock loop |", f"|{'---|' * 5}"]
+    head = "| training step of U10 FM | images/s | TFLOP/s | of a matrix product's | times the stock loop |"
+    lines = [head, f"|{'---|' * 5}"]
     lines += [f"| {r.variant} | {r.images_per_s:,.0f} | {r.tflop_per_s:.0f} | {r.tflop_per_s / limit:.0%} | "
               f"{r.images_per_s / stock:.1f} |" for r in steps.itertuples()]
     first, several = (rows[rows["part"] == "together"].iloc[k] for k in (0, -1))
     gain = several["images_per_s"] / first["images_per_s"]
     total, count = hours["hours"].sum(), hours["trainings"].sum()
     by_family = ", ".join(f"{name} {row.hours:.1f}" for name, row in hours[::-1].iterrows())
-    return "\n".join([*lines, "", f"{steps['device'].iloc[0]}, profile `{steps['profile'].iloc[0]}`, {steps['batch'].iloc[0]:.0f} "
-                      f"images a step; a matrix product in bfloat16 reaches {limit:.0f} TFLOP/s. {several['variant'].capitalize()}, a "
-                      f"process each, such trainings make {gain:.1f} times the steps of one. All {count} trainings of the profile, "
-                      f"one after the other: {total:.1f} hours, extrapolated from measured steps ({by_family}); "
-                      f"{several['variant']}, if all gain as the flow does, {total / gain:.1f}. Sampling and measuring come on top."])
+    words = (f"{steps['device'].iloc[0]}, profile `{steps['profile'].iloc[0]}`, {steps['batch'].iloc[0]:.0f} images a step; a "
+             f"matrix product in bfloat16 reaches {limit:.0f} TFLOP/s. {several['variant'].capitalize()}, a process each, such "
+             f"trainings make {gain:.1f} times the steps of one. All {count} trainings of the profile, one after the other: "
+             f"{total:.1f} hours, extrapolated from measured steps ({by_family}); {several['variant']}, if all gain as the flow "
+             f"does, {total / gain:.1f}. Sampling and measuring come on top.")
+    return "\n".join([*lines, "", *textwrap.wrap(words, 128, break_on_hyphens=False)])
 
 
 # --- the whole
 class Aside:
-    """``aside(job, …)`` is the job's row, made by another process; of a job that fails what went wrong, and the next one has a
-    new process, for a GPU may not recover."""
+    """``aside(job, …)`` is the job's row, made by another process; of a job that fails what went wrong, and the next one
+    has a new process, for a GPU may not recover."""
 
     def __init__(self) -> None:
         self.process: ProcessPoolExecutor | None = None
