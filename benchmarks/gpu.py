@@ -239,8 +239,8 @@ def table(rows: pd.DataFrame, hours: pd.DataFrame) -> str:
     words = (f"{steps['device'].iloc[0]}, profile `{steps['profile'].iloc[0]}`, {steps['batch'].iloc[0]:.0f} images a step; a "
              f"matrix product in bfloat16 reaches {limit:.0f} TFLOP/s. {several['variant'].capitalize()}, a process each, such "
              f"trainings make {gain:.1f} times the steps of one. All {count} trainings of the profile, one after the other: "
-             f"{total:.1f} hours, extrapolated from measured steps ({by_family}); {several['variant']}, if all gain as the flow "
-             f"does, {total / gain:.1f}. Sampling and measuring come on top.")
+             f"{total:.1f} hours, extrapolated from measured steps ({by_family}); {several['variant']}, if all gain as the "
+             f"flow does, {total / gain:.1f}. Sampling and measuring come on top.")
     return "\n".join([*lines, "", *textwrap.wrap(words, 128, break_on_hyphens=False)])
 
 
