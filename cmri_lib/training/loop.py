@@ -182,6 +182,7 @@ class Training:
             if self.step in snapshots and self.accelerator.is_main_process:
                 write_tensors(snapshot_file(self.folder, self.step), halved(self.average), {"identity": self.identity})
         bar.close()
+        self.recorded.clear()  # each holds memory of the GPU, and this object in a circle
         return self._finish()
 
     def replay(self, steps: int) -> list[list[float]]:
