@@ -175,9 +175,9 @@ pd.DataFrame(listed, columns=["what is varied", "arm", "samples per real slice"]
 #
 # ### Training
 #
-# The next cell names the arms of the primary tests and of every number of real patients. They are
-# trained with several seeds where `params.yaml` asks for it (`utility.seeds`). Then generators and
-# students are trained, or loaded if they are stored. Samples are drawn once and kept.
+# The next cell names the arms. Then generators and students are trained, or loaded if they are
+# stored: each arm with several seeds where `params.yaml` asks for it (`utility.seeds`), and each
+# seed with samples of its own. Samples are drawn once and kept.
 
 # %%
 def mixed(factor=1.0, disease=None):
@@ -191,14 +191,11 @@ central = arms.generator_run(study, slices, MAIN, few)
 real_few, real_all = arms.real_arm(few), arms.real_arm(1.0)
 alone_all = arms.alone_arm(study, slices, MAIN, 1.0)
 most, small = max(params.utility.factors), params.utility.targeted
-headline = [*star["number of real patients"], mixed(most)]
-headline += [mixed(small), mixed(small, disease)] if disease else []
+seeds = arms.arm_seeds(study)
 
 # %%
-everything = {arm.id: arm for arm in [*headline, *arms.unique(star)]}
-rest = [arm for arm in everything.values() if arm not in headline]
-students = train_arms(study, headline, slices, seeds=arms.arm_seeds(study))
-students |= train_arms(study, rest, slices)
+everything = {arm.id: arm for arm in arms.unique(star)}
+students = train_arms(study, everything.values(), slices, seeds=seeds)
 star = {ray: [arm for arm in some if arm.id in students] for ray, some in star.items()}
 scores = {name: [student.scores(test) for student in found] for name, found in students.items()}
 print(f"{len(students)} arms, {sum(map(len, students.values()))} students")
@@ -250,7 +247,7 @@ COMPARED = {"dice": "downstream_dice", "hd95_mm": "downstream_hd95_mm",
 
 
 def difference(first, second, column="dice", patients=None):
-    """The first arm minus the second; where one has a single training, the mean of the others."""
+    """The first arm minus the second, over patients and trainings."""
     tables = [scores[arm.id] for arm in (first, second)]
     if patients is not None:
         tables = [[t[t["patient"].isin(patients)] for t in some] for some in tables]
@@ -282,9 +279,8 @@ figures.publish(study, "09/forest", differences, utility_plots.forest,
 # real slices alone, with the same augmentation and as many steps. To the right of it in Dice, and
 # to the left in HD95 and misses, samples help. An interval that crosses the line says nothing.
 #
-# Why are some intervals so wide? Those arms were trained once, real slices alone several times. One
-# training can lie as far from the mean of its own arm as the trainings of real slices lie from each
-# other. The interval counts this. With few patients it is more than most gains.
+# Why are some intervals so wide? Trainings of one arm differ, and the interval counts this. With
+# few patients two trainings on the same slices can lie further apart than most gains.
 #
 # ### How many real patients?
 
@@ -372,7 +368,7 @@ figures.publish(study, "09/groups", pd.DataFrame(groups), utility_plots.by_group
 
 # %%
 STRONG = next(name for name in BASELINES if name != NETWORK)
-strong = train_arms(study, [real_few, mixed()], slices, network=STRONG)
+strong = train_arms(study, [real_few, mixed()], slices, network=STRONG, seeds=seeds)
 strong_scores = {name: [s.scores(test) for s in found] for name, found in strong.items()}
 for name, found in strong.items():
     rows[f"{name}, {STRONG}"] = arm_rows(found, test, strong_scores[real_few.id], **options)
@@ -404,7 +400,6 @@ pd.DataFrame([{"baseline": name, "Dice of real alone": levels[name].value,
 # %%
 read = {}
 if outlook["uniform ejection fractions (C5)"] and people[few] > 1:
-    seeds = arms.arm_seeds(study)
     read = ejection_errors(study, mixed(), slices, test, seeds)
     read[f"{REAL}, {people[1.0]} patients"] = ejection_errors(
         study, real_all, slices, test, seeds, [REAL])[REAL]
@@ -647,9 +642,8 @@ print(f"hardest volume for both: {pair[0].idxmin() == pair[1].idxmin()}")
 
 # %% tags=["solution"]
 pair = scores[mixed().id], scores[real_few.id]
-by_patient = [
-    pd.concat(some[:min(map(len, pair))]).query("structure == @FOREGROUND").groupby("patient")[
-        "dice"].mean() for some in pair]
+by_patient = [pd.concat(some).query("structure == @FOREGROUND").groupby("patient")[
+    "dice"].mean() for some in pair]
 gain_of = (by_patient[0] - by_patient[1]).dropna()
 m, s, n = gain_of.mean(), gain_of.std(), len(gain_of)
 library = difference(mixed(), real_few)

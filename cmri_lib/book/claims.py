@@ -27,6 +27,8 @@ def page(claim: str, results: Results, links: Links) -> str:
     """Markdown of one claim."""
     place, number = page_of(claim), results.notebooks.get(claim)
     tested = results.claims[results.claims["claim"] == claim]
+    most = results.claims["dataset"].value_counts()  # cohorts in which more is tested come first
+    tested = tested.sort_values("dataset", key=lambda cohorts: -cohorts.map(most), kind="stable")
     primary = tested["primary"].astype(bool)
     where = f"Tested in {links.to(links.notebook(number), f'notebook {number}', place)}." if number else ""
     named = ", ".join(systems.link(name, place, f"{name} {review.SYSTEMS[name]}") for name in systems_of(claim, results.claims))
@@ -72,9 +74,9 @@ def markdown_of(rows: pd.DataFrame) -> str:
     """A table of tests, verdicts first, where a narrow screen shows them. The profile is left out if there is one alone, and so
     are the words of primary tests, which stand above the table."""
     table = pd.DataFrame([{
-        "cohort": row["dataset"], "profile": row["profile"], "test": "" if row["primary"] else row["test"],
+        "cohort": row["dataset"], "profile": row["profile"], "test": "" if row["primary"] else readme.in_words(row["test"]),
         "verdict": badge(row["verdict"]), "after Holm": badge(row["after Holm"]) if row["after Holm"] else "",
-        "effect": readme.effect(row), "unit": row["unit"], "p": "·" if pd.isna(row["p"]) else f"{row['p']:.2g}"}
+        "effect": readme.effect(row), "unit": row["unit"], "p": readme.probability(row["p"])}
         for _, row in rows.iterrows()])
     if table["profile"].nunique() == 1:
         table = table.drop(columns="profile")

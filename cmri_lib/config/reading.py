@@ -1,7 +1,7 @@
 """`params.yaml` as typed parameters: YAML read strictly, one profile chosen, every key, type and range checked by pydantic.
 
-A value that differs between profiles is written ``{smoke: …, laptop: …, gpu: …}``; ``overnight: …`` may be added where it
-differs from laptop's.
+A value that differs between profiles is written ``{smoke: …, laptop: …}``; ``overnight: …`` may be added where it differs from
+laptop's, and ``gpu: …`` where it differs from overnight's.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from cmri_lib.errors import ParameterError
 
 PROFILES = ("smoke", "laptop", "overnight", "gpu")
 #: A profile that a value does not name takes that of the other.
-LIKE = {"overnight": "laptop"}
+LIKE = {"overnight": "laptop", "gpu": "overnight"}
 #: Keys that choose a run; all others describe it.
 CHOICES = ("profile", "dataset")
 
@@ -74,7 +74,9 @@ def choose_profile(value: Any, profile: str, field: str) -> Any:
             raise ParameterError(f"profiles {sorted(map(str, value))}", file="params.yaml", field=field,
                                  remedy=f"give a value for each of {sorted(needed)}, {sorted(LIKE)} if need be, and "
                                         "nothing else")
-        return value[profile if profile in value else LIKE[profile]]
+        while profile not in value:
+            profile = LIKE[profile]
+        return value[profile]
     return {k: choose_profile(v, profile, f"{field}.{k}") for k, v in value.items()}
 
 

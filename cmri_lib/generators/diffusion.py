@@ -62,6 +62,8 @@ class Diffusion(Generator):
         settings: objective and sampler.
     """
 
+    recordable = True
+
     def __init__(self, network: nn.Module, conditioning: Conditioning, settings: DiffusionSettings = DiffusionSettings()):
         super().__init__()
         self.network, self.conditioning, self.settings = network, conditioning, settings

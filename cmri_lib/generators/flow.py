@@ -60,6 +60,11 @@ class FlowMatching(Generator):
         self.pool = settings.pool if settings.coupling == "ot" else 0
 
     @property
+    def recordable(self) -> bool:
+        """A transport plan within the batch is made on the CPU."""
+        return self.coupling != "ot" or self.pool > 0
+
+    @property
     def nfe(self) -> int:
         return self.settings.steps * EVALUATIONS[self.settings.solver]
 

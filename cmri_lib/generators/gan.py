@@ -80,6 +80,15 @@ class GAN(Generator):
         self.matched = settings.feature_matching if conditioning.channels or conditioning.regions else 0.0
 
     @property
+    def recordable(self) -> bool:
+        """A network that grows becomes another one."""
+        return not any(hasattr(network, "grow") for network in (self.generator, self.critic))
+
+    @property
+    def branch(self) -> bool:
+        return self.penalise
+
+    @property
     def nfe(self) -> int:
         return 1
 

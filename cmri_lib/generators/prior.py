@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Hashable, Sequence
 
 from torch import Tensor, nn
 
@@ -18,6 +18,15 @@ class PriorGenerator(Generator):
     """
 
     prior: Generator
+
+    @property
+    def recordable(self) -> bool:
+        """A prior that couples pools of images would do so within the batch here, on the CPU."""
+        return self.prior.recordable and not self.prior.pool
+
+    @property
+    def branch(self) -> Hashable:
+        return self.prior.branch
 
     @property
     def nfe(self) -> int:

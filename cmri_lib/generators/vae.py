@@ -54,6 +54,8 @@ class VAE(Generator):
         objective: the decoder's floor.
     """
 
+    recordable = True
+
     def __init__(self, encoder: nn.Module, decoder: nn.Module, latent: int, conditioning: Conditioning,
                  objective: VAEObjective = VAEObjective()):
         super().__init__()

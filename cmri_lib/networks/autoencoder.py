@@ -181,6 +181,8 @@ class Autoencoder(Trainable):
 class GaussianAutoencoder(Autoencoder):
     """Latents are normal with a mean and a variance of the encoder's choice, slightly pulled towards N(0, 1)."""
 
+    recordable = True
+
     def __init__(self, settings: KLSettings, encoder: nn.Sequential, decoder: nn.Sequential):
         super().__init__(settings, encoder, decoder)
         self.kl = settings.kl

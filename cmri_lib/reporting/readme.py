@@ -131,23 +131,28 @@ def primary_tests(claims: pd.DataFrame) -> pd.DataFrame:
     return pd.DataFrame({
         "claim": [f"{row.claim}: {review.CLAIMS[row.claim]}" for row in mine.itertuples()], "cohort": mine["dataset"],
         "test": mine["test"], "effect of the weakest criterion": [effect(row) for row in mine.itertuples()],
-        "unit": mine["unit"], "p": [NOTHING if pd.isna(p) else f"{p:.2g}" for p in mine["p"]],
+        "unit": mine["unit"], "p": mine["p"].map(probability),
         "verdict": mine["verdict"], "after Holm": mine["after Holm"]})
 
 
 def tests(claims: pd.DataFrame) -> pd.DataFrame:
     """One row per test of a claim, one column per cohort."""
     cells = claims.assign(cell=[f"{effect(row)} {row.verdict}" for row in claims.itertuples()],
-                          test=claims["test"].map(_in_words))
+                          test=claims["test"].map(in_words))
     cohorts = list(dict.fromkeys(claims["dataset"]))
     table = cells.pivot(index=["claim", "test"], columns="dataset", values="cell").reindex(columns=cohorts)
     return table.fillna(NOTHING).sort_index().reset_index()
 
 
-def _in_words(test: str) -> str:
-    """A test that begins with the name of a metric begins with its title instead."""
+def in_words(test: str) -> str:
+    """An exploratory test: systems of the ablation in words, and a metric's title in the place of its name at the beginning."""
     name = re.split(r"[, ]", test)[0]
-    return metrics.short(name) + test[len(name):] if metrics.known(name) else test
+    return review.compared(metrics.short(name) + test[len(name):] if metrics.known(name) else test)
+
+
+def probability(p: float) -> str:
+    """A p-value for a table."""
+    return NOTHING if pd.isna(p) else f"{p:.2g}"
 
 
 def effect(row: tuple) -> str:

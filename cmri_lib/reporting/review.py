@@ -96,6 +96,14 @@ def system(name: str) -> str:
     return "real images" if name == "real" else re.sub(r" none$", ", no mask", words)
 
 
+def compared(test: str) -> str:
+    """A test with the systems of the ablation in words: "GAN labels concat" → "GAN with LV + Myo + RV by concatenation",
+    "GAN none" → "GAN without a mask"."""
+    test = re.sub(r"\b(GAN|diffusion|flow) none\b", r"\1 without a mask", test)
+    return re.sub(r"\b(GAN|diffusion|flow) (cavity|labels|tissues) (concat|spade|control)\b",
+                  lambda found: f"{found[1]} with {CONTENTS[found[2]]} by {METHODS[found[3]]}", test)
+
+
 def without_hearts(table: pd.DataFrame) -> set[str]:
     """The systems of a table of scores whose share of valid hearts is below `FEWEST_HEARTS` of that of real images;
     none where it was not measured, or cannot be judged.

@@ -26,12 +26,13 @@ def mixed_seed(*parts: int) -> int:
 
 
 def seed_draws(device: torch.device, *parts: int) -> None:
-    """Seed what is drawn on `device` by ``mixed_seed(*parts)``. `torch.manual_seed` also seeds devices that are not in use, and
-    notes the stack of calls for each: more than a millisecond of every step."""
+    """Seed what is drawn on `device` and on the CPU by ``mixed_seed(*parts)``. `torch.manual_seed` also seeds devices that are
+    not in use, and notes the stack of calls for each: more than a millisecond of every step."""
     seed = mixed_seed(*parts)
-    if device.type == "cpu":
-        torch.default_generator.manual_seed(seed)
-    else:
+    torch.default_generator.manual_seed(seed)
+    if device.type == "cuda":
+        torch.cuda.manual_seed(seed)
+    elif device.type != "cpu":
         torch.manual_seed(seed)
 
 

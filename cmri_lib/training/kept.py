@@ -36,10 +36,11 @@ class Trains(Protocol):
     itself where `notes_steps` says so."""
 
     notes_steps: bool
+    noted: int
     first_steps: list[list[float]]
 
     def go(self) -> pd.DataFrame: ...
-    def replay(self) -> list[list[float]]: ...
+    def replay(self, steps: int) -> list[list[float]]: ...
 
 
 def train_unless_done(model: nn.Module, folder: Path, identity: dict[str, str],
@@ -51,12 +52,12 @@ def train_unless_done(model: nn.Module, folder: Path, identity: dict[str, str],
         with turn_at(folder):  # whoever was here before may have finished it
             untrained = deepcopy(model)
             of_this = partial(_is_of_this_training, identity=identity,
-                              replay=lambda: training(deepcopy(untrained), alone=True).replay())
+                              replay=lambda steps: training(deepcopy(untrained), alone=True).replay(steps))
             if not of_this(weights):
                 of_this(checkpoint)  # then it bears the new identity
                 this = training(model)
                 if not this.notes_steps:
-                    this.first_steps = training(untrained, alone=True).replay()
+                    this.first_steps = training(untrained, alone=True).replay(this.noted)
                 return this.go()
     load_weights(model, weights)
     model.to(Accelerator().device).eval()
@@ -82,7 +83,7 @@ def turn_at(folder: Path) -> Iterator[None]:
         turn.release()
 
 
-def _is_of_this_training(file: Path, identity: dict[str, str], replay: Callable[[], list[list[float]]]) -> bool:
+def _is_of_this_training(file: Path, identity: dict[str, str], replay: Callable[[int], list[list[float]]]) -> bool:
     """Whether `file` holds what this very training has written. If its code or torch alone differs, `replay` decides; what it
     confirms bears the new identity from then on."""
     if not file.exists():
@@ -92,8 +93,9 @@ def _is_of_this_training(file: Path, identity: dict[str, str], replay: Callable[
     another_torch = {"torch", "model"} if "torch" in changed else set()  # it says other things about the same network
     if not changed or not changed <= {"code"} | another_torch:
         return not changed
-    first, again = note.get("first_steps", []), replay()
-    same = (list(map(len, first)) == list(map(len, again))  # not in every step does every group move
+    first = note.get("first_steps", [])
+    again = replay(len(first))
+    same = (bool(first) and list(map(len, first)) == list(map(len, again))  # not in every step does every group move
             and np.allclose([*chain(*first)], [*chain(*again)], rtol=REPLAY_TOLERANCE, atol=0))
     accelerator = Accelerator()
     same = broadcast_object_list([same])[0]  # the note is of the first process, whose share of the batches it repeats

@@ -2,7 +2,8 @@
 
 Everything trained in the study (generators, segmenter, feature extractor, region detector) is a `Trainable` and goes through
 `train`. The randomness of a step comes from (seed, step) alone, and the order of the data from (seed, epoch), so a training
-killed at any moment and run again ends in the same weights, bit for bit. Several processes share each batch (`shared`).
+killed at any moment and run again ends in the same weights: bit for bit on a CPU, but for rounding on a GPU, whose fast kernels
+add in any order. Several processes share each batch (`shared`).
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ import csv
 import math
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import asdict
 from functools import partial
 from pathlib import Path
@@ -29,11 +30,12 @@ from cmri_lib.training.checkpoint import halved, optimiser_tensors, read_note, r
 from cmri_lib.training.fingerprint import training_fingerprint
 from cmri_lib.training.kept import train_unless_done
 from cmri_lib.training.muon import Muon
+from cmri_lib.training.recorded import Recorded
 from cmri_lib.training.settings import TrainSettings
 from cmri_lib.training.shared import accelerator_as_launched, draws_of_share
 
-#: Steps that a replay repeats, see `kept`.
-REPLAYED = 8
+#: First steps that a training notes, for a replay to repeat, see `kept`; and of what a GPU trains: a CPU is slow at that.
+NOTED, NOTED_OF_GPU = 8, 2
 
 
 class Trainable(nn.Module, ABC):
@@ -41,6 +43,10 @@ class Trainable(nn.Module, ABC):
 
     #: So many images are coupled at once, see `couple`: a multiple of the batch, or 0 for none.
     pool = 0
+    #: Whether a GPU may record the loss once and replay it, see `recorded`: nothing in it asks Python or a CPU what comes next.
+    #: `branch` says what it does in one step and not in another; each branch is recorded by itself.
+    recordable = False
+    branch: Hashable = None
     #: Of several groups of parameters the one whose loss looks at the data; the others learn from it alone.
     private_group: str | None = None
 
@@ -145,13 +151,17 @@ class Training:
         self.optimisers = {name: kind(parameters, lr=settings.learning_rate, betas=(settings.beta1, settings.beta2),
                                       weight_decay=settings.weight_decay) for name, parameters in self.groups.items()}
         self.wrapped = prepare(torch.compile(model) if settings.compile and not alone else model)
+        self.records = self.device.type == "cuda" and self.processes == 1 and model.recordable
+        self.recorded: dict[tuple[str, Hashable], Recorded] = {}
         self.rows: list[dict] = []
         self.first_steps: list[list[float]] = []
         self.notes_steps = self.device.type == "cpu" and self.processes == 1
+        self.noted = NOTED if self.device.type == "cpu" else NOTED_OF_GPU
         self.step, self.seconds, self.before = 0, 0.0, []  # `before`: the devices that had this training
 
     def go(self) -> pd.DataFrame:
-        torch.use_deterministic_algorithms(True, warn_only=True)
+        # Made deterministic, a GPU's bilinear interpolation takes most of a VAE's step.
+        torch.use_deterministic_algorithms(self.device.type == "cpu", warn_only=True)
         self._resume()
         started, finished = time.perf_counter() - self.seconds, self.settings.steps
         saved = time.perf_counter()
@@ -172,12 +182,13 @@ class Training:
             if self.step in snapshots and self.accelerator.is_main_process:
                 write_tensors(snapshot_file(self.folder, self.step), halved(self.average), {"identity": self.identity})
         bar.close()
+        self.recorded.clear()  # each holds memory of the GPU, and this object in a circle
         return self._finish()
 
-    def replay(self) -> list[list[float]]:
+    def replay(self, steps: int) -> list[list[float]]:
         """The first steps, nothing saved: of each its losses, the norm of its gradient and that of the averaged weights."""
         torch.use_deterministic_algorithms(True, warn_only=True)
-        while self.step < min(REPLAYED, self.settings.steps):
+        while self.step < min(steps, self.settings.steps):
             self._step()
             self.step += 1
         return self.first_steps
@@ -195,19 +206,30 @@ class Training:
             optimiser = self.optimisers[group]
             for options in optimiser.param_groups:
                 options["lr"] = self.settings.rate(self.step, group)
-            # Not Accelerate's own mixed precision, which is fixed for a whole process; bf16 needs no loss scaling.
-            with draws(), torch.autocast(self.device.type, torch.bfloat16, enabled=self.settings.precision == "bf16"):
-                loss = self.wrapped(batch, group)
-            optimiser.zero_grad(set_to_none=True)
-            self.accelerator.backward(loss)
+            with draws():
+                losses[group] = self._gradient_of(group)(batch)
             norm = self.accelerator.clip_grad_norm_(self.groups[group], self.settings.grad_clip or math.inf)
             optimiser.step()
-            losses[group] = loss.detach()
         self._update_average()
-        if self.notes_steps and self.step < REPLAYED:
+        if self.notes_steps and self.step < self.noted:
             size = sum(value.double().square().sum() for value in self.average.values()).sqrt()
             self.first_steps.append([*map(float, losses.values()), float(norm), float(size)])
         return losses, norm
+
+    def _gradient_of(self, group: str) -> Callable[[Batch], Tensor]:
+        gradient = partial(self._gradient, group)
+        if not self.records:
+            return gradient
+        return self.recorded.setdefault((group, self.model.branch), Recorded(gradient, self.groups[group]))
+
+    def _gradient(self, group: str, batch: Batch) -> Tensor:
+        """The loss of a group of parameters, and their gradient, left in them."""
+        self.optimisers[group].zero_grad(set_to_none=True)
+        # Not Accelerate's own mixed precision, which is fixed for a whole process; bf16 needs no loss scaling.
+        with torch.autocast(self.device.type, torch.bfloat16, enabled=self.settings.precision == "bf16"):
+            loss = self.wrapped(batch, group)
+        self.accelerator.backward(loss)
+        return loss.detach()
 
     @torch.no_grad()
     def _update_average(self) -> None:

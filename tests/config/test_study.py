@@ -149,9 +149,11 @@ def test_a_profile_changes_numbers_only() -> None:
 
 def test_profiles_are_chosen_and_places_follow(tmp_path: Path) -> None:
     root = project(tmp_path, ("samples:", "samples: {smoke: 60, laptop: 70, gpu: 80}"),
-                   ("  resamples:", "  resamples: {smoke: 1, laptop: 2, overnight: 3, gpu: 4}"))
+                   ("  resamples:", "  resamples: {smoke: 1, laptop: 2, overnight: 3, gpu: 4}"),
+                   ("  corrupted:", "  corrupted: {smoke: 1, laptop: 2, overnight: 3}"))
     assert [open_study(p, root=root).params.samples for p in PROFILES] == [60, 70, 70, 80]
     assert [open_study(p, root=root).params.fidelity.resamples for p in PROFILES] == [1, 2, 3, 4]
+    assert [open_study(p, root=root).params.fidelity.corrupted for p in PROFILES] == [1, 2, 3, 3]  # as overnight
     study = open_study("gpu", "acdc", root=root)
     assert study.work("slices") == root / "work" / "acdc" / "gpu" / "slices" and study.data == root / "data" / "acdc"
     (root / "a").mkdir()
@@ -183,7 +185,7 @@ def test_right_parameters_are_taken() -> None:
     assert parse({"steps": 2, "rate": 1, "limit": None, "sizes": [1, 2]}, Some) == Some(2, 1.0, sizes=(1, 2))
 
 
-@pytest.mark.parametrize("value", [{"smoke": 1, "laptop": 2}, {"smoke": 1, "laptop": 2, "gpu": 3, "cloud": 4}])
+@pytest.mark.parametrize("value", [{"smoke": 1, "gpu": 2}, {"laptop": 2}, {"smoke": 1, "laptop": 2, "cloud": 4}])
 def test_incomplete_profiles_are_refused(value: dict) -> None:
     with pytest.raises(ParameterError, match="profiles"):
         choose_profile({"a": value}, "laptop", "x")

@@ -21,6 +21,8 @@ from cmri_lib.training import Augment, TrainSettings, Trainable, train
 class SegmentationTraining(Trainable):
     """Dice + cross-entropy of a U-Net on batches of "image" (B, 1, H, W) and "mask" (B, H, W)."""
 
+    recordable = True
+
     def __init__(self, widths: tuple[int, ...]):
         super().__init__()
         self.network = SegmentationUNet(len(LABELS) + 1, widths)

@@ -40,8 +40,8 @@ class LabelMap(Conditioning):
     def _one_hot(self, batch: Batch) -> Tensor:
         labels = batch[self.fields[0]]
         if self.only:
-            absent = [label for label in range(self.labels) if label not in self.only]
-            labels = labels.masked_fill(torch.isin(labels, torch.tensor(absent, dtype=labels.dtype, device=labels.device)), 0)
+            for label in set(range(self.labels)) - set(self.only):
+                labels = labels.masked_fill(labels == label, 0)
         return one_hot(labels, self.labels)
 
 

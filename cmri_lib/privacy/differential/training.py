@@ -32,7 +32,7 @@ from cmri_lib.errors import DataError, ParameterError
 from cmri_lib.training.batches import Batch, seed_draws
 from cmri_lib.training.fingerprint import training_fingerprint
 from cmri_lib.training.kept import train_unless_done
-from cmri_lib.training.loop import REPLAYED, Trainable, Training
+from cmri_lib.training.loop import Trainable, Training
 from cmri_lib.training.settings import TrainSettings
 
 #: The field of the data that says whose a row is: a code for each patient.
@@ -193,7 +193,7 @@ class _PrivateTraining(Training):
             optimiser.step()
         self._update_average()
         norm = _norm(gradient)
-        if self.notes_steps and self.step < REPLAYED:
+        if self.notes_steps and self.step < self.noted:
             self.first_steps.append([float(norm), float(_norm(list(self.average.values())))])
         return {}, norm
 
