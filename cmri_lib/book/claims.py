@@ -88,7 +88,7 @@ def _stated(claim: str) -> str:
     test = PRIMARY[claim]
     table = pd.DataFrame([_criterion(criterion) for criterion in dict.fromkeys(test.criteria)])
     all_of = "Every criterion must hold." if len(test.criteria) > 1 else ""
-    return "\n\n".join(filter(None, [f"{test.comparison}. {all_of}".strip(), readme.markdown(table)]))
+    return "\n\n".join(filter(None, [f"{review.compared(test.comparison)}. {all_of}".strip(), readme.markdown(table)]))
 
 
 def _criterion(criterion: Criterion) -> dict[str, object]:

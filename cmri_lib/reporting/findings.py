@@ -157,7 +157,7 @@ class Claims(Rows):
 
     def tested(self, claim: str) -> str:
         """What the test compares, in words; nothing for a claim that is not tested."""
-        return self._of(claim, "test")
+        return review.compared(self._of(claim, "test"))
 
     def _of(self, claim: str, column: str) -> str:
         return next(iter(self.table.loc[self.table["claim"] == claim, column]), "")

@@ -130,7 +130,8 @@ def primary_tests(claims: pd.DataFrame) -> pd.DataFrame:
     mine = claims[claims["primary"].astype(bool)].sort_values("claim", key=lambda c: c.map(order), kind="stable")
     return pd.DataFrame({
         "claim": [f"{row.claim}: {review.CLAIMS[row.claim]}" for row in mine.itertuples()], "cohort": mine["dataset"],
-        "test": mine["test"], "effect of the weakest criterion": [effect(row) for row in mine.itertuples()],
+        "test": mine["test"].map(review.compared),
+        "effect of the weakest criterion": [effect(row) for row in mine.itertuples()],
         "unit": mine["unit"], "p": mine["p"].map(probability),
         "verdict": mine["verdict"], "after Holm": mine["after Holm"]})
 

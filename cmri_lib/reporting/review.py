@@ -97,11 +97,11 @@ def system(name: str) -> str:
 
 
 def compared(test: str) -> str:
-    """A test with the systems of the ablation in words: "GAN labels concat" → "GAN with LV + Myo + RV by concatenation",
-    "GAN none" → "GAN without a mask"."""
+    """A test with the systems of the ablation in words: "GAN labels concat" → "GAN with a mask (LV + Myo + RV) by
+    concatenation", "GAN none" → "GAN without a mask"."""
     test = re.sub(r"\b(GAN|diffusion|flow) none\b", r"\1 without a mask", test)
     return re.sub(r"\b(GAN|diffusion|flow) (cavity|labels|tissues) (concat|spade|control)\b",
-                  lambda found: f"{found[1]} with {CONTENTS[found[2]]} by {METHODS[found[3]]}", test)
+                  lambda found: f"{found[1]} with a mask ({CONTENTS[found[2]]}) by {METHODS[found[3]]}", test)
 
 
 def without_hearts(table: pd.DataFrame) -> set[str]:

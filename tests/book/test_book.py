@@ -242,7 +242,7 @@ def test_the_page_of_a_claim_says_what_was_stated_and_found() -> None:
                 for cohort in ("acdc", "phantom", "phantom")]
     page = claims.page("F1", results(explored), links)
     assert page.index("| phantom |") < page.index("| acdc |"), "the cohort in which more is tested comes first"
-    assert page.count("flow with LV + Myo + RV by concatenation − flow without a mask: Dice above 0") == 3
+    assert page.count("flow with a mask (LV + Myo + RV) by concatenation − flow without a mask: Dice above 0") == 3
     assert claims.page("R7", results(), links).count("below the margin") == 2, "criteria of four comparisons are alike"
     index = claims.index(open_study("smoke", "phantom", ROOT), results([found]), links)
     assert f"undecided: 1; not yet measured: {len(review.CLAIMS) - 1}." in index
