@@ -28,7 +28,7 @@ import time
 import traceback
 from collections.abc import Callable, Iterable
 from concurrent.futures import ProcessPoolExecutor
-from contextlib import nullcontext
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
 from functools import cache, partial
 from multiprocessing import get_context
@@ -37,7 +37,6 @@ from unittest.mock import patch
 
 import pandas as pd
 import torch
-import torch.nn.functional as F
 from accelerate import Accelerator
 
 from cmri_lib.cohort.cardiac_function import with_phenotypes
@@ -55,6 +54,7 @@ from cmri_lib.systems.system import Run
 from cmri_lib.training import TrainSettings, train
 from cmri_lib.training.loop import Trainable, Training, device_name
 from scaling import PAGE, published, step_flops
+from time_to_quality import stock_steps
 
 ROOT = Path(__file__).resolve().parents[1]
 FILE = Path(__file__).with_suffix(".csv")
@@ -84,13 +84,17 @@ def cohort(profile: str) -> tuple[Study, Slices]:
     return study, with_phenotypes(load_slices(study))
 
 
+def unnoted() -> AbstractContextManager:
+    """Without the first steps that a training on a GPU has repeated on a CPU beforehand."""
+    return patch.object(Training, "replay", lambda self, steps: [])
+
+
 def timed(model: Trainable, data: Batch, settings: TrainSettings, seconds: float) -> Row:
-    """A short training tells how many steps fit into the time; then the second half of a longer one is timed. What is noted of
-    it for a replay on a CPU is left out."""
+    """A short training tells how many steps fit into the time; then the second half of a longer one is timed."""
     on_gpu = device().type == "cuda"
     if on_gpu:
         torch.cuda.reset_peak_memory_stats()
-    with tempfile.TemporaryDirectory() as folder, patch.object(Training, "replay", lambda self, steps: []):
+    with tempfile.TemporaryDirectory() as folder, unnoted():
         def pace(steps: int) -> tuple[float, float]:
             each = replace(settings, steps=steps, log_every=steps // 2, snapshots=0, validate_every=0)
             log = train(model, data, each, Path(folder) / str(steps), checkpoint_seconds=1e9)
@@ -140,26 +144,15 @@ def flow_step(profile: str, variant: str, seconds: float) -> Row:
 
 
 def stock(flow: FlowMatching, images: torch.Tensor, settings: TrainSettings, seconds: float) -> Row:
-    """The loop of a tutorial, with the same network and the same batch."""
-    optimiser = torch.optim.AdamW(flow.parameters(), lr=settings.learning_rate)
-    loader = torch.utils.data.DataLoader(torch.utils.data.TensorDataset(images), batch_size=settings.batch, shuffle=True,
-                                         drop_last=True)
+    """The stock loop, with the same network and the same batch."""
+    losses = stock_steps(flow, {"image": images}, settings.learning_rate, settings.batch)
 
     def run(seconds: float) -> tuple[int, float]:
-        started, steps = time.perf_counter(), 0
-        while True:
-            for image, in loader:
-                x1 = image.to(flow.device)
-                x0, t = torch.randn_like(x1), torch.rand(len(x1), device=x1.device)
-                s = t.view(-1, 1, 1, 1)
-                loss = F.mse_loss(flow.network((1 - s) * x0 + s * x1, t, {}), x1 - x0)
-                optimiser.zero_grad()
-                loss.backward()
-                optimiser.step()
-                loss.item()  # tutorials print it
-                steps += 1
-                if time.perf_counter() - started >= seconds:
-                    return steps, time.perf_counter() - started
+        started = time.perf_counter()
+        for steps, loss in enumerate(losses, 1):
+            loss.item()  # tutorials print it
+            if time.perf_counter() - started >= seconds:
+                return steps, time.perf_counter() - started
 
     _, start = run(0)
     run(1)
@@ -196,7 +189,7 @@ def tried(profile: str, optimiser: str, rate: float) -> Row:
     model, settings, data, unseen = ready(profile, SYSTEM)
     steps = settings.steps // 2
     settings = replace(settings, steps=steps, optimiser=optimiser, learning_rate=rate, validate_every=steps, snapshots=0)
-    with tempfile.TemporaryDirectory() as folder, patch.object(Training, "replay", lambda self, steps: []):
+    with tempfile.TemporaryDirectory() as folder, unnoted():
         log = train(model, data, settings, folder, validation=unseen)
     return {"part": "settings", "variant": f"{optimiser}, {rate:g}", "steps": steps,
             "validation_loss": log["validation_loss"].iloc[-1], "seconds": log["seconds"].iloc[-1]}

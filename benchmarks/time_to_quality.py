@@ -20,6 +20,7 @@ import os
 import platform
 import tempfile
 import time
+from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, replace
 from multiprocessing import get_context
@@ -54,6 +55,7 @@ VARIANTS = {"fp32": {"precision": "no"}, "bf16": {"precision": "bf16"},
             "bf16 channels_last": {"precision": "bf16", "channels_last": True},
             "bf16 channels_last compile": {"precision": "bf16", "channels_last": True, "compile": True}}
 CALIBRATION_STEPS = 40
+STOCK_BATCH = 32
 
 
 @dataclass(frozen=True)
@@ -116,29 +118,33 @@ def stock_flow(options: argparse.Namespace) -> FlowMatching:
     return FlowMatching(StockNetwork(tuple(options.channels)), LabelMap())
 
 
-def train_stock(data: Batch, job: Job) -> tuple[FlowMatching, int, float]:
-    """The stock loop until its time is over: flow, steps, seconds."""
-    options = job.options
-    torch.manual_seed(job.round)
-    flow = stock_flow(options).to(device_of(options))
-    optimiser = torch.optim.AdamW(flow.parameters(), lr=options.rate)
+def stock_steps(flow: FlowMatching, data: Batch, rate: float, batch: int) -> Iterator[Tensor]:
+    """The stock loop, without end: the loss of each step."""
+    optimiser = torch.optim.AdamW(flow.parameters(), lr=rate)
     loader = torch.utils.data.DataLoader(
-        torch.utils.data.TensorDataset(data["image"], data["mask"]), batch_size=32, shuffle=True, drop_last=True)
-    steps, started = 0, time.perf_counter()
+        torch.utils.data.TensorDataset(*data.values()), batch_size=batch, shuffle=True, drop_last=True)
     while True:
-        for image, mask in loader:
-            x1, mask = image.to(flow.device), mask.to(flow.device)
+        for parts in loader:
+            given = {name: part.to(flow.device) for name, part in zip(data, parts)}
+            x1 = given["image"]
             x0, t = torch.randn_like(x1), torch.rand(len(x1), device=x1.device)
             s = t.view(-1, 1, 1, 1)
-            loss = F.mse_loss(flow.network((1 - s) * x0 + s * x1, t, {"mask": mask}), x1 - x0)
+            loss = F.mse_loss(flow.network((1 - s) * x0 + s * x1, t, given), x1 - x0)
             optimiser.zero_grad()
             loss.backward()
             optimiser.step()
-            steps += 1
-            finished = time.perf_counter() - started
-            if finished >= job.seconds:
-                loss.item()  # waits for the GPU
-                return flow.eval(), steps, time.perf_counter() - started
+            yield loss
+
+
+def train_stock(data: Batch, job: Job) -> tuple[FlowMatching, int, float]:
+    """The stock loop until its time is over: flow, steps, seconds."""
+    torch.manual_seed(job.round)
+    flow = stock_flow(job.options).to(device_of(job.options))
+    started = time.perf_counter()
+    for steps, loss in enumerate(stock_steps(flow, data, job.options.rate, STOCK_BATCH), 1):
+        if time.perf_counter() - started >= job.seconds:
+            loss.item()  # waits for the GPU
+            return flow.eval(), steps, time.perf_counter() - started
 
 
 # --- side B
@@ -183,7 +189,7 @@ def run(job: Job) -> dict[str, object]:
     if job.side == "A":
         train_stock(data, replace(job, seconds=0))  # the first step is slow; B's first ones are in its trial
         flow, steps, seconds = train_stock(data, job)
-        batch = 32
+        batch = STOCK_BATCH
     else:
         flow, steps, seconds = train_study(study, data, job)
         batch = study.params.flow.training.batch

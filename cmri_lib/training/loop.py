@@ -217,10 +217,12 @@ class Training:
         return losses, norm
 
     def _gradient_of(self, group: str) -> Callable[[Batch], Tensor]:
-        gradient = partial(self._gradient, group)
+        gradient, key = partial(self._gradient, group), (group, self.model.branch)
         if not self.records:
             return gradient
-        return self.recorded.setdefault((group, self.model.branch), Recorded(gradient, self.groups[group]))
+        if key not in self.recorded:
+            self.recorded[key] = Recorded(gradient, self.groups[group])
+        return self.recorded[key]
 
     def _gradient(self, group: str, batch: Batch) -> Tensor:
         """The loss of a group of parameters, and their gradient, left in them."""

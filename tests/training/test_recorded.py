@@ -12,12 +12,12 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from cmri_lib.config.study import open_study
 from cmri_lib.cohort.vocabulary import Vocabulary
+from cmri_lib.config.study import open_study
 from cmri_lib.generators.flow import FlowMatching, FlowSettings
 from cmri_lib.networks.conditioning.base import Conditioning
 from cmri_lib.systems.register import system
-from cmri_lib.training import TrainSettings, train
+from cmri_lib.training import train
 from cmri_lib.training.checkpoint import read_tensors
 from cmri_lib.training.recorded import WARM_UP, Recorded
 
