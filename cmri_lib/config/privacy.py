@@ -41,6 +41,17 @@ class ShadowSettings:
 
 
 @dataclass(frozen=True)
+class RareSettings:
+    """Which system learns from sets of patients in which some diseases are rare, and from even ones; the share of the system's
+    steps; how many pairs of such sets; and how `few` patients of a rare disease are in one."""
+
+    system: Annotated[str, Field(min_length=1)]
+    share: Share
+    pairs: Count
+    few: Count
+
+
+@dataclass(frozen=True)
 class PrivacySettings:
     """Section `privacy`: systems that are attacked; members and non-members (each at most `patients`), and
     `slices` of each; times between image (0) and noise (1), `draws` of noise
@@ -57,8 +68,9 @@ class PrivacySettings:
     samples: Annotated[int, Field(ge=10)]
     copies: Count
     group: Annotated[int, Field(ge=2)]
-    arms: tuple[Literal["patients", "length", "sampler", "vendor", "safeguards", "shadows"], ...]
+    arms: tuple[Literal["patients", "length", "sampler", "vendor", "safeguards", "shadows", "rare"], ...]
     control: PrivacyControl
     guarded: GuardedSettings
     shadows: ShadowSettings
+    rare: RareSettings
     detector: TrainSettings

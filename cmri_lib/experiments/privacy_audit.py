@@ -39,11 +39,12 @@ from cmri_lib.privacy.attacks.denoising_error import FCRE, PIA, PIAN, DenoisingL
 from cmri_lib.privacy.attacks.likelihood import ELBO, ODELikelihood, TokenLikelihood
 from cmri_lib.privacy.attacks.samples_only import DensityRatio, NearestSamples, patient_p_values
 from cmri_lib.privacy.attacks.shadow_models import RMIA, LiRA
-from cmri_lib.privacy.controls import DISGUISES, Controls, blind_scores, null_sides, planted_copies
+from cmri_lib.privacy.controls import DISGUISES, Controls, blind_scores, null_sides, planted_copies, separation
 from cmri_lib.privacy.copies import CopyAudit, cluster_scores
 from cmri_lib.privacy.copy_detector import train_copy_detector
-from cmri_lib.privacy.groups import within
+from cmri_lib.privacy.groups import against_others, within
 from cmri_lib.privacy.nearest_neighbours import Pixels
+from cmri_lib.reporting.claims import two_sided
 from cmri_lib.reporting.privacy_report import FALSE_NAMES
 from cmri_lib.reporting.results import with_system_columns
 from cmri_lib.systems.system import Run
@@ -123,7 +124,7 @@ class PrivacyAudit:
     def target(self, run: Run, **choices: object) -> Target:
         """The trained run with samples under the conditions of test patients; `choices` are for the
         sampler."""
-        key = f"{run.id} {choices or ''}".strip()
+        key = f"{run.id} ({run.folder}) {choices or ''}".strip()  # several runs may bear one id
         if key not in self._targets:
             generator = train_or_load(self.study, run, self.slices)
             conditions = sampling_conditions(self.slices, self.params.samples, self.study.seed)
@@ -165,17 +166,22 @@ class PrivacyAudit:
         return score_of(blind_scores(self.sides(run), self.unlearnt, self.study.seed), **self.options)
 
     def group_rows(self, run: Run, attack: str) -> list[dict[str, object]]:
-        """AUC of one attack among the patients of each disease and of each vendor: kind, group, value, low, high, n. Groups of
-        fewer than `params.group` patients on either side are left out, and who belongs to none that is known."""
+        """AUC of one attack among the patients of each disease and of each vendor: kind, group, value, low, high, n, and how it
+        differs from the mean of the other groups of its kind: difference, p. Groups of fewer than `params.group` patients on
+        either side are left out, and who belongs to none that is known."""
         found, table = self.scores(run, only=[attack])[attack]["mean"], self.slices.table.drop_duplicates("patient")
         rows = []
         for kind in ("disease", "vendor"):
             known = {patient: group for patient, group in zip(table["patient"], table[kind]) if not names_nothing(group)}
-            for group, part in within(found, known).items():
-                if min(len(part.members), len(part.nonmembers)) >= self.params.group:
-                    score = score_of(part, **self.options)
-                    rows.append({"kind": kind, "group": group, "value": score.value, "low": score.low, "high": score.high,
-                                 "n": score.n})
+            parts = {group: part for group, part in within(found, known).items()
+                     if min(len(part.members), len(part.nonmembers)) >= self.params.group}
+            for group, part in parts.items():
+                score = score_of(part, **self.options)
+                rows.append({"kind": kind, "group": group, "value": score.value, "low": score.low, "high": score.high,
+                             "n": score.n})
+                if len(parts) > 1:
+                    other = against_others(parts, group, **self.options)
+                    rows[-1] |= {"difference": other.value, "p": two_sided(other)}
         return rows
 
     def controls(self, run: Run) -> Controls:
@@ -184,7 +190,8 @@ class PrivacyAudit:
         positive, null = self.scores(self.overfitted(run.system.id)), self.scores(run, null=True)
         aucs = [{name: score_of(found["mean"], **self.options) for name, found in one.items()}
                 for one in (positive, null)]
-        return Controls(*aucs, self.blind(run), self.planted_recall)
+        apart = {name: separation(found["mean"]) for name, found in positive.items()}
+        return Controls(*aucs, self.blind(run), self.planted_recall, apart)
 
     def rows(self, run: Run) -> list[dict[str, object]]:
         """Tidy rows of all attacks on the run, its overfitted twin, its null and the blind baseline."""

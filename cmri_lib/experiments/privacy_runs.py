@@ -1,5 +1,5 @@
-"""Trainings that exist for audits alone: overfitted twins, shadow models and their reference, and flows with
-and without a vendor.
+"""Trainings that exist for audits alone: overfitted twins, shadow models and their reference, flows with and without a
+vendor, and systems that learn from sets of patients in which a disease is rare.
 
 They lie in a folder of their own, since other notebooks know nothing of them.
 """
@@ -12,9 +12,11 @@ from functools import partial
 import numpy as np
 
 from cmri_lib.cohort.slices import Slices
+from cmri_lib.cohort.vocabulary import names_nothing
 from cmri_lib.config.study import Study
 from cmri_lib.errors import DataError
 from cmri_lib.experiments.training import training_patients
+from cmri_lib.privacy.groups import Composition, compositions
 from cmri_lib.systems.ablation import condition_set_system
 from cmri_lib.systems.register import system
 from cmri_lib.systems.system import Run, System, Variant
@@ -30,7 +32,9 @@ FEWEST = 4
 def audit_runs(study: Study, slices: Slices) -> list[Run]:
     """Every training that the audits add to those of other notebooks."""
     twins = [overfitted(study, slices, name) for name in study.params.privacy.systems]
-    return [*twins, *(shadow_runs(study, slices) if shadows_possible(study, slices) else ())]
+    shadows = shadow_runs(study, slices) if shadows_possible(study, slices) else ()
+    pairs = rare_runs(study, slices).values() if "rare" in study.params.privacy.arms else ()
+    return [*twins, *shadows, *(run for pair in pairs for run in pair)]
 
 
 def shadows_possible(study: Study, slices: Slices) -> bool:
@@ -73,6 +77,20 @@ def shadow_runs(study: Study, slices: Slices) -> list[Run]:
     variant = Variant("shadow", training=share_of_steps(study, chosen, settings.share))
     groups = inside, others, *(tuple(sorted(half.tolist())) for half in halves)
     return [Run(chosen, some, variant=variant) for some in groups]
+
+
+def rare_runs(study: Study, slices: Slices) -> dict[Composition, tuple[Run, Run]]:
+    """Composition → the runs on its set with rare diseases and on its even set. None where no disease is known, or too few
+    patients have one."""
+    settings, table = study.params.privacy.rare, slices.where(split="train").table.drop_duplicates("patient")
+    groups = {name: disease for name, disease in zip(table["patient"], table["disease"]) if not names_nothing(disease)}
+    try:
+        found = compositions(groups, settings.pairs, settings.few, study.seed)
+    except DataError:
+        return {}
+    chosen = own_folder(system(settings.system))
+    variant = Variant("composed", training=share_of_steps(study, chosen, settings.share))
+    return {one: tuple(Run(chosen, some, variant=variant) for some in (one.rare, one.even)) for one in found}
 
 
 def vendor_runs() -> list[Run]:

@@ -124,6 +124,13 @@ def null_sides(holdout: Slices, seed: int = 0) -> Sides:
     return Sides(*(holdout.where(patient=half) for half in halves(holdout.patients, seed)))
 
 
+def separation(found: PatientScores) -> float:
+    """Means of members and of non-members, apart in standard deviations within the sides (d′): it tells attacks apart that all
+    have an AUC of 1. Infinite where scores do not vary within the sides."""
+    apart, spread = found.members.mean() - found.nonmembers.mean(), np.sqrt((found.members.var() + found.nonmembers.var()) / 2)
+    return float(apart / spread) if spread > 0 else float(np.copysign(np.inf, apart)) if apart else 0.0
+
+
 @dataclass(frozen=True)
 class Controls:
     """What the controls of an audit have shown.
@@ -133,17 +140,20 @@ class Controls:
         null: attack → AUC between halves of the hold-out.
         blind: AUC of the blind baseline.
         copies: disguise → share of planted copies that was found.
+        apart: attack → separation of members and others on the overfitted generator.
     """
 
     positive: Mapping[str, Score]
     null: Mapping[str, Score]
     blind: Score
     copies: Mapping[str, float] = field(default_factory=dict)
+    apart: Mapping[str, float] = field(default_factory=dict)
 
     @property
     def strongest(self) -> str:
-        """The attack that does best on the positive control."""
-        return max(self.positive, key=lambda name: self.positive[name].value)
+        """The attack that does best on the positive control; of several with the same AUC the one that sets members furthest
+        apart."""
+        return max(self.positive, key=lambda name: (self.positive[name].value, self.apart.get(name, 0.0)))
 
     def power(self, attack: str) -> bool:
         """Whether the attack catches the positive control at all: its interval lies above one half."""

@@ -5,15 +5,24 @@ An AUC over all patients can hide that a few are named with certainty. Those few
 same group, so that what the group has in common tells nobody apart.
 
 Kulynych, Yaghini, Cherubin, Veale & Troncoso, "Disparate Vulnerability to Membership Inference Attacks", PoPETs 2022.
+
+Groups differ in more than their size: one disease may be easier to recognise than another. So that size alone tells, the same
+patients are attacked twice (`compositions`): in a generator whose training patients hold few of their group, and in one whose
+training patients hold as many of every group. How far they stand out among strangers of their group, each time, is `exposure`.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
+from dataclasses import dataclass
 
 import numpy as np
+import pandas as pd
 
-from cmri_lib.privacy.attack import PatientScores
+from cmri_lib.errors import DataError
+from cmri_lib.measures.statistics.bootstrap import Score, bootstrap
+from cmri_lib.privacy.attack import PatientScores, auc
 
 
 def within(found: PatientScores, groups: Mapping[str, str]) -> dict[str, PatientScores]:
@@ -30,3 +39,88 @@ def within(found: PatientScores, groups: Mapping[str, str]) -> dict[str, Patient
         parts[group] = PatientScores(found.members[ours], found.nonmembers[theirs], found.member_names[ours],
                                      found.nonmember_names[theirs], found.chosen)
     return parts
+
+
+def against_others(parts: Mapping[str, PatientScores], group: str, **options: object) -> Score:
+    """AUC in one group of `within` minus the mean of the AUCs in the others; its interval is over the patients of all."""
+    ours, others = parts[group], [part for name, part in parts.items() if name != group]
+    names = [side for part in (ours, *others) for side in (part.member_names, part.nonmember_names)]
+
+    def difference(u: np.ndarray, v: np.ndarray, *counts: np.ndarray) -> float:
+        return auc(ours.members, ours.nonmembers, u, v) - float(np.mean([
+            auc(part.members, part.nonmembers, *counts[2 * k:2 * k + 2]) for k, part in enumerate(others)]))
+
+    return bootstrap(difference, *names, **options)
+
+
+@dataclass(frozen=True)
+class Composition:
+    """Two sets of as many patients to learn from, which share those who are `watched`: in `rare` there are no others of their
+    groups, in `even` all groups are of one size, or differ by one patient."""
+
+    rare: tuple[str, ...]
+    even: tuple[str, ...]
+    watched: tuple[str, ...]
+
+
+def compositions(groups: Mapping[str, str], pairs: int, few: int, seed: int = 0) -> list[Composition]:
+    """`pairs` compositions, each with other patients to watch: `few` of every group but two, in turn (of two or three groups, of
+    one alone). The sets are as large as the smallest group allows.
+
+    Args:
+        groups: patient → group, of all who may be learnt from.
+
+    Raises:
+        DataError: if there are fewer than two groups, or too few patients in one.
+    """
+    generator, names = np.random.default_rng(seed), np.array(sorted(groups))
+    kinds = sorted(set(groups.values()))
+    if len(kinds) < 2:
+        raise DataError(f"{len(kinds)} groups of patients", field="groups", remedy="one can be rare only beside others")
+    queues = {kind: generator.permutation([name for name in names if groups[name] == kind]).tolist() for kind in kinds}
+    rare_at_once, least = max(1, len(kinds) - 2), min(map(len, queues.values()))
+    common_at_once = len(kinds) - rare_at_once
+    each = (rare_at_once * few + common_at_once * least) // len(kinds)
+    # In an even set a group has at least one patient more than a rare one; who is watched is so once, over all pairs.
+    needed = max(few + math.ceil(len(kinds) / common_at_once), math.ceil(pairs * rare_at_once / len(kinds)) * few)
+    if least < needed:
+        raise DataError(f"{least} patients in the smallest of {len(kinds)} groups", field="groups",
+                        remedy=f"{pairs} pairs with {few} patients of a rare group take at least {needed}")
+    found = []
+    for pair in range(pairs):
+        rare_kinds = [kinds[(pair * rare_at_once + k) % len(kinds)] for k in range(rare_at_once)]
+        common = [kind for kind in kinds if kind not in rare_kinds]
+        watched = [name for kind in rare_kinds for name in queues[kind][:few]]
+        even = [name for kind in kinds for name in queues[kind][:each]]
+        shares = np.array_split(np.arange(len(even) - len(watched)), len(common))
+        rare = watched + [name for kind, share in zip(common, shares) for name in queues[kind][:len(share)]]
+        found.append(Composition(*(tuple(sorted(some)) for some in (rare, even, watched))))
+        for kind in rare_kinds:  # who was watched goes to the end of the queue
+            queues[kind] = queues[kind][few:] + queues[kind][:few]
+    return found
+
+
+def exposure(members: pd.DataFrame, strangers: pd.DataFrame, groups: Mapping[str, str], weights: np.ndarray | None = None
+             ) -> pd.Series:
+    """How far each member's score lies above the mean of strangers of the same group, in standard deviations of strangers about
+    the means of their groups; the mean over settings.
+
+    Args:
+        members, strangers: (P, settings) scores, higher for likelier members, with patients as their index.
+        groups: patient → group.
+        weights: how often each stranger counts, once by default.
+
+    Returns:
+        (P,) by member; NaN without strangers of the same group.
+    """
+    weights = np.ones(len(strangers)) if weights is None else np.asarray(weights, float)
+    ours, theirs = (np.array([groups[name] for name in side.index]) for side in (members, strangers))
+    values, centred = members.to_numpy(float).copy(), strangers.to_numpy(float).copy()
+    for kind in set(ours) | set(theirs):
+        here = theirs == kind
+        mean = weights[here] @ centred[here] / weights[here].sum() if weights[here].any() else np.nan
+        values[ours == kind] -= mean
+        centred[here] -= mean
+    counted = weights > 0
+    spread = np.sqrt(weights[counted] @ centred[counted] ** 2 / weights.sum())
+    return pd.Series((values / spread).mean(axis=1), index=members.index)

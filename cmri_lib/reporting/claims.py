@@ -108,6 +108,12 @@ def evidence(effect: Score, direction: Direction, margin: float = 0.0) -> tuple[
     return (differ, alike) if direction == "beyond" else (alike, differ)
 
 
+def two_sided(effect: Score, margin: float = 0.0) -> float:
+    """p-value of "no different from the margin", see `evidence`; NaN without an interval."""
+    above, below = _tails(effect, margin)
+    return min(1.0, 2 * min(above, below)) if math.isfinite(above) else math.nan
+
+
 def together(tails: Sequence[tuple[float, float]]) -> tuple[float, float]:
     """The `evidence` of a claim with several criteria from that of each; NaN if one has none.
 

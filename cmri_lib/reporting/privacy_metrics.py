@@ -43,7 +43,8 @@ IN_SPACE = {
 STATISTICS = {"auc": ("AUC of the attack: {}", "AUC, {}"),
               "auc_max": ("AUC of the attack, by its boldest slice: {}", "AUC by maximum, {}"),
               "tpr1": ("Members found at 1 % false alarms: {}", "TPR at 1 %, {}"),
-              "tpr5": ("Members found at 5 % false alarms: {}", "TPR at 5 %, {}")}
+              "tpr5": ("Members found at 5 % false alarms: {}", "TPR at 5 %, {}"),
+              "exposure": ("How far members stand out, in standard deviations of strangers: {}", "exposure, {}")}
 #: What differential privacy has spent, and how much of it an attacker proves.
 EPSILON = {name: of_axis("privacy", Bounds("nothing learnt"), *titles) for name, titles in {
     "epsilon_rdp": ("Privacy loss ε, upper bound (RDP accountant)", "ε at most, RDP"),
@@ -57,7 +58,7 @@ def described(metric: str) -> Description | None:
     """The description of ``attack_<statistic>_<attack>`` and of `EPSILON`; None for another metric."""
     if metric in EPSILON:
         return EPSILON[metric]
-    found = re.fullmatch(r"attack_(auc_max|auc|tpr1|tpr5)_(\w+)", metric)
+    found = re.fullmatch(r"attack_(auc_max|auc|tpr1|tpr5|exposure)_(\w+)", metric)
     if not found or found[2] not in ATTACKS:
         return None
     title, short = (text.format(ATTACKS[found[2]]) for text in STATISTICS[found[1]])

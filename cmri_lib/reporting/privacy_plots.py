@@ -102,3 +102,30 @@ def along_training(table: pd.DataFrame) -> Figure:
     axis.tick_params(labelsize=SMALL)
     legend_below(figure, handles)
     return figure
+
+
+def rare_exposure(table: pd.DataFrame) -> Figure:
+    """How far the same patients stand out, by how common their disease is: a panel per attack, a grey line per pair of trainings,
+    the mean with its interval. Columns: attack, pair ("all": the mean), disease, value, low, high."""
+    if table.empty:
+        return notice("too few patients of each disease")
+    attacks, places = list(dict.fromkeys(table["attack"])), list(dict.fromkeys(table["disease"]))
+    figure, axes = plt.subplots(1, len(attacks), figsize=(3.2 * len(attacks), 3.3), layout="constrained", squeeze=False)
+    handles = {}
+    for axis, attack in zip(axes[0], attacks):
+        part = table[table["attack"] == attack].set_index("disease")
+        for _, line in part[part["pair"] != "all"].groupby("pair"):
+            handles["a pair of trainings"], = axis.plot(range(len(places)), line.loc[places, "value"], color="0.7", marker=".",
+                                                        lw=1)
+        mean = part[part["pair"] == "all"].loc[places]
+        handles["mean, 95 % interval"] = axis.errorbar(range(len(places)), mean["value"], interval(mean), marker="o", ms=5,
+                                                       capsize=3, lw=1.6)
+        handles["guessing"] = axis.axhline(0, ls=":", color="0.5", lw=1)
+        axis.set_xticks(range(len(places)), places, fontsize=SMALL)
+        axis.set_xlim(-0.4, len(places) - 0.6)
+        axis.set_xlabel("how common their disease is", fontsize=NORMAL)
+        axis.set_title(ATTACKS[attack], fontsize=NORMAL)
+        axis.tick_params(labelsize=SMALL)
+    axes[0][0].set_ylabel("members above strangers\n(standard deviations of strangers)", fontsize=NORMAL)
+    legend_below(figure, handles)
+    return figure

@@ -11,8 +11,8 @@ from scipy import ndimage, stats
 from cmri_lib.cohort.slices import Slices, concatenate
 from cmri_lib.errors import DataError, ParameterError, SplitError
 from cmri_lib.measures.statistics.bootstrap import Score
-from cmri_lib.privacy.attack import Sides, auc, score_of
-from cmri_lib.privacy.controls import (DISGUISES, EXACT, Controls, blind_scores, null_sides, planted_copies)
+from cmri_lib.privacy.attack import PatientScores, Sides, auc, score_of
+from cmri_lib.privacy.controls import (DISGUISES, EXACT, Controls, blind_scores, null_sides, planted_copies, separation)
 from cmri_lib.privacy.copies import CopyAudit, Described, cluster_scores
 from cmri_lib.privacy.copy_detector import CopySpace, CopyTraining, Disguise, contrastive_loss, train_copy_detector
 from cmri_lib.privacy.nearest_neighbours import Pixels
@@ -367,3 +367,14 @@ def test_an_audit_that_misses_a_control_is_broken():
         verdict = Controls(**{**good, **change}).verdict()
         assert verdict.startswith("broken") and words in verdict
     assert not sound.power("unknown")
+
+
+def test_of_attacks_without_error_the_strongest_sets_members_furthest_apart():
+    def scores(members, others):
+        return PatientScores(np.array(members), np.array(others), np.arange(len(members)), np.arange(len(others)), ("s",))
+
+    assert separation(scores([3.0, 5.0], [0.0, 2.0])) == 3  # means 4 and 1, deviations of 1
+    assert separation(scores([3.0, 3.0], [1.0, 1.0])) == np.inf and separation(scores([1.0], [1.0])) == 0
+    tied = {"positive": {"loss": score(1, 0.7, 1), "sima": score(1, 0.7, 1), "pia": score(0.99, 0.7, 1)}, "null": {},
+            "blind": score(0.5, 0.4, 0.6)}
+    assert Controls(**tied, apart={"loss": 2.0, "sima": 3.0, "pia": 9.0}).strongest == "sima"

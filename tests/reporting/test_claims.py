@@ -13,7 +13,7 @@ from cmri_lib.errors import DataError, ParameterError
 from cmri_lib.measures.statistics.bootstrap import Score, score_difference
 from cmri_lib.reporting import metrics, review
 from cmri_lib.reporting.claims import (UNTESTABLE, Ledger, after_holm, evidence, holm, last_doubling, score_of,
-                                       time_to_quality, unfit)
+                                       time_to_quality, two_sided, unfit)
 from cmri_lib.reporting.primary_tests import ANATOMY, HEARTS, PRIMARY, register
 
 
@@ -51,6 +51,12 @@ def test_p_is_that_of_the_t_test_whose_interval_it_is(z: float, df: float) -> No
     score = Score(2 + 0.3 * z, 2 + 0.3 * z - half, 2 + 0.3 * z + half, n=9, df=df)
     assert evidence(score, "above", 2.0) == pytest.approx((stats.t.sf(z, df), stats.t.cdf(z, df)))
     assert evidence(score, "below", 2.0) == pytest.approx((stats.t.cdf(z, df), stats.t.sf(z, df)))
+
+
+@pytest.mark.parametrize("z", [-3.0, -1.0, 0.0, 0.5, 2.5])
+def test_p_of_no_difference_is_two_sided(z: float) -> None:
+    assert two_sided(normal(z)) == pytest.approx(2 * stats.norm.sf(abs(z)))
+    assert two_sided(normal(z + 1), 1.0) == pytest.approx(two_sided(normal(z))) and np.isnan(two_sided(Score(1, np.nan, np.nan, 2)))
 
 
 def test_p_faces_the_margin_and_equivalence_is_two_one_sided_tests() -> None:

@@ -66,3 +66,16 @@ def test_groups_stand_beside_guessing() -> None:
     assert all(any(set(line.get_ydata()) == {0.5} for line in axis.lines) for axis in axes)
     assert [label.get_text() for label in axes[0].get_xticklabels()] == ["DCM\nn = 32", "HCM\nn = 32"]
     assert "no group" in utility_plots.by_group(table.iloc[:0]).axes[0].texts[0].get_text()
+
+
+def test_every_pair_of_trainings_is_a_line_beside_their_mean() -> None:
+    rows = [{"attack": attack, "pair": pair, "disease": place, "value": 0.2 * k + j, "low": -1.0, "high": 3.0}
+            for attack in ("loss", "distance_pixel") for k, pair in enumerate(("1", "2", "all"))
+            for j, place in enumerate(("as common as others", "rare"))]
+    figure = privacy_plots.rare_exposure(pd.DataFrame(rows))
+    assert [axis.get_title() for axis in figure.axes] == ["denoising loss", "distance to samples, pixels"]
+    for axis in figure.axes:
+        lines = [list(line.get_ydata()) for line in axis.get_lines()]
+        assert [0.0, 1.0] in lines and [0.2, 1.2] in lines and [0.4, 1.4] in lines
+        assert [tick.get_text() for tick in axis.get_xticklabels()] == ["as common as others", "rare"]
+    assert privacy_plots.rare_exposure(pd.DataFrame(columns=["attack", "disease"])).axes[0].texts
