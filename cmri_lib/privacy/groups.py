@@ -64,8 +64,8 @@ class Composition:
 
 
 def compositions(groups: Mapping[str, str], pairs: int, few: int, seed: int = 0) -> list[Composition]:
-    """`pairs` compositions, each with other patients to watch: `few` of every group but two, in turn (of two or three groups, of
-    one alone). The sets are as large as the smallest group allows.
+    """`pairs` compositions, each with other patients to watch: `few` of every group but two, in turn (of two or three groups,
+    of one alone). The sets are as large as the smallest group allows.
 
     Args:
         groups: patient → group, of all who may be learnt from.
@@ -102,25 +102,24 @@ def compositions(groups: Mapping[str, str], pairs: int, few: int, seed: int = 0)
 
 def exposure(members: pd.DataFrame, strangers: pd.DataFrame, groups: Mapping[str, str], weights: np.ndarray | None = None
              ) -> pd.Series:
-    """How far each member's score lies above the mean of strangers of the same group, in standard deviations of strangers about
-    the means of their groups; the mean over settings.
+    """How far each member's score lies above the mean of strangers of the same group, in standard deviations of all strangers
+    about the means of their groups; the mean over settings.
 
     Args:
         members, strangers: (P, settings) scores, higher for likelier members, with patients as their index.
         groups: patient → group.
-        weights: how often each stranger counts, once by default.
+        weights: how often each stranger counts in these means, once by default. The standard deviation is the unit in which
+            scores are told; it stays that of all, each once.
 
     Returns:
         (P,) by member; NaN without strangers of the same group.
     """
-    weights = np.ones(len(strangers)) if weights is None else np.asarray(weights, float)
     ours, theirs = (np.array([groups[name] for name in side.index]) for side in (members, strangers))
-    values, centred = members.to_numpy(float).copy(), strangers.to_numpy(float).copy()
-    for kind in set(ours) | set(theirs):
+    rows, values, kinds = strangers.to_numpy(float), members.to_numpy(float).copy(), sorted({*ours, *theirs})
+    squares = sum(((rows[theirs == kind] - rows[theirs == kind].mean(axis=0)) ** 2).sum(axis=0) for kind in set(theirs))
+    spread = np.sqrt(squares / (len(rows) - len(set(theirs))))
+    counts = np.ones(len(rows)) if weights is None else np.asarray(weights, float)
+    for kind in kinds:
         here = theirs == kind
-        mean = weights[here] @ centred[here] / weights[here].sum() if weights[here].any() else np.nan
-        values[ours == kind] -= mean
-        centred[here] -= mean
-    counted = weights > 0
-    spread = np.sqrt(weights[counted] @ centred[counted] ** 2 / weights.sum())
+        values[ours == kind] -= counts[here] @ rows[here] / counts[here].sum() if counts[here].any() else np.nan
     return pd.Series((values / spread).mean(axis=1), index=members.index)

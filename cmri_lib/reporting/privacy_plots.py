@@ -105,8 +105,8 @@ def along_training(table: pd.DataFrame) -> Figure:
 
 
 def rare_exposure(table: pd.DataFrame) -> Figure:
-    """How far the same patients stand out, by how common their disease is: a panel per attack, a grey line per pair of trainings,
-    the mean with its interval. Columns: attack, pair ("all": the mean), disease, value, low, high."""
+    """How far the same patients stand out, by how common their disease is: a panel per attack, a grey line per pair of
+    trainings, the mean with its interval. Columns: attack, pair ("all": the mean), disease, value, low, high."""
     if table.empty:
         return notice("too few patients of each disease")
     attacks, places = list(dict.fromkeys(table["attack"])), list(dict.fromkeys(table["disease"]))

@@ -59,10 +59,12 @@ def groups(monkeypatch: pytest.MonkeyPatch, more: float, slices: Slices = SLICES
 def test_a_difference_is_due_to_how_rare_the_disease_is(more: float, monkeypatch: pytest.MonkeyPatch) -> None:
     found = groups(monkeypatch, more)
     (attack,) = found.attacks
-    # Strangers of a disease score 0, 1, 0, 1: their mean is 1/2, their deviation 1/2, and members lie 2 of these above.
-    assert found.score(attack, EVEN).value == pytest.approx(2) and found.score(attack, RARE).value == pytest.approx(2 + 2 * more)
+    # Strangers of a disease score 0, 1, 0, 1, about 1/2. In units of their deviation members lie 1 above, with `more` more so.
+    unit = (5 * 4 / 4 / (20 - 5)) ** 0.5
+    assert found.score(attack, EVEN).value == pytest.approx(1 / unit)
+    assert found.score(attack, RARE).value == pytest.approx((1 + more) / unit)
     change = found.difference(attack)
-    assert change.value == pytest.approx(2 * more) and change.n == 3 * 3 * 2 and change.seeds == 3
+    assert change.value == pytest.approx(more / unit) and change.n == 3 * 3 * 2 and change.seeds == 3
     assert change.low <= change.value <= change.high and (change.low > 0) == (more > 0) and (change.high < 0) == (more < 0)
 
 
@@ -70,11 +72,11 @@ def test_the_table_has_every_pair_and_their_mean(monkeypatch: pytest.MonkeyPatch
     found = groups(monkeypatch, 2.0)
     table = found.table()
     assert list(table["pair"]) == 2 * ["1", "2", "3", "all"] and list(table["disease"]) == 4 * [EVEN] + 4 * [RARE]
-    np.testing.assert_allclose(table["value"], [2, 2, 2, 2, 6, 6, 6, 6])
+    np.testing.assert_allclose(table["value"], np.repeat([1, 3], 4) * 3**0.5)
     rows = found.rows()
     assert [(row["system"], row["metric"], row["value"]) for row in rows] == [
-        ("U10 FM, disease rare", "attack_exposure_loss", pytest.approx(6)),
-        ("U10 FM, disease as common as others", "attack_exposure_loss", pytest.approx(2))]
+        ("U10 FM, disease rare", "attack_exposure_loss", pytest.approx(3 * 3**0.5)),
+        ("U10 FM, disease as common as others", "attack_exposure_loss", pytest.approx(3**0.5))]
 
 
 def test_both_trainings_of_a_pair_have_seen_whom_they_are_asked_about() -> None:

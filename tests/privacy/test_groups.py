@@ -92,11 +92,11 @@ def test_too_few_patients_for_rare_groups_are_refused(sizes: tuple[int, ...], pa
 
 
 def test_exposure_is_told_in_deviations_of_strangers_of_the_same_group() -> None:
-    strangers = pd.DataFrame({"t": [1.0, 3.0, 11.0, 13.0]}, index=["s1", "s2", "s3", "s4"])  # about 2 and 12, both ± 1
+    strangers = pd.DataFrame({"t": [1.0, 3.0, 11.0, 13.0]}, index=["s1", "s2", "s3", "s4"])  # about 2 and 12; √2 of 2 degrees
     members = pd.DataFrame({"t": [4.0, 12.0, 0.0]}, index=["m1", "m2", "m3"])
     groups = dict(zip(["s1", "s2", "s3", "s4", "m1", "m2", "m3"], "aabbabc"))
-    np.testing.assert_allclose(exposure(members, strangers, groups), [2, 0, np.nan])
-    twice = pd.concat([strangers, strangers.iloc[:1]])
-    counted = exposure(members, strangers, groups, np.array([2, 1, 1, 1]))
-    np.testing.assert_allclose(counted, exposure(members, twice, groups))
-    np.testing.assert_allclose(exposure(10 * members, 10 * strangers, groups)[:2], [2, 0])
+    np.testing.assert_allclose(exposure(members, strangers, groups), [2 / 2**0.5, 0, np.nan])
+    np.testing.assert_allclose(exposure(members, strangers, groups, np.array([3, 1, 1, 0])), [2.5 / 2**0.5, 1 / 2**0.5, np.nan])
+    np.testing.assert_allclose(exposure(10 * members + 1, 10 * strangers + 1, groups)[:2], [2 / 2**0.5, 0], atol=1e-12)
+    two = exposure(members.assign(u=members["t"]), strangers.assign(u=-strangers["t"]), groups)
+    np.testing.assert_allclose(two[:2], [(2 + 6) / 2**1.5, (0 + 24) / 2**1.5])
