@@ -291,8 +291,9 @@ pd.DataFrame([{"pair": k, "patients in each set": len(some.rare), "watched": len
               for k, (some, _) in enumerate(sets, 1)])
 
 # %% [markdown]
-# **How to read it.** If rare diseases are more exposed, lines rise to the right. 0 is guessing. A
-# mean of 1 says that members lie one standard deviation of strangers above these.
+# **How to read it.** If rare diseases are more exposed, lines rise to the right, and the interval
+# in the last panel lies above 0. In the first panels 0 is guessing, and 1 says that members lie one
+# standard deviation of strangers above these.
 #
 # ## Copies among the samples
 #

@@ -23,8 +23,8 @@ from cmri_lib.privacy.groups import exposure
 from cmri_lib.reporting.results import with_system_columns
 from cmri_lib.systems.system import Run
 
-#: Names of the two kinds of training sets, in the order of `rare_runs`.
-RARE, EVEN = "rare", "as common as others"
+#: Names of the two kinds of training sets, in the order of `rare_runs`, and of what differs between them.
+RARE, EVEN, CHANGE = "rare", "as common as others", "rare − common"
 #: One attack on weights, and one on samples alone, which is what an audit of nearest neighbours sees.
 MOUNTED = ("loss", "distance_pixel")
 
@@ -61,16 +61,17 @@ class RareGroups:
                            for pair in range(len(self.runs))])
 
     def table(self) -> pd.DataFrame:
-        """attack, pair (from 1; "all": their mean, with an interval), disease (`RARE` or `EVEN`), value, low, high."""
-        rows = []
+        """attack, pair (from 1; "all": their mean, with an interval), disease (`EVEN`, `RARE`, `CHANGE`), value, low, high."""
+        rows, once = [], np.ones(len(np.unique(self.strangers.patients)))
         for attack in self.attacks if self.runs else ():
-            for which in (EVEN, RARE):
-                for pair in range(len(self.runs)):
-                    rows.append({"attack": attack.name, "pair": str(pair + 1), "disease": which, "value":
-                                 float(self._exposure(attack, pair, which, np.ones(self._strangers)).mean())})
-                score = self.score(attack, which)
-                rows.append({"attack": attack.name, "pair": "all", "disease": which, "value": score.value, "low": score.low,
-                             "high": score.high})
+            each = {which: [self._exposure(attack, pair, which, once).mean() for pair in range(len(self.runs))]
+                    for which in (EVEN, RARE)}
+            each[CHANGE] = np.subtract(each[RARE], each[EVEN])
+            for which, values in each.items():
+                score = self.difference(attack) if which == CHANGE else self.score(attack, which)
+                found = {"attack": attack.name, "disease": which}
+                rows += [found | {"pair": str(pair), "value": value} for pair, value in enumerate(values, 1)]
+                rows.append(found | {"pair": "all", "value": score.value, "low": score.low, "high": score.high})
         return pd.DataFrame(rows, columns=["attack", "pair", "disease", "value", "low", "high"])
 
     def rows(self) -> list[dict[str, object]]:
@@ -83,10 +84,6 @@ class RareGroups:
                 row = score.row(f"attack_exposure_{attack.name}", "privacy", "lower")
                 rows += [one | {"system": f"{run.system.id}, disease {which}"} for one in with_system_columns(run, [row])]
         return rows
-
-    @property
-    def _strangers(self) -> int:
-        return len(np.unique(self.strangers.patients))
 
     def _over(self, exposures: Sequence[object]) -> Score:
         sets = [*(np.array(one.watched) for one in self.runs), np.unique(self.strangers.patients)]

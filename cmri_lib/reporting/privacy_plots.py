@@ -105,27 +105,37 @@ def along_training(table: pd.DataFrame) -> Figure:
 
 
 def rare_exposure(table: pd.DataFrame) -> Figure:
-    """How far the same patients stand out, by how common their disease is: a panel per attack, a grey line per pair of
-    trainings, the mean with its interval. Columns: attack, pair ("all": the mean), disease, value, low, high."""
+    """How far the same patients stand out, by how common their disease is: a panel per attack with a grey line per pair of
+    trainings and their mean; then what differs, with the interval of the mean. Columns: attack, pair ("all": the mean), disease
+    (two that are compared, and their difference), value, low, high."""
     if table.empty:
         return notice("too few patients of each disease")
-    attacks, places = list(dict.fromkeys(table["attack"])), list(dict.fromkeys(table["disease"]))
-    figure, axes = plt.subplots(1, len(attacks), figsize=(3.2 * len(attacks), 3.3), layout="constrained", squeeze=False)
+    attacks, (*places, change) = (list(dict.fromkeys(table[c])) for c in ("attack", "disease"))
+    figure, axes = plt.subplots(1, len(attacks) + 1, figsize=(PAGE, 3.2), layout="constrained")
     handles = {}
-    for axis, attack in zip(axes[0], attacks):
+    for axis, attack in zip(axes, attacks):
         part = table[table["attack"] == attack].set_index("disease")
-        for _, line in part[part["pair"] != "all"].groupby("pair"):
-            handles["a pair of trainings"], = axis.plot(range(len(places)), line.loc[places, "value"], color="0.7", marker=".",
-                                                        lw=1)
-        mean = part[part["pair"] == "all"].loc[places]
-        handles["mean, 95 % interval"] = axis.errorbar(range(len(places)), mean["value"], interval(mean), marker="o", ms=5,
-                                                       capsize=3, lw=1.6)
-        handles["guessing"] = axis.axhline(0, ls=":", color="0.5", lw=1)
-        axis.set_xticks(range(len(places)), places, fontsize=SMALL)
-        axis.set_xlim(-0.4, len(places) - 0.6)
-        axis.set_xlabel("how common their disease is", fontsize=NORMAL)
+        for pair, line in part.groupby("pair"):
+            look = {"color": "C0", "lw": 2} if pair == "all" else {"color": "0.7", "lw": 1}
+            handles["mean" if pair == "all" else "a pair of trainings"], = axis.plot(line.loc[places, "value"].to_numpy(),
+                                                                                    marker="o", ms=4, **look)
+        axis.axhline(0, ls=":", color="0.5", lw=1)
         axis.set_title(ATTACKS[attack], fontsize=NORMAL)
-        axis.tick_params(labelsize=SMALL)
-    axes[0][0].set_ylabel("members above strangers\n(standard deviations of strangers)", fontsize=NORMAL)
+        _places(axis, places, "their disease is")
+    last, differs = axes[-1], table[table["disease"] == change]
+    pairs, mean = differs[differs["pair"] != "all"], differs[differs["pair"] == "all"].set_index("attack").loc[attacks]
+    last.plot([attacks.index(a) + 0.15 for a in pairs["attack"]], pairs["value"], "o", ms=4, color="0.7")
+    handles["mean, 95 % interval"] = last.errorbar(range(len(attacks)), mean["value"], interval(mean), fmt="o", ms=5, capsize=3)
+    handles["guessing, or no difference"] = last.axhline(0, ls=":", color="0.5", lw=1)
+    last.set_title(change, fontsize=NORMAL)
+    _places(last, [ATTACKS[a] for a in attacks], "")
+    axes[0].set_ylabel("members above strangers\n(standard deviations of strangers)", fontsize=NORMAL)
     legend_below(figure, handles)
     return figure
+
+
+def _places(axis: plt.Axes, names: list[str], label: str) -> None:
+    axis.set_xticks(range(len(names)), [wrapped(name, 1.0) for name in names], fontsize=SMALL)
+    axis.set_xlim(-0.5, len(names) - 0.5)
+    axis.set_xlabel(label, fontsize=NORMAL)
+    axis.tick_params(labelsize=SMALL)

@@ -13,7 +13,7 @@ from cmri_lib.cohort.slices import Slices, concatenate
 from cmri_lib.config.study import open_study
 from cmri_lib.experiments.privacy_audit import PrivacyAudit
 from cmri_lib.experiments.privacy_runs import audit_runs, rare_runs
-from cmri_lib.experiments.rare_groups import EVEN, RARE, RareGroups
+from cmri_lib.experiments.rare_groups import CHANGE, EVEN, RARE, RareGroups
 from cmri_lib.privacy.attack import Attack, Target
 from cmri_lib.systems.system import Run
 
@@ -27,7 +27,7 @@ SLICES = PLAIN.with_columns(disease=np.array([DISEASES[name] for name in PLAIN.p
 
 
 class Told(Attack):
-    """Members score 1 above strangers, and `more` above that if less than every fifth of the training patients has their disease.
+    """Members score 1 above strangers, and `more` above that if less than every fifth training patient has their disease.
     Every other stranger of a disease scores 1 above the rest."""
 
     name = "loss"
@@ -71,8 +71,8 @@ def test_a_difference_is_due_to_how_rare_the_disease_is(more: float, monkeypatch
 def test_the_table_has_every_pair_and_their_mean(monkeypatch: pytest.MonkeyPatch) -> None:
     found = groups(monkeypatch, 2.0)
     table = found.table()
-    assert list(table["pair"]) == 2 * ["1", "2", "3", "all"] and list(table["disease"]) == 4 * [EVEN] + 4 * [RARE]
-    np.testing.assert_allclose(table["value"], np.repeat([1, 3], 4) * 3**0.5)
+    assert list(table["pair"]) == 3 * ["1", "2", "3", "all"] and list(table["disease"]) == 4 * [EVEN] + 4 * [RARE] + 4 * [CHANGE]
+    np.testing.assert_allclose(table["value"], np.repeat([1, 3, 2], 4) * 3**0.5)
     rows = found.rows()
     assert [(row["system"], row["metric"], row["value"]) for row in rows] == [
         ("U10 FM, disease rare", "attack_exposure_loss", pytest.approx(3 * 3**0.5)),

@@ -68,14 +68,17 @@ def test_groups_stand_beside_guessing() -> None:
     assert "no group" in utility_plots.by_group(table.iloc[:0]).axes[0].texts[0].get_text()
 
 
-def test_every_pair_of_trainings_is_a_line_beside_their_mean() -> None:
-    rows = [{"attack": attack, "pair": pair, "disease": place, "value": 0.2 * k + j, "low": -1.0, "high": 3.0}
+def test_every_pair_of_trainings_is_a_line_beside_their_mean_and_what_differs_has_a_panel() -> None:
+    rows = [{"attack": attack, "pair": pair, "disease": place, "value": 0.2 * k + j, "low": 0.2 * k + j - 1, "high": 3.0}
             for attack in ("loss", "distance_pixel") for k, pair in enumerate(("1", "2", "all"))
-            for j, place in enumerate(("as common as others", "rare"))]
+            for j, place in enumerate(("as common as others", "rare", "rare − common"))]
     figure = privacy_plots.rare_exposure(pd.DataFrame(rows))
-    assert [axis.get_title() for axis in figure.axes] == ["denoising loss", "distance to samples, pixels"]
-    for axis in figure.axes:
+    *panels, last = figure.axes
+    assert [axis.get_title() for axis in figure.axes] == ["denoising loss", "distance to samples, pixels", "rare − common"]
+    for axis in panels:
         lines = [list(line.get_ydata()) for line in axis.get_lines()]
         assert [0.0, 1.0] in lines and [0.2, 1.2] in lines and [0.4, 1.4] in lines
-        assert [tick.get_text() for tick in axis.get_xticklabels()] == ["as common as others", "rare"]
+        assert [tick.get_text().replace("\n", " ") for tick in axis.get_xticklabels()] == ["as common as others", "rare"]
+    shown = [list(line.get_ydata()) for line in last.get_lines()]
+    assert [2.0, 2.2, 2.0, 2.2] in shown and [2.4, 2.4] in shown
     assert privacy_plots.rare_exposure(pd.DataFrame(columns=["attack", "disease"])).axes[0].texts
