@@ -71,7 +71,8 @@ def test_a_difference_is_due_to_how_rare_the_disease_is(more: float, monkeypatch
 def test_the_table_has_every_pair_and_their_mean(monkeypatch: pytest.MonkeyPatch) -> None:
     found = groups(monkeypatch, 2.0)
     table = found.table()
-    assert list(table["pair"]) == 3 * ["1", "2", "3", "all"] and list(table["disease"]) == 4 * [EVEN] + 4 * [RARE] + 4 * [CHANGE]
+    assert list(table["pair"]) == 3 * ["1", "2", "3", "all"]
+    assert list(table["disease"]) == 4 * [EVEN] + 4 * [RARE] + 4 * [CHANGE]
     np.testing.assert_allclose(table["value"], np.repeat([1, 3, 2], 4) * 3**0.5)
     rows = found.rows()
     assert [(row["system"], row["metric"], row["value"]) for row in rows] == [
