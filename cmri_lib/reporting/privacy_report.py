@@ -108,7 +108,7 @@ def _finding(facts: Mapping[str, Any]) -> str:
         lines.append(f"Among {strangers} strangers nobody stands out enough to be named beyond doubt, whatever a system gives "
                      "away.")
     elif facts["named"] is not None:  # of an audit whose patients' scores were kept
-        lines.append(f"With {_name(facts['strongest'])}, the first of those that find the control best, {facts['named']} of "
+        lines.append(f"With {_name(facts['strongest'])}, which sets the control's members furthest apart, {facts['named']} of "
                      f"{members} members can be named, if {FALSE_NAMES:.0%} of the names may be false.")
     return " ".join(lines)
 

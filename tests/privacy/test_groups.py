@@ -1,4 +1,4 @@
-"""An attack within groups, against sklearn; nothing is gained by what a group has in common; and sets in which a group is rare."""
+"""An attack within groups, against sklearn; what a group has in common helps nobody; and sets in which a group is rare."""
 
 from collections import Counter
 
