@@ -119,13 +119,17 @@ class Rows:
         """Whether there are rows, and the interval of each holds a number."""
         return len(self.table) > 0 and bool(((self.table["low"] <= number) & (self.table["high"] >= number)).all())
 
+    def order(self) -> list[str]:
+        """The first names of the rows, from the lowest value to the highest."""
+        return self._sorted()[self.names[0]].tolist()
+
     def lowest(self) -> str:
         """The first name of the row with the lowest value."""
-        return self._sorted()[self.names[0]].iloc[0]
+        return self.order()[0]
 
     def highest(self) -> str:
         """The first name of the row with the highest value."""
-        return self._sorted()[self.names[0]].iloc[-1]
+        return self.order()[-1]
 
     def best(self) -> Row:
         """The row with the highest value."""
