@@ -11,6 +11,7 @@ The power of an audit is that of its cohort. With a larger one (``python -m cmri
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from functools import cached_property
@@ -18,7 +19,7 @@ from functools import cached_property
 import numpy as np
 from scipy.stats import false_discovery_control
 
-from cmri_lib.cohort.slices import Slices
+from cmri_lib.cohort.slices import Slices, concatenate
 from cmri_lib.cohort.vocabulary import names_nothing
 from cmri_lib.config.study import Study
 from cmri_lib.errors import DataError
@@ -247,13 +248,14 @@ class PrivacyAudit:
         """(images seen, AUC of the strongest plain attack of the family) at every snapshot of the training,
         and at its end."""
         target, settings = self.target(run), run.settings(self.study.params, self.study.seed)
+        generator = copy.deepcopy(target.generator)  # the target keeps its own weights, whatever happens here
         attack = next(a for a in self.attacks if a.suits(target)
                       and a.name in ("loss", "elbo", "tokens", "critic"))
         folder, found = training_folder(self.study, run), []
         for step in (*settings.snapshot_steps(), settings.steps):
             file = folder / "weights.safetensors" if step == settings.steps else snapshot_file(folder, step)
-            load_weights(target.generator, file)
-            at_step = replace(target, name=f"{target.name}, step {step}")
+            load_weights(generator, file)
+            at_step = replace(target, name=f"{target.name}, step {step}", generator=generator)
             scores = membership_scores(attack, at_step, self.sides(run), seed=self.study.seed)
             found.append((step * settings.batch, score_of(scores["mean"], **self.options)))
         return found
@@ -276,13 +278,12 @@ class PowerAudit:
         if not base.suits(target):
             raise DataError(f"{self.run.system.id} has no denoising loss", field="privacy.shadows.system",
                             remedy="choose a diffusion or a flow")
-        attacks: list[Attack] = [base, Calibrated(base, reference), LiRA(base, tuple(shadows))]
+        each = self.audit.params.patients, self.audit.params.slices, self.study.seed
+        sides = Sides(*(few_slices(self.audit.training.where(patient=names), *each) for names in self.thirds[:2]))
+        everyone = concatenate([sides.members, sides.nonmembers])
+        attacks: list[Attack] = [base, Calibrated(base, reference), LiRA(base, tuple(shadows), everyone)]
         if len(self.audit.strangers):
-            strangers = few_slices(self.audit.strangers, self.audit.params.patients,
-                                   self.audit.params.slices, self.study.seed)
-            attacks.append(RMIA(base, tuple(shadows), strangers))
-        sides = Sides(*(few_slices(self.audit.training.where(patient=names), self.audit.params.patients,
-                                   self.audit.params.slices, self.study.seed) for names in self.thirds[:2]))
+            attacks.append(RMIA(base, tuple(shadows), few_slices(self.audit.strangers, *each)))
         return {attack.name: membership_scores(attack, target, sides, seed=self.study.seed)
                 for attack in attacks}
 

@@ -24,7 +24,7 @@ from cmri_lib.privacy.attacks.denoising_error import FCRE, PIA, PIAN, DenoisingL
 from cmri_lib.privacy.attacks.likelihood import ELBO, ODELikelihood, TokenLikelihood
 from cmri_lib.privacy.attacks.noise_path import FIRST, noise_path
 from cmri_lib.privacy.attacks.samples_only import DensityRatio, NearestSamples, log_density, patient_p_values
-from cmri_lib.privacy.attacks.shadow_models import RMIA, LiRA, likelihood_ratio
+from cmri_lib.privacy.attacks.shadow_models import RMIA, LiRA, likelihood_ratio, spreads
 from cmri_lib.privacy.nearest_neighbours import Pixels
 from conftest import discs
 
@@ -327,15 +327,15 @@ def test_the_likelihood_ratio_of_gaussians():
     values = rng.normal(np.where(inside, 1.0, 0.0), np.where(inside, 0.5, 1.0))
     own = rng.normal(0.5, 1, 50)
     exact = stats.norm.logpdf(own, 1, 0.5) - stats.norm.logpdf(own, 0, 1)
-    np.testing.assert_allclose(likelihood_ratio(own, values, inside), exact, rtol=0.1, atol=0.15)
-    assert np.corrcoef(likelihood_ratio(own, values, inside), exact)[0, 1] > 0.99
+    np.testing.assert_allclose(likelihood_ratio(own, values, inside, spreads(values, inside)), exact, rtol=0.1, atol=0.15)
+    assert np.corrcoef(likelihood_ratio(own, values, inside, spreads(values, inside)), exact)[0, 1] > 0.99
     never = np.zeros((30, 50), bool)
     out = rng.normal(2, 3, (30, 50))
-    far = likelihood_ratio(own, out, never)
+    far = likelihood_ratio(own, out, never, spreads(out, never))
     np.testing.assert_allclose(far, (own - out.mean(0)) / np.sqrt(out.var(0, ddof=1).mean()), rtol=1e-9)
     np.testing.assert_allclose(far, (own - out.mean(0)) / 3, rtol=0.05)
     with pytest.raises(DataError, match="left out by fewer than 2"):
-        likelihood_ratio(own, values[:2], np.ones((2, 50), bool))
+        likelihood_ratio(own, values[:2], np.ones((2, 50), bool), (1.0, 1.0))
 
 
 class Named(Attack):
@@ -362,13 +362,27 @@ def test_shadows_know_whom_they_have_seen():
              for name, inside in seen.items()}
     target, *shadows = (Target(name, inside) for name, inside in seen.items())
     inside = np.isin(people.patients, list(target.seen))
-    for attack in (LiRA(Named(table), tuple(shadows)), RMIA(Named(table), tuple(shadows), strangers)):
+    for attack in (LiRA(Named(table), tuple(shadows), people), RMIA(Named(table), tuple(shadows), strangers)):
         found = attack.scores(target, people)["s"].to_numpy()
         assert found[inside].min() > found[~inside].max(), attack.name
     plain = Named(table).scores(target, people)["s"]
     assert plain[inside].min() < plain[~inside].max()
     with pytest.raises(SplitError, match="population"):
         RMIA(Named(table), tuple(shadows), people).scores(target, people)
+
+
+def test_members_and_strangers_are_told_on_one_scale():
+    """A slice has the same score whether those of its side are asked about alone, or all together."""
+    rng, people = np.random.default_rng(2), discs(20, 1, 8, seed=1)
+    names = np.unique(people.patients)
+    seen = {name: frozenset(rng.permutation(names)[:10]) for name in ("g", *(f"s{i}" for i in range(8)))}
+    table = {name: {p: rng.normal(0, 1 + 4 * (p in names[:10])) for p in names} for name in seen}
+    target, *shadows = (Target(name, inside) for name, inside in seen.items())
+    attack = LiRA(Named(table), tuple(shadows), people)
+    first = np.isin(people.patients, names[:10])
+    apart = np.concatenate([attack.scores(target, people.take(side))["s"] for side in (first, ~first)])
+    together = attack.scores(target, people)["s"].to_numpy()
+    np.testing.assert_allclose(apart, np.concatenate([together[first], together[~first]]))
 
 
 def test_the_ratio_to_the_population_is_counted_by_hand():

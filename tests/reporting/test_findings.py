@@ -48,7 +48,8 @@ SCORES = '{% set s = scores("phantom/06_fidelity") %}\n'
 @pytest.mark.parametrize(("quoted", "expected"), [
     ('s["U1 VAE", "heart_valid"] | share', ".82"), ('s["U1 VAE", "heart_valid"] | share_ci', ".82 [.79, .86]"),
     ('s["U1 VAE", "heart_valid"].ceiling | share', "1.00"), ('s.among(metric="heart_valid").lowest()', "U2 DCGAN"),
-    ('s.among(metric="heart_valid").order() | last', "U1 VAE"), ('s.among(metric="heart_valid").highest()', "U1 VAE"), ('s.among(metric="heart_valid").best() | share', ".82"),
+    ('s.among(metric="heart_valid").order() | last', "U1 VAE"),
+    ('s.among(metric="heart_valid").highest()', "U1 VAE"), ('s.among(metric="heart_valid").best() | share', ".82"),
     ('s.like("metric", "heart").above(0.7)', "['U1 VAE']"),
     ('s.all_hold(0.5), s.like("metric", "kid").all_hold(0.5)', "(False, True)"),
     ('s.like("metric", "none").all_hold(0.5)', "False"), ('s.number("system")', "2"), ("s | length", "3"),

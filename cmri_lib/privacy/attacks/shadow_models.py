@@ -43,12 +43,21 @@ class _Shadowed(Attack):
         return scores, np.stack([np.isin(slices.patients, list(shadow.seen)) for shadow in self.shadows])
 
 
+@dataclass(frozen=True)
 class LiRA(_Shadowed):
     """Likelihood ratio of the score under two Gaussians: of shadows that have seen the slice, and of those
     that have not (Carlini et al. 2022, eq. 4 and algorithm 1). With few shadows the standard deviations are
     those of all slices together (their section VI.D). Where a slice has fewer than two shadows that have
     seen it, the attack is their offline one (section V.B): how far the score lies above those of shadows
-    that have not."""
+    that have not.
+
+    Args:
+        everyone: the slices that the standard deviations are of, members and others together: an attacker
+            does not know who is which, and two sides with deviations of their own would have scores on two
+            scales.
+    """
+
+    everyone: Slices
 
     @property
     def name(self) -> str:
@@ -56,36 +65,48 @@ class LiRA(_Shadowed):
 
     def scores(self, target: Target, slices: Slices) -> pd.DataFrame:
         own = self.attack.scores(target, slices)
-        scores, inside = self.asked(slices)
-        return pd.DataFrame({setting: likelihood_ratio(own[setting].to_numpy(float), scores[..., k], inside)
+        (scores, inside), (of_all, inside_all) = self.asked(slices), self.asked(self.everyone)
+        return pd.DataFrame({setting: likelihood_ratio(own[setting].to_numpy(float), scores[..., k], inside,
+                                                       spreads(of_all[..., k], inside_all))
                              for k, setting in enumerate(own)})
 
 
-def likelihood_ratio(own: np.ndarray, scores: np.ndarray, inside: np.ndarray) -> np.ndarray:
+def likelihood_ratio(own: np.ndarray, scores: np.ndarray, inside: np.ndarray,
+                     pooled: tuple[float, float | None]) -> np.ndarray:
     """(N,) log-likelihood ratio of `own` (N,) from `scores` (S, N) of shadows, of which `inside` (S, N) have
     seen the slice.
+
+    Args:
+        pooled: of `spreads`; how far own scores lie above the others' alone, if the second is None.
 
     Raises:
         DataError: if a slice has fewer than two shadows that have not seen it.
     """
+    spread_out, spread_in = pooled
     if (~inside).sum(0).min() < FEWEST:
         raise DataError(f"a slice was left out by fewer than {FEWEST} shadows", field="shadows",
                         remedy="train more, each on half of the patients")
-    mean_out, spread_out = _moments(scores, ~inside)
-    far = (own - mean_out) / spread_out
-    if inside.sum(0).min() < FEWEST:
+    far = (own - _mean(scores, ~inside)) / spread_out
+    if spread_in is None:
         return far
-    mean_in, spread_in = _moments(scores, inside)
-    return 0.5 * far**2 + np.log(spread_out) - 0.5 * ((own - mean_in) / spread_in) ** 2 - np.log(spread_in)
+    near = (own - _mean(scores, inside)) / spread_in
+    return 0.5 * far**2 + np.log(spread_out) - 0.5 * near**2 - np.log(spread_in)
 
 
-def _moments(scores: np.ndarray, kept: np.ndarray) -> tuple[np.ndarray, float]:
-    """Means (N,) over the shadows that are `kept`, and one unbiased standard deviation, pooled over
-    slices."""
-    count = kept.sum(0)
-    mean = np.where(kept, scores, 0).sum(0) / count
-    squares = np.where(kept, (scores - mean) ** 2, 0).sum()
-    return mean, max(float(np.sqrt(squares / (count - 1).sum())), 1e-12)
+def spreads(scores: np.ndarray, inside: np.ndarray) -> tuple[float, float | None]:
+    """Unbiased standard deviations, pooled over slices, of shadows (S, N) that have not seen a slice, and of
+    those that have; None for these where a slice has fewer than two."""
+    out, within = (_pooled(scores, kept) if kept.sum(0).min() >= FEWEST else None for kept in (~inside, inside))
+    return (np.nan if out is None else out), within
+
+
+def _mean(scores: np.ndarray, kept: np.ndarray) -> np.ndarray:
+    return np.where(kept, scores, 0).sum(0) / kept.sum(0)
+
+
+def _pooled(scores: np.ndarray, kept: np.ndarray) -> float:
+    squares = np.where(kept, (scores - _mean(scores, kept)) ** 2, 0).sum()
+    return max(float(np.sqrt(squares / (kept.sum(0) - 1).sum())), 1e-12)
 
 
 @dataclass(frozen=True)
