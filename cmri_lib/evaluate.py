@@ -40,6 +40,8 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--samples", type=int, default=500, help="at most so many, drawn at random (default: %(default)s)")
     parser.add_argument("--brief", action="store_true", help="the headline alone: distances and valid hearts")
     options = parser.parse_args(arguments)
+    if options.samples < 2:
+        parser.error("argument --samples: at least two")
     study = open_study(options.profile, options.dataset)
     slices = load_slices(study)
     samples = read_samples(options.folder, like=slices, value_range=options.range and tuple(options.range),

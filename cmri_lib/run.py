@@ -5,7 +5,7 @@
     python -m cmri_lib.run --summary                what there is, and what to open
 
 The percent-format source ``notebooks/NN_topic.py`` is converted and executed by Papermill into ``executed/``;
-the paired ``.ipynb`` is never touched. Nothing may depend on an executed notebook: it differs at every run.
+the paired ``.ipynb`` is never touched. No stage of the pipeline may depend on an executed notebook, which differs at every run.
 """
 
 from __future__ import annotations
@@ -111,7 +111,7 @@ def run(number: str, parameters: dict[str, Any], root: Path | None = None) -> Pa
     finally:
         executed = nbformat.read(target, nbformat.NO_CONVERT)
         keep_last_states(executed)
-        executed.metadata.papermill["left_out"] = left_out
+        executed.metadata.setdefault("papermill", {})["left_out"] = left_out  # it may have failed before it began
         nbformat.write(executed, target)
     return target
 

@@ -9,8 +9,8 @@
     torchrun --nproc_per_node 4 -m cmri_lib.train "U10 OT-FM" --profile gpu
 
 The notebook then finds the training done and loads it. Kill it at any moment and run it again: it goes on where it was,
-at most 20 seconds earlier. Without a GPU as many trainings run at once as `workers` of ``params.yaml`` says. Notebooks and
-further commands may run beside it: whoever comes to what another is training waits for it, and then has it.
+at most 20 seconds earlier. As many trainings run at once as `workers` of ``params.yaml`` says (0: one per core, one on a GPU).
+Notebooks and further commands may run beside it: whoever comes to what another is training waits for it, and then has it.
 """
 
 from __future__ import annotations

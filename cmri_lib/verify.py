@@ -12,6 +12,7 @@ from __future__ import annotations
 import argparse
 import io
 import subprocess
+import tarfile
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -32,23 +33,29 @@ def published_tables(root: Path, against: Path | None, dataset: str | None) -> I
     Raises:
         DataError: if `root` is no git repository, or nothing is published.
     """
-    if against is not None:
-        names = [f.relative_to(against).as_posix() for place in PLACES for f in sorted((against / place).rglob("*.csv"))]
-    else:
-        names = _git(root, "ls-tree", "-r", "--name-only", "HEAD", *PLACES).splitlines()
-    chosen = [n for n in names if n.endswith(".csv") and dataset in (None, *Path(n).parts[1:2])]
+    files = [file for place in PLACES for file in sorted((against / place).rglob("*.csv"))] if against else ()
+    texts = {f.relative_to(against): f.read_text(encoding="utf-8") for f in files} if against else _committed(root)
+    chosen = {name: text for name, text in texts.items() if dataset in (None, *name.parts[1:2])}
     if not chosen:
         raise DataError("no published table", file=against or root, field=dataset,
                         remedy="name a data set that is published, or a folder with figures/ and results/")
-    for name in chosen:
-        text = (against / name).read_text(encoding="utf-8") if against else _git(root, "show", f"HEAD:{name}")
-        yield Path(name), text
+    yield from chosen.items()
 
 
-def _git(root: Path, *arguments: str) -> str:
-    done = subprocess.run(["git", *arguments], cwd=root, capture_output=True, text=True, encoding="utf-8")
+def _committed(root: Path) -> dict[Path, str]:
+    """Path below `root` → text of every table of git's last commit; `root` may lie below the top of the repository."""
+    there = set(_git(root, "ls-tree", "--name-only", "HEAD").decode().splitlines())
+    if not (places := sorted(there.intersection(PLACES))):
+        return {}
+    with tarfile.open(fileobj=io.BytesIO(_git(root, "archive", "--format=tar", "HEAD", "--", *places))) as archive:
+        return {Path(one.name): archive.extractfile(one).read().decode("utf-8")
+                for one in archive.getmembers() if one.isfile() and one.name.endswith(".csv")}
+
+
+def _git(root: Path, *arguments: str) -> bytes:
+    done = subprocess.run(["git", *arguments], cwd=root, capture_output=True)
     if done.returncode:
-        raise DataError(f"git cannot say what is published ({done.stderr.strip()})", file=root,
+        raise DataError(f"git cannot say what is published ({done.stderr.decode(errors='replace').strip()})", file=root,
                         remedy="give --against a folder with the published figures/ and results/")
     return done.stdout
 
@@ -60,7 +67,7 @@ def verify(root: Path, against: Path | None = None, dataset: str | None = None) 
         if (root / name).exists():
             found.append(agreement(name, pd.read_csv(io.StringIO(text)), pd.read_csv(root / name)))
         else:
-            found.append(Agreement(name, 0, float("nan"), (), ("the whole table",)))
+            found.append(Agreement(name, problem="it was not made"))
     return found
 
 
@@ -68,9 +75,12 @@ def report(found: list[Agreement]) -> str:
     """What agrees, and of what does not the first rows."""
     lines = []
     for table in (t for t in found if not t.holds):
+        if table.problem:
+            lines.append(f"{table.file.as_posix()}: {table.problem}")
+            continue
         faults = [*(f"in one copy only: {row}" for row in table.missing), *table.exceeding]
-        lines.append(f"{table.file.as_posix()}: {len(faults)} of {table.compared} numbers and rows differ by more than "
-                     "is allowed")
+        lines.append(f"{table.file.as_posix()}: {len(table.exceeding)} of {table.compared} numbers differ by more than is "
+                     f"allowed, {len(table.missing)} rows are in one copy only")
         lines += [f"    {fault}" for fault in faults[:SHOWN]]
         lines += [f"    and {len(faults) - SHOWN} more"] if len(faults) > SHOWN else []
     good = [t for t in found if t.holds]

@@ -61,8 +61,7 @@ def results_of(root: Path) -> Results:
         where |= {claim: source.stem[:2] for claim in named if claim not in where}
     for file in sorted(root.glob("results/*/[0-9][0-9]_*_claims.csv")):
         table = pd.read_csv(file)
-        stated = table["primary"].astype(bool) if "primary" in table else table["claim"].isna()
-        where |= {claim: file.name[:2] for claim in table.loc[stated, "claim"]}
+        where |= {claim: file.name[:2] for claim in table.loc[table["primary"].astype(bool), "claim"]}
     return Results(union(root), after_holm(claims) if len(claims) else claims.assign(**{"after Holm": ""}), where)
 
 

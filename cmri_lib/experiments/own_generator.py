@@ -63,14 +63,21 @@ def judge(study: Study, slices: Slices, samples: Slices, name: str, *, learnt_fr
             with, and are whose copies are sought. By default the training patients.
 
     Raises:
-        DataError: if the cohort does not know a patient of `learnt_from`, or none is left to compare with.
+        DataError: if the cohort does not know a patient of `learnt_from`, none is left to compare with, or `name` is that of
+            real images.
     """
+    if name == "real":
+        raise DataError("real images have this name", field="name", remedy="give the generator another one")
     if strange := sorted(set(learnt_from) - set(slices.patients)):
         raise DataError(f"{strange[:3]} are not in this cohort", field="trained-on",
                         remedy=f"name patients as in the cohort's table, such as {slices.patients[0]}")
-    evaluator = Evaluator(study, slices, len(samples), measures)
-    if learnt_from:
-        _leave_out(evaluator, learnt_from)
+    # Instruments stay those of the study, whose training patients samples are never compared with.
+    strangers = slices.take((slices.table["split"] == "train").to_numpy() | ~np.isin(slices.patients, list(learnt_from)))
+    for what, splits in (("test", ["test"]), ("validation and hold-out", ["validation", "holdout"])):
+        if not strangers.table["split"].isin(splits).any():
+            raise DataError(f"the generator has learnt from all {what} patients", field="trained-on",
+                            remedy="keep patients aside: samples are compared with those that the generator has not seen")
+    evaluator = Evaluator(study, strangers, len(samples), measures)
     training = slices.where(patient=list(learnt_from)) if learnt_from else evaluator.training
     of = Brought(name, "mask" if samples.masks.any() else "none")
     samples = samples.with_columns(source=name)
@@ -80,17 +87,6 @@ def judge(study: Study, slices: Slices, samples: Slices, name: str, *, learnt_fr
     except DataError as reason:
         return Judgement(of, samples, rows, notes=(f"no search for copies: {reason.problem}",))
     return Judgement(of, samples, rows + with_system_columns(of, found), planted, suspects)
-
-
-def _leave_out(evaluator: Evaluator, names: Sequence[str]) -> None:
-    """Compare with nobody whom the generator has seen."""
-    for place in ("test", "holdout", "others", "reference", "conditions"):
-        kept = getattr(evaluator, place)
-        kept = kept.take(~np.isin(kept.patients, list(names)))
-        if not len(kept):
-            raise DataError(f"the generator has learnt from all patients of {place!r}", field="trained-on",
-                            remedy="keep patients aside: samples are compared with those that the generator has not seen")
-        setattr(evaluator, place, kept)
 
 
 def _copies(evaluator: Evaluator, samples: Slices, training: Slices

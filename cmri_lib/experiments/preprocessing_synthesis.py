@@ -18,7 +18,7 @@ image, that is no loss; for a network that is fed with the samples as they are, 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
@@ -29,7 +29,7 @@ from cmri_lib.cohort.preprocessing.resample import Window, middle, resample_imag
 from cmri_lib.cohort.slices import Slices
 from cmri_lib.cohort.vocabulary import names_nothing
 from cmri_lib.config.study import Study
-from cmri_lib.errors import DataError
+from cmri_lib.errors import DataError, ParameterError
 from cmri_lib.experiments.arms import Group
 from cmri_lib.experiments.banks import sampling_conditions
 from cmri_lib.experiments.instruments import principal_spaces, segmenter
@@ -59,9 +59,13 @@ FEWEST_VENDORS, FEWEST_HEARTS = 2, MINIMUM
 
 def synthesis_ways(study: Study) -> list[Way]:
     """The study's own way, and those of ``cross_vendor.synthesis_ways`` that differ from it."""
-    asked = [way(name, "cross_vendor.synthesis_ways") for name in study.params.cross_vendor.synthesis_ways]
-    own = study.params.preprocess
-    return [OWN, *(one for one in asked if one.one_scale or replace(own, **one.settings) != own)]
+    field = "cross_vendor.synthesis_ways"
+    asked = [way(name, field) for name in study.params.cross_vendor.synthesis_ways]
+    for one in asked:
+        if one.keep is not None:
+            raise ParameterError(f"{one.name!r} chooses slices and changes none", field=field,
+                                 remedy="name ways of changing intensities or the crop")
+    return [OWN, *(one for one in asked if one.changes(study.params.preprocess))]
 
 
 def way_run(one: Way) -> Run:

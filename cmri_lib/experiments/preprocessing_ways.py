@@ -48,11 +48,12 @@ class Way:
     one_scale: bool = False
     keep: Keep | None = None
 
-    def changes(self, settings: PreprocessSettings, slices: Slices) -> bool:
-        """Whether it differs from the study's own way, and its test slices have what it keeps."""
+    def changes(self, settings: PreprocessSettings, training: Slices | None = None) -> bool:
+        """Whether it differs from the study's own way. One that keeps some slices does if these are not all of `training`, and
+        not none."""
         if self.keep is not None:
-            return 0 < len(self.keep(slices, 0)) < len(slices)
-        return replace(settings, **self.settings) != settings
+            return training is not None and 0 < len(self.keep(training, 0)) < len(training)
+        return self.one_scale or replace(settings, **self.settings) != settings
 
 
 def _of(**columns: object) -> Keep:

@@ -111,8 +111,10 @@ def own_folder(one: System) -> System:
 def few_slices(slices: Slices, patients: int, slices_each: int, seed: int) -> Slices:
     """At most so many patients, and of each so many slices, drawn at random: the same slices of a patient
     whatever the number of patients."""
+    if not len(slices):
+        return slices
     generator, names = np.random.default_rng(seed), np.unique(slices.patients)
     rows = {name: generator.permutation(np.flatnonzero(slices.patients == name))[:slices_each]
             for name in names}
     chosen = np.sort(generator.permutation(names)[:patients])
-    return slices.take(np.concatenate([np.sort(rows[name]) for name in chosen])) if len(chosen) else slices
+    return slices.take(np.concatenate([np.sort(rows[name]) for name in chosen]))

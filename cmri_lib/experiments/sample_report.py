@@ -107,9 +107,9 @@ def summary(mine: pd.DataFrame) -> str:
     for row in mine[mine["metric"].isin(FIRST)].itertuples():
         references = metrics.references(pd.DataFrame([row._asdict()]), row.metric)
         real = next((value for value, kind, _ in references if kind == "real"), math.nan)
-        reaches = row.low <= real if row.better == "lower" else row.high >= real
+        verdict = {None: "cannot be judged", True: "reached", False: "not reached"}[review.reaches(row, row.metric)]
         lines.append(f"- **{metrics.label(row.metric)}**: {metrics.with_interval(row)}; real images "
-                     f"{metrics.number(row.metric, real)}: {'reached' if reaches else 'not reached'}")
+                     f"{metrics.number(row.metric, real)}: {verdict}")
     if found := sorted(review.without_hearts(mine)):
         lines.append(f"- **{found[0]} shows no hearts**: fewer than half as many valid ones as real images, so nothing else of "
                      "it is called good")
@@ -152,7 +152,8 @@ def _of_the_study(study: Study, found: Judgement) -> pd.DataFrame:
     known = union(study.root)
     mine = known[(known["dataset"] == study.dataset) & (known["profile"] == study.profile)]
     alike = review.unconditional(mine) == (found.of.conditioning == "none")
-    return mine[(review.listed(mine["system"]) & alike) | (mine["system"] == "real")]
+    other = mine["system"] != found.of.id  # a generator may be called like one of the study's, which it then replaces
+    return mine[(review.listed(mine["system"]) & alike & other) | (mine["system"] == "real")]
 
 
 def _every(mine: pd.DataFrame) -> pd.DataFrame:

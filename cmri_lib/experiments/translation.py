@@ -110,20 +110,21 @@ def histogram_matched(pairs: Slices, like: Slices) -> Slices:
 
 
 def of_another_patient(pairs: Slices) -> Slices:
-    """In the place of every slice, one by the same vendor at the same phase and the most similar height, of the next patient by
-    name: the right style and the wrong heart.
+    """In the place of every slice, one at the same phase and the most similar height, of the next patient by name who has one.
+    Among pairs of one vendor that is the right style and the wrong heart.
 
     Raises:
-        DataError: if there is one patient.
+        DataError: if there is one patient, or nobody else has the phase.
     """
     names, table = np.unique(pairs.patients), pairs.table
     if len(names) < 2:
         raise DataError("there is no other patient", field="patient", remedy="give pairs of at least two")
     chosen = np.empty(len(pairs), int)
     for row, (patient, phase, height) in enumerate(zip(table["patient"], table["phase"], table["height"])):
-        turned = np.roll(names, -1 - int(np.flatnonzero(names == patient)[0]))
+        turned = np.roll(names, -1 - int(np.flatnonzero(names == patient)[0]))[:-1]
         there = (np.flatnonzero(((table["patient"] == other) & (table["phase"] == phase)).to_numpy()) for other in turned)
-        rows = next(found for found in there if len(found))
+        if (rows := next((found for found in there if len(found)), None)) is None:
+            raise DataError(f"nobody but {patient} has the phase {phase}", field="phase", remedy="give pairs of more patients")
         chosen[row] = rows[np.abs(table["height"].to_numpy()[rows] - height).argmin()]
     return replace(pairs, images=pairs.images[chosen])
 

@@ -27,24 +27,26 @@ OF_THE_MACHINE = ("seconds", "seconds_per_image", "peak_memory_gib", "training_s
 @dataclass(frozen=True)
 class Agreement:
     """How a table fared. `worst` is the largest difference in units of what is tolerated; `exceeding` names each row and
-    column above 1, `missing` the rows that only one of the two has."""
+    column above 1, `missing` the rows that only one of the two has; `problem` says why nothing could be compared."""
 
     file: Path
-    compared: int
-    worst: float
-    exceeding: tuple[str, ...]
-    missing: tuple[str, ...]
+    compared: int = 0
+    worst: float = np.nan
+    exceeding: tuple[str, ...] = ()
+    missing: tuple[str, ...] = ()
+    problem: str = ""
 
     @property
     def holds(self) -> bool:
-        return not (self.exceeding or self.missing)
+        return not (self.exceeding or self.missing or self.problem)
 
 
 def agreement(file: Path, published: pd.DataFrame, again: pd.DataFrame) -> Agreement:
     """Compare two copies of a table, row by row: rows with the same words belong together, in their order where several
     have them. `file` is only the name in the result."""
     if list(published.columns) != list(again.columns):
-        return Agreement(file, 0, np.nan, (), tuple(sorted({*published.columns} ^ {*again.columns})) or ("order of columns",))
+        other = ", ".join(sorted({*published.columns} ^ {*again.columns}))
+        return Agreement(file, problem=f"columns in one copy only: {other}" if other else "its columns are in another order")
     numbers = [c for c in published.columns if _numeric(published[c]) and _numeric(again[c])]
     words = [c for c in published.columns if c not in numbers]
     one, two = _keyed(published, words), _keyed(again, words)

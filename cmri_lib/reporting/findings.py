@@ -36,10 +36,15 @@ def _signed(text: str) -> str:
     return re.sub(r"^[-+](?=[0.]*$)", "", text).replace("-", "−")
 
 
+def _without_zero(text: str) -> str:
+    """A number below 1 begins with its point."""
+    return re.sub(r"\b0\.", ".", text)
+
+
 #: Name of a filter → a number as it is printed.
 FORMATS: dict[str, Callable[[float], str]] = {
-    "share": lambda value: _signed(f"{value:.2f}".replace("0.", ".", 1)),
-    "small": lambda value: _signed(f"{value:.4f}".replace("0.", ".", 1)),
+    "share": lambda value: _signed(_without_zero(f"{value:.2f}")),
+    "small": lambda value: _signed(_without_zero(f"{value:.4f}")),
     "points": lambda value: _signed(f"{100 * value:+.1f}"),  # of the Dice: hundredths
     "one": lambda value: _signed(f"{value:.1f}"),
     "mm": lambda value: _signed(f"{value:+.1f}"),

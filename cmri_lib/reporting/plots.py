@@ -309,11 +309,7 @@ def _cell(axis: plt.Axes, left: float, top: float, wide: float, colour: str, tex
 
 
 def _cell_colour(name: str, row: tuple) -> str:
-    real = getattr(row, metrics.describe(name).bounds.real)
-    best = np.fmin(row.low, row.value) if row.better == "lower" else np.fmax(row.high, row.value)
-    if not np.isfinite(real) or review.cannot_judge(name, real):
-        return PLAIN
-    return REACHES if (best <= real if row.better == "lower" else best >= real) else MISSES
+    return {None: PLAIN, True: REACHES, False: MISSES}[review.reaches(row, name)]
 
 
 def _cell_text(name: str, row: tuple) -> str:

@@ -10,7 +10,10 @@ from __future__ import annotations
 
 import re
 
+import numpy as np
 import pandas as pd
+
+from cmri_lib.reporting import metrics
 
 #: id → system.
 SYSTEMS = {
@@ -122,6 +125,16 @@ def unjudged(table: pd.DataFrame) -> set[str]:
 def cannot_judge(metric: str, real: float) -> bool:
     """Do real images themselves score so little, `real`, that valid hearts say nothing about samples?"""
     return metric == "heart_valid" and real < FEWEST_REAL_HEARTS
+
+
+def reaches(row: tuple, metric: str) -> bool | None:
+    """Does a score, or the end of its interval that is nearer, reach what real images score? None where that is not known, or
+    says nothing. `row`: value, low, high, floor, ceiling, better."""
+    real = getattr(row, metrics.describe(metric).bounds.real)
+    best = np.fmin(row.low, row.value) if row.better == "lower" else np.fmax(row.high, row.value)
+    if not np.isfinite(real) or cannot_judge(metric, real):
+        return None
+    return bool(best <= real if row.better == "lower" else best >= real)
 
 
 def hearts_note(table: pd.DataFrame) -> str:

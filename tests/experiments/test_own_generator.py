@@ -22,7 +22,7 @@ from cmri_lib.evaluate import main
 from cmri_lib.experiments import instruments
 from cmri_lib.experiments.evaluator import Evaluator
 from cmri_lib.experiments.own_generator import judge
-from cmri_lib.experiments.sample_report import summary_of, write_report
+from cmri_lib.experiments.sample_report import _of_the_study, summary_of, write_report
 from cmri_lib.measures.fidelity.distances import distances
 from cmri_lib.measures.instruments.classical_features import ClassicalFeatures
 from cmri_lib.reporting.results import SCORE_COLUMNS
@@ -137,8 +137,42 @@ def test_whom_a_generator_has_seen_it_is_not_compared_with(study: Study, cohort:
     assert len(copies.suspects) == len(cohort.where(patient=seen)), "its training is who it has seen"
     with pytest.raises(DataError, match="(?s)nobody-knows.*trained-on|trained-on.*nobody-knows"):
         judge(study, cohort, samples_of(cohort), "x", learnt_from=["nobody-knows"], measures=quick)
-    with pytest.raises(DataError, match="all patients of 'test'"):
-        judge(study, cohort, samples_of(cohort), "x", learnt_from=sorted(set(cohort.patients)), measures=quick)
+    for splits, message in ((["train", "test"], "all test patients"), (["validation", "holdout"], "all validation and hold")):
+        with pytest.raises(DataError, match=message):
+            judge(study, cohort, samples_of(cohort), "x", learnt_from=sorted(set(cohort.where(split=splits).patients)),
+                  measures=quick)
+    with pytest.raises(DataError, match="real"):
+        judge(study, cohort, samples_of(cohort), "real", measures=quick)
+
+
+def test_floors_are_of_as_many_slices_as_there_are_samples(study: Study, cohort: Slices, quick: list,
+                                                           monkeypatch: pytest.MonkeyPatch) -> None:
+    sizes: list[int] = []
+    bounds = Evaluator.bounds.func
+    monkeypatch.setattr(Evaluator, "bounds", property(lambda self: sizes.append(len(self.conditions)) or bounds(self)))
+    seen = sorted(set(cohort.where(split="test").patients))[:3]
+    for learnt_from in ((), seen):
+        judge(study, cohort, samples_of(discs(5, 4, seed=9)), "x", learnt_from=learnt_from, measures=quick)
+    assert sizes == [20, 20]
+
+
+def test_without_a_hold_out_only_the_search_for_copies_is_left_out(study: Study, cohort: Slices, quick: list) -> None:
+    some = cohort.where(split=["train", "validation", "test"])
+    seen = sorted(set(cohort.where(split="train").patients))[:4]
+    found = judge(study, some, samples_of(discs(5, 4, seed=9)), "x", learnt_from=seen, measures=quick)
+    assert found.rows and not found.planted and "no search for copies" in found.notes[0]
+
+
+def test_a_generator_called_like_one_of_the_study_takes_its_place(study: Study, cohort: Slices, quick: list,
+                                                                  monkeypatch: pytest.MonkeyPatch) -> None:
+    found = judge(study, cohort, samples_of(discs(5, 4, seed=9)), "U10 FM", measures=quick)
+    theirs = [{"dataset": study.dataset, "profile": study.profile, "family": "flow", "conditioning": "none", "axis": "fidelity",
+               "metric": "kid_study", "value": 0.5, "low": 0.4, "high": 0.6, "better": "lower", "system": system}
+              for system in ("U10 FM", "U6 DDPM")]
+    monkeypatch.setattr("cmri_lib.experiments.sample_report.union",
+                        lambda root: pd.DataFrame(theirs).reindex(columns=list(SCORE_COLUMNS)))
+    shown = _of_the_study(study, found)
+    assert list(shown["system"]) == ["U6 DDPM"]
 
 
 def test_the_report_says_the_same_in_every_form(study: Study, cohort: Slices, quick: list, tmp_path: Path) -> None:
@@ -161,6 +195,9 @@ def test_the_command_says_what_is_missing(tmp_path: Path, capsys: pytest.Capture
                                           monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("cmri_lib.evaluate.open_study", lambda *of: Study(tmp_path, open_study("smoke", "phantom").params))
     assert main([str(tmp_path)]) == 2 and "slices.safetensors: no such file" in capsys.readouterr().err
+    with pytest.raises(SystemExit, match="2"):
+        main([str(tmp_path), "--samples", "1"])
+    assert "--samples: at least two" in capsys.readouterr().err
 
 
 def test_the_command_writes_a_report(study: Study, cohort: Slices, quick: list, tmp_path: Path, monkeypatch: pytest.MonkeyPatch,

@@ -43,7 +43,7 @@ def test_rows_are_told_by_their_words_and_a_new_verdict_is_another_row() -> None
     assert agreement(NAME, SCORES, SCORES.iloc[:2]).missing == ("U6 DDPM · mmd_anatomy",)
     claims = pd.DataFrame({"claim": ["F1"], "effect": [0.3], "low": [0.1], "high": [0.5], "verdict": ["supported"]})
     assert set(agreement(NAME, claims, claims.assign(verdict="undecided")).missing) == {"F1 · supported", "F1 · undecided"}
-    assert agreement(NAME, claims, claims.drop(columns="low")).missing == ("low",)
+    assert agreement(NAME, claims, claims.drop(columns="low")).problem == "columns in one copy only: low"
 
 
 @pytest.mark.parametrize("low, high, p, again", [(-1.2, 3.2, 0.35, 1e-9), (0.0, 9.0, 0.04, 0.1), (-1.2, 3.2, 1e-9, 0.35)])
@@ -93,5 +93,18 @@ def test_the_command_compares_with_the_last_commit_or_another_copy(tmp_path: Pat
     SCORES.assign(value=[0.29, 0.01, 0.1]).to_csv(root / NAME, index=False)
     assert main(["--dataset", "phantom"]) == 1 and "U1 VAE · mmd_anatomy, value: 0.2 → 0.29" in capsys.readouterr().out
     assert main(["--dataset", "acdc"]) == 2
+    SCORES[SCORES.columns[::-1]].to_csv(root / NAME, index=False)
+    assert f"{NAME}: its columns are in another order" in report(verify(root))
+    SCORES.iloc[1:].to_csv(root / NAME, index=False)
+    assert "0 of 8 numbers differ by more than is allowed, 1 rows are in one copy only" in report(verify(root))
     (root / NAME).unlink()
-    assert "the whole table" in report(verify(root))
+    assert f"{NAME}: it was not made" in report(verify(root)) and not verify(root)[0].holds
+
+
+def test_a_study_may_lie_below_the_top_of_its_repository(tmp_path: Path) -> None:
+    (tmp_path / "sub" / NAME).parent.mkdir(parents=True)
+    SCORES.to_csv(tmp_path / "sub" / NAME, index=False)
+    for command in (["init", "-q"], ["add", "."], ["-c", "user.name=a", "-c", "user.email=a@b", "commit", "-qm", "all"]):
+        subprocess.run(["git", *command], cwd=tmp_path, check=True)
+    (found,) = verify(tmp_path / "sub")
+    assert found.file == NAME and found.holds and found.compared
