@@ -24,7 +24,7 @@ from cmri_lib.config.study import Study, open_study
 from cmri_lib.reporting import metrics, review
 from cmri_lib.reporting.claims import after_holm
 from cmri_lib.reporting.primary_tests import PRIMARY
-from cmri_lib.reporting.results import union
+from cmri_lib.reporting.results import json_values, union
 from cmri_lib.systems.contrast import MANIFOLD
 from cmri_lib.systems.label_maps import CHAINS, Chain
 from cmri_lib.systems.register import SYSTEMS
@@ -85,7 +85,7 @@ def card(study: Study, identity: str, results: Results) -> dict[str, Any]:
     return {"id": identity, "name": review.SYSTEMS[identity], "study": "cmri_lib", "licence": "Apache-2.0",
             **ideas()[identity], "systems": [_variant(study, one) for one in found],
             "claims": claims_of(identity, results.claims),
-            "scores": [{k: _plain(v) for k, v in row.items()} for row in mine.to_dict("records")]}
+            "scores": json_values(mine.to_dict("records"))}
 
 
 def claims_of(identity: str, claims: pd.DataFrame) -> list[str]:
@@ -176,13 +176,4 @@ def _variant(study: Study, one: System | Chain) -> dict[str, Any]:
     return row | {"first stage": one.first_stage.name if one.first_stage else None,
                   "starts from": one.pretrained.id if one.pretrained else None,
                   "never learns from": [" + ".join(pair) for pair in one.withheld],
-                  "training": {k: _plain(v) for k, v in asdict(one.training(study.params)).items()}}
-
-
-def _plain(value: Any) -> Any:
-    """A value that JSON can hold."""
-    if hasattr(value, "item"):
-        value = value.item()
-    if isinstance(value, float) and not math.isfinite(value):
-        return None
-    return value if value is None or isinstance(value, (str, int, float, bool, list, tuple, dict)) else str(value)
+                  "training": json_values(asdict(one.training(study.params)))}

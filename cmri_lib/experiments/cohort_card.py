@@ -7,7 +7,6 @@ of this machine, so that one request has one card; neither names a patient of a 
 from __future__ import annotations
 
 import importlib.metadata
-import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -20,7 +19,7 @@ from cmri_lib.experiments.training import training_folder, training_log
 from cmri_lib.generators.base import Generator
 from cmri_lib.measures.instruments.frozen import fingerprint
 from cmri_lib.reporting.metrics import headline, label, number
-from cmri_lib.reporting.results import Named, union
+from cmri_lib.reporting.results import Named, json_values, union
 from cmri_lib.systems.system import Run
 
 NOT_AUDITED = "not audited"
@@ -109,5 +108,4 @@ def _listed(rows: Sequence[Mapping[str, Any]]) -> str:
 def _records(rows: pd.DataFrame) -> list[dict[str, Any]]:
     """Rows of a result table; what is not finite becomes null."""
     kept = rows[["axis", "metric", "value", "low", "high", "n", "seeds", "better", "floor", "ceiling"]]
-    return [{name: None if isinstance(value, float) and not math.isfinite(value) else value
-             for name, value in row.items()} for row in kept.to_dict("records")]
+    return json_values(kept.to_dict("records"))

@@ -5,7 +5,6 @@ from __future__ import annotations
 import html
 import json
 import math
-from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
@@ -19,7 +18,7 @@ from cmri_lib.privacy.copies import RATE
 from cmri_lib.reporting import figures, metrics, plots, review
 from cmri_lib.reporting.primary_tests import ANATOMY, APPEARANCE, HEARTS
 from cmri_lib.reporting.readme import markdown
-from cmri_lib.reporting.results import SCORE_COLUMNS, union
+from cmri_lib.reporting.results import SCORE_COLUMNS, json_values, union
 
 #: Columns of samples in the figure.
 SHOWN = 12
@@ -80,9 +79,9 @@ def write_report(study: Study, found: Judgement, folder: str | Path) -> Path:
         f"<title>{html.escape(found.of.id)}</title><style>{_STYLE}</style>"
         f"<body>{MarkdownIt('commonmark', {'html': False}).enable('table').render(text)}</body></html>", encoding="utf-8")
     facts = {"generator": found.of.id, "dataset": study.dataset, "profile": study.profile, "samples": len(found.samples),
-             "scores": [_plain(row) for row in found.rows], "planted copies found": found.planted,
+             "scores": found.rows, "planted copies found": found.planted,
              "suspected copies": list(found.suspects), "notes": list(found.notes)}
-    (folder / "report.json").write_text(json.dumps(facts, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+    (folder / "report.json").write_text(json.dumps(json_values(facts), indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
     return folder / "report.html"
 
 
@@ -161,9 +160,3 @@ def _every(mine: pd.DataFrame) -> pd.DataFrame:
                           "value": metrics.with_interval(row), "floor": metrics.number(row.metric, row.floor) or "",
                           "ceiling": metrics.number(row.metric, row.ceiling) or "", "better": row.better}
                          for row in mine.itertuples()])
-
-
-def _plain(row: Mapping[str, object]) -> dict[str, object]:
-    """Numbers that JSON knows: what is not one is missing."""
-    known = {key: value.item() if hasattr(value, "item") else value for key, value in row.items()}
-    return {key: None if isinstance(value, float) and not math.isfinite(value) else value for key, value in known.items()}

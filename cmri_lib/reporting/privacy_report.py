@@ -21,6 +21,7 @@ from cmri_lib.measures.statistics.bootstrap import Score
 from cmri_lib.privacy.attack import fpr_note
 from cmri_lib.reporting.claims import LEVEL, evidence, holm
 from cmri_lib.reporting.privacy_metrics import ATTACKS
+from cmri_lib.reporting.results import json_values
 from cmri_lib.systems.system import file_name
 
 #: Share of the members that dataset inference names who may be strangers.
@@ -150,6 +151,5 @@ def write(study: Study, facts: Mapping[str, Any]) -> Path:
     file = study.results / "privacy" / f"{file_name(str(facts['system']))}.md"
     file.parent.mkdir(parents=True, exist_ok=True)
     file.write_text(page(facts), encoding="utf-8")
-    file.with_suffix(".json").write_text(json.dumps(facts, indent=1, ensure_ascii=False) + "\n",
-                                         encoding="utf-8")
+    file.with_suffix(".json").write_text(json.dumps(json_values(facts), indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
     return file

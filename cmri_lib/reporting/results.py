@@ -102,3 +102,16 @@ def union(root: Path, *, claims: bool = False) -> pd.DataFrame:
     read = (pd.read_csv(f, dtype={"system": str}) for f in files)
     tables = [t for t in read if len(t) and set(columns) <= set(t.columns)]  # one without rows would leave no column a number
     return pd.concat(tables, ignore_index=True)[list(columns)] if tables else pd.DataFrame(columns=list(columns))
+
+
+def json_values(value: Any) -> Any:
+    """The same as JSON knows it: NumPy's numbers and arrays are plain, what is not finite is null, what is left is text."""
+    if hasattr(value, "tolist"):
+        value = value.tolist()
+    if isinstance(value, Mapping):
+        return {str(key): json_values(one) for key, one in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [json_values(one) for one in value]
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    return value if value is None or isinstance(value, (str, int)) else str(value)

@@ -1,8 +1,11 @@
 """Tables of several notebooks become one."""
 
+import json
+import math
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 
 from cmri_lib.config.study import open_study
@@ -30,3 +33,10 @@ def test_scores_are_read_of_one_profile_and_may_be_absent(tmp_path: Path) -> Non
 def test_what_no_system_has_made_is_real() -> None:
     assert results.with_system_columns("source unchanged", [{"value": 1.0}]) == [
         {"system": "source unchanged", "family": "real", "conditioning": "none", "value": 1.0}]
+
+
+def test_json_knows_every_value_that_is_written() -> None:
+    given = {"a": np.float32(0.5), "b": [math.nan, math.inf, 1.0], 3: (np.int64(2), True, None), "c": np.arange(2), "d": Path("x")}
+    found = results.json_values(given)
+    assert json.loads(json.dumps(found, allow_nan=False)) == found
+    assert found == {"a": 0.5, "b": [None, None, 1.0], "3": [2, True, None], "c": [0, 1], "d": "x"}
