@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import shutil
+import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -50,8 +51,12 @@ def make(study: Study, book: Path) -> Made:
     """
     book = book.resolve()
     _refuse_taken(book)
-    work = study.root / "work" / "book"
-    shutil.rmtree(work, ignore_errors=True)
+    (study.root / "work").mkdir(exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=study.root / "work", prefix="book-") as work:  # two books may be made at once
+        return _make(study, book, Path(work))
+
+
+def _make(study: Study, book: Path, work: Path) -> Made:
     pages, out, files = work / "pages", work / "html", work / "files"
     links = Links(study.root)
     sources = sorted((study.root / "notebooks").glob("[0-9][0-9]_*.py"))

@@ -36,7 +36,8 @@ def test_what_no_system_has_made_is_real() -> None:
 
 
 def test_json_knows_every_value_that_is_written() -> None:
-    given = {"a": np.float32(0.5), "b": [math.nan, math.inf, 1.0], 3: (np.int64(2), True, None), "c": np.arange(2), "d": Path("x")}
+    given = {"a": np.float32(0.5), "b": [math.nan, math.inf, 1.0], 3: (np.int64(2), True, None), "c": np.arange(2),
+             "d": Path("x")}
     found = results.json_values(given)
     assert json.loads(json.dumps(found, allow_nan=False)) == found
     assert found == {"a": 0.5, "b": [None, None, 1.0], "3": [2, True, None], "c": [0, 1], "d": "x"}
