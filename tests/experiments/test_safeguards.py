@@ -13,8 +13,8 @@ from conftest import discs
 from cmri_lib.cohort.slices import Slices, concatenate
 from cmri_lib.config.study import open_study
 from cmri_lib.experiments.privacy_audit import PrivacyAudit
-from cmri_lib.experiments.safeguards import (AUGMENTED, COARSE, COPIES, DEDUPLICATED, FILTERED, NONE, Safeguards, augmented,
-                                             coarse, deduplicated, safeguard_runs)
+from cmri_lib.experiments.safeguards import (AUGMENTED, BARE, COARSE, COPIES, DEDUPLICATED, FILTERED, MARGIN, NONE, Safeguards,
+                                             augmented, coarse, deduplicated, heart_alone, safeguard_runs)
 from cmri_lib.experiments.training import training_slices
 from cmri_lib.measures.instruments.learned_features import Features
 from cmri_lib.measures.statistics.bootstrap import Score
@@ -65,6 +65,18 @@ def test_coarse_slices_keep_what_is_coarse_and_lose_what_is_fine() -> None:
     assert (coarse(some).masks == some.masks).all()
 
 
+def test_what_surrounds_the_heart_goes_and_the_heart_stays() -> None:
+    masks = np.zeros((2, 16, 16), np.uint8)
+    masks[0, 8, 8] = 2
+    images = np.random.default_rng(0).uniform(-0.9, 1, (2, 1, 16, 16)).astype(np.float32)
+    bare = heart_alone(Slices.from_arrays(images, masks, ["a", "b"], spacing=2.0, slice_mm=8.0))
+    assert list(bare.patients) == ["a"], "a slice without a heart would be black"
+    rows, columns = np.indices((16, 16))
+    near = 2.0 * np.hypot(rows - 8, columns - 8) <= MARGIN
+    assert (bare.images[0, 0][near] == images[0, 0][near]).all() and (bare.images[0, 0][~near] == -1).all()
+    assert near.sum() == 29 and (bare.masks[0] == masks[0]).all()
+
+
 def test_every_safeguard_guards_the_same_patients_from_the_same_weights() -> None:
     runs = safeguard_runs(STUDY, SLICES)
     seen = {name: training_slices(run, SLICES)[0] for name, run in runs.items()}
@@ -72,6 +84,7 @@ def test_every_safeguard_guards_the_same_patients_from_the_same_weights() -> Non
     assert len(seen[NONE]) == settings.control.patients * settings.guarded.slices
     assert len(seen[AUGMENTED]) == (1 + COPIES) * len(seen[NONE]) and len(seen[COARSE]) == len(seen[NONE])
     assert 0 < len(seen[DEDUPLICATED]) <= len(seen[NONE])
+    assert len(seen[BARE]) == seen[NONE].masks.any((1, 2)).sum()
     assert len({run.folder for run in runs.values()}) == len(runs) and len({run.patients for run in runs.values()}) == 1
     assert {run.settings(STUDY.params, STUDY.seed) for run in runs.values()} == {runs[NONE].settings(STUDY.params, STUDY.seed)}
     assert {run.stage for run in runs.values()} == {"privacy"}
