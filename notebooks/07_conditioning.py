@@ -918,7 +918,7 @@ for family in FAMILIES:
     followed = difference(pair, "dice_LV")
     if family == "flow":
         learnt = downstream.tstr_difference(
-            test, *(cavity_students[name] for name in pair), "dice_LV", **options)
+            test, *(cavity_students[name] for name in pair), "LV", **options)
         ledger.primary("M2", followed, learnt, parties=pair)
         ledger.explore("M2", " − ".join(pair), learnt, "downstream_dice_LV", "above",
                        parties=pair)

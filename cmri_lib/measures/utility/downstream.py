@@ -8,15 +8,13 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import numpy as np
-import pandas as pd
-
 from cmri_lib.cohort.slices import Slices
-from cmri_lib.errors import DataError, SplitError
-from cmri_lib.measures.anatomy.adherence import Segment, agreement
+from cmri_lib.errors import SplitError
+from cmri_lib.measures.anatomy.adherence import Segment
 from cmri_lib.measures.instruments.learned_features import Cached
-from cmri_lib.measures.statistics.bootstrap import Score, mean_score, paired_difference
+from cmri_lib.measures.statistics.bootstrap import Score
 from cmri_lib.measures.utility.baselines import baseline, fit, frozen
+from cmri_lib.measures.utility.volumetric import FOREGROUND, arm_difference, overall_rows, volume_scores
 from cmri_lib.training import TrainSettings
 
 
@@ -40,38 +38,23 @@ def train_student(samples: Slices, settings: TrainSettings, folder: str | Path) 
 
 def tstr(real: Slices, learnt: Segment, reference: Segment, *, seed: int = 0, resamples: int = 1000
                ) -> list[dict[str, object]]:
-    """Rows ``downstream_dice``, ``downstream_hd95_mm`` (means over structures and volumes; the distance of those found) and
-    ``downstream_missed`` (share of the others) of `learnt` on real test slices.
+    """Rows ``downstream_dice``, ``downstream_missed`` and ``downstream_hd95_mm`` of `learnt` on real test slices, see
+    `volumetric.overall_rows`.
 
     Args:
-        reference: a segmenter that learnt from as many real slices for as long; its score is the **ceiling**. The floor
-            is 0 for the Dice; the others have none.
+        reference: a segmenter that learnt from as many real slices for as long; its score is the **ceiling**.
 
     Returns:
         n is the number of patients, the interval is over them.
 
     Raises:
-        DataError: if `real` is empty or without masks.
+        DataError: if `real` is empty or without masks, or holds a slice of a scan twice.
     """
-    if not real.masks.any():
-        raise DataError("no mask to test a segmenter on", field="real", remedy="score it on labelled test patients")
-    found, best = (agreement(s(real.images), real.masks, real.table) for s in (learnt, reference))
-    patients = found["patient"].to_numpy()
-    scores = [(name, better, floor, *(_mean_of(t, stem) for t in (found, best)))
-              for name, stem, better, floor in (("downstream_dice", "dice_mean", "higher", 0.0),
-                                                ("downstream_hd95_mm", "hd95_", "lower", float("nan")),
-                                                ("downstream_missed", "missed_", "lower", float("nan")))]
-    return [mean_score(value, patients, seed=seed, resamples=resamples).against(floor, pd.Series(ceiling).mean())
-            .row(name, "utility", better) for name, better, floor, value, ceiling in scores]
+    return overall_rows(*([volume_scores(s(real.images), real)] for s in (learnt, reference)), seed=seed, resamples=resamples)
 
 
-def tstr_difference(real: Slices, first: Segment, second: Segment, column: str = "dice_mean", **options: object) -> Score:
+def tstr_difference(real: Slices, first: Segment, second: Segment, structure: str = FOREGROUND, **options: object) -> Score:
     """Dice of the first student minus that of the second on the same real volumes, paired; n is the number of patients.
-    `column`: of `agreement`; "dice_LV" for students that learnt the cavity alone."""
-    one, other = (agreement(s(real.images), real.masks, real.table) for s in (first, second))
-    return paired_difference(one[column].to_numpy(), other[column].to_numpy(), one["patient"].to_numpy(), **options)
-
-
-def _mean_of(table: pd.DataFrame, stem: str) -> np.ndarray:
-    """(volumes,) mean of the columns that begin with `stem`."""
-    return table[[c for c in table if c.startswith(stem)]].mean(axis=1).to_numpy()
+    `structure`: one alone, "LV" for students that learnt the cavity alone."""
+    tables = ([volume_scores(s(real.images), real, distances=False)] for s in (first, second))
+    return arm_difference(*tables, structure=structure, **options)
