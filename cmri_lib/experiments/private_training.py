@@ -27,6 +27,7 @@ from cmri_lib.config.study import Study
 from cmri_lib.errors import DataError, ParameterError
 from cmri_lib.experiments.training import train_or_load, training_patients, training_slices
 from cmri_lib.generators.base import Generator, training_batch
+from cmri_lib.generators.differentiable_augment import AdaptiveAugment
 from cmri_lib.measures.cost import memory_for_gradient
 from cmri_lib.privacy.differential.accountant import noise_multiplier, spent
 from cmri_lib.privacy.differential.training import PATIENT, Mechanism, private_group, train_privately
@@ -177,7 +178,11 @@ def accounted(study: Study, slices: Slices, run: Run) -> dict[str, float]:
 
 
 def train_or_load_any(study: Study, run: Run, slices: Slices) -> Generator:
-    """The trained generator of a run, by the private loop if it is `Private`, else by `training.train`."""
+    """The trained generator of a run, by the private loop if it is `Private`, else by `training.train`.
+
+    Raises:
+        ParameterError: if a private training would learn from its patients what no noise hides.
+    """
     if not isinstance(run.variant, Private):
         return train_or_load(study, run, slices)
     codes = np.unique(training_slices(run, slices)[0].patients, return_inverse=True)[1]
@@ -186,11 +191,20 @@ def train_or_load_any(study: Study, run: Run, slices: Slices) -> Generator:
 
     def learn(generator: Generator, data: Batch, settings: TrainSettings, folder: Path, *, validation: Batch | None,
               source: Batch) -> None:
+        refuse_adapting(generator)
         if run.variant.last_layers:
             freeze_all_but_last(generator)
         train_privately(generator, data | whose, settings, step, folder, source=source | whose)
 
     return train_or_load(study, run, slices, learn)
+
+
+def refuse_adapting(generator: Generator) -> None:
+    """Raise ParameterError if the generator adapts its augmentation to what its critic says of real images: that is kept with
+    the weights, and neither clipped nor made noisy."""
+    if any(isinstance(part, AdaptiveAugment) for part in generator.modules()):
+        raise ParameterError("an augmentation that adapts to private images", remedy='take "none" or "diffaug"',
+                             field="differential_privacy.gan.objective.augment")
 
 
 def step_memory(study: Study, run: Run, slices: Slices) -> float:

@@ -95,6 +95,19 @@ def test_c18_plays_its_private_game_without_momentum(study: Study) -> None:
     assert gan.learning_rate == section.gan.private_learning_rate and (gan.steps, gan.batch) == (flow.steps, flow.batch)
 
 
+def test_no_augmentation_may_adapt_to_private_patients(study: Study) -> None:
+    dp = study.params.differential_privacy
+    for augment in ("none", "diffaug", "ada"):
+        gan = replace(dp.gan, objective=replace(dp.gan.objective, augment=augment))
+        params = replace(study.params, differential_privacy=replace(dp, gan=gan))
+        generator = system("C18 RDP-CGAN").build(params, Vocabulary({}), 0)
+        if augment != "ada":
+            private.refuse_adapting(generator)
+            continue
+        with pytest.raises(ParameterError, match="(?s)adapts.*augment|augment.*adapts"):
+            private.refuse_adapting(generator)
+
+
 def test_an_autoencoder_is_that_of_the_public_patients(study: Study) -> None:
     """So that all that the plan says a private training writes is what it writes, and can be published."""
     public, strict = private.public_run(study, SLICES, "C18 RDP-CGAN"), private.private_run(study, SLICES, "C18 RDP-CGAN", 10.0)
