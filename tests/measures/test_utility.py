@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from conftest import discs
 
+from cmri_lib.cohort.slices import Slices, concatenate
 from cmri_lib.errors import DataError, SplitError
 from cmri_lib.measures.anatomy.adherence import agreement
 from cmri_lib.measures.utility.downstream import pseudo_label, train_student, tstr, tstr_difference
@@ -21,6 +22,23 @@ def true_labels(slices):
 def without_rv(slices):
     exact = true_labels(slices)
     return lambda images: np.where(exact(images) == 3, 0, exact(images)).astype(np.uint8)
+
+
+def test_every_contrast_of_a_scan_is_a_volume_and_what_is_found_in_vain_is_not_missed() -> None:
+    real = discs(5, 4, split="test")
+    dark = Slices(real.images - 0.05, real.masks, real.table)
+    both = concatenate([real, dark])
+    exact, partial = true_labels(both), without_rv(both)
+    bright = {image.tobytes() for image in real.images}
+
+    def of_bright_ones(images):  # finds no RV in dark images
+        return np.where([[[image.tobytes() in bright]] for image in images], exact(images), partial(images))
+
+    rows = {r["metric"]: r["value"] for r in tstr(both, of_bright_ones, exact, resamples=20)}
+    assert rows["downstream_dice"] == pytest.approx((1 + 2 / 3) / 2) and rows["downstream_missed"] == pytest.approx(1 / 6)
+    assert tstr_difference(both, exact, of_bright_ones, "RV", resamples=20).value == pytest.approx(0.5)
+    no_rv = Slices(real.images, partial(real.images), real.table)
+    assert next(r["value"] for r in tstr(no_rv, exact, exact, resamples=20) if r["metric"] == "downstream_missed") == 0
 
 
 def test_a_perfect_student_scores_one_and_a_partial_one_two_thirds() -> None:

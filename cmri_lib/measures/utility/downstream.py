@@ -48,13 +48,22 @@ def tstr(real: Slices, learnt: Segment, reference: Segment, *, seed: int = 0, re
         n is the number of patients, the interval is over them.
 
     Raises:
-        DataError: if `real` is empty or without masks, or holds a slice of a scan twice.
+        DataError: if `real` is empty or without masks.
     """
-    return overall_rows(*([volume_scores(s(real.images), real)] for s in (learnt, reference)), seed=seed, resamples=resamples)
+    truth = _one_contrast_each(real)
+    return overall_rows(*([volume_scores(s(real.images), truth)] for s in (learnt, reference)), seed=seed, resamples=resamples)
 
 
 def tstr_difference(real: Slices, first: Segment, second: Segment, structure: str = FOREGROUND, **options: object) -> Score:
     """Dice of the first student minus that of the second on the same real volumes, paired; n is the number of patients.
     `structure`: one alone, "LV" for students that learnt the cavity alone."""
-    tables = ([volume_scores(s(real.images), real, distances=False)] for s in (first, second))
+    truth = _one_contrast_each(real)
+    tables = ([volume_scores(s(real.images), truth, distances=False)] for s in (first, second))
     return arm_difference(*tables, structure=structure, **options)
+
+
+def _one_contrast_each(real: Slices) -> Slices:
+    """The same slices; a scan that holds each of its slices several times, in several contrasts, is as many scans."""
+    again = real.table.groupby(["patient", "scan", "phase", "index"], sort=False).cumcount()
+    names = real.table["scan"].where(again == 0, real.table["scan"] + ", contrast " + (again + 1).astype(str))
+    return real.with_columns(scan=names.to_numpy())
