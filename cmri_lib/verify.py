@@ -33,8 +33,9 @@ def published_tables(root: Path, against: Path | None, dataset: str | None) -> I
     Raises:
         DataError: if `root` is no git repository, or nothing is published.
     """
-    files = [file for place in PLACES for file in sorted((against / place).rglob("*.csv"))] if against else ()
-    texts = {f.relative_to(against): f.read_text(encoding="utf-8") for f in files} if against else _committed(root)
+    texts = _committed(root) if against is None else {
+        file.relative_to(against): file.read_text(encoding="utf-8")
+        for place in PLACES for file in sorted((against / place).rglob("*.csv"))}
     chosen = {name: text for name, text in texts.items() if dataset in (None, *name.parts[1:2])}
     if not chosen:
         raise DataError("no published table", file=against or root, field=dataset,

@@ -20,12 +20,11 @@ import numpy as np
 from scipy.stats import false_discovery_control
 
 from cmri_lib.cohort.slices import Slices, concatenate
-from cmri_lib.cohort.vocabulary import names_nothing
 from cmri_lib.config.study import Study
 from cmri_lib.errors import DataError
 from cmri_lib.experiments.banks import sampling_conditions
 from cmri_lib.experiments.kept_attacks import Kept
-from cmri_lib.experiments.privacy_runs import STAGE, few_slices, overfitted, shadow_runs, shadow_thirds
+from cmri_lib.experiments.privacy_runs import STAGE, few_slices, known_groups, overfitted, shadow_runs, shadow_thirds
 from cmri_lib.experiments.provenance import patients_seen
 from cmri_lib.experiments.training import train_or_load, training_folder, training_slices
 from cmri_lib.generators.base import draw
@@ -170,11 +169,9 @@ class PrivacyAudit:
         """AUC of one attack among the patients of each disease and of each vendor: kind, group, value, low, high, n, and how it
         differs from the mean of the other groups of its kind: difference, p. Groups of fewer than `params.group` patients on
         either side are left out, and who belongs to none that is known."""
-        found, table = self.scores(run, only=[attack])[attack]["mean"], self.slices.table.drop_duplicates("patient")
-        rows = []
+        found, rows = self.scores(run, only=[attack])[attack]["mean"], []
         for kind in ("disease", "vendor"):
-            known = {patient: group for patient, group in zip(table["patient"], table[kind]) if not names_nothing(group)}
-            parts = {group: part for group, part in within(found, known).items()
+            parts = {group: part for group, part in within(found, known_groups(self.slices, kind)).items()
                      if min(len(part.members), len(part.nonmembers)) >= self.params.group}
             for group, part in parts.items():
                 score = score_of(part, **self.options)

@@ -82,15 +82,20 @@ def shadow_runs(study: Study, slices: Slices) -> list[Run]:
 def rare_runs(study: Study, slices: Slices) -> dict[Composition, tuple[Run, Run]]:
     """Composition → the runs on its set with rare diseases and on its even set. None where no disease is known, or too few
     patients have one."""
-    settings, table = study.params.privacy.rare, slices.where(split="train").table.drop_duplicates("patient")
-    groups = {name: disease for name, disease in zip(table["patient"], table["disease"]) if not names_nothing(disease)}
+    settings = study.params.privacy.rare
     try:
-        found = compositions(groups, settings.pairs, settings.few, study.seed)
+        found = compositions(known_groups(slices.where(split="train"), "disease"), settings.pairs, settings.few, study.seed)
     except DataError:
         return {}
     chosen = own_folder(system(settings.system))
     variant = Variant("composed", training=share_of_steps(study, chosen, settings.share))
     return {one: tuple(Run(chosen, some, variant=variant) for some in (one.rare, one.even)) for one in found}
+
+
+def known_groups(slices: Slices, column: str) -> dict[str, str]:
+    """Patient → group, of all patients whose disease or vendor, as `column` says, is known."""
+    table = slices.table.drop_duplicates("patient")
+    return {name: group for name, group in zip(table["patient"], table[column]) if not names_nothing(group)}
 
 
 def vendor_runs() -> list[Run]:

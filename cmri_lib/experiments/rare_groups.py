@@ -8,14 +8,12 @@ difference is due to how rare the disease was, and to chance in the trainings, o
 from __future__ import annotations
 
 from collections.abc import Sequence
-from functools import partial
 
 import numpy as np
 import pandas as pd
 
-from cmri_lib.cohort.vocabulary import names_nothing
 from cmri_lib.experiments.privacy_audit import PrivacyAudit
-from cmri_lib.experiments.privacy_runs import few_slices, rare_runs
+from cmri_lib.experiments.privacy_runs import few_slices, known_groups, rare_runs
 from cmri_lib.measures.statistics.bootstrap import Score, weighted_mean
 from cmri_lib.measures.statistics.seeds import bootstrap_seeds
 from cmri_lib.privacy.attack import Attack, Sides
@@ -30,7 +28,7 @@ MOUNTED = ("loss", "distance_pixel")
 
 
 class RareGroups:
-    """``groups.difference("loss")``, ``groups.table()``, ``groups.rows()``.
+    """``groups.difference(attack)`` for each of ``groups.attacks``, ``groups.table()``, ``groups.rows()``.
 
     Args:
         audit: of the study; its attacks and its strangers are used.
@@ -38,10 +36,10 @@ class RareGroups:
 
     def __init__(self, audit: PrivacyAudit):
         self.audit, self.runs = audit, rare_runs(audit.study, audit.slices)
-        known = audit.slices.table.drop_duplicates("patient").set_index("patient")["disease"]
-        self.diseases = {name: disease for name, disease in known.items() if not names_nothing(disease)}
+        self.diseases = known_groups(audit.slices, "disease")
         self.strangers = audit.nonmembers.where(patient=sorted(self.diseases))
         self._asked: dict[tuple[str, str], tuple[pd.DataFrame, pd.DataFrame]] = {}
+        self._scored: dict[tuple[str, str], Score] = {}
 
     @property
     def attacks(self) -> list[Attack]:
@@ -50,27 +48,28 @@ class RareGroups:
         return [a for a in self.audit.attacks if a.name in MOUNTED and a.suits(self.audit.target(some))]
 
     def score(self, attack: Attack, which: str) -> Score:
-        """Mean exposure of all watched patients (`privacy.groups.exposure`) where their diseases are `which`, `RARE` or `EVEN`;
-        its interval is over patients, strangers and pairs of trainings."""
-        return self._over([partial(self._exposure, attack, pair, which) for pair in range(len(self.runs))])
+        """Mean exposure of all watched patients (`privacy.groups.exposure`) where their diseases are `which`, `RARE` or `EVEN`,
+        or its `CHANGE`; its interval is over patients, strangers and pairs of trainings. Scored once: table, rows and claims
+        ask for the same ones."""
+        if (key := (attack.name, which)) not in self._scored:
+            sets = [*(np.array(one.watched) for one in self.runs), np.unique(self.strangers.patients)]
+            each = [lambda *counts, k=k: weighted_mean(self._exposure(attack, k, which, counts[-1]), counts[k])
+                    for k in range(len(self.runs))]
+            self._scored[key] = bootstrap_seeds(each, *sets, n=sum(map(len, sets[:-1])), **self.audit.options)
+        return self._scored[key]
 
     def difference(self, attack: Attack) -> Score:
         """Exposure where their diseases are rare minus that where they are not, of the same patients."""
-        return self._over([lambda weights, pair=pair: (self._exposure(attack, pair, RARE, weights)
-                                                       - self._exposure(attack, pair, EVEN, weights))
-                           for pair in range(len(self.runs))])
+        return self.score(attack, CHANGE)
 
     def table(self) -> pd.DataFrame:
         """attack, pair (from 1; "all": their mean, with an interval), disease (`EVEN`, `RARE`, `CHANGE`), value, low, high."""
         rows, once = [], np.ones(len(np.unique(self.strangers.patients)))
         for attack in self.attacks if self.runs else ():
-            each = {which: [self._exposure(attack, pair, which, once).mean() for pair in range(len(self.runs))]
-                    for which in (EVEN, RARE)}
-            each[CHANGE] = np.subtract(each[RARE], each[EVEN])
-            for which, values in each.items():
-                score = self.difference(attack) if which == CHANGE else self.score(attack, which)
-                found = {"attack": attack.name, "disease": which}
-                rows += [found | {"pair": str(pair), "value": value} for pair, value in enumerate(values, 1)]
+            for which in (EVEN, RARE, CHANGE):
+                score, found = self.score(attack, which), {"attack": attack.name, "disease": which}
+                rows += [found | {"pair": str(pair + 1), "value": self._exposure(attack, pair, which, once).mean()}
+                         for pair in range(len(self.runs))]
                 rows.append(found | {"pair": "all", "value": score.value, "low": score.low, "high": score.high})
         return pd.DataFrame(rows, columns=["attack", "pair", "disease", "value", "low", "high"])
 
@@ -85,13 +84,10 @@ class RareGroups:
                 rows += [one | {"system": f"{run.system.id}, disease {which}"} for one in with_system_columns(run, [row])]
         return rows
 
-    def _over(self, exposures: Sequence[object]) -> Score:
-        sets = [*(np.array(one.watched) for one in self.runs), np.unique(self.strangers.patients)]
-        each = [lambda *counts, k=k, of=of: weighted_mean(of(counts[-1]), counts[k]) for k, of in enumerate(exposures)]
-        return bootstrap_seeds(each, *sets, n=sum(map(len, sets[:-1])), **self.audit.options)
-
     def _exposure(self, attack: Attack, pair: int, which: str, weights: np.ndarray) -> np.ndarray:
         """(P,) of the watched patients of a pair, sorted by name; weights: of strangers, sorted by theirs."""
+        if which == CHANGE:
+            return self._exposure(attack, pair, RARE, weights) - self._exposure(attack, pair, EVEN, weights)
         composition, both = list(self.runs.items())[pair]
         members, strangers = self._scores(attack, both[which == EVEN], composition.watched)
         return exposure(members, strangers, self.diseases, weights).to_numpy()

@@ -56,7 +56,7 @@ def against_others(parts: Mapping[str, PatientScores], group: str, **options: ob
 @dataclass(frozen=True)
 class Composition:
     """Two sets of as many patients to learn from, which share those who are `watched`: in `rare` there are no others of their
-    groups, in `even` all groups are of one size, or differ by one patient."""
+    groups, in `even` all groups are of one size."""
 
     rare: tuple[str, ...]
     even: tuple[str, ...]
