@@ -267,7 +267,8 @@ else:
 # %%
 tested = pd.DataFrame(exposed, columns=["arm", "kind", "group", "value", "difference", "p"])
 tested["p, Holm"] = claims.holm(tested["p"].to_numpy(float))
-print(f"{int((tested['p, Holm'] < 0.05).sum())} of {tested['p'].notna().sum()} groups differ")
+differ, asked = int((tested["p, Holm"] < 0.05).sum()), tested["p"].notna().sum()
+print(f"{differ} of {asked} groups differ" if asked else "no two groups could be compared")
 tested.sort_values("p").head(8).round(4)
 
 # %% [markdown]

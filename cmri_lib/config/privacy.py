@@ -8,17 +8,19 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 from cmri_lib.config.kinds import Count, Share
+from cmri_lib.errors import ParameterError
 from cmri_lib.training import TrainSettings
 
 
 @dataclass(frozen=True)
 class PrivacyControl:
     """Patients, and slices of each, that the overfitted generator learns from; the share of the system's
-    steps that it is trained for."""
+    steps that it is trained for; systems that need a share of their own to learn so few slices by heart."""
 
     patients: Annotated[int, Field(ge=4)]
     slices: Count
     share: Share
+    own_share: dict[str, Share]
 
 
 @dataclass(frozen=True)
@@ -74,3 +76,8 @@ class PrivacySettings:
     shadows: ShadowSettings
     rare: RareSettings
     detector: TrainSettings
+
+    def __post_init__(self) -> None:
+        if unknown := sorted(set(self.control.own_share) - set(self.systems)):
+            raise ParameterError(", ".join(unknown), field="privacy.control.own_share",
+                                 remedy="name systems that stand in privacy.systems")

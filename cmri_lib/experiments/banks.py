@@ -59,21 +59,25 @@ def sampling_conditions(slices: Slices, samples: int, seed: int, split: str = "t
     return slices.take(np.concatenate(chosen))
 
 
-def draw_bank(study: Study, of: Drawn, generator: Generator, conditions: Slices, name: str | None = None) -> Slices:
+def draw_bank(study: Study, of: Drawn, generator: Generator, conditions: Slices, name: str | None = None,
+              **choices: object) -> Slices:
     """One sample for every slice of `conditions`, of any split or with masks that no patient has; kept.
 
     Args:
         name: of the conditions; by default the split that they come from.
+        choices: for the sampler, such as its kind; each set of choices has a bank of its own.
 
     Raises:
         DataError: if the conditions come from several splits and have no name.
     """
-    folder = bank_folder(study, of, _split_of(conditions) if name is None else name)
+    chosen = [f"{key} {value}" for key, value in sorted(choices.items())]
+    folder = bank_folder(study, of, " ".join([_split_of(conditions) if name is None else name, *chosen]))
     arrays = (conditions.images, conditions.masks, conditions.tissues, conditions.partners)
     key = digest([f"{of.id} {study.seed}".encode(), conditions.table.to_csv().encode(),
                   *(array.tobytes() for array in arrays if array is not None),
-                  drawing_digest(generator).encode(), code_digest(draw).encode()])
-    return kept_bank(folder, key, len(conditions), lambda _: draw(generator, conditions, of.id, seed=study.seed))
+                  drawing_digest(generator).encode(), code_digest(draw).encode(), *(one.encode() for one in chosen)])
+    return kept_bank(folder, key, len(conditions),
+                     lambda _: draw(generator, conditions, of.id, seed=study.seed, **choices))
 
 
 def drawing_digest(generator: Generator) -> str:

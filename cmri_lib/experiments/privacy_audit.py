@@ -22,12 +22,11 @@ from scipy.stats import false_discovery_control
 from cmri_lib.cohort.slices import Slices, concatenate
 from cmri_lib.config.study import Study
 from cmri_lib.errors import DataError
-from cmri_lib.experiments.banks import sampling_conditions
+from cmri_lib.experiments.banks import draw_bank, sampling_conditions
 from cmri_lib.experiments.kept_attacks import Kept
 from cmri_lib.experiments.privacy_runs import STAGE, few_slices, known_groups, overfitted, shadow_runs, shadow_thirds
 from cmri_lib.experiments.provenance import patients_seen
 from cmri_lib.experiments.training import train_or_load, training_folder, training_slices
-from cmri_lib.generators.base import draw
 from cmri_lib.measures.instruments.classical_features import ClassicalFeatures
 from cmri_lib.measures.instruments.learned_features import Cached
 from cmri_lib.measures.statistics.bootstrap import Score
@@ -122,13 +121,13 @@ class PrivacyAudit:
                 *map(self.kept, others), *nearest, elbo, tokens, *ratio]
 
     def target(self, run: Run, **choices: object) -> Target:
-        """The trained run with samples under the conditions of test patients; `choices` are for the
-        sampler."""
+        """The trained run with samples under the conditions of test patients, drawn once and kept; `choices` are for
+        the sampler."""
         key = f"{run.id} ({run.folder}) {choices or ''}".strip()  # several runs may bear one id
         if key not in self._targets:
             generator = train_or_load(self.study, run, self.slices)
             conditions = sampling_conditions(self.slices, self.params.samples, self.study.seed)
-            samples = draw(generator, conditions, run.id, seed=self.study.seed, **choices)
+            samples = draw_bank(self.study, run, generator, conditions, "audit", **choices)
             self._targets[key] = Target(key, patients_seen(run, self.slices), generator, samples)
         return self._targets[key]
 

@@ -47,8 +47,9 @@ def overfitted(study: Study, slices: Slices, name: str) -> Run:
     control = study.params.privacy.control
     change = partial(few_slices, patients=10**6, slices_each=control.slices, seed=study.seed)
     patients = training_patients(study, slices)[:control.patients]
+    share = control.own_share.get(name, control.share)
     return Run(own_folder(system(name)), patients=patients,
-               variant=Variant("overfitted", change, share_of_steps(study, system(name), control.share)))
+               variant=Variant("overfitted", change, share_of_steps(study, system(name), share)))
 
 
 def shadow_thirds(study: Study, slices: Slices) -> list[tuple[str, ...]]:

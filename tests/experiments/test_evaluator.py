@@ -213,6 +213,16 @@ def test_banks_lie_by_stage_run_and_split_and_come_back(cohort: Slices, tmp_path
     assert bank_folder(study, chain, "new") == study.work("banks") / "masks" / chain.folder / "new"
 
 
+def test_what_is_chosen_for_the_sampler_has_a_bank_of_its_own(cohort: Slices, tmp_path) -> None:
+    study = open_study("smoke", "phantom")
+    study, run = type(study)(tmp_path, study.params), Run(SYSTEMS["U6 DDPM"])
+    generator = run.system.build(study.params, Vocabulary.of(cohort), 0)
+    conditions = sampling_conditions(cohort, 6, study.seed)
+    one, other = (draw_bank(study, run, generator, conditions, "audit", sampler=kind) for kind in ("ddim", "ddpm"))
+    assert not np.array_equal(one.images, other.images)
+    assert np.array_equal(load_bank(study, run, "audit sampler ddim").images, one.images)
+
+
 @pytest.mark.parametrize(("name", "sampler"), [
     ("U1 VAE", {}), ("U10 OT-FM", {"solver": "euler"}), ("U10 OT-FM", {"steps": 3}), ("U6 DDPM", {"sampler": "ddim"}),
     ("U6 DDPM", {"clip": False}), ("U9 MaskGIT", {"temperature": 1.0}), ("U7 LDM-KL", {"steps": 2})])

@@ -8,9 +8,10 @@ import numpy as np
 import pytest
 
 from cmri_lib.config.study import open_study
-from cmri_lib.errors import DataError
+from cmri_lib.errors import DataError, ParameterError
 from cmri_lib.experiments.privacy_runs import audit_runs, few_slices, overfitted, shadow_runs, shadow_thirds
 from cmri_lib.experiments.training import training_slices
+from cmri_lib.systems.register import system
 from conftest import discs
 
 STUDY, SLICES = open_study("smoke", "phantom"), discs(24, 6, 8)
@@ -36,6 +37,17 @@ def test_the_overfitted_twin_learns_from_few_slices_and_lies_in_a_folder_of_its_
     assert len(learnt) == control.patients * control.slices and len(set(learnt.patients)) == control.patients
     assert twin.stage == twin.system.first_stage.stage == "privacy" and twin.id.startswith("U7 LDM-KL")
     assert {run.stage for run in audit_runs(STUDY, SLICES)} == {"privacy"}
+
+
+def test_a_twin_may_have_a_share_of_the_steps_of_its_own() -> None:
+    privacy = STUDY.params.privacy
+    control, names = replace(privacy.control, own_share={privacy.systems[0]: 1.0}), privacy.systems[:2]
+    longer = replace(STUDY, params=replace(STUDY.params, privacy=replace(privacy, control=control)))
+    own, other = (overfitted(longer, SLICES, name).settings(longer.params, 0).steps for name in names)
+    assert own == system(names[0]).training(STUDY.params).steps
+    assert other == overfitted(STUDY, SLICES, names[1]).settings(STUDY.params, 0).steps < own
+    with pytest.raises(ParameterError, match="U0 nothing"):
+        replace(privacy, control=replace(control, own_share={"U0 nothing": 0.5}))
 
 
 def test_shadow_models_are_trained_only_where_they_are_asked_for() -> None:
