@@ -111,12 +111,13 @@ from cmri_lib.experiments import learning_curves, training
 from cmri_lib.experiments.evaluator import Evaluator
 from cmri_lib.experiments.instruments import load_slices
 from cmri_lib.experiments.parallel import train_all
-from cmri_lib.experiments.privacy_audit import NULL, PowerAudit, PrivacyAudit, facts
+from cmri_lib.experiments.power_audit import PowerAudit
+from cmri_lib.experiments.privacy_audit import NULL, PrivacyAudit, facts
 from cmri_lib.experiments.privacy_runs import audit_runs, overfitted, shadows_possible, vendor_runs
 from cmri_lib.experiments.rare_groups import RareGroups
-from cmri_lib.experiments.safeguards import CLAIMED, NONE, SAFEGUARDS, SYSTEM, Safeguards
 
 # %%
+from cmri_lib.experiments.safeguards import CLAIMED, NONE, SAFEGUARDS, SYSTEM, Safeguards
 from cmri_lib.measures.statistics.bootstrap import score_difference
 from cmri_lib.privacy.attack import auc_difference, fpr_note, score_of
 from cmri_lib.privacy.controls import EXACT
@@ -153,9 +154,10 @@ print(study.dataset, study.profile, f"· {strangers} non-members ·", fpr_note(s
 #
 # ## Trainings
 #
-# Most systems were trained by earlier notebooks. The next cell trains what is missing: an
-# overfitted twin of every system; for the shadow models, one system on several thirds and halves of
-# the training patients; and one on sets in which some diseases are rare.
+# Most systems were trained by earlier notebooks, some of them several times with other seeds. The
+# next cell trains what is missing: an overfitted twin of every system; for the shadow models, one
+# system on several thirds and halves of the training patients; and one on sets in which some
+# diseases are rare.
 
 # %%
 flow, diffusion = Run(system("U10 FM")), Run(system("U6 DDPM"))
@@ -166,7 +168,8 @@ arms = [*((fewest, every) if "patients" in params.arms else ()),
         *(vendor_runs() if "vendor" in params.arms else ())]
 guards = Safeguards(audit) if "safeguards" in params.arms else None
 new = [*audit_runs(study, slices), *(guards.runs.values() if guards else ())]
-train_all(study, [*runs.values(), flow, diffusion, twin_of_flow, *arms, *new], slices)
+several = [one for run in (*runs.values(), flow, diffusion) for one in audit.trainings(run)]
+train_all(study, [*several, twin_of_flow, *arms, *new], slices)
 sizes = [(run.id, len(training.training_slices(run, slices)[0])) for run in new]
 pd.DataFrame(sizes, columns=["trained for this notebook", "slices learnt from"])
 
@@ -220,7 +223,9 @@ figures.publish(study, "11/attacks", attacked, privacy_plots.attack_map,
 # %% [markdown]
 # **How to read it.** Start with the rows of the overfitted twins: an attack without a dot there has
 # no power. Then look at the nulls and the blind baselines: a dot there is a false alarm, and about
-# one interval in twenty gives one by chance. Only then read the rows of the systems themselves.
+# one interval in twenty gives one by chance. Only then read the rows of the systems themselves. Of
+# a system that was trained several times the row shows the mean, and its interval covers trainings
+# as well as patients.
 #
 # The next figure shows the strongest attack of one system at low rates of false alarms.
 
@@ -443,11 +448,12 @@ if quality.empty:  # a cohort that is there for audits alone
 # %%
 ledger = claims.Ledger(claims.unfit(quality, learning_curves.read(study)))
 options = audit.options
-plain = {run.id: audit.scores(run, only=["loss", "fcre"]) for run in (flow, diffusion)}
-loss, fcre = (plain[diffusion.id][name]["mean"] for name in ("loss", "fcre"))
-ledger.primary("R1", score_of(loss, **options), auc_difference([fcre], [loss], **options),
+loss, fcre = (audit.by_patient(diffusion, name) for name in ("loss", "fcre"))
+of_flow = audit.by_patient(flow, "loss")
+ledger.primary("R1", score_of(loss, **options), auc_difference(fcre, loss, **options),
                parties=[diffusion.id])
-ledger.primary("R5", auc_difference([plain[flow.id]["loss"]["mean"]], [loss], **options),
+pairs = min(len(of_flow), len(loss))  # trainings of both
+ledger.primary("R5", auc_difference(of_flow[:pairs], loss[:pairs], **options),
                parties=[flow.id, diffusion.id])
 if samplers:
     ledger.explore("R5", "U6 DDPM, deterministic − ancestral sampling",
@@ -576,8 +582,8 @@ pd.DataFrame(passed, index=[f"{rate:.0%} of strangers" for rate in allowed]).T.r
 
 # %%
 for name, run in runs.items():
-    one, scores = controls[name], audit.scores(run)
-    best = score_of(scores[one.strongest]["mean"], **options)
+    one = controls[name]
+    best = audit.score(run, one.strongest)
     print(f"1. {name}: {ATTACKS[one.strongest]}, AUC {best.value:.2f} [{best.low:.2f}, "
           f"{best.high:.2f}]; on the overfitted twin {one.positive[one.strongest].value:.2f}")
     rate = audit.copies(run).near_copies()

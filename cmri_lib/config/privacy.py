@@ -55,7 +55,8 @@ class RareSettings:
 
 @dataclass(frozen=True)
 class PrivacySettings:
-    """Section `privacy`: systems that are attacked; members and non-members (each at most `patients`), and
+    """Section `privacy`: systems that are attacked; those of which all trainings with other seeds are attacked that the study
+    has (`repeated`, as many as `fidelity.seeds`); members and non-members (each at most `patients`), and
     `slices` of each; times between image (0) and noise (1), `draws` of noise
     (as many steps of the ODE, and eight times as many of inversion); `samples` drawn from every
     system; `copies` planted of every disguise; a `group` of patients (a disease,
@@ -63,6 +64,7 @@ class PrivacySettings:
     trainings of their own."""
 
     systems: tuple[str, ...]
+    repeated: tuple[str, ...]
     patients: Annotated[int, Field(ge=4)]
     slices: Count
     times: tuple[Annotated[float, Field(gt=0, lt=1)], ...]
@@ -78,6 +80,7 @@ class PrivacySettings:
     detector: TrainSettings
 
     def __post_init__(self) -> None:
-        if unknown := sorted(set(self.control.own_share) - set(self.systems)):
-            raise ParameterError(", ".join(unknown), field="privacy.control.own_share",
-                                 remedy="name systems that stand in privacy.systems")
+        for field, names in (("repeated", self.repeated), ("control.own_share", self.control.own_share)):
+            if unknown := sorted(set(names) - set(self.systems)):
+                raise ParameterError(", ".join(unknown), field=f"privacy.{field}",
+                                     remedy="name systems that stand in privacy.systems")

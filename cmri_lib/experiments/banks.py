@@ -59,19 +59,20 @@ def sampling_conditions(slices: Slices, samples: int, seed: int, split: str = "t
     return slices.take(np.concatenate(chosen))
 
 
-def draw_bank(study: Study, of: Drawn, generator: Generator, conditions: Slices, name: str | None = None,
-              **choices: object) -> Slices:
+def draw_bank(study: Study, of: Drawn, generator: Generator, conditions: Slices, name: str | None = None, *,
+              below: Path | None = None, **choices: object) -> Slices:
     """One sample for every slice of `conditions`, of any split or with masks that no patient has; kept.
 
     Args:
         name: of the conditions; by default the split that they come from.
+        below: the folder of all banks; by default that of samples which several notebooks read.
         choices: for the sampler, such as its kind; each set of choices has a bank of its own.
 
     Raises:
         DataError: if the conditions come from several splits and have no name.
     """
     chosen = [f"{key} {value}" for key, value in sorted(choices.items())]
-    folder = bank_folder(study, of, " ".join([_split_of(conditions) if name is None else name, *chosen]))
+    folder = bank_folder(study, of, " ".join([_split_of(conditions) if name is None else name, *chosen]), below)
     arrays = (conditions.images, conditions.masks, conditions.tissues, conditions.partners)
     key = digest([f"{of.id} {study.seed}".encode(), conditions.table.to_csv().encode(),
                   *(array.tobytes() for array in arrays if array is not None),
@@ -118,9 +119,9 @@ def load_bank(study: Study, of: Drawn, name: str = "test") -> Slices:
     return Slices.load(bank_folder(study, of, name))
 
 
-def bank_folder(study: Study, of: Drawn, name: str) -> Path:
-    """Where the samples of a run under conditions `name` lie."""
-    return study.work("banks") / of.stage / of.folder / file_name(name)
+def bank_folder(study: Study, of: Drawn, name: str, below: Path | None = None) -> Path:
+    """Where the samples of a run under conditions `name` lie, see `draw_bank`."""
+    return (below or study.work("banks")) / of.stage / of.folder / file_name(name)
 
 
 def _split_of(conditions: Slices) -> str:

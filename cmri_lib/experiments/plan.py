@@ -18,7 +18,7 @@ from cmri_lib.experiments.label_quality import fewer_label_runs, noisy_label_run
 from cmri_lib.experiments.learning_curves import runs_over_patients
 from cmri_lib.experiments.preprocessing_synthesis import slices_of_run, way_runs
 from cmri_lib.experiments.privacy_runs import STAGE as AUDITS
-from cmri_lib.experiments.privacy_runs import audit_runs
+from cmri_lib.experiments.privacy_runs import attacked_trainings, audit_runs
 from cmri_lib.experiments.private_training import differential_privacy_runs, train_or_load_any
 from cmri_lib.experiments.published import CHECKPOINT, WEIGHTS, note_of, published_weights
 from cmri_lib.experiments.safeguards import NONE, safeguard_runs
@@ -58,6 +58,7 @@ def all_runs(study: Study, slices: Slices) -> list[Run]:
     for compared, count in (([Run(SYSTEMS[name]) for name in CURVES_OVER_PATIENTS], counts.seeds),
                             (compared_runs(study, slices), counts.ablation_seeds)):
         found += [run for one in compared for run in runs_over_seeds(study, one, count)]
+    found += [run for name in study.params.privacy.repeated for run in attacked_trainings(study, Run(SYSTEMS[name]))]
     return list({(run.stage, run.folder): run for one in found for run in _with_starts(one)}.values())
 
 

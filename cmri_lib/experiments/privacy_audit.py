@@ -2,8 +2,8 @@
 
 Whom a run has seen follows from the run and the cohort (`provenance.patients_seen`). Members are training
 patients, non-members hold-out patients, whom nothing in the study has looked at; validation patients serve
-attacks that need strangers of their own. An audit on shadow models takes all of them from training, since
-hold-out patients may never be learnt from (`PowerAudit`).
+attacks that need strangers of their own. An audit on shadow models takes all of them from training, see
+`experiments.power_audit`.
 
 The power of an audit is that of its cohort. With a larger one (``python -m cmri_lib.phantom.cohort
 --patients 400``) nothing changes but the intervals.
@@ -19,25 +19,22 @@ from functools import cached_property
 import numpy as np
 from scipy.stats import false_discovery_control
 
-from cmri_lib.cohort.slices import Slices, concatenate
+from cmri_lib.cohort.slices import Slices
 from cmri_lib.config.study import Study
-from cmri_lib.errors import DataError
 from cmri_lib.experiments.banks import draw_bank, sampling_conditions
 from cmri_lib.experiments.kept_attacks import Kept
-from cmri_lib.experiments.privacy_runs import STAGE, few_slices, known_groups, overfitted, shadow_runs, shadow_thirds
+from cmri_lib.experiments.privacy_runs import STAGE, attacked_trainings, few_slices, known_groups, overfitted
 from cmri_lib.experiments.provenance import patients_seen
 from cmri_lib.experiments.training import train_or_load, training_folder, training_slices
 from cmri_lib.measures.instruments.classical_features import ClassicalFeatures
 from cmri_lib.measures.instruments.learned_features import Cached
 from cmri_lib.measures.statistics.bootstrap import Score
-from cmri_lib.privacy.attack import (Attack, Calibrated, PatientScores, Remembered, Sides, Target,
-                                     attack_rows, membership_scores,
+from cmri_lib.privacy.attack import (Attack, PatientScores, Remembered, Sides, Target, attack_rows, membership_scores,
                                      score_of)
 from cmri_lib.privacy.attacks.critic import CriticOutput, LatentInversion
 from cmri_lib.privacy.attacks.denoising_error import FCRE, PIA, PIAN, DenoisingLoss, Fluctuation, SecMI, SimA
 from cmri_lib.privacy.attacks.likelihood import ELBO, ODELikelihood, TokenLikelihood
 from cmri_lib.privacy.attacks.samples_only import DensityRatio, NearestSamples, patient_p_values
-from cmri_lib.privacy.attacks.shadow_models import RMIA, LiRA
 from cmri_lib.privacy.controls import DISGUISES, Controls, blind_scores, null_sides, planted_copies, separation
 from cmri_lib.privacy.copies import CopyAudit, cluster_scores
 from cmri_lib.privacy.copy_detector import train_copy_detector
@@ -67,7 +64,7 @@ class PrivacyAudit:
         options: seed and resamples of every bootstrap.
     """
 
-    #: Below whose trainings the scores of attacks are kept.
+    #: Below whose trainings the scores of attacks, and samples that are searched for copies, are kept.
     stage = STAGE
 
     def __init__(self, study: Study, slices: Slices):
@@ -127,9 +124,14 @@ class PrivacyAudit:
         if key not in self._targets:
             generator = train_or_load(self.study, run, self.slices)
             conditions = sampling_conditions(self.slices, self.params.samples, self.study.seed)
-            samples = draw_bank(self.study, run, generator, conditions, "audit", **choices)
+            kept = self.study.work(self.stage) / "samples"
+            samples = draw_bank(self.study, run, generator, conditions, below=kept, **choices)
             self._targets[key] = Target(key, patients_seen(run, self.slices), generator, samples)
         return self._targets[key]
+
+    def trainings(self, run: Run) -> list[Run]:
+        """The run and, where several trainings of its system are attacked (`params.repeated`), the others."""
+        return attacked_trainings(self.study, run)
 
     def members(self, run: Run) -> Slices:
         """Some slices of patients that the run has learnt from, just as it has seen them."""
@@ -151,14 +153,23 @@ class PrivacyAudit:
         return {attack.name: membership_scores(attack, target, sides, **options) for attack in self.attacks
                 if attack.suits(target) and (only is None or attack.name in only)}
 
+    def over_trainings(self, run: Run, only: Iterable[str] | None = None) -> dict[str, list[dict[str, PatientScores]]]:
+        """Attack → its scores of each of `trainings`, on the same patients."""
+        found = [self.scores(one, only=only) for one in self.trainings(run)]
+        return {name: [each[name] for each in found] for name in found[0]}
+
+    def by_patient(self, run: Run, attack: str) -> list[PatientScores]:
+        """One attack on these trainings; a patient's score is the mean over slices."""
+        return [one["mean"] for one in self.over_trainings(run, [attack])[attack]]
+
     def clusters(self, run: Run) -> Score:
         """AUC of the number of samples around each patient (claim R3)."""
         return score_of(cluster_scores(self.target(run).samples, self.sides(run), self.spaces[0]),
                         **self.options)
 
     def score(self, run: Run, attack: str) -> Score:
-        """AUC of one attack."""
-        return score_of(self.scores(run, only=[attack])[attack]["mean"], **self.options)
+        """AUC of one attack, over the trainings of the run's system."""
+        return score_of(self.by_patient(run, attack), **self.options)
 
     def blind(self, run: Run) -> Score:
         """AUC of the blind baseline between the run's members and the hold-out."""
@@ -168,10 +179,10 @@ class PrivacyAudit:
         """AUC of one attack among the patients of each disease and of each vendor: kind, group, value, low, high, n, and how it
         differs from the mean of the other groups of its kind: difference, p. Groups of fewer than `params.group` patients on
         either side are left out, and who belongs to none that is known."""
-        found, rows = self.scores(run, only=[attack])[attack]["mean"], []
+        found, rows = self.by_patient(run, attack), []
         for kind in ("disease", "vendor"):
             parts = {group: part for group, part in within(found, known_groups(self.slices, kind)).items()
-                     if min(len(part.members), len(part.nonmembers)) >= self.params.group}
+                     if min(len(part[0].members), len(part[0].nonmembers)) >= self.params.group}
             for group, part in parts.items():
                 score = score_of(part, **self.options)
                 rows.append({"kind": kind, "group": group, "value": score.value, "low": score.low, "high": score.high,
@@ -191,20 +202,23 @@ class PrivacyAudit:
         return Controls(*aucs, self.blind(run), self.planted_recall, apart)
 
     def rows(self, run: Run) -> list[dict[str, object]]:
-        """Tidy rows of all attacks on the run, its overfitted twin, its null and the blind baseline."""
-        found = [*self._attack_rows(run, run.id, self.scores(run)),
-                 *self._attack_rows(run, self.overfitted(run.system.id).id,
-                                    self.scores(self.overfitted(run.system.id))),
-                 *self._attack_rows(run, f"{run.id}, {NULL}", self.scores(run, null=True))]
+        """Tidy rows of all attacks on the trainings of the run's system, and, each of one training, on its overfitted twin,
+        its null and the blind baseline."""
+        twin, null = ({name: [one] for name, one in found.items()}
+                      for found in (self.scores(self.overfitted(run.system.id)), self.scores(run, null=True)))
+        found = [*self._attack_rows(run, run.id, self.over_trainings(run)),
+                 *self._attack_rows(run, self.overfitted(run.system.id).id, twin),
+                 *self._attack_rows(run, f"{run.id}, {NULL}", null)]
         blind = self.blind(run).against(0.5, 1.0).row("attack_auc_blind", "privacy", "lower")
         clusters = [{**_columns(run, one.id),
                      **self.clusters(one).against(0.5, 1.0).row("attack_auc_clusters", "privacy", "lower")}
                     for one in (run, self.overfitted(run.system.id))]
         return [*found, {**_columns(run, f"{run.id}, {BLIND}"), **blind}, *clusters]
 
-    def _attack_rows(self, run: Run, name: str, found: Found) -> list[dict[str, object]]:
+    def _attack_rows(self, run: Run, name: str, found: Mapping[str, list[dict[str, PatientScores]]]
+                     ) -> list[dict[str, object]]:
         return [{**_columns(run, name), **row} for attack, scores in found.items()
-                for row in attack_rows(attack, [scores], **self.options)]
+                for row in attack_rows(attack, scores, **self.options)]
 
     # --- copies
     def copies(self, run: Run, space: Cached | None = None, **choices: object) -> CopyAudit:
@@ -257,42 +271,6 @@ class PrivacyAudit:
         return found
 
 
-class PowerAudit:
-    """Attacks with shadow models and calibration, on training patients alone: a third of them members, a
-    third non-members, a third for the reference of calibrated attacks, see `privacy_runs.shadow_runs`.
-    """
-
-    def __init__(self, audit: PrivacyAudit):
-        self.audit, self.study = audit, audit.study
-        self.thirds = shadow_thirds(audit.study, audit.slices)
-        self.run, self.reference, *self.shadows = shadow_runs(audit.study, audit.slices)
-
-    def scores(self) -> Found:
-        """Loss, calibrated loss, LiRA and RMIA on the same patients. Raises DataError if the system has no denoising loss."""
-        base = self.audit.loss
-        target, reference, *shadows = map(self._target, (self.run, self.reference, *self.shadows))
-        if not base.suits(target):
-            raise DataError(f"{self.run.system.id} has no denoising loss", field="privacy.shadows.system",
-                            remedy="choose a diffusion or a flow")
-        each = self.audit.params.patients, self.audit.params.slices, self.study.seed
-        sides = Sides(*(few_slices(self.audit.training.where(patient=names), *each) for names in self.thirds[:2]))
-        everyone = concatenate([sides.members, sides.nonmembers])
-        attacks: list[Attack] = [base, Calibrated(base, reference), LiRA(base, tuple(shadows), everyone)]
-        if len(self.audit.strangers):
-            attacks.append(RMIA(base, tuple(shadows), few_slices(self.audit.strangers, *each)))
-        return {attack.name: membership_scores(attack, target, sides, seed=self.study.seed)
-                for attack in attacks}
-
-    def rows(self) -> list[dict[str, object]]:
-        """Tidy rows of these."""
-        return with_system_columns(self.run, [row for name, found in self.scores().items()
-                                              for row in attack_rows(name, [found], **self.audit.options)])
-
-    def _target(self, run: Run) -> Target:
-        generator = train_or_load(self.study, run, self.audit.slices)
-        return Target(f"{run.id} {run.folder}", patients_seen(run, self.audit.slices), generator)
-
-
 def identified(found: PatientScores, wrong: float = FALSE_NAMES) -> tuple[int, int]:
     """How many members, of how many, dataset inference names if a share `wrong` of the names may be expected to be false.
 
@@ -311,19 +289,20 @@ def _columns(run: Run, name: str) -> Mapping[str, object]:
 def facts(audit: PrivacyAudit, run: Run) -> dict[str, object]:
     """What the page of a system says (`reporting.privacy_report`): machine-readable, and without images or
     names of patients."""
-    controls, found, copies = audit.controls(run), audit.scores(run), audit.copies(run)
-    aucs = {name: score_of(one["mean"], **audit.options) for name, one in found.items()}
-    low = {name: score_of(one["mean"], "tpr1", **audit.options) for name, one in found.items()}
+    controls, copies = audit.controls(run), audit.copies(run)
+    found = {name: [one["mean"] for one in each] for name, each in audit.over_trainings(run).items()}
+    aucs = {name: score_of(each, **audit.options) for name, each in found.items()}
+    low = {name: score_of(each, "tpr1", **audit.options) for name, each in found.items()}
     attacks = [{"attack": name, "auc": aucs[name].value, "low": aucs[name].low, "high": aucs[name].high,
                 "tpr1": low[name].value,
                 "power": controls.power(name), "control": controls.positive[name].value
                 if name in controls.positive else None,
                 "null": controls.null[name].value} for name in aucs]
-    strongest = found[controls.strongest]["mean"]
+    strongest = found[controls.strongest][0]
     named, members = identified(strongest)
     rate, excess, share = copies.near_copies(), copies.near_copy_excess(), copies.swapped_share()
     return {"system": run.id, "dataset": audit.study.dataset, "profile": audit.study.profile,
-            "verdict": controls.verdict(),
+            "verdict": controls.verdict(), "trainings": len(audit.trainings(run)),
             "members": members, "nonmembers": len(strongest.nonmembers), "slices_each": audit.params.slices,
             "strongest": controls.strongest, "named": named, "attacks": attacks,
             "blind": controls.blind.value,

@@ -15,7 +15,7 @@ from cmri_lib.cohort.slices import Slices
 from cmri_lib.cohort.vocabulary import names_nothing
 from cmri_lib.config.study import Study
 from cmri_lib.errors import DataError
-from cmri_lib.experiments.training import training_patients
+from cmri_lib.experiments.training import runs_over_seeds, training_patients
 from cmri_lib.privacy.groups import Composition, compositions
 from cmri_lib.systems.ablation import condition_set_system
 from cmri_lib.systems.register import system
@@ -35,6 +35,12 @@ def audit_runs(study: Study, slices: Slices) -> list[Run]:
     shadows = shadow_runs(study, slices) if shadows_possible(study, slices) else ()
     pairs = rare_runs(study, slices).values() if "rare" in study.params.privacy.arms else ()
     return [*twins, *shadows, *(run for pair in pairs for run in pair)]
+
+
+def attacked_trainings(study: Study, run: Run) -> list[Run]:
+    """The run and, of a system in `privacy.repeated`, its trainings with other seeds, which other notebooks make."""
+    several = run.id in study.params.privacy.repeated
+    return runs_over_seeds(study, run, study.params.fidelity.seeds if several else 1)
 
 
 def shadows_possible(study: Study, slices: Slices) -> bool:

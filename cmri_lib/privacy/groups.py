@@ -14,43 +14,49 @@ training patients hold as many of every group. How far they stand out among stra
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 import pandas as pd
 
 from cmri_lib.errors import DataError
-from cmri_lib.measures.statistics.bootstrap import Score, bootstrap
+from cmri_lib.measures.statistics.bootstrap import Score
+from cmri_lib.measures.statistics.seeds import bootstrap_seeds
 from cmri_lib.privacy.attack import PatientScores, auc
 
 
-def within(found: PatientScores, groups: Mapping[str, str]) -> dict[str, PatientScores]:
-    """Group → the scores of its members and of its non-members, settings as they were chosen over all patients.
+def within(found: Sequence[PatientScores], groups: Mapping[str, str]) -> dict[str, list[PatientScores]]:
+    """Group → the scores of its members and of its non-members in every training, settings as they were chosen over all
+    patients.
 
     Args:
+        found: of one or several trainings of a system, which were attacked with the same patients.
         groups: patient → group. Who is in none is left out, and so is a group without patients on either side.
     """
     sides = [np.array([groups.get(name) or "" for name in names], dtype=object)
-             for names in (found.member_names, found.nonmember_names)]
+             for names in (found[0].member_names, found[0].nonmember_names)]
     parts = {}
     for group in sorted(set(sides[0]) & set(sides[1]) - {""}):
         ours, theirs = (side == group for side in sides)
-        parts[group] = PatientScores(found.members[ours], found.nonmembers[theirs], found.member_names[ours],
-                                     found.nonmember_names[theirs], found.chosen)
+        parts[group] = [PatientScores(one.members[ours], one.nonmembers[theirs], one.member_names[ours],
+                                      one.nonmember_names[theirs], one.chosen) for one in found]
     return parts
 
 
-def against_others(parts: Mapping[str, PatientScores], group: str, **options: object) -> Score:
-    """AUC in one group of `within` minus the mean of the AUCs in the others; its interval is over the patients of all."""
-    ours, others = parts[group], [part for name, part in parts.items() if name != group]
-    names = [side for part in (ours, *others) for side in (part.member_names, part.nonmember_names)]
+def against_others(parts: Mapping[str, Sequence[PatientScores]], group: str, **options: object) -> Score:
+    """AUC in one group of `within` minus the mean of the AUCs in the others; its interval is over the patients of all, and over
+    trainings where there are several."""
+    order = [parts[group], *(part for name, part in parts.items() if name != group)]
+    names = [side for part in order for side in (part[0].member_names, part[0].nonmember_names)]
 
-    def difference(u: np.ndarray, v: np.ndarray, *counts: np.ndarray) -> float:
-        return auc(ours.members, ours.nonmembers, u, v) - float(np.mean([
-            auc(part.members, part.nonmembers, *counts[2 * k:2 * k + 2]) for k, part in enumerate(others)]))
+    def difference(training: int, *counts: np.ndarray) -> float:
+        ours, *others = (auc(part[training].members, part[training].nonmembers, *counts[2 * k:2 * k + 2])
+                         for k, part in enumerate(order))
+        return ours - float(np.mean(others))
 
-    return bootstrap(difference, *names, **options)
+    return bootstrap_seeds([partial(difference, k) for k in range(len(order[0]))], *names, **options)
 
 
 @dataclass(frozen=True)

@@ -34,7 +34,7 @@ Cohort {dataset}, profile {profile}. **{headline}**
 
 {members} patients the system has learnt from were to be told from {nonmembers} it has never seen,
 {slices_each} slices of each, by {count} attacks. Settings of attacks were chosen on other patients than
-those that were scored. {samples} samples were searched for copies of training slices.
+those that were scored. {samples} samples were searched for copies of training slices.{trainings_note}
 
 ## With what power
 
@@ -69,6 +69,7 @@ def page(facts: Mapping[str, Any]) -> str:
               f"[{facts['near_copy_excess'][1]:+.1%}, {facts['near_copy_excess'][2]:+.1%}].")
     return TEMPLATE.format(**{**facts, "headline": headline(facts), "count": len(attacks),
                               "power": _power(facts), "table": table,
+                              "trainings_note": _trainings_note(facts),
                               "rate_note": fpr_note(facts["nonmembers"], 0.01), "copies": copies,
                               "finding": _finding(facts), "remains": _remains(facts)})
 
@@ -99,6 +100,13 @@ def _above_guessing(attacks: Sequence[Mapping[str, Any]]) -> tuple[list[Mapping[
 
 def _strongest(attacks: Sequence[Mapping[str, Any]]) -> str:
     return _name(max(attacks, key=lambda row: row["auc"])["attack"])
+
+
+def _trainings_note(facts: Mapping[str, Any]) -> str:
+    if (count := facts.get("trainings", 1)) == 1:
+        return ""
+    return (f"\n\nThe system was trained {count} times, with other first weights and batches: the AUCs below are means over "
+            "these trainings, and intervals cover them. Names and samples are of the first.")
 
 
 def _finding(facts: Mapping[str, Any]) -> str:

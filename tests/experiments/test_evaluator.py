@@ -218,9 +218,11 @@ def test_what_is_chosen_for_the_sampler_has_a_bank_of_its_own(cohort: Slices, tm
     study, run = type(study)(tmp_path, study.params), Run(SYSTEMS["U6 DDPM"])
     generator = run.system.build(study.params, Vocabulary.of(cohort), 0)
     conditions = sampling_conditions(cohort, 6, study.seed)
-    one, other = (draw_bank(study, run, generator, conditions, "audit", sampler=kind) for kind in ("ddim", "ddpm"))
+    one, other = (draw_bank(study, run, generator, conditions, below=tmp_path / "own", sampler=kind)
+                  for kind in ("ddim", "ddpm"))
     assert not np.array_equal(one.images, other.images)
-    assert np.array_equal(load_bank(study, run, "audit sampler ddim").images, one.images)
+    kept = Slices.load(bank_folder(study, run, "test sampler ddim", tmp_path / "own"))
+    assert np.array_equal(kept.images, one.images) and not study.work("banks").exists()
 
 
 @pytest.mark.parametrize(("name", "sampler"), [

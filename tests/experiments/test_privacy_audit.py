@@ -14,7 +14,8 @@ from conftest import discs
 from cmri_lib.cohort.slices import Slices, concatenate
 from cmri_lib.config.study import open_study
 from cmri_lib.errors import DataError
-from cmri_lib.experiments.privacy_audit import PowerAudit, PrivacyAudit, identified
+from cmri_lib.experiments.power_audit import PowerAudit
+from cmri_lib.experiments.privacy_audit import PrivacyAudit, identified
 from cmri_lib.experiments.privacy_runs import overfitted, shadow_thirds
 from cmri_lib.privacy.attack import Attack, PatientScores, Remembered, Target, auc
 from cmri_lib.privacy.controls import DISGUISES
@@ -139,7 +140,7 @@ def test_shadows_are_asked_about_the_first_third_and_the_second(monkeypatch: pyt
     """Patients differ more than being learnt from matters. Whoever compares with other trainings sees through that."""
     audit, hard = PrivacyAudit(STUDY, SLICES), {p: 9.0 * k for k, p in enumerate(np.unique(SLICES.patients)[::-1])}
     audit.__dict__["loss"] = Told(lambda target, patient: hard[patient] + (patient in target.seen))
-    monkeypatch.setattr("cmri_lib.experiments.privacy_audit.train_or_load", lambda study, run, slices: None)
+    monkeypatch.setattr("cmri_lib.experiments.power_audit.train_or_load", lambda study, run, slices: None)
     power, (inside, outside, others) = PowerAudit(audit), shadow_thirds(STUDY, SLICES)
     found = power.scores()
     assert list(found) == ["loss", "loss_calibrated", "lira", "rmia"] and power.reference.patients == tuple(others)
@@ -152,7 +153,7 @@ def test_shadows_are_asked_about_the_first_third_and_the_second(monkeypatch: pyt
 
 def test_no_strangers_no_population_and_no_loss_no_audit_of_power(monkeypatch: pytest.MonkeyPatch) -> None:
     some = SLICES.where(split=["train", "holdout", "test"])
-    monkeypatch.setattr("cmri_lib.experiments.privacy_audit.train_or_load", lambda study, run, slices: None)
+    monkeypatch.setattr("cmri_lib.experiments.power_audit.train_or_load", lambda study, run, slices: None)
     audit = PrivacyAudit(STUDY, some)
     with pytest.raises(DataError, match="no denoising loss"):
         PowerAudit(audit).scores()

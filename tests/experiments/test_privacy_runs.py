@@ -9,9 +9,11 @@ import pytest
 
 from cmri_lib.config.study import open_study
 from cmri_lib.errors import DataError, ParameterError
-from cmri_lib.experiments.privacy_runs import audit_runs, few_slices, overfitted, shadow_runs, shadow_thirds
+from cmri_lib.experiments.privacy_runs import (attacked_trainings, audit_runs, few_slices, overfitted, shadow_runs,
+                                               shadow_thirds)
 from cmri_lib.experiments.training import training_slices
 from cmri_lib.systems.register import system
+from cmri_lib.systems.system import Run
 from conftest import discs
 
 STUDY, SLICES = open_study("smoke", "phantom"), discs(24, 6, 8)
@@ -48,6 +50,15 @@ def test_a_twin_may_have_a_share_of_the_steps_of_its_own() -> None:
     assert other == overfitted(STUDY, SLICES, names[1]).settings(STUDY.params, 0).steps < own
     with pytest.raises(ParameterError, match="U0 nothing"):
         replace(privacy, control=replace(control, own_share={"U0 nothing": 0.5}))
+
+
+def test_several_trainings_are_attacked_of_systems_that_have_them() -> None:
+    params = replace(STUDY.params, fidelity=replace(STUDY.params.fidelity, seeds=3))
+    (name,), study = params.privacy.repeated, replace(STUDY, params=params)
+    seeds = [run.seed for run in attacked_trainings(study, Run(system(name)))]
+    assert seeds == [None, STUDY.seed + 1, STUDY.seed + 2]
+    assert [run.id for run in attacked_trainings(study, overfitted(study, SLICES, name))] == [f"{name}, 4 patients, overfitted"]
+    assert len(attacked_trainings(study, Run(system("U1 VAE")))) == 1
 
 
 def test_shadow_models_are_trained_only_where_they_are_asked_for() -> None:

@@ -24,9 +24,9 @@ def test_the_auc_of_a_group_is_that_of_sklearn(seed: int) -> None:
     rng = np.random.default_rng(seed)
     found = scores(rng.normal(0.5, 1, 40), rng.normal(0, 1, 50))
     groups = {name: "abc"[k % 3] for k, name in enumerate([*found.member_names, *found.nonmember_names])}
-    parts = within(found, groups)
+    parts = within([found], groups)
     assert list(parts) == ["a", "b", "c"]
-    for group, part in parts.items():
+    for group, (part,) in parts.items():
         ours, theirs = ([value for name, value in zip(names, values) if groups[name] == group] for names, values in (
             (found.member_names, found.members), (found.nonmember_names, found.nonmembers)))
         labels = np.repeat([1, 0], [len(ours), len(theirs)])
@@ -39,16 +39,16 @@ def test_what_a_group_has_in_common_tells_nobody_apart() -> None:
     groups = {f"{side}{i}": "ill" if i < ill else "well" for side, ill in (("m", 15), ("n", 5)) for i in range(20)}
     found = scores(*(np.array([float(groups[f"{side}{i}"] == "ill") for i in range(20)]) for side in "mn"))
     assert auc(found.members, found.nonmembers) == 0.75
-    assert {auc(part.members, part.nonmembers) for part in within(found, groups).values()} == {0.5}
+    assert {auc(part.members, part.nonmembers) for part, in within([found], groups).values()} == {0.5}
 
 
 @given(st.lists(st.sampled_from(["a", "b", "", None]), min_size=8, max_size=8))
 def test_who_is_in_no_group_is_left_out_and_nobody_counts_twice(labels: list[str | None]) -> None:
     found = scores(np.arange(4.0), np.arange(4.0))
     groups = {name: label for name, label in zip([*found.member_names, *found.nonmember_names], labels) if label is not None}
-    parts = within(found, groups)
+    parts = within([found], groups)
     assert set(parts) == (set(labels[:4]) & set(labels[4:])) - {"", None}
-    kept = [name for part in parts.values() for name in (*part.member_names, *part.nonmember_names)]
+    kept = [name for part, in parts.values() for name in (*part.member_names, *part.nonmember_names)]
     assert len(kept) == len(set(kept)) and all(groups[name] in parts for name in kept)
 
 
@@ -57,9 +57,19 @@ def test_a_group_is_compared_with_the_mean_of_the_others() -> None:
     members, others = (np.array([float(k // 8 == 0 and ours) for k in range(24)]) for ours in (True, False))
     found = scores(members, others)
     groups = {name: "abc"[int(name[1:]) // 8] for name in (*found.member_names, *found.nonmember_names)}
-    parts = within(found, groups)
+    parts = within([found], groups)
     first, second = (against_others(parts, group, resamples=200) for group in "ab")
     assert (first.value, first.low, first.high) == (0.5, 0.5, 0.5) and second.value == 0.5 - 0.75
+
+
+def test_over_trainings_a_group_is_compared_in_each() -> None:
+    """One training finds the first group, the other finds nobody: half the difference, and an interval that says so."""
+    groups = {f"{side}{k}": "ab"[k // 10] for side in "mn" for k in range(20)}
+    sure = scores(np.repeat([1.0, 0.0], 10), np.zeros(20))
+    blind = scores(np.zeros(20), np.zeros(20))
+    one, both = (against_others(within(found, groups), "a", resamples=200) for found in ([sure], [sure, blind]))
+    assert one.value == 0.5 and both.value == 0.25 and both.seeds == 2
+    assert one.low == one.high == 0.5 and both.low < 0.25 < both.high
 
 
 @given(st.integers(2, 6), st.integers(1, 4), st.integers(1, 3), st.integers(0, 5))
