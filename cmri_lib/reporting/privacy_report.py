@@ -103,9 +103,9 @@ def _strongest(attacks: Sequence[Mapping[str, Any]]) -> str:
 
 
 def _trainings_note(facts: Mapping[str, Any]) -> str:
-    if (count := facts.get("trainings", 1)) == 1:
+    if facts["trainings"] == 1:
         return ""
-    return (f"\n\nThe system was trained {count} times, with other first weights and batches: the AUCs below are means over "
+    return (f"\n\nThe system was trained {facts['trainings']} times, with other first weights and batches: the AUCs below are means over "
             "these trainings, and intervals cover them. Names and samples are of the first.")
 
 
