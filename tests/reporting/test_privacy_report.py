@@ -55,6 +55,14 @@ def test_one_attack_of_many_may_stand_out_by_chance() -> None:
     assert "leaks: PIA tells" in privacy_report.headline(facts(attacks=[attack("pia", 0.8, 0.7), *crowd]))
 
 
+def test_few_trainings_are_weaker_evidence_than_their_interval_of_one_would_be() -> None:
+    """Two half-widths above guessing: with one training enough among twenty attacks, with the two degrees of freedom of three
+    trainings not."""
+    crowd, seen = [attack(f"other {k}", 0.5, 0.4) for k in range(19)], attack("pia", 0.7, 0.6)
+    assert "leaks: PIA tells" in privacy_report.headline(facts(attacks=[seen | {"df": None}, *crowd]))
+    assert privacy_report.headline(facts(attacks=[seen | {"df": 2.0}, *crowd])).startswith("Alone PIA would")
+
+
 def test_an_attack_without_power_is_no_finding_and_is_named() -> None:
     weak = facts(attacks=[attack("sima", 0.8, 0.7, power=False)])
     assert "No attack with power" in privacy_report.headline(weak)
