@@ -938,7 +938,7 @@ def beyond_floor(metric):
     """How far a distance lies above its floor, and how far that of real groups reaches."""
     score, floor = claims.score_of(rows, metric), evaluator.floor(metric)
     ends = (value - floor.value for value in (score.value, score.low, score.high))
-    return Score(*ends, n=score.n), floor.high - floor.value
+    return Score(*ends, n=score.n, df=score.df), floor.high - floor.value
 
 
 if audits:

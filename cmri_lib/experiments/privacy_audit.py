@@ -293,7 +293,7 @@ def facts(audit: PrivacyAudit, run: Run) -> dict[str, object]:
     found = {name: [one["mean"] for one in each] for name, each in audit.over_trainings(run).items()}
     aucs = {name: score_of(each, **audit.options) for name, each in found.items()}
     low = {name: score_of(each, "tpr1", **audit.options) for name, each in found.items()}
-    attacks = [{"attack": name, "auc": aucs[name].value, "low": aucs[name].low, "high": aucs[name].high,
+    attacks = [{"attack": name, "auc": aucs[name].value, "low": aucs[name].low, "high": aucs[name].high, "df": aucs[name].df,
                 "tpr1": low[name].value,
                 "power": controls.power(name), "control": controls.positive[name].value
                 if name in controls.positive else None,

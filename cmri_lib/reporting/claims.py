@@ -205,7 +205,10 @@ def score_of(table: pd.DataFrame, metric: str, **columns: object) -> Score:
 
 
 def _score(row: pd.Series) -> Score:
-    return Score(float(row["value"]), float(row["low"]), float(row["high"]), int(row["n"]))
+    """Of several trainings whose degrees of freedom the table does not hold they are taken for as few as there can be."""
+    seeds = int(row.get("seeds", 1))
+    df = row.get("df", math.inf if seeds == 1 else seeds - 1)
+    return Score(float(row["value"]), float(row["low"]), float(row["high"]), int(row["n"]), seeds=seeds, df=float(df))
 
 
 def time_to_quality(curves: pd.DataFrame, target: float, metric: str = ANATOMY) -> pd.DataFrame:

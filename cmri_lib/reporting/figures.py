@@ -137,6 +137,7 @@ def _keep(study: Study, name: str, table: pd.DataFrame) -> Path:
     are numbered in the order in which they come."""
     file = study.figures / f"{name}.csv"
     file.parent.mkdir(parents=True, exist_ok=True)
+    table = table.drop(columns="df", errors="ignore")  # of an interval, for p-values: no figure shows it
     if not is_virtual(study.dataset):
         table = table.drop(columns=["centre", *COVARIATES, *PHENOTYPES], errors="ignore")
         table = table.assign(**{column: pd.factorize(table[column])[0] for column in SCAN if column in table})

@@ -9,6 +9,7 @@ failed says so in its first line.
 from __future__ import annotations
 
 import json
+import math
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -93,7 +94,9 @@ def _above_guessing(attacks: Sequence[Mapping[str, Any]]) -> tuple[list[Mapping[
     """Of the attacks with power those that do better than guessing after Holm's correction for their number, and those whose
     own interval says so."""
     able = [row for row in attacks if row["power"]]
-    tails = [evidence(Score(row["auc"], row["low"], row["high"], 0), "above", 0.5)[0] for row in able]
+    # JSON has no infinity, which the degrees of freedom of a single training are.
+    scores = [Score(row["auc"], row["low"], row["high"], 0, df=row.get("df") or math.inf) for row in able]
+    tails = [evidence(score, "above", 0.5)[0] for score in scores]
     sure = holm(2 * np.array(tails)) < LEVEL
     return [row for row, one in zip(able, sure) if one], [row for row in able if row["low"] > 0.5]
 
@@ -103,10 +106,10 @@ def _strongest(attacks: Sequence[Mapping[str, Any]]) -> str:
 
 
 def _trainings_note(facts: Mapping[str, Any]) -> str:
-    if (count := facts.get("trainings", 1)) == 1:
+    if facts["trainings"] == 1:
         return ""
-    return (f"\n\nThe system was trained {count} times, with other first weights and batches: the AUCs below are means over "
-            "these trainings, and intervals cover them. Names and samples are of the first.")
+    return (f"\n\nThe system was trained {facts['trainings']} times, with other first weights and batches. The AUCs below are\n"
+            "means over these trainings, and intervals cover them. Names and samples are of the first.")
 
 
 def _finding(facts: Mapping[str, Any]) -> str:

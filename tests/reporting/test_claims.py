@@ -182,6 +182,17 @@ def test_one_score_is_read_from_a_table() -> None:
         score_of(numbers, "kid", system="A")
 
 
+def test_degrees_of_freedom_survive_a_table() -> None:
+    """Of several trainings a tail is Student's, and the normal one would be much smaller. A table without them says less."""
+    score = Score(0.15, 0.09, 0.21, 20, seeds=3, df=2.4)
+    row = {"system": "A", **score.row("kid", "fidelity", "lower")}
+    kept = score_of(pd.DataFrame([row | {"df": score.df}]), "kid")
+    assert evidence(kept, "above") == evidence(score, "above")
+    fewest, normal = score_of(pd.DataFrame([row]), "kid"), score_of(pd.DataFrame([row | {"seeds": 1}]), "kid")
+    tails = [evidence(one, "above")[0] for one in (fewest, kept, normal)]
+    assert fewest.df == 2 and tails[0] > tails[1] > 1000 * tails[2]
+
+
 def test_time_to_quality_takes_the_first_good_point() -> None:
     numbers = pd.concat([line("A", {100: 3.0, 200: 0.9, 300: 0.5}), line("B", {100: 3.0, 200: 2.0})])
     found = time_to_quality(numbers, 1.0).set_index("system")

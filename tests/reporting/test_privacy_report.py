@@ -18,7 +18,7 @@ def attack(name: str, auc: float, low: float, power: bool = True) -> dict:
 
 
 def facts(**changes: object) -> dict:
-    found = {"system": "U6 DDPM", "dataset": "phantom", "profile": "laptop", "verdict": "sound",
+    found = {"system": "U6 DDPM", "dataset": "phantom", "profile": "laptop", "verdict": "sound", "trainings": 1,
              "members": 24, "nonmembers": 24,
              "slices_each": 2, "strongest": "loss", "named": 3,
              "attacks": [attack("loss", 0.55, 0.45), attack("sima", 0.5, 0.4)],
@@ -55,10 +55,23 @@ def test_one_attack_of_many_may_stand_out_by_chance() -> None:
     assert "leaks: PIA tells" in privacy_report.headline(facts(attacks=[attack("pia", 0.8, 0.7), *crowd]))
 
 
+def test_few_trainings_are_weaker_evidence_than_their_interval_of_one_would_be() -> None:
+    """Two half-widths above guessing: with one training enough among twenty attacks, with the two degrees of freedom of three
+    trainings not."""
+    crowd, seen = [attack(f"other {k}", 0.5, 0.4) for k in range(19)], attack("pia", 0.7, 0.6)
+    assert "leaks: PIA tells" in privacy_report.headline(facts(attacks=[seen | {"df": None}, *crowd]))
+    assert privacy_report.headline(facts(attacks=[seen | {"df": 2.0}, *crowd])).startswith("Alone PIA would")
+
+
 def test_an_attack_without_power_is_no_finding_and_is_named() -> None:
     weak = facts(attacks=[attack("sima", 0.8, 0.7, power=False)])
     assert "No attack with power" in privacy_report.headline(weak)
     assert "Without power, because they do not even find the control: SimA" in privacy_report.page(weak)
+
+
+def test_several_trainings_are_mentioned() -> None:
+    assert "trained" not in privacy_report.page(facts()).split("## With what power")[0]
+    assert "was trained 3 times" in privacy_report.page(facts(trainings=3)).split("## With what power")[0]
 
 
 def test_page_and_json_are_written(tmp_path) -> None:

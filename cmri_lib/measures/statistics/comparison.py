@@ -117,7 +117,8 @@ def compare(real: Slices, synthetic: Banks, measure: Measure, *, reference_real:
         floor, ceiling: from `floors` and `ceilings` at this number of samples, if known already.
 
     Returns:
-        One row per metric; n is the number of slices of the smaller set. Where both signs are faults (`Metric.better`
+        One row per metric; n is the number of slices of the smaller set, df (`Score`) what a p-value takes beside the
+        interval. Where both signs are faults (`Metric.better`
         is "zero"), the column `better` holds the direction that leads from the value towards 0.
 
     Raises:
@@ -141,7 +142,8 @@ def compare(real: Slices, synthetic: Banks, measure: Measure, *, reference_real:
         score = bootstrap_seeds(each, x.patients, *(y.patients for y in ys), n=min(len(real), size), resamples=resamples,
                                 seed=seed, centred=metric.centred).within(*metric.scale)
         towards = metric.better if metric.better != "zero" else "higher" if score.value < 0 else "lower"
-        rows.append(score.against(floor[metric.name].value, ceiling[metric.name]).row(metric.name, measure.axis, towards))
+        row = score.against(floor[metric.name].value, ceiling[metric.name]).row(metric.name, measure.axis, towards)
+        rows.append(row | {"df": score.df})
     return rows
 
 
