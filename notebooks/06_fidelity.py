@@ -860,8 +860,8 @@ noisy_vae = Slices(drawn.clip(-1, 1).astype(np.float32), bank.masks, bank.table)
 print(f"standard deviation of the decoder's noise: {sigma:.3f} (images range from -1 to 1)")
 
 # %%
-found = pd.DataFrame(scored(noisy_vae, "band_excess"))
-excess = {name: claims.score_of(table, "band_excess", system=name) for name in rivals}
+found, measured = pd.DataFrame(scored(noisy_vae, "band_excess")), pd.DataFrame(scores)
+excess = {name: claims.score_of(measured, "band_excess", system=name) for name in rivals}
 parties = ["U1 VAE", "U5 StyleGAN2-ADA"]
 ledger.primary("F5", *(excess[name] for name in parties), parties=parties)
 ledger.explore("F5", "U1 VAE with decoder noise", claims.score_of(found, "band_excess"),
