@@ -44,7 +44,7 @@ def candidates(test: Slices, training: Slices, seed: int = 0, generated: Mapping
     """The sets by name: each as large as `test`, drawn with `seed`; `generated` are banks to stand among them.
 
     Spoilt slices keep the names of their patients; what repeats or copies has a name for every slice, as samples of a
-    generator have.
+    generator have. All but `generated` stay of the source "real", so that no figure shows them where patients are.
     """
     generator = np.random.default_rng(seed)
     sets = {REAL: Candidate(test, True)}
@@ -53,7 +53,7 @@ def candidates(test: Slices, training: Slices, seed: int = 0, generated: Mapping
     for name, source in ((REPEATED, test.where(patient=most)), (COPIES, training)):
         order = generator.permutation(len(source))[np.arange(len(test)) % len(source)]
         names = [f"{name} {i}" for i in range(len(test))]
-        sets[name] = Candidate(source.take(order).with_columns(patient=names, scan=names, source=name), True)
+        sets[name] = Candidate(source.take(order).with_columns(patient=names, scan=names), True)
     return sets | {name: Candidate(bank, None) for name, bank in (generated or {}).items()}
 
 

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+from pathlib import Path
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -19,6 +22,7 @@ from cmri_lib.measures.instruments.classical_features import ClassicalFeatures
 from cmri_lib.measures.instruments.learned_features import Cached
 from cmri_lib.measures.instruments.principal_features import anatomy_features
 from cmri_lib.measures.instruments.segmenter import train_segmenter
+from cmri_lib.reporting import figures
 from cmri_lib.training import TrainSettings
 
 WITHOUT = [name for name, (_, _, hearts) in FAULTS.items() if not hearts]
@@ -50,6 +54,17 @@ def evaluator(cohort: Slices, tmp_path_factory: pytest.TempPathFactory) -> Evalu
 def table(evaluator: Evaluator) -> pd.DataFrame:
     bank = evaluator.test.with_columns(source="bank")
     return examine(evaluator, candidates(evaluator.test, evaluator.training, generated={"a bank": bank}))
+
+
+def test_only_samples_of_generators_are_shown_where_patients_are(evaluator: Evaluator, tmp_path: Path) -> None:
+    """What repeats a patient or copies training shows patients, whatever it is called."""
+    real = {part: getattr(evaluator, part).with_columns(dataset="acdc") for part in ("test", "training")}
+    bank = real["test"].with_columns(source="a generator")
+    sets = candidates(real["test"], real["training"], generated={"a bank": bank})
+    study = replace(open_study("smoke", "acdc"), root=tmp_path)
+    figures.publish_slices(study, "06/sets", {name: one.slices.take(range(4)) for name, one in sets.items()}, title="sets")
+    assert {REPEATED, COPIES} <= set(sets)
+    assert set(pd.read_csv(study.figures / "06" / "sets.csv")["row"]) == {"a bank"}
 
 
 def test_no_set_without_hearts_stands_before_one_with_hearts(table: pd.DataFrame) -> None:

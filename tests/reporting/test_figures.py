@@ -13,9 +13,11 @@ import pytest
 from conftest import discs
 from PIL import Image
 
+from cmri_lib.cohort.data_sets import is_virtual
 from cmri_lib.cohort.slices import Slices, concatenate
 from cmri_lib.config.study import Study
 from cmri_lib.reporting import figures
+from cmri_lib.systems.register import SYSTEMS
 
 matplotlib.use("Agg")
 
@@ -157,3 +159,16 @@ def test_committed_figures_are_a_png_with_its_numbers() -> None:
     assert kinds[0] == kinds[1] and len(kinds[0]) > 50
     assert {f.parent.parent.parent.name for f in files} == {"figures"}, "figures/<dataset>/NN/name"
     assert max(f.stat().st_size for f in files) < 500_000
+
+
+def test_published_figures_show_nobody_real() -> None:
+    """Every picture that a figure of real patients lists was made by something whose scores are published, or shows a phantom."""
+    root = Path(__file__).parents[2]
+    for folder in filter(lambda one: one.is_dir() and not is_virtual(one.name), (root / "figures").iterdir()):
+        tables = [pd.read_csv(file) for file in (root / "results" / folder.name).glob("*.csv")]
+        scored = {name for table in tables if "system" in table for name in table["system"].dropna()} - {"real"} | set(SYSTEMS)
+        for file in sorted(folder.rglob("*.csv")):
+            tiles = pd.read_csv(file)
+            if {"source", "dataset"} <= set(tiles):
+                shown = set(tiles.loc[~tiles["dataset"].map(is_virtual), "source"])
+                assert shown <= scored, f"{file}: {sorted(shown - scored)}"
