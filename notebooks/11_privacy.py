@@ -242,7 +242,7 @@ for name, found in {"overfitted twin": audit.scores(audit.overfitted(shown)),
     false, true, _ = roc_curve(labels, values, drop_intermediate=False)
     curves.append(pd.DataFrame({"curve": name, "fpr": false, "tpr": true}))
 figures.publish(study, "11/low_rates", pd.concat(curves), privacy_plots.low_rates,
-                title=f"{ATTACKS[strongest]} on {shown}: members found against false alarms");
+                title=f"The strongest attack on {shown}: {ATTACKS[strongest]}");
 
 # %% [markdown]
 # ## Who is exposed?

@@ -30,13 +30,14 @@ def attack_map(table: pd.DataFrame) -> Figure:
     shown = wide.map(lambda v: "" if np.isnan(v) else f"{v:.2f}")
     text = shown + (low > 0.5).replace({True: " •", False: ""}) + (high < 0.5).replace({True: " ◦", False: ""})
     figure, axis = plt.subplots(figsize=(PAGE, 0.3 * len(systems) + 2.3), layout="constrained")
-    axis.set_facecolor("0.93")
+    axis.patch.set(facecolor="white", edgecolor="0.85", hatch="////")  # no value can be taken for it
     axis.grid(False)
     sns.heatmap(wide, annot=text, fmt="", cmap="vlag", vmin=0, vmax=1, center=0.5, ax=axis,
                 annot_kws={"size": SMALL}, linewidths=0.5,
                 cbar_kws={"location": "bottom", "aspect": 50, "shrink": 0.6, "pad": 0.02})
     scale = axis.collections[0].colorbar
-    scale.set_label("AUC; 0.5: guessing; the interval over patients lies above it (•) or below (◦)", fontsize=SMALL)
+    scale.set_label("AUC; 0.5: guessing; the interval over patients lies above it (•) or below (◦); "
+                    "hatched: does not apply", fontsize=SMALL)
     scale.ax.tick_params(labelsize=SMALL)
     axis.xaxis.tick_top()
     labels = [wrapped(ATTACKS[a], 1.25) for a in attacks]
@@ -49,14 +50,17 @@ def attack_map(table: pd.DataFrame) -> Figure:
 
 
 def low_rates(table: pd.DataFrame) -> Figure:
-    """True- against false-positive rates, both logarithmic. Columns: curve, fpr, tpr; curves in order."""
+    """True- against false-positive rates, both logarithmic: a line begins where the first member is found. Columns: curve, fpr,
+    tpr; curves in order."""
     figure, axis = plt.subplots(figsize=(6.2, 4.2), layout="constrained")
     least = max(1e-3, table.loc[table["fpr"] > 0, "fpr"].min() / 2)
     handles = {}
     for name, line in table.groupby("curve", sort=False):
-        x, y = (line[c].clip(lower=least).to_numpy() for c in ("fpr", "tpr"))
+        x, y = line["fpr"].clip(lower=least), line["tpr"].where(line["tpr"] > 0)
         handles[name], = axis.plot(x, y, drawstyle="steps-post", lw=1.5)
     handles["guessing"], = axis.plot([least, 1], [least, 1], ls=":", color="0.5", lw=1)
+    if least < 0.01:
+        handles["1 % false alarms"] = axis.axvline(0.01, ls="--", color="0.7", lw=1)
     axis.set(xscale="log", yscale="log", xlim=(least, 1), ylim=(least, 1.05))
     axis.set_xlabel("false alarms: share of strangers taken for members", fontsize=NORMAL)
     axis.set_ylabel("share of members found", fontsize=NORMAL)
@@ -87,9 +91,9 @@ def along_training(table: pd.DataFrame) -> Figure:
     if table.empty:
         return notice("no system was attacked on the way")
     figure, axis = plt.subplots(figsize=(6.2, 3.6), layout="constrained")
-    handles = {}
+    handles, middle = {}, (table["system"].nunique() - 1) / 2
     for k, (name, line) in enumerate(table.groupby("system", sort=False)):
-        handles[name] = axis.errorbar(line["images"] * (1 + 0.02 * k), line["value"], interval(line), marker="o", ms=4,
+        handles[name] = axis.errorbar(line["images"] * 1.015 ** (k - middle), line["value"], interval(line), marker="o", ms=4,
                                       capsize=2, lw=1.4, elinewidth=0.8)
     axis.axhline(0.5, ls=":", color="0.5", lw=1)
     axis.set_xscale("log")

@@ -162,7 +162,7 @@ def test_committed_figures_are_a_png_with_its_numbers() -> None:
 
 
 def test_published_figures_show_nobody_real() -> None:
-    """Every picture that a figure of real patients lists was made by something whose scores are published, or shows a phantom."""
+    """Every picture that a figure of a real cohort lists was made by a generator that is known, or shows a phantom."""
     root = Path(__file__).parents[2]
     for folder in filter(lambda one: one.is_dir() and not is_virtual(one.name), (root / "figures").iterdir()):
         tables = [pd.read_csv(file) for file in (root / "results" / folder.name).glob("*.csv")]
