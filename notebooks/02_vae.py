@@ -247,8 +247,7 @@ def draw_training(numbers):
         line = numbers.dropna(subset=column)
         axes[0].plot(line["images"], line[column], marker="o", ms=3, label=name)
     axes[0].set(ylabel="−ELBO (nats per pixel)", xlabel="training images seen",
-                ylim=(None, 1.05 * max(numbers["loss_model"].iloc[1:].max(),
-                                       numbers["validation_loss"].max())))
+                ylim=(None, 1.05 * numbers[[*losses]].iloc[1:].max(axis=None)))
     axes[0].legend(title="patients")
     names = {"sigma": "Error left, σ* (grey values)", "KL": "KL (nats per image)"}
     for axis, (column, name) in zip(axes[1:], names.items()):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -15,11 +16,14 @@ from cmri_lib.cohort.slices import Slices, concatenate
 from cmri_lib.config.study import open_study
 from cmri_lib.errors import DataError
 from cmri_lib.experiments.power_audit import PowerAudit
-from cmri_lib.experiments.privacy_audit import PrivacyAudit, identified
+from cmri_lib.experiments.privacy_audit import NULL, PrivacyAudit, facts, identified
 from cmri_lib.experiments.privacy_runs import overfitted, shadow_thirds
+from cmri_lib.experiments.provenance import patients_seen
 from cmri_lib.privacy.attack import Attack, PatientScores, Remembered, Target, auc
 from cmri_lib.privacy.controls import DISGUISES
 from cmri_lib.privacy.nearest_neighbours import Pixels
+from cmri_lib.systems.register import system
+from cmri_lib.systems.system import Run
 from cmri_lib.training.loop import snapshot_file
 
 STUDY = open_study("smoke", "phantom")
@@ -134,6 +138,31 @@ def test_whose_disease_a_generator_has_learnt_by_heart_is_exposed(monkeypatch: p
     monkeypatch.setattr(audit, "members", lambda run: slices.where(split="train"))
     found = {(row["kind"], row["group"]): row["value"] for row in audit.group_rows(run, "loss")}
     assert found == {("disease", "DCM"): 0.5, ("disease", "HCM"): 1.0}  # no vendor is known, and MINF has one patient
+
+
+def test_rows_and_facts_are_of_all_trainings_and_controls_of_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The first of three trainings has learnt everybody by heart, the others nobody; the twin all of its own."""
+    privacy, fidelity = STUDY.params.privacy, replace(STUDY.params.fidelity, seeds=3, resamples=100)
+    study = replace(STUDY, params=replace(STUDY.params, fidelity=fidelity))
+    (name,), audit = privacy.repeated, PrivacyAudit(study, SLICES)
+    run, twin = Run(system(name)), audit.overfitted(name)
+    samples = SLICES.where(split="test").with_columns(source=name)
+    targets = {one.folder: Target(one.folder, patients_seen(one, SLICES), None, samples) for one in (twin, *audit.trainings(run))}
+    knows = {run.folder, twin.folder}
+    audit.__dict__["attacks"] = [Told(lambda target, patient: float(target.name in knows and patient in target.seen))]
+    audit.__dict__["spaces"] = [Pixels(), Unturned()]
+    monkeypatch.setattr(audit, "target", lambda run: targets[run.folder])
+    found = {row["system"]: row for row in audit.rows(run) if row["metric"] == "attack_auc_loss"}
+    assert {one: (row["value"], row["seeds"]) for one, row in found.items()} == {
+        run.id: (pytest.approx(2 / 3), 3), twin.id: (1, 1), f"{run.id}, {NULL}": (0.5, 1)}
+    assert audit.score(run, "loss").value == pytest.approx(2 / 3)
+    told, copies = facts(audit, run), audit.copies(run)
+    assert told["trainings"] == 3 and told["attacks"][0]["control"] == 1 and told["attacks"][0]["null"] == 0.5
+    assert told["attacks"][0]["auc"] == pytest.approx(2 / 3) and told["attacks"][0]["df"] < 50
+    assert told["named"] == identified(audit.by_patient(run, "loss")[0])[0], "names are of the first training"
+    for field, score in (("near_copies", copies.near_copies()), ("near_copy_excess", copies.near_copy_excess()),
+                         ("swapped_share", copies.swapped_share())):
+        assert told[field][:3] == [score.value, score.low, score.high]
 
 
 def test_shadows_are_asked_about_the_first_third_and_the_second(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -98,6 +98,13 @@ def test_measures_of_clustered_patients_are_counted_by_hand():
         np.mean([np.sum(np.array(null) <= closest(one, t)[0]) <= 0.2 * len(null) for one in s]), authentic(s), ratio(s),
         accuracy(h) - accuracy(t), max(map(whose.count, whose)) / len(s)], rtol=1e-6)
     np.testing.assert_allclose([score.floor for score in found[:4]], [0.2, authentic(h), ratio(h), 0], rtol=1e-6)
+    o = list(zip(map(tuple, First()(others.images)), others.patients))
+    null, swapped = np.array(null), np.array([closest(one, h)[0] for one in o])  # others stand to the hold-out as it to training
+    both = np.array([(closest(one, t)[0], closest(one, h)[0]) for one in s])
+    ranks = np.array([[np.mean(null < first), np.mean(swapped < second)] for first, second in both])
+    assert audit.swapped_share().value == pytest.approx(np.mean(0.5 + 0.5 * np.sign(ranks[:, 1] - ranks[:, 0])))
+    rates = [np.mean([np.sum(some <= d) <= 0.2 * len(some) for d in column]) for some, column in zip((null, swapped), both.T)]
+    assert rates[1] > 0 and audit.near_copy_excess().value == pytest.approx(rates[0] - rates[1])
     theirs = [closest(one, t)[1] for one in h]  # of fewer, drawn from them, the largest share is larger still
     assert 0 < found[4].floor - max(map(theirs.count, theirs)) / len(h) < 0.1
 
