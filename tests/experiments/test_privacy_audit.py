@@ -147,7 +147,8 @@ def test_rows_and_facts_are_of_all_trainings_and_controls_of_one(monkeypatch: py
     (name,), audit = privacy.repeated, PrivacyAudit(study, SLICES)
     run, twin = Run(system(name)), audit.overfitted(name)
     samples = SLICES.where(split="test").with_columns(source=name)
-    targets = {one.folder: Target(one.folder, patients_seen(one, SLICES), None, samples) for one in (twin, *audit.trainings(run))}
+    targets = {one.folder: Target(one.folder, patients_seen(one, SLICES), None, samples)
+               for one in (twin, *audit.trainings(run))}
     knows = {run.folder, twin.folder}
     audit.__dict__["attacks"] = [Told(lambda target, patient: float(target.name in knows and patient in target.seen))]
     audit.__dict__["spaces"] = [Pixels(), Unturned()]

@@ -99,7 +99,7 @@ def test_measures_of_clustered_patients_are_counted_by_hand():
         accuracy(h) - accuracy(t), max(map(whose.count, whose)) / len(s)], rtol=1e-6)
     np.testing.assert_allclose([score.floor for score in found[:4]], [0.2, authentic(h), ratio(h), 0], rtol=1e-6)
     o = list(zip(map(tuple, First()(others.images)), others.patients))
-    null, swapped = np.array(null), np.array([closest(one, h)[0] for one in o])  # others stand to the hold-out as it to training
+    null, swapped = np.array(null), np.array([closest(one, h)[0] for one in o])  # others: to the hold-out as it to training
     both = np.array([(closest(one, t)[0], closest(one, h)[0]) for one in s])
     ranks = np.array([[np.mean(null < first), np.mean(swapped < second)] for first, second in both])
     assert audit.swapped_share().value == pytest.approx(np.mean(0.5 + 0.5 * np.sign(ranks[:, 1] - ranks[:, 0])))
