@@ -197,6 +197,26 @@ def test_masks_may_be_compared_with_the_test_patients_themselves(cohort: Slices)
     assert set(on_test.others.table["split"]) == {"test"} and set(on_test.reference.table["split"]) == {"validation", "holdout"}
 
 
+@pytest.mark.parametrize("seed", range(5))
+@pytest.mark.parametrize("samples", [1, 30, 200])
+def test_conditions_are_whole_phases_of_every_patient_before_any_comes_twice(cohort: Slices, samples: int, seed: int) -> None:
+    phases = np.where(np.arange(len(cohort)) % 2, "ES", "ED")
+    phased = cohort.with_columns(phase=phases)
+    found, split = sampling_conditions(phased, samples, seed), phased.where(split="test").table
+    whole = {key: sorted(part["index"]) for key, part in split.groupby(["scan", "phase"])}
+    rows = list(zip(found.table["scan"], found.table["phase"]))
+    starts = [k for k in range(len(rows)) if k == 0 or rows[k] != rows[k - 1]]
+    blocks = [rows[k] for k in starts]
+    assert set(found.table["split"]) == {"test"}
+    for first, last in zip(starts, [*starts[1:], len(rows)]):
+        assert sorted(found.table["index"].iloc[first:last]) == whole[rows[first]]
+    assert len(found) >= samples > len(found) - (len(found) - starts[-1]), "as many as are asked for, and no phase more"
+    once, patients = blocks[:len(whole)], split["patient"].nunique()
+    assert len(set(once)) == len(once), "all phases, before any comes again"
+    assert len({scan for scan, _ in blocks[:patients]}) == min(patients, len(blocks)), "every patient, before any comes again"
+    assert blocks[len(whole):2 * len(whole)] == once[:max(0, len(blocks) - len(whole))][:len(whole)], "in the same order again"
+
+
 def test_banks_lie_by_stage_run_and_split_and_come_back(cohort: Slices, tmp_path) -> None:
     study = open_study("smoke", "phantom")
     study = type(study)(tmp_path, study.params)

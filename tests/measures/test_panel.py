@@ -12,7 +12,7 @@ from cmri_lib.measures.fidelity import corruptions as faults
 from cmri_lib.measures.fidelity.distances import distances
 from cmri_lib.measures.fidelity.diversity import (diversity, ms_ssim, random_pairs,
                                          scale_weights)
-from cmri_lib.measures.fidelity.spectrum import radial_spectrum, spectrum
+from cmri_lib.measures.fidelity.spectrum import radial_spectrum, spectrum, spectrum_statistics, top_octave
 from cmri_lib.measures.fidelity.two_sample import classified_right, inception_score, inception_statistics, two_sample
 from cmri_lib.measures.instruments.classical_features import ClassicalFeatures
 from cmri_lib.measures.instruments.learned_features import Cached
@@ -70,6 +70,17 @@ def test_band_excess_tells_blur_from_noise_and_points_to_zero(sets):
     assert found["blur"]["band_excess"]["better"] == "higher" and found["noise"]["band_excess"]["better"] == "lower"
     for rows in found.values():
         assert rows["spectrum_db"]["low"] > rows["spectrum_db"]["floor"]
+
+
+@pytest.mark.parametrize(("cycles", "in_the_top_octave"), [(5, False), (14, True)])
+def test_a_wave_counts_as_excess_only_in_the_top_octave(cycles, in_the_top_octave):
+    images = np.random.default_rng(0).normal(0, 0.05, (12, 1, 32, 32))
+    waved = images + 0.2 * np.cos(2 * np.pi * cycles * np.arange(32) / 32)
+    plain, other = (Embedding(radial_spectrum(some.astype(np.float32)), np.arange(12)) for some in (images, waved))
+    assert top_octave(plain.values.shape[1]) == slice(8, 16)
+    once = np.ones(12)
+    distance, excess = (statistic(once, once) for statistic in spectrum_statistics(plain, other))
+    assert distance > 1 and (excess > 0.1 if in_the_top_octave else abs(excess) < 0.02)
 
 
 def test_half_the_amplitude_is_six_decibels_less(sets):

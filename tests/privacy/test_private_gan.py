@@ -64,6 +64,24 @@ def test_only_the_critic_has_noise_and_the_generator_learns_from_it_alone(tmp_pa
     assert any(not torch.equal(quiet[name], loud[name]) for name in start if "critic" in name)
 
 
+@pytest.mark.parametrize(("noise", "data_of"), [(0.0, 0.0), (5.0, 1.0)])
+def test_without_the_critics_gradient_nothing_reaches_the_generator(noise: float, data_of: float, tmp_path: Path,
+                                                                    monkeypatch: pytest.MonkeyPatch) -> None:
+    """All that patients, and the noise that hides them, can change comes through the critic's private gradient."""
+    monkeypatch.setattr(Mechanism, "gradient", lambda self, model, batches: [
+        torch.zeros_like(p) for p in model.parameter_groups()[model.private_group]])
+
+    def weights(noise: float, data_of: float) -> dict[str, Tensor]:
+        model, data = made()
+        folder = tmp_path / f"{noise} {data_of}"
+        train_privately(model, data | {"image": data["image"] * data_of}, SETTINGS, Mechanism(1.0, 6.0, 2, 0.1, noise), folder)
+        return read_tensors(folder / "weights.safetensors")
+
+    start, usual, other = made()[0].state_dict(), weights(0.0, 1.0), weights(noise, data_of)
+    assert any("generator" in name and not torch.equal(usual[name], start[name]) for name in start), "nothing was trained"
+    assert all(torch.equal(usual[name], other[name]) for name in start)
+
+
 class Cheat(Trainable):
     """Says that its generator looks at nobody, and looks."""
 
