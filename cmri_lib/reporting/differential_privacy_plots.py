@@ -87,10 +87,12 @@ def _panel(axis: plt.Axes, part: pd.DataFrame, name: str, places: dict[float, in
 
 def trade_offs(table: pd.DataFrame) -> pd.DataFrame:
     """A row for each private training at an ε and each metric of `WORTH` that it has: generator, family, epsilon, metric,
-    value, auc (of the attack on canaries), front: whether no other is better in both. The public generator, which has met no
-    private patient, is that of ε = 0, and an attack on them can but guess. Columns of `table` as in `against_epsilon`."""
+    value, low, high, better, auc (of the attack on canaries), auc_low, auc_high, front: whether no other is better in both. The
+    public generator, which has met no private patient, is that of ε = 0, and an attack on them can but guess. Columns of
+    `table` as in `against_epsilon`."""
     private, public = (table[table["training"] == training] for training in (PRIVATE, PUBLIC))
-    auc = private[private["metric"].isin(CANARIES)].set_index(["generator", "epsilon"])["value"].rename("auc")
+    auc = private[private["metric"].isin(CANARIES)].set_index(["generator", "epsilon"])[["value", "low", "high"]]
+    auc.columns = ["auc", "auc_low", "auc_high"]
     found = private.join(auc, on=["generator", "epsilon"], how="inner")
     rows = pd.concat([public[public["generator"].isin(found["generator"])].assign(epsilon=0.0, auc=0.5), found])
     rows = rows[rows["metric"].isin(WORTH)].reset_index(drop=True)
@@ -98,12 +100,13 @@ def trade_offs(table: pd.DataFrame) -> pd.DataFrame:
     both = pd.DataFrame({"loss": loss, "auc": rows["auc"]})
     front = [pd.Series(on_front(part.to_numpy(float)), part.index) for _, part in both.groupby(rows["metric"])]
     rows = rows.assign(front=pd.concat(front).astype(bool) if front else False)
-    return rows[["generator", "family", "epsilon", "metric", "value", "auc", "front"]]
+    return rows[["generator", "family", "epsilon", "metric", "value", "low", "high", "better", "auc", "auc_low", "auc_high",
+                 "front"]]
 
 
 def worth_against_attack(table: pd.DataFrame) -> Figure:
     """A panel for each metric of `trade_offs`: the attack's AUC against it, a line for each system from ε = 0 to ∞,
-    filled where no other training is better in both."""
+    filled where no other training is better in both; faint: intervals."""
     table = table[table["value"].notna() & table["auc"].notna()]
     if table.empty:
         return notice("no system was trained privately")
@@ -114,20 +117,24 @@ def worth_against_attack(table: pd.DataFrame) -> Figure:
         for _, rows in table[table["metric"] == name].groupby("generator", sort=False):
             rows, colour = rows.sort_values("epsilon"), _colour(rows["family"].iloc[0])
             axis.plot(rows["value"], rows["auc"], lw=0.8, color=colour)
+            ends = rows["auc"] - rows["auc_low"], rows["auc_high"] - rows["auc"]
+            axis.errorbar(rows["value"], rows["auc"], ends, interval(rows), ls="", elinewidth=0.8, color=colour, alpha=0.25)
             for row in rows.itertuples():
                 axis.plot(row.value, row.auc, "o", ms=6, color=colour, mfc=colour if row.front else "white")
                 axis.annotate("∞" if math.isinf(row.epsilon) else f"{row.epsilon:g}", (row.value, row.auc), (4, 4),
                               textcoords="offset points", fontsize=SMALL)
         axis.axhline(0.5, ls=STYLES["real"], lw=1, color=REAL_COLOUR)
         axis.margins(0.12)
-        axis.set_xlabel(wrapped(metrics.label(name), 3.2), fontsize=SMALL)
+        better = metrics.direction(name, table.loc[table["metric"] == name, "better"].iloc[0])
+        axis.set_xlabel(f"{wrapped(metrics.label(name), 3.2)}\n{better}", fontsize=SMALL)
         axis.tick_params(labelsize=SMALL)
-    axes[0, 0].set_ylabel("AUC of the attack on canaries", fontsize=SMALL)
+    axes[0, 0].set_ylabel("AUC of the attack on canaries\nlower is better", fontsize=SMALL)
     systems = table.drop_duplicates("generator").set_index("generator")["family"]
     looks = {name: {"color": _colour(family), "mfc": "white"} for name, family in systems.items()}
     looks["no other is better in both"] = {"color": REAL_COLOUR, "ls": ""}
     handles = {name: Line2D([], [], marker="o", ms=6, **look) for name, look in looks.items()}
-    legend_below(figure, handles | {"guessing": Line2D([], [], color=REAL_COLOUR, ls=STYLES["real"], lw=1)})
+    handles["numbers: ε; 0: public weights, guessing"] = Line2D([], [], color=REAL_COLOUR, ls=STYLES["real"], lw=1)
+    legend_below(figure, handles)
     return figure
 
 

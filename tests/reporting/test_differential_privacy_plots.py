@@ -60,6 +60,7 @@ def test_the_end_of_a_metrics_range_is_no_line() -> None:
 def test_what_no_other_training_beats_in_both_is_on_the_front() -> None:
     attacks = rows()[lambda t: t["training"] == plots.PRIVATE].assign(metric="attack_auc_loss_calibrated", better="lower")
     attacks["value"] = [0.6, 0.8, 0.55, 0.7]  # ε = 10, ∞ and 1 of the flow, and the diffusion
+    attacks["low"], attacks["high"] = attacks["value"] - 0.05, attacks["value"] + 0.1
     attacks = pd.concat([attacks, attacks.iloc[:1].assign(generator="U2", metric="attack_auc_critic_calibrated")])
     pairs = plots.trade_offs(pd.concat([rows(), attacks]))
     assert list(pairs["metric"].unique()) == ["heart_valid"] and len(pairs) == 5, "those of which both are known"
@@ -67,7 +68,9 @@ def test_what_no_other_training_beats_in_both_is_on_the_front() -> None:
     # The public generator gives nothing away, and has more hearts than the flow at ε = 1 and the diffusion.
     assert found["front"].to_dict() == {("U10 FM", 0.0): True, ("U10 FM", 10.0): True, ("U10 FM", np.inf): True,
                                         ("U10 FM", 1.0): False, ("U6 DDPM", 1.0): False}
+    np.testing.assert_allclose(found.loc[("U10 FM", np.inf), ["auc_low", "auc_high"]].astype(float), [0.75, 0.9])
     axis, = plots.worth_against_attack(pairs).axes
+    assert axis.get_xlabel().endswith("higher is better")
     lines = [line.get_xydata().tolist() for line in axis.lines if len(line.get_xdata()) > 1]
     assert lines[0] == [[0.2, 0.5], [0.1, 0.55], [0.3, 0.6], [0.6, 0.8]]
     assert [text.get_text() for text in axis.texts] == ["0", "1", "10", "∞", "1"]
