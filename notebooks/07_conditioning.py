@@ -158,6 +158,7 @@ from cmri_lib.measures.conditioning import (
 from cmri_lib.measures.utility import downstream
 from cmri_lib.reporting import (
     claims, figures, metrics, plots, primary_tests, results, review)
+from cmri_lib.reporting.axes import interval
 from cmri_lib.reporting.primary_tests import ANATOMY, APPEARANCE, HEARTS
 from cmri_lib.systems.ablation import (
     COMPARED, COMPARED_SETS, CONDITION_SETS, FAMILIES, NO_CONDITION, ablation_system,
@@ -569,7 +570,7 @@ for scale in params.conditional.guidance:
         guidance.append({"system": rich_run.id, "scale": scale, **row})
 guidance = pd.DataFrame(guidance)
 guidance = guidance.loc[guidance["metric"].isin(followed), [
-    "system", "scale", "metric", "value", "low", "high", "n", "floor", "ceiling"]]
+    "system", "scale", "metric", "value", "low", "high", "n", "better", "floor", "ceiling"]]
 guidance.pivot(index="scale", columns="metric", values="value").rename(
     columns=metrics.short).round(3)
 
@@ -582,12 +583,13 @@ def draw_guidance(table):
         axis.set_visible(False)
     for axis, name in zip(axes.flat, names):
         part = table[table["metric"] == name]
-        error = [part["value"] - part["low"], part["high"] - part["value"]]
-        axis.errorbar(part["scale"], part["value"], error, marker="o", capsize=2)
+        axis.errorbar(part["scale"], part["value"], interval(part), marker="o", capsize=2)
         for real in figures.real_values(part, name):
             axis.axhline(real, ls="--", lw=1, color=figures.REAL_COLOUR)
-        axis.set(xlabel="guidance scale w", ylabel=figures.wrapped(metrics.label(name), 1.8))
-        axis.set_xticks(part["scale"])
+        better = metrics.direction(name, part["better"].iloc[0])
+        axis.set(xlabel="guidance scale w", xticks=part["scale"], ylabel=better)
+        axis.set_title(figures.wrapped(metrics.label(name), 2.0), fontsize=figures.SMALL)
+    figures.legend_below(figure, figures.reference_handles(table, ["real"]))
     return figure
 
 # %%

@@ -297,9 +297,10 @@ def draw_fractions(numbers):
     figure, axis = plt.subplots(figsize=(6, 3))
     sns.histplot(numbers, x="middle", weights="scans", hue="masks", stat="density",
                  common_norm=False, bins=EDGES, alpha=0.5, ax=axis)
-    axis.axhline(1 / (HIGH - LOW), ls="--", color=figures.REAL_COLOUR)
+    uniform = axis.axhline(1 / (HIGH - LOW), ls="--", color=figures.REAL_COLOUR)
     axis.get_legend().set_title("scans")
     axis.set(xlabel="LV ejection fraction (%)", ylabel="density (per % of EF)")
+    figures.legend_below(figure, {f"uniform from {LOW:g} to {HIGH:g} %": uniform})
     return figure
 
 
@@ -375,7 +376,8 @@ def draw_curve(numbers):
     for (disease, name), part in numbers.groupby(["disease", "index"]):
         axis = axes[diseases.index(disease), names.index(name)]
         handles = {"moved hearts": axis.plot(part["severity"], part["value"], "o-", ms=3)[0]}
-        axis.fill_between(part["severity"], part["low"], part["high"], alpha=0.25)
+        handles["95 % interval"] = axis.fill_between(
+            part["severity"], part["low"], part["high"], alpha=0.25)
         for group, style in (("healthy", "--"), ("diseased", ":")):
             handles[f"true mean, {group} patients"] = axis.axhline(
                 part[group].iloc[0], ls=style, color=figures.REAL_COLOUR, lw=1)

@@ -110,7 +110,7 @@ from IPython.display import Image, Markdown, display
 from cmri_lib.cohort import data_sets
 from cmri_lib.config.study import open_study
 from cmri_lib.reporting import (
-    comparison, comparison_plots, figures, findings, metrics, plots, primary_tests, questions,
+    comparison, comparison_plots, figures, findings, metrics, primary_tests, questions,
     readme, results, review)
 from cmri_lib.reporting.claims import after_holm
 from cmri_lib.reporting.primary_tests import ANATOMY, APPEARANCE
@@ -178,7 +178,7 @@ board = pd.concat([of_review[of_review["metric"] == metric] for metric in shown]
 columns = ["system", "family", "conditioning", "axis", "metric", "value", "low", "high", "floor",
            "ceiling", "better", "n"]
 board = board[columns]
-figures.publish(study, "13/scoreboard", board, plots.scoreboard,
+figures.publish(study, "13/scoreboard", board, comparison_plots.scoreboard,
                 title=f"Scoreboard of the cohort {study.dataset}, profile {study.profile}");
 
 # %% [markdown]
@@ -335,7 +335,7 @@ both = pd.concat([
                   "done": coverage["measured"] != ""}),
     pd.DataFrame({"kind": "claim", "id": list(review.CLAIMS), "text": review.CLAIMS.values(),
                   "done": tested.to_numpy()})])
-figures.publish(study, "13/coverage", both, plots.coverage,
+figures.publish(study, "13/coverage", both, comparison_plots.coverage,
                 title=f"What has been measured: cohort {study.dataset}, profile {study.profile}");
 
 # %% [markdown]

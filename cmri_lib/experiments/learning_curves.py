@@ -27,7 +27,7 @@ from cmri_lib.training.checkpoint import load_weights
 from cmri_lib.training.loop import snapshot_file
 
 #: Columns of a curve's table. `x` is images seen, patients or NFE, as `curve` says; `seconds` is training time.
-COLUMNS = ("system", "family", "curve", "x", "sampler", "seconds", "metric", "value", "low", "high", "n", "floor")
+COLUMNS = ("system", "family", "curve", "x", "sampler", "seconds", "metric", "value", "low", "high", "n", "better", "floor")
 KEPT = ("mmd_anatomy", "mmd_classical", "kid_study", "nearest_share_study")
 
 

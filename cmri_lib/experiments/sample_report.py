@@ -15,7 +15,7 @@ from cmri_lib.config.study import Study
 from cmri_lib.experiments.own_generator import Judgement
 from cmri_lib.privacy.controls import EXACT, LEAST_DISGUISED, LEAST_EXACT
 from cmri_lib.privacy.copies import RATE
-from cmri_lib.reporting import figures, metrics, plots, review
+from cmri_lib.reporting import comparison_plots, figures, metrics, review
 from cmri_lib.reporting.primary_tests import ANATOMY, APPEARANCE, HEARTS
 from cmri_lib.reporting.readme import markdown
 from cmri_lib.reporting.results import SCORE_COLUMNS, json_values, union
@@ -71,7 +71,7 @@ def write_report(study: Study, found: Judgement, folder: str | Path) -> Path:
     figures.use_style()
     spread = np.unique(np.linspace(0, len(found.samples) - 1, SHOWN).astype(int))
     figures.slice_grid({found.of.id: found.samples.take(spread)}).savefig(folder / "samples.png")
-    plots.scoreboard(board).savefig(folder / "scoreboard.png")
+    comparison_plots.scoreboard(board).savefig(folder / "scoreboard.png")
     text = page(study, found, mine, board)
     (folder / "report.md").write_text(text, encoding="utf-8")
     (folder / "report.html").write_text(

@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 from matplotlib.ticker import FixedLocator, NullFormatter, NullLocator
 
+from cmri_lib.reporting import metrics
 from cmri_lib.reporting.figures import CHARACTER, SMALL
 
 #: A value is far outside if it lies so many interquartile ranges beyond the quartiles, and the axis would
@@ -21,6 +22,17 @@ def interval(rows: tuple | pd.DataFrame) -> np.ndarray:
     """(2, N): what lies below and above each value of a row or a table; 0 where there is no interval."""
     value, low, high = (np.atleast_1d(part) for part in (rows.value, rows.low, rows.high))
     return np.nan_to_num(np.clip([value - low, high - value], 0, None))
+
+
+def without_constants(table: pd.DataFrame) -> tuple[pd.DataFrame, str]:
+    """The rows of a plot without metrics that have one value throughout, where others are left; and a sentence that says it,
+    in the place of their panels: a column of equal points shows nothing that a number does not."""
+    same = {name: rows["value"].iloc[0] for name, rows in table.groupby("metric", sort=False)
+            if len(rows) > 2 and (rows[["value", "low", "high"]] == rows["value"].iloc[0]).all(axis=None)}
+    if len(same) == table["metric"].nunique():
+        return table, ""
+    said = [f"{metrics.title(name)}: {metrics.number(name, value)} throughout" for name, value in same.items()]
+    return table[~table["metric"].isin(list(same))], "; ".join(said)
 
 
 def point_beyond(axis: plt.Axes, place: float, text: str, right: bool, colour: str) -> None:
@@ -66,7 +78,8 @@ def orders_of_magnitude(axis: plt.Axes, which: str, values: np.ndarray, low: np.
     else:
         half = np.nan_to_num((high - low) / 2)
         step = 10 ** np.floor(np.log10(max(np.quantile(np.abs(values), 0.25), np.median(half), 1e-6)))
-        first = max(-1.5 * step, min([0.0, *starts, *always])) - 0.3 * step
+        first = min([0.0, *starts, *always])
+        first = 1.25 * first if first < -step else first - 0.3 * step
         getattr(axis, f"set_{which}scale")("symlog", linthresh=step, linscale=0.6)
         axis.set(**{f"{which}lim": (first, last)})
     set_ticks(axis, which, inches)
@@ -80,7 +93,7 @@ def set_ticks(axis: plt.Axes, which: str, inches: float, candidates: Iterable[fl
     first, last = getattr(axis, f"get_{which}lim")()
     powers = 10.0 ** np.arange(-6, 8)
     threshold = getattr(line.get_transform(), "linthresh", 0.0)
-    order = list(candidates) or [0.0, *powers[::-1], *(2 * powers), *(5 * powers), -threshold]
+    order = list(candidates) or [0.0, *powers[::-1], *-powers[::-1], *(2 * powers), *(5 * powers)]
     ends = transform(np.array([first, last]))
     kept: dict[float, tuple[float, float]] = {}
     for tick in order:

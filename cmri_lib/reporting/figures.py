@@ -26,7 +26,7 @@ from IPython.display import Image as Picture
 from IPython.display import display
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.collections import PathCollection
-from matplotlib.colors import to_rgb
+from matplotlib.colors import to_hex, to_rgb
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.path import Path as Outline
@@ -37,14 +37,17 @@ from cmri_lib.cohort.data_sets import is_virtual
 from cmri_lib.cohort.slices import COVARIATES, PHENOTYPES, Slices
 from cmri_lib.config.study import Study
 from cmri_lib.reporting import metrics
+from cmri_lib.systems.register import SYSTEMS
 
 #: LV, Myo, RV, in the colours that every overlay uses.
 LABEL_COLOURS = ("#d1495b", "#edae49", "#2e86ab")
 REAL_COLOUR = "#444444"
-#: Families and methods have the same colours in every figure.
+#: Families, systems (`system_colour`) and methods have the same colours in every figure, methods none of a family.
 FAMILY_COLOURS = {"real": REAL_COLOUR, "VAE": "#d55e00", "GAN": "#de8f05", "diffusion": "#029e73",
                   "latent diffusion": "#56b4e9", "masked": "#cc78bc", "flow": "#0173b2"}
-METHOD_COLOURS = {"concat": "#0173b2", "spade": "#de8f05", "control": "#029e73"}
+METHOD_COLOURS = {"concat": "#332288", "spade": "#882255", "control": "#999933"}
+#: The first system of a family has its colour, each further one a shade: so far towards black (below 0) or white.
+SHADES = (0.0, -0.45, 0.45, -0.7)
 #: Width of a page in inches, and the sizes of type on it, in points.
 PAGE, SMALL, NORMAL, LARGE = 11.0, 8.0, 9.0, 10.0
 #: How references are drawn, by their kind, and the word for it.
@@ -61,6 +64,20 @@ CHARACTER = 0.065
 TILE = 1.16
 #: In the file of a figure from which rows are left out.
 LEFT_OUT = "rows of real patients: only in the executed notebook"
+
+
+def shade(colour: str, place: int) -> str:
+    """The colour, or one of its `SHADES`, in turn."""
+    towards = SHADES[place % len(SHADES)]
+    return to_hex((1 - abs(towards)) * np.array(to_rgb(colour)) + max(towards, 0.0))
+
+
+def system_colour(name: str, family: str | None = None) -> str:
+    """The colour of a system of the register: a shade of its family's. Of others, the colour of the `family`, or grey."""
+    if name not in SYSTEMS:
+        return FAMILY_COLOURS.get(family, REAL_COLOUR)
+    relatives = [one.id for one in SYSTEMS.values() if one.family == SYSTEMS[name].family]
+    return shade(FAMILY_COLOURS[SYSTEMS[name].family], relatives.index(name))
 
 
 def use_style() -> None:

@@ -6,7 +6,6 @@ training images would score if handed out as samples, a dash-dotted one what cha
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
 
 import matplotlib.pyplot as plt
@@ -15,28 +14,32 @@ import pandas as pd
 import seaborn as sns
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
-from matplotlib.patches import Patch
 from matplotlib.ticker import MaxNLocator
 
+from cmri_lib.measures.fidelity.corruptions import LARGEST
 from cmri_lib.reporting import metrics, review
-from cmri_lib.reporting.axes import edges_of, interval, orders_of_magnitude, point_beyond, set_ticks
+from cmri_lib.reporting.axes import (edges_of, interval, orders_of_magnitude, point_beyond, set_ticks,
+                                      without_constants)
 from cmri_lib.reporting.figures import (CHARACTER, FAMILY_COLOURS, METHOD_COLOURS, NORMAL, PAGE, REAL_COLOUR, SMALL,
-                                        STYLE_WORDS, STYLES, legend_below, notice, real_values, reference_handles, wrapped)
+                                        STYLE_WORDS, STYLES, legend_below, notice, real_values, reference_handles, shade,
+                                        system_colour, wrapped)
 
 MARKERS, LINES = ("o", "s", "^", "D", "v", "P", "X", "*"), ("-", "--", "-.", ":")
 #: What `x` of a curve is.
 CURVES = {"images": "training images seen", "patients": "training patients",
           "NFE": "network evaluations per image"}
 SPREAD = ("value", "low", "high")
+#: A curve whose largest value is so many times the median would flatten the rest of its panel.
+FLATTENS = 8.0
 
 
 def score_plot(table: pd.DataFrame, *, y: str = "system", metric: str | None = None) -> Figure:
     """Values with 95 % intervals, one panel per metric, systems one below the other, coloured by family.
 
-    Metrics that few systems have stand in rows of their own, with these systems alone. A value far outside is
-    an arrow at the edge with its number. An empty table gives a notice.
+    Metrics that few systems have stand in rows of their own, with these systems alone. A value far outside is an arrow at the
+    edge with its number; what is the same for all stands below. An empty table gives a notice.
     """
-    table = table[table["value"].notna() & (metric is None or table["metric"] == metric)]
+    table, same = without_constants(table[table["value"].notna() & (metric is None or table["metric"] == metric)])
     if table.empty:
         return notice("nothing in this cohort to measure it on")
     blocks, colours = metrics.blocks(table, y), _colours(table)
@@ -60,7 +63,7 @@ def score_plot(table: pd.DataFrame, *, y: str = "system", metric: str | None = N
             axis.set_yticks(range(len(systems)), labels, fontsize=SMALL)
             axis.set_ylim(len(systems) - 0.4 + 0.9 * max(beyond), -0.6)
     families = {name: _dot(colour) for name, colour in colours.items() if name and name != "real"}
-    legend_below(figure, {**(families if 1 < len(families) < len(names) else {}), **reference_handles(table)})
+    legend_below(figure, {**(families if 1 < len(families) < len(names) else {}), **reference_handles(table)}, same)
     return figure
 
 
@@ -154,25 +157,26 @@ def _curves(axis: plt.Axes, part: pd.DataFrame, name: str, looks: dict[str, dict
     edge, few = 1.1 + 0.015 * len(lines), sorted(set(part["x"]))
     axis.set(xscale="log", xlim=(part["x"].min() / edge, part["x"].max() * edge))
     set_ticks(axis, "x", 4.4, few if len(few) <= 8 else ())
-    if metrics.describe(name).wide:
-        orders_of_magnitude(axis, "y", *(part[c].to_numpy(float) for c in SPREAD), 2.4, real)
+    values, low, high = (part[c].to_numpy(float) for c in SPREAD)
+    if metrics.describe(name).wide or values.max() > FLATTENS * np.median(np.abs(values)):
+        orders_of_magnitude(axis, "y", values, low, high, 2.4, real)
     axis.set_ylabel(_direction(part, name), fontsize=SMALL)
     axis.set_title(wrapped(metrics.label(name), 4.6, NORMAL), fontsize=NORMAL)
     axis.tick_params(labelsize=SMALL)
 
 
 def _looks(table: pd.DataFrame) -> dict[str, dict[str, object]]:
-    """Line → colour, marker and dashes: colours for families where systems are many, else for systems, or for
-    samplers if there is but one; marker and dashes tell lines of one colour apart."""
-    lines, systems = table.drop_duplicates("line"), table["system"].nunique()
-    key = "line" if systems == 1 else "system" if systems <= 6 else "family"
-    groups = list(dict.fromkeys(lines[key]))
-    colours = dict(zip(groups, sns.color_palette("colorblind", len(groups)).as_hex()))
-    if key != "line" and lines.groupby("family")[key].nunique().max() == 1:
-        colours = {row[key]: FAMILY_COLOURS.get(row["family"], REAL_COLOUR) for _, row in lines.iterrows()}
-    turns = zip(lines.iterrows(), lines.groupby(key, sort=False).cumcount())
-    return {row["line"]: {"color": colours[row[key]], "marker": MARKERS[n % len(MARKERS)],
-                          "ls": LINES[n % len(LINES)]} for (_, row), n in turns}
+    """Line → colour, marker and dashes. A system has its own colour in every figure (`system_colour`), shades of it for the
+    samplers of a figure that has no other system; marker and dashes tell samplers apart, else systems of one family."""
+    lines = table.drop_duplicates("line")
+    alone = lines["system"].nunique() == 1
+    turns = lines.groupby("system" if lines["system"].duplicated().any() else "family", sort=False).cumcount()
+    found = {}
+    for row, turn in zip(lines.itertuples(), turns):
+        own = system_colour(row.system, row.family)
+        found[row.line] = {"color": shade(own, turn) if alone else own, "marker": MARKERS[turn % len(MARKERS)],
+                           "ls": LINES[turn % len(LINES)]}
+    return found
 
 
 def ablation_design(table: pd.DataFrame) -> Figure:
@@ -193,6 +197,10 @@ def ablation_design(table: pd.DataFrame) -> Figure:
                           color=METHOD_COLOURS.get(row.method, "black"))
         for value in real_values(part, name):
             axis.axhline(value, ls=STYLES["real"], color=REAL_COLOUR, lw=1)
+        for value, kind, meaning in metrics.references(part, name):
+            if kind == "nothing":  # far below: a line there would flatten what is to be compared
+                axis.text(0.98, 0.04, f"{meaning}: {metrics.number(name, value)}", transform=axis.transAxes, ha="right",
+                          fontsize=SMALL, color=REAL_COLOUR)
         axis.set_xticks(list(contents.values()), [wrapped(review.CONTENTS.get(c, c), 0.86) for c in contents])
         axis.set_xlim(-0.5, len(contents) - 0.5)
         axis.tick_params(labelsize=SMALL)
@@ -212,11 +220,12 @@ def ablation_design(table: pd.DataFrame) -> Figure:
 
 def heat_map(table: pd.DataFrame) -> Figure:
     """Metrics × corruptions: response in standard deviations between groups of real patients; a dot where the
-    value lies beyond what real groups show. Colours saturate at 10."""
+    value lies beyond what real groups show. Colours saturate at 10, numbers at `LARGEST`."""
     rows, columns = list(dict.fromkeys(table["metric"])), list(dict.fromkeys(table["corruption"]))
     response, beyond = (table.pivot(index="metric", columns="corruption", values=c).loc[rows, columns]
                         for c in ("response", "beyond"))
-    shown = response.map(lambda v: f"{v:.1f}" if abs(v) < 99.5 else f"{v:.0f}").replace("-0.0", "0.0")
+    shown = response.map(lambda v: f"{v:.1f}" if abs(v) < LARGEST else f"{'>' if v > 0 else '<−'}{LARGEST:.0f}")
+    shown = shown.replace("-0.0", "0.0")
     figure, axis = plt.subplots(figsize=(PAGE, 0.27 * len(rows) + 1.5), layout="constrained")
     sns.heatmap(response.clip(-10, 10), annot=shown + beyond.map(lambda b: " •" if b else ""), fmt="",
                 cmap="vlag", center=0, vmin=-10, vmax=10, ax=axis, annot_kws={"size": SMALL},
@@ -230,115 +239,4 @@ def heat_map(table: pd.DataFrame) -> Figure:
     axis.set_yticks(np.arange(len(rows)) + 0.5, [metrics.title(m) for m in rows], fontsize=SMALL, rotation=0)
     axis.set(xlabel="", ylabel="")
     axis.tick_params(length=0)
-    return figure
-
-
-#: A cell of the scoreboard: the interval reaches what real images score, or does not; nothing to compare with.
-REACHES, MISSES, PLAIN, MISSING = "#b7e4c7", "#fff3bf", "#f2f2f2", "#e4e4e4"
-#: Inches: a row of the scoreboard, its head, the columns of families and of systems.
-ROW, HEAD, FAMILY, SYSTEM = 0.3, 0.85, 0.75, 2.5
-
-
-def scoreboard(table: pd.DataFrame) -> Figure:
-    """Systems × headline metrics, in panels of at most ten columns under the headings of `metrics.AXES`.
-
-    A cell shows the value with its 95 % interval; its colour says whether the interval reaches what real images score. A
-    system without hearts (`review.without_hearts`) is grey: it reaches nothing. So are valid hearts that cannot be judged;
-    a note says so. Systems stand in groups, the unconditional first, then by family, then by the first metric.
-    """
-    table = table[table["value"].notna()].drop_duplicates(["system", "metric"])
-    groups = metrics.panels(metrics.headline(table["metric"]))
-    if not groups:
-        return notice("no headline metric has been measured")
-    systems = review.in_order(table, table[table["metric"] == groups[0][0]].set_index("system")["value"])
-    parts = [systems[systems["system"].isin(table.loc[table["metric"].isin(g), "system"])] for g in groups]
-    heights = [HEAD + ROW * (len(part) + part["kind"].nunique() + 1.6) for part in parts]
-    note = review.hearts_note(table)
-    figure, axes = _grid(len(groups), 1, (PAGE, sum(heights) + (0.55 if note else 0.35)), height_ratios=heights)
-    for axis, group, part, height in zip(axes[:, 0], groups, parts, heights, strict=True):
-        axis.set(xlim=(0, PAGE), ylim=(height, 0))
-        axis.axis("off")
-        _board(axis, table, group, part)
-    words = {"95 % interval reaches what real images score": REACHES, "does not reach it": MISSES,
-             "real images, no hearts, or nothing to compare with": PLAIN, "not measured, or does not apply": "white"}
-    legend_below(figure, {text: Patch(fc=colour, ec="#bbbbbb") for text, colour in words.items()}, note)
-    return figure
-
-
-def _board(axis: plt.Axes, table: pd.DataFrame, group: Sequence[str], systems: pd.DataFrame) -> None:
-    """One panel of the scoreboard, on axes in inches."""
-    wide, heartless = (PAGE - FAMILY - SYSTEM) / max(len(group), 7), review.without_hearts(table)
-    left = {name: FAMILY + SYSTEM + wide * place for place, name in enumerate(group)}
-    middle, style = {"ha": "center", "fontsize": SMALL}, {"va": "center", "fontsize": SMALL, "linespacing": 1}
-    cells = {(row.system, row.metric): row for row in table.itertuples()}
-    axes = [metrics.describe(name).axis for name in group]
-    for heading in dict.fromkeys(axes):
-        start, size = left[group[axes.index(heading)]], wide * axes.count(heading)
-        axis.add_patch(plt.Rectangle((start + 0.02, 0.02), size - 0.04, 0.24, color="#555555"))
-        axis.text(start + size / 2, 0.14, heading, color="white", va="center", weight="bold", **middle)
-    axis.text(FAMILY, HEAD + ROW / 2, review.system("real"), **style)
-    for name in group:
-        rows = table[table["metric"] == name]
-        head = wrapped(f"{metrics.short(name)} {metrics.arrow(name, rows['better'].iloc[0])}", wide)
-        axis.text(left[name] + wide / 2, HEAD - 0.05, head, va="bottom", **middle)
-        for text in ([_cell_text(name, cells["real", name])] if ("real", name) in cells else
-                     [metrics.number(name, value) for value in real_values(rows, name)]):
-            _cell(axis, left[name], HEAD, wide, PLAIN, text)
-    top, kind, family = HEAD + ROW, None, None
-    for row in systems.itertuples():
-        if row.kind != kind:
-            kind, family = row.kind, None
-            axis.text(0.03, top + ROW - 0.06, kind, va="bottom", fontsize=NORMAL, weight="bold")
-            top += ROW
-        if row.family != family:
-            family = row.family
-            axis.plot([0, left[group[-1]] + wide], [top, top], color="#888888", lw=0.8)
-            axis.text(0.03, top + ROW / 2, wrapped(family, FAMILY), **style)
-        remarks = ([] if row.free else [review.system(row.conditioning)]) + ["no hearts"] * (row.system in heartless)
-        axis.text(FAMILY, top + ROW / 2, "\n".join(filter(None, (review.system(row.system), ", ".join(remarks)))), **style)
-        for name in group:
-            if found := cells.get((row.system, name)):
-                _cell(axis, left[name], top, wide, PLAIN if row.system in heartless else _cell_colour(name, found),
-                      _cell_text(name, found))
-        top += ROW
-
-
-def _cell(axis: plt.Axes, left: float, top: float, wide: float, colour: str, text: str) -> None:
-    axis.add_patch(plt.Rectangle((left, top), wide, ROW, facecolor=colour, edgecolor="white", lw=0.8))
-    axis.text(left + wide / 2, top + ROW / 2, text, ha="center", va="center", fontsize=SMALL, linespacing=1.0)
-
-
-def _cell_colour(name: str, row: tuple) -> str:
-    return {None: PLAIN, True: REACHES, False: MISSES}[review.reaches(row, name)]
-
-
-def _cell_text(name: str, row: tuple) -> str:
-    """The value, and its interval below, without zeros before a point, or they would not fit; none of times, a few repeats."""
-    low, value, high = (metrics.number(name, number) for number in (row.low, row.value, row.high))
-    return re.sub(r"\b0\.", ".", f"{value}\n[{low}, {high}]" if low and metrics.describe(name).axis != "cost" else value)
-
-
-def coverage(table: pd.DataFrame) -> Figure:
-    """Every system and every claim of the review by name, coloured where this study has measured it."""
-    boxes = []
-    for kind, part in table.groupby("kind", sort=False):
-        wide = 4 if part["text"].str.len().max() < 45 else 2
-        lines = [wrapped(f"{row.id}  {row.text}", 1.1 * PAGE / wide - 0.1) for row in part.itertuples()]
-        rows = -(-len(part) // wide)
-        high = [0.24 + 0.13 * max(text.count("\n") for text in lines[row::rows]) for row in range(rows)]
-        boxes.append((kind, part, wide, lines, np.cumsum([0.3, *high])))
-    heights = [tops[-1] for *_, tops in boxes]
-    figure, axes = _grid(len(boxes), 1, (PAGE, sum(heights) + 0.4), height_ratios=heights)
-    for axis, (kind, part, wide, lines, tops) in zip(axes[:, 0], boxes, strict=True):
-        axis.set(xlim=(0, wide), ylim=(tops[-1], 0))
-        axis.axis("off")
-        head = f"{kind.capitalize()}s of the review: {part['done'].sum()} of {len(part)} measured"
-        axis.text(0, 0.13, head, va="center", fontsize=NORMAL, weight="bold")
-        for place, (text, done) in enumerate(zip(lines, part["done"])):
-            x, row = divmod(place, len(tops) - 1)
-            top, below = tops[row:row + 2]
-            colour, middle = REACHES if done else MISSING, (top + below) / 2 - 0.01
-            axis.add_patch(plt.Rectangle((x, top), 0.99, below - top - 0.02, fc=colour, lw=0))
-            axis.text(x + 0.005 * wide, middle, text, va="center", fontsize=SMALL, linespacing=1.0)
-    legend_below(figure, {"measured": Patch(color=REACHES), "not yet": Patch(color=MISSING)})
     return figure

@@ -12,7 +12,8 @@ import seaborn as sns
 from matplotlib.figure import Figure
 
 from cmri_lib.reporting.axes import interval
-from cmri_lib.reporting.figures import NORMAL, PAGE, SMALL, legend_below, notice, wrapped
+from cmri_lib.reporting.figures import NORMAL, PAGE, SMALL, legend_below, notice, system_colour, wrapped
+from cmri_lib.reporting.plots import MARKERS
 from cmri_lib.reporting.privacy_metrics import ATTACKS
 
 
@@ -93,8 +94,8 @@ def along_training(table: pd.DataFrame) -> Figure:
     figure, axis = plt.subplots(figsize=(6.2, 3.6), layout="constrained")
     handles, middle = {}, (table["system"].nunique() - 1) / 2
     for k, (name, line) in enumerate(table.groupby("system", sort=False)):
-        handles[name] = axis.errorbar(line["images"] * 1.015 ** (k - middle), line["value"], interval(line), marker="o", ms=4,
-                                      capsize=2, lw=1.4, elinewidth=0.8)
+        handles[name] = axis.errorbar(line["images"] * 1.015 ** (k - middle), line["value"], interval(line), marker=MARKERS[k % len(MARKERS)],
+                                      ms=4, capsize=2, lw=1.4, elinewidth=0.8, color=system_colour(name))
     axis.axhline(0.5, ls=":", color="0.5", lw=1)
     axis.set_xscale("log")
     # Of points nearer to each other than half as far again one is named: two would be written over each other.

@@ -18,10 +18,11 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator
 
 from cmri_lib.reporting import metrics
-from cmri_lib.reporting.axes import edges_of, interval, point_beyond, set_ticks
+from cmri_lib.reporting.axes import edges_of, interval, point_beyond, set_ticks, without_constants
 from cmri_lib.reporting.figures import (CHARACTER, FAMILY_COLOURS, NORMAL, PAGE, REAL_COLOUR, SMALL, legend_below, notice,
-                                        wrapped)
+                                        system_colour, wrapped)
 from cmri_lib.reporting.plots import MARKERS
+from cmri_lib.systems.register import SYSTEMS
 
 #: Inches of a row of the forest.
 ROW = 0.21
@@ -36,7 +37,7 @@ def forest(table: pd.DataFrame, reference: str = "real alone") -> Figure:
         table: group, arm, family, metric, value, low, high, better.
         reference: what all are compared with.
     """
-    table = table[table["value"].notna()]
+    table, same = without_constants(table[table["value"].notna()])
     if table.empty:
         return notice("no arm has been measured")
     names, lines = list(dict.fromkeys(table["metric"])), []
@@ -54,7 +55,7 @@ def forest(table: pd.DataFrame, reference: str = "real alone") -> Figure:
     axes[0, 0].set_ylim(len(lines) - 0.4, -0.6)
     families = list(dict.fromkeys(table["family"]))
     dots = {f: Line2D([], [], color=FAMILY_COLOURS.get(f, REAL_COLOUR), marker="o", ls="", ms=4) for f in families}
-    legend_below(figure, dots if len(dots) > 1 else {})
+    legend_below(figure, dots if len(dots) > 1 else {}, same)
     return figure
 
 
@@ -120,6 +121,7 @@ def over_patients(table: pd.DataFrame) -> Figure:
     Args:
         table: kind, patients, metric, value, low, high, better.
     """
+    table, same = without_constants(table)
     if table.empty:
         return notice("no arm has been measured")
     names, kinds = list(dict.fromkeys(table["metric"])), list(dict.fromkeys(table["kind"]))
@@ -139,7 +141,7 @@ def over_patients(table: pd.DataFrame) -> Figure:
         axis.set_title(metrics.short(name), fontsize=NORMAL)
         axis.tick_params(labelsize=SMALL)
     legend_below(figure, {kind: Line2D([], [], color=colour, marker=MARKERS[k % len(MARKERS)], ms=4)
-                          for k, (kind, colour) in enumerate(zip(kinds, colours))})
+                          for k, (kind, colour) in enumerate(zip(kinds, colours))}, same)
     return figure
 
 
@@ -161,8 +163,8 @@ def agreement_plot(table: pd.DataFrame) -> Figure:
         axis.axhline(0, color=REAL_COLOUR, lw=0.8)
         for name, style in (("bias", "-"), ("lower", "--"), ("upper", "--")):
             axis.axhline(part[name].iloc[0], color=FAMILY_COLOURS["VAE"], lw=1, ls=style)
-        axis.set_title(f"{part['bias'].iloc[0]:+.1f} [{part['lower'].iloc[0]:.1f}, {part['upper'].iloc[0]:.1f}]",
-                       fontsize=SMALL)
+        bias, lower, upper = (part[c].iloc[0] for c in ("bias", "lower", "upper"))
+        axis.set_title(f"bias {bias:+.1f}, limits {lower:+.1f} to {upper:+.1f}\nn = {len(part)} scans", fontsize=SMALL)
         axis.tick_params(labelsize=SMALL)
     for axis, index in zip(axes[:, 0], indices):
         axis.set_ylabel(f"{wrapped(index, 1.6)}\npredicted − true", fontsize=SMALL)
@@ -193,7 +195,7 @@ def read_against_truth(table: pd.DataFrame) -> Figure:
         axis.plot(ends, ends, color=REAL_COLOUR, lw=0.8)
         axis.scatter(part["true"], part["predicted"], s=9, color=FAMILY_COLOURS["flow"], alpha=0.7)
         error = (part["predicted"] - part["true"]).abs().mean()
-        axis.set_title(f"{wrapped(arm, width / len(arms) - 0.4)}\n{error:.1f} % points", fontsize=SMALL)
+        axis.set_title(f"{wrapped(arm, width / len(arms) - 0.4)}\nmean absolute error: {error:.1f} % points", fontsize=SMALL)
         axis.set(xlim=ends, ylim=ends, aspect="equal")
         axis.set_xlabel("true EF (%)", fontsize=SMALL)
         axis.tick_params(labelsize=SMALL)
@@ -217,6 +219,8 @@ def by_group(table: pd.DataFrame, measured: str = "Dice, mean of the structures"
     colours = sns.color_palette("colorblind", len(arms)).as_hex()
     if guessing is None:
         colours = [REAL_COLOUR, *colours[:-1]]
+    if set(arms) <= set(SYSTEMS):
+        colours = list(map(system_colour, arms))
     first = None  # all lines have one axis
     for part, line in zip(figure.subfigures(len(lines), 1, squeeze=False)[:, 0], lines):
         shares = [table.loc[table["kind"] == kind, "group"].nunique() + 0.6 for kind in line]

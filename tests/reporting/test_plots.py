@@ -13,7 +13,7 @@ import pytest
 from matplotlib.figure import Figure
 from matplotlib.text import Text
 
-from cmri_lib.reporting import figures, metrics, plots, results, review
+from cmri_lib.reporting import comparison_plots, figures, metrics, plots, results, review
 
 matplotlib.use("Agg")
 ROOT = Path(__file__).parents[2]
@@ -62,12 +62,12 @@ def done() -> pd.DataFrame:
 
 
 PLOTS: dict[str, Callable[[], Figure]] = {
-    "corruptions": lambda: plots.heat_map(corruptions()), "coverage": lambda: plots.coverage(done()),
+    "corruptions": lambda: plots.heat_map(corruptions()), "coverage": lambda: comparison_plots.coverage(done()),
     **{f"{d} {kind}": lambda d=d, kind=kind: plots.learning_curves(curves(d).query("curve == @kind"))
        for d in DATASETS for kind in plots.CURVES},
     **{f"{d} {axis}": lambda d=d, axis=axis: plots.score_plot(scores(d, "06_fidelity").query("axis == @axis"))
        for d in DATASETS for axis in ("fidelity", "anatomy", "privacy")},
-    **{f"{d} board": lambda d=d: plots.scoreboard(board(d)) for d in DATASETS},
+    **{f"{d} board": lambda d=d: comparison_plots.scoreboard(board(d)) for d in DATASETS},
     **{f"{d} ablation": lambda d=d: plots.ablation_design(design(d)) for d in DATASETS},
     "truth": lambda: plots.score_plot(scores("phantom", "07_conditioning").query(
         "metric in ['ssim_true', 'psnr_true', 'style_match', 'seconds_per_image']")),
@@ -137,7 +137,7 @@ def test_ticks_of_many_points_are_round_numbers() -> None:
 @pytest.mark.parametrize("dataset", DATASETS)
 def test_every_system_stands_once_in_a_panel_of_the_scoreboard(dataset: str) -> None:
     table = board(dataset)
-    figure = plots.scoreboard(table)
+    figure = comparison_plots.scoreboard(table)
     groups = metrics.panels(metrics.headline(table["metric"]))
     assert len(figure.axes) == len(groups) and max(map(len, groups)) <= 10
     for axis, group in zip(figure.axes, groups):
@@ -159,7 +159,7 @@ def test_cells_of_the_scoreboard_say_what_reaches_real_images() -> None:
         row | {"system": "U2", "metric": "dice_mean", "better": "higher"},
         row | {"system": "U1", "metric": "nfe", "better": "lower", "floor": np.nan, "ceiling": np.nan}])
     cells = {(r.system, r.metric): plots._cell_colour(r.metric, r) for r in table.itertuples()}
-    assert list(cells.values()) == [plots.REACHES, plots.MISSES, plots.MISSES, plots.REACHES, plots.PLAIN]
+    assert list(cells.values()) == [comparison_plots.REACHES, comparison_plots.MISSES, comparison_plots.MISSES, comparison_plots.REACHES, comparison_plots.PLAIN]
 
 
 def test_nothing_is_green_for_a_system_without_hearts() -> None:
@@ -169,9 +169,9 @@ def test_nothing_is_green_for_a_system_without_hearts() -> None:
     table = pd.DataFrame([row | {"system": s} for s in ("U1", "U2")]
                          + [hearts | {"system": "U1", "value": 0.4}, hearts | {"system": "U2", "value": 0.5}])
     assert review.without_hearts(table) == {"U1"} and not review.without_hearts(table[table["metric"] != "heart_valid"])
-    shown = plots.scoreboard(table).axes[0]
+    shown = comparison_plots.scoreboard(table).axes[0]
     colours = [matplotlib.colors.to_hex(p.get_facecolor()) for p in shown.patches]
-    assert colours.count(plots.REACHES) == 2, "both cells of U2 reach real images, none of U1 does"
+    assert colours.count(comparison_plots.REACHES) == 2, "both cells of U2 reach real images, none of U1 does"
     assert [t.get_text() for t in shown.texts if "no hearts" in t.get_text()] == ["U1\nno hearts"]
 
 
@@ -181,9 +181,9 @@ def test_valid_hearts_are_not_judged_where_real_images_have_too_few(real: float,
               "floor": real}
     table = pd.DataFrame([hearts | {"system": "U1", "value": 0.0, "low": 0.0, "high": 0.0},
                           hearts | {"system": "U2", "value": real, "low": real, "high": real}])
-    figure = plots.scoreboard(table)
+    figure = comparison_plots.scoreboard(table)
     colours = [matplotlib.colors.to_hex(p.get_facecolor()) for p in figure.axes[0].patches]
-    assert colours.count(plots.REACHES) == green and plots.MISSES not in colours
+    assert colours.count(comparison_plots.REACHES) == green and comparison_plots.MISSES not in colours
     note = figure.legends[0].get_title().get_text()
     assert (note == "") == green and (green or f"only {100 * real:.0f} % of real slices" in note)
     assert review.without_hearts(table) == ({"U1"} if green else set())
@@ -225,7 +225,7 @@ def test_values_of_several_orders_are_shown_side_by_side() -> None:
 
 def test_an_empty_table_gives_a_notice() -> None:
     empty = pd.DataFrame(columns=["system", "metric", "value", "low", "high", "floor", "ceiling", "better"])
-    for draw in (plots.score_plot, plots.learning_curves, plots.scoreboard):
+    for draw in (plots.score_plot, plots.learning_curves, comparison_plots.scoreboard):
         assert draw(empty).axes[0].texts[0].get_text()
 
 
