@@ -230,8 +230,9 @@ figures.publish(study, "03/toy", toy_table, draw_toy,
 first_points = {name: cloud[:500] for name, cloud in clouds.items()}
 
 def draw_clouds(numbers):
-    figure, axes = plt.subplots(1, len(first_points), figsize=(11, 2.5), sharex=True, sharey=True)
-    for axis, (name, part) in zip(axes, numbers.groupby("variant", sort=False)):
+    variants = list(numbers.groupby("variant", sort=False))
+    figure, axes = plt.subplots(1, len(variants), figsize=(11, 2.9), sharex=True, sharey=True)
+    for axis, (name, part) in zip(axes, variants):
         axis.scatter(part["x"], part["y"], s=3)
         axis.set(title=name, xlim=(-4.5, 4.5), ylim=(-4.5, 4.5), aspect="equal")
         axis.set(xticks=[-3, 0, 3], yticks=[-3, 0, 3], xlabel="first coordinate")
@@ -285,7 +286,7 @@ losses.groupby("system", sort=False).last().round(3)
 
 # %%
 def draw_losses(numbers):
-    figure, axes = plt.subplots(1, len(runs), figsize=(11, 2.8))
+    figure, axes = plt.subplots(1, numbers["system"].nunique(), figsize=(11, 2.8))
     for axis, (name, part) in zip(axes, numbers.groupby("system", sort=False)):
         values = part.drop(columns=["system", "images"]).stack()
         axis.plot(part["images"], part["loss_critic"], label="critic", lw=1)

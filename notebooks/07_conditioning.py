@@ -579,15 +579,14 @@ def draw_guidance(table):
     """Every metric against the guidance scale; dashed: what real images score."""
     names = list(table["metric"].unique())
     figure, axes = plt.subplots(2, -(-len(names) // 2), figsize=(9, 5), squeeze=False)
-    for axis in axes.flat[len(names):]:
-        axis.set_visible(False)
+    axes[-1, -1].set_visible(len(names) == axes.size)
     for axis, name in zip(axes.flat, names):
         part = table[table["metric"] == name]
         axis.errorbar(part["scale"], part["value"], interval(part), marker="o", capsize=2)
         for real in figures.real_values(part, name):
             axis.axhline(real, ls="--", lw=1, color=figures.REAL_COLOUR)
-        better = metrics.direction(name, part["better"].iloc[0])
-        axis.set(xlabel="guidance scale w", xticks=part["scale"], ylabel=better)
+        axis.set(xlabel="guidance scale w", xticks=part["scale"],
+                 ylabel=metrics.direction(name, part["better"].iloc[0]))
         axis.set_title(figures.wrapped(metrics.label(name), 2.0), fontsize=figures.SMALL)
     figures.legend_below(figure, figures.reference_handles(table, ["real"]))
     return figure

@@ -369,16 +369,15 @@ print(f"{len(moved)} sets of moved masks")
 
 # %%
 def draw_curve(numbers):
-    """One row per disease, one column per quantity."""
     names, diseases = (list(dict.fromkeys(numbers[c])) for c in ("index", "disease"))
     figure, axes = plt.subplots(len(diseases), len(names), squeeze=False, sharex=True,
                                 figsize=(9.5, 2.5 * len(diseases) + 0.2))
     for (disease, name), part in numbers.groupby(["disease", "index"]):
         axis = axes[diseases.index(disease), names.index(name)]
-        handles = {"moved hearts": axis.plot(part["severity"], part["value"], "o-", ms=3)[0]}
-        handles["95 % interval"] = axis.fill_between(
-            part["severity"], part["low"], part["high"], alpha=0.25)
-        for group, style in (("healthy", "--"), ("diseased", ":")):
+        band = axis.fill_between(part["severity"], part["low"], part["high"], alpha=0.25)
+        [hearts] = axis.plot(part["severity"], part["value"], "o-", ms=3)
+        handles = {"moved hearts": hearts, "95 % interval": band}
+        for group, style in ("healthy", "--"), ("diseased", ":"):
             handles[f"true mean, {group} patients"] = axis.axhline(
                 part[group].iloc[0], ls=style, color=figures.REAL_COLOUR, lw=1)
         axis.set(title=f"{HEALTHY} → {disease}", ylabel=name, xlabel="severity")

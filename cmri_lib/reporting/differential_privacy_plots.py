@@ -139,7 +139,8 @@ def worth_against_attack(table: pd.DataFrame) -> Figure:
 
 
 def over_tosses(table: pd.DataFrame) -> Figure:
-    """AUC of the attack on canaries in trainings that differ in their coins: a dot for each, a diamond for their mean.
+    """AUC of the attack on canaries in trainings that differ in their coins: a dot for each, a diamond for their mean with its
+    interval, which is over canaries alone where the coins were tossed once.
 
     Columns: generator, epsilon, toss (from 1; missing for the mean), value, low, high.
     """
@@ -154,13 +155,15 @@ def over_tosses(table: pd.DataFrame) -> Figure:
         for row in rows[rows["toss"].isna()].itertuples():
             axis.errorbar(row.value, place + 0.14, xerr=interval(row), fmt="D", ms=5, capsize=3, color=REAL_COLOUR)
     axis.axvline(0.5, ls=STYLES["real"], lw=1, color=REAL_COLOUR)
-    names = [f"{system}, " + ("no noise" if math.isinf(epsilon) else f"ε = {epsilon:g}") for (system, epsilon), _ in lines]
+    tossed = [rows["toss"].nunique() for _, rows in lines]
+    names = [f"{system}, " + ("no noise" if math.isinf(epsilon) else f"ε = {epsilon:g}") + ", 1 toss" * (count == 1)
+             for ((system, epsilon), _), count in zip(lines, tossed)]
     axis.set_yticks(range(len(lines)), names, fontsize=SMALL)
     axis.set(xlim=(0, 1), ylim=(len(lines) - 0.5, -0.5))
     axis.set_xlabel("AUC: canaries learnt from against canaries left out", fontsize=NORMAL)
     axis.tick_params(labelsize=SMALL)
     legend_below(figure, {"one toss of the coins": Line2D([], [], color="0.55", marker="o", ls="", ms=4),
-                          "mean of the tosses": Line2D([], [], color=REAL_COLOUR, marker="D", ls="", ms=5),
+                          "mean of the tosses, 95 % interval": Line2D([], [], color=REAL_COLOUR, marker="D", ls="", ms=5),
                           "guessing": Line2D([], [], color=REAL_COLOUR, ls=STYLES["real"], lw=1)})
     return figure
 

@@ -37,7 +37,6 @@ from cmri_lib.cohort.data_sets import is_virtual
 from cmri_lib.cohort.slices import COVARIATES, PHENOTYPES, Slices
 from cmri_lib.config.study import Study
 from cmri_lib.reporting import metrics
-from cmri_lib.systems.register import SYSTEMS
 
 #: LV, Myo, RV, in the colours that every overlay uses.
 LABEL_COLOURS = ("#d1495b", "#edae49", "#2e86ab")
@@ -46,7 +45,11 @@ REAL_COLOUR = "#444444"
 FAMILY_COLOURS = {"real": REAL_COLOUR, "VAE": "#d55e00", "GAN": "#de8f05", "diffusion": "#029e73",
                   "latent diffusion": "#56b4e9", "masked": "#cc78bc", "flow": "#0173b2"}
 METHOD_COLOURS = {"concat": "#332288", "spade": "#882255", "control": "#999933"}
-#: The first system of a family has its colour, each further one a shade: so far towards black (below 0) or white.
+#: Unconditional systems by family: the first has the family's colour, each further one a shade of it, so far towards black
+#: (below 0) or white.
+SHADED = {"VAE": ("U1 VAE",), "GAN": ("U2 DCGAN", "U3 WGAN-GP", "U4 progressive GAN", "U5 StyleGAN2-ADA"),
+          "diffusion": ("U6 DDPM",), "latent diffusion": ("U7 LDM-KL", "U7 LDM-VQ", "U8 DiT"), "masked": ("U9 MaskGIT",),
+          "flow": ("U10 OT-FM", "U10 FM", "U10 FM + mask")}
 SHADES = (0.0, -0.45, 0.45, -0.7)
 #: Width of a page in inches, and the sizes of type on it, in points.
 PAGE, SMALL, NORMAL, LARGE = 11.0, 8.0, 9.0, 10.0
@@ -73,11 +76,12 @@ def shade(colour: str, place: int) -> str:
 
 
 def system_colour(name: str, family: str | None = None) -> str:
-    """The colour of a system of the register: a shade of its family's. Of others, the colour of the `family`, or grey."""
-    if name not in SYSTEMS:
-        return FAMILY_COLOURS.get(family, REAL_COLOUR)
-    relatives = [one.id for one in SYSTEMS.values() if one.family == SYSTEMS[name].family]
-    return shade(FAMILY_COLOURS[SYSTEMS[name].family], relatives.index(name))
+    """The colour of a system: its shade of the family's colour where it is one of `SHADED`; of others that of the `family`, or
+    grey."""
+    for kind, systems in SHADED.items():
+        if name in systems:
+            return shade(FAMILY_COLOURS[kind], systems.index(name))
+    return FAMILY_COLOURS.get(family, REAL_COLOUR)
 
 
 def use_style() -> None:

@@ -16,7 +16,6 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator
 
-from cmri_lib.measures.fidelity.corruptions import LARGEST
 from cmri_lib.reporting import metrics, review
 from cmri_lib.reporting.axes import (edges_of, interval, orders_of_magnitude, point_beyond, set_ticks,
                                       without_constants)
@@ -29,6 +28,8 @@ MARKERS, LINES = ("o", "s", "^", "D", "v", "P", "X", "*"), ("-", "--", "-.", ":"
 CURVES = {"images": "training images seen", "patients": "training patients",
           "NFE": "network evaluations per image"}
 SPREAD = ("value", "low", "high")
+#: Where `measures.fidelity.corruptions` cuts responses off.
+CUT = 99.0
 #: A curve whose largest value is so many times the median would flatten the rest of its panel.
 FLATTENS = 8.0
 
@@ -220,11 +221,11 @@ def ablation_design(table: pd.DataFrame) -> Figure:
 
 def heat_map(table: pd.DataFrame) -> Figure:
     """Metrics × corruptions: response in standard deviations between groups of real patients; a dot where the
-    value lies beyond what real groups show. Colours saturate at 10, numbers at `LARGEST`."""
+    value lies beyond what real groups show. Colours saturate at 10, numbers are cut off at `CUT`."""
     rows, columns = list(dict.fromkeys(table["metric"])), list(dict.fromkeys(table["corruption"]))
     response, beyond = (table.pivot(index="metric", columns="corruption", values=c).loc[rows, columns]
                         for c in ("response", "beyond"))
-    shown = response.map(lambda v: f"{v:.1f}" if abs(v) < LARGEST else f"{'>' if v > 0 else '<−'}{LARGEST:.0f}")
+    shown = response.map(lambda v: f"{v:.1f}" if abs(v) < CUT else f"{'>' if v > 0 else '<−'}{CUT:.0f}")
     shown = shown.replace("-0.0", "0.0")
     figure, axis = plt.subplots(figsize=(PAGE, 0.27 * len(rows) + 1.5), layout="constrained")
     sns.heatmap(response.clip(-10, 10), annot=shown + beyond.map(lambda b: " •" if b else ""), fmt="",

@@ -94,8 +94,9 @@ def along_training(table: pd.DataFrame) -> Figure:
     figure, axis = plt.subplots(figsize=(6.2, 3.6), layout="constrained")
     handles, middle = {}, (table["system"].nunique() - 1) / 2
     for k, (name, line) in enumerate(table.groupby("system", sort=False)):
-        handles[name] = axis.errorbar(line["images"] * 1.015 ** (k - middle), line["value"], interval(line), marker=MARKERS[k % len(MARKERS)],
-                                      ms=4, capsize=2, lw=1.4, elinewidth=0.8, color=system_colour(name))
+        apart = 1.015 ** (k - middle)  # so that intervals do not hide each other
+        handles[name] = axis.errorbar(line["images"] * apart, line["value"], interval(line), capsize=2, lw=1.4, elinewidth=0.8,
+                                      marker=MARKERS[k % len(MARKERS)], ms=4, color=system_colour(name))
     axis.axhline(0.5, ls=":", color="0.5", lw=1)
     axis.set_xscale("log")
     # Of points nearer to each other than half as far again one is named: two would be written over each other.

@@ -19,10 +19,9 @@ from matplotlib.ticker import MaxNLocator
 
 from cmri_lib.reporting import metrics
 from cmri_lib.reporting.axes import edges_of, interval, point_beyond, set_ticks, without_constants
-from cmri_lib.reporting.figures import (CHARACTER, FAMILY_COLOURS, NORMAL, PAGE, REAL_COLOUR, SMALL, legend_below, notice,
+from cmri_lib.reporting.figures import (CHARACTER, FAMILY_COLOURS, NORMAL, PAGE, REAL_COLOUR, SHADED, SMALL, legend_below, notice,
                                         system_colour, wrapped)
 from cmri_lib.reporting.plots import MARKERS
-from cmri_lib.systems.register import SYSTEMS
 
 #: Inches of a row of the forest.
 ROW = 0.21
@@ -219,7 +218,7 @@ def by_group(table: pd.DataFrame, measured: str = "Dice, mean of the structures"
     colours = sns.color_palette("colorblind", len(arms)).as_hex()
     if guessing is None:
         colours = [REAL_COLOUR, *colours[:-1]]
-    if set(arms) <= set(SYSTEMS):
+    if set(arms) <= {name for systems in SHADED.values() for name in systems}:
         colours = list(map(system_colour, arms))
     first = None  # all lines have one axis
     for part, line in zip(figure.subfigures(len(lines), 1, squeeze=False)[:, 0], lines):

@@ -158,7 +158,7 @@ def test_cells_of_the_scoreboard_say_what_reaches_real_images() -> None:
         row | {"system": "U1", "metric": "dice_mean", "better": "higher", "ceiling": 0.35},
         row | {"system": "U2", "metric": "dice_mean", "better": "higher"},
         row | {"system": "U1", "metric": "nfe", "better": "lower", "floor": np.nan, "ceiling": np.nan}])
-    cells = {(r.system, r.metric): plots._cell_colour(r.metric, r) for r in table.itertuples()}
+    cells = {(r.system, r.metric): comparison_plots._cell_colour(r.metric, r) for r in table.itertuples()}
     assert list(cells.values()) == [comparison_plots.REACHES, comparison_plots.MISSES, comparison_plots.MISSES, comparison_plots.REACHES, comparison_plots.PLAIN]
 
 
