@@ -1,7 +1,7 @@
 """`params.yaml` as typed parameters: YAML read strictly, one profile chosen, every key, type and range checked by pydantic.
 
 A value that differs between profiles is written ``{smoke: …, laptop: …}``; ``overnight: …`` may be added where it differs from
-laptop's, and ``gpu: …`` where it differs from overnight's.
+laptop's, and ``gpu: …`` where it differs from overnight's. What differs for one cohort stands once more below ``by_cohort``.
 """
 
 from __future__ import annotations
@@ -23,6 +23,8 @@ PROFILES = ("smoke", "laptop", "overnight", "gpu")
 LIKE = {"overnight": "laptop", "gpu": "overnight"}
 #: Keys that choose a run; all others describe it.
 CHOICES = ("profile", "dataset")
+#: Section of what is chosen otherwise for a cohort: its name → the same keys as at the top.
+BY_COHORT = "by_cohort"
 
 
 class _StrictLoader(getattr(yaml, "CSafeLoader", yaml.SafeLoader)):  # libyaml, where PyYAML was built with it: 6 times faster
@@ -55,13 +57,38 @@ def read_parameters(file: Path, profile: str | None = None, dataset: str | None 
     """``params.yaml`` for one profile; arguments that are given override its `profile` and `dataset`.
 
     Raises:
-        ParameterError: on any unknown, missing or mistyped key and any value out of range, wherever it stands.
+        ParameterError: on any unknown, missing or mistyped key and any value out of range, wherever it stands, be it for
+            another cohort.
     """
     raw = read_yaml(file)
+    cohorts = raw.pop(BY_COHORT, {})
     raw |= {key: value for key, value in zip(CHOICES, (profile, dataset)) if value is not None}
     if raw.get("profile") not in PROFILES:
         raise ParameterError(f"{raw.get('profile')!r}", file=file, field="profile", remedy=f"choose among {PROFILES}")
-    return parse({key: choose_profile(value, raw["profile"], key) for key, value in raw.items()})
+    found = parse(choose_all(raw))
+    if not isinstance(cohorts, dict) or not all(isinstance(changes, dict) for changes in cohorts.values()):
+        raise ParameterError("is not a mapping of cohorts to what is chosen for them", file=file, field=BY_COHORT,
+                             remedy="mend the section, or leave it out")
+    for name, changes in cohorts.items():
+        try:
+            its_own = parse(choose_all(merged(raw | {"dataset": name}, changes)))
+        except ParameterError as cause:
+            raise ParameterError(cause.problem, file=file, field=f"{BY_COHORT}.{name}.{cause.field}",
+                                 remedy=cause.remedy) from cause
+        found = its_own if name == found.dataset else found
+    return found
+
+
+def choose_all(raw: dict[str, Any]) -> dict[str, Any]:
+    """`choose_profile` of every section, for the profile that is chosen at the top."""
+    return {key: choose_profile(value, raw["profile"], key) for key, value in raw.items()}
+
+
+def merged(base: Any, changes: Any) -> Any:
+    """`base`, with what `changes` has in its place: mappings key by key, all else whole."""
+    if not isinstance(base, dict) or not isinstance(changes, dict):
+        return changes
+    return base | {key: merged(base.get(key), value) for key, value in changes.items()}
 
 
 def choose_profile(value: Any, profile: str, field: str) -> Any:

@@ -19,8 +19,8 @@ from matplotlib.ticker import MaxNLocator
 
 from cmri_lib.reporting import metrics
 from cmri_lib.reporting.axes import edges_of, interval, point_beyond, set_ticks, without_constants
-from cmri_lib.reporting.figures import (CHARACTER, FAMILY_COLOURS, NORMAL, PAGE, REAL_COLOUR, SHADED, SMALL, legend_below, notice,
-                                        system_colour, wrapped)
+from cmri_lib.reporting.figures import (CHARACTER, FAMILY_COLOURS, NORMAL, PAGE, REAL_COLOUR, SHADED, SMALL, legend_below,
+                                        notice, system_colour, wrapped)
 from cmri_lib.reporting.plots import MARKERS
 
 #: Inches of a row of the forest.

@@ -59,6 +59,37 @@ def test_what_is_wrong_anywhere_is_named_at_once(tmp_path: Path, old: str, new: 
     assert "Remedy" in str(caught.value) and "params.yaml" in str(caught.value)
 
 
+def test_a_cohort_differs_in_what_is_said_for_it_and_in_nothing_else() -> None:
+    everyone, patients = (open_study("overnight", name, ROOT).params for name in ("phantom", "acdc"))
+    assert patients.privacy.arms == ("sampler",) != everyone.privacy.arms
+    chosen = replace(patients, dataset="phantom", **{section: replace(getattr(patients, section), **{
+        name: getattr(getattr(everyone, section), name) for name in names}) for section, names in {
+        "privacy": ("arms", "systems", "repeated"), "utility": ("fractions", "factors"),
+        "cross_vendor": ("synthesis_ways",)}.items()})
+    assert chosen == everyone
+    assert replace(open_study("laptop", "acdc", ROOT).params, dataset="phantom") == open_study("laptop", "phantom", ROOT).params
+
+
+@pytest.mark.parametrize(("old", "new"), [("      arms: {overnight: \\[sampler\\]}", "      arm: {overnight: [sampler]}"),
+                                          ("      arms: {overnight: \\[sampler\\]}", "      arms: {overnight: [samplers]}"),
+                                          ("      arms: {overnight: \\[sampler\\]}", "      arms: {night: [sampler]}")])
+def test_what_is_wrong_for_another_cohort_is_named_too(tmp_path: Path, old: str, new: str) -> None:
+    with pytest.raises(ParameterError, match="by_cohort.acdc.privacy.arm") as caught:
+        open_study("overnight", "phantom", project(tmp_path, (old, new)))
+    assert "Remedy" in str(caught.value)
+
+
+def test_a_section_for_cohorts_that_is_none_is_refused(tmp_path: Path) -> None:
+    text = (ROOT / "params.yaml").read_text(encoding="utf-8")
+    before, after = re.split(r"(?m)^by_cohort:.*\n(?:  .*\n)+", text)
+    for section in ("by_cohort: acdc\n", "by_cohort: {acdc: 1}\n"):
+        (tmp_path / "params.yaml").write_text(before + section + after, encoding="utf-8")
+        with pytest.raises(ParameterError, match="by_cohort"):
+            open_study(root=tmp_path)
+    (tmp_path / "params.yaml").write_text(before + after, encoding="utf-8")
+    assert open_study("overnight", "acdc", tmp_path).params.privacy.arms != ("sampler",), "without it, all cohorts are alike"
+
+
 @pytest.mark.parametrize("name", ["..", ".", "", "a/b", "/tmp", ".hidden", "a b", "acdc\n", "a.b", "-a"])
 def test_a_data_set_is_a_plain_folder_below_data(name: str) -> None:
     with pytest.raises(ParameterError, match="dataset"):

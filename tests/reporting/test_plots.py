@@ -159,7 +159,8 @@ def test_cells_of_the_scoreboard_say_what_reaches_real_images() -> None:
         row | {"system": "U2", "metric": "dice_mean", "better": "higher"},
         row | {"system": "U1", "metric": "nfe", "better": "lower", "floor": np.nan, "ceiling": np.nan}])
     cells = {(r.system, r.metric): comparison_plots._cell_colour(r.metric, r) for r in table.itertuples()}
-    assert list(cells.values()) == [comparison_plots.REACHES, comparison_plots.MISSES, comparison_plots.MISSES, comparison_plots.REACHES, comparison_plots.PLAIN]
+    reaches, misses, plain = comparison_plots.REACHES, comparison_plots.MISSES, comparison_plots.PLAIN
+    assert list(cells.values()) == [reaches, misses, misses, reaches, plain]
 
 
 def test_nothing_is_green_for_a_system_without_hearts() -> None:
