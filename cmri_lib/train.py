@@ -26,8 +26,8 @@ from cmri_lib.config.study import open_study
 from cmri_lib.errors import command
 from cmri_lib.experiments.instruments import load_slices
 from cmri_lib.experiments.parallel import train_all
-from cmri_lib.experiments.plan import (all_folders, all_runs, complete_stages, final_weights_alone, prepare, progress,
-                                       train_planned)
+from cmri_lib.experiments.plan import (all_folders, all_runs, complete_stages, final_weights_alone, measuring_networks, prepare,
+                                       progress, train_planned)
 from cmri_lib.experiments.private_training import Private
 from cmri_lib.experiments.published import publish
 from cmri_lib.systems.register import SYSTEMS, system
@@ -59,7 +59,7 @@ def main(arguments: list[str] | None = None) -> int:
     if options.systems == ["publish"]:
         wanted = all_runs(study, slices)
         final = all_folders(study, final_weights_alone(study, wanted, slices))
-        new, other = publish(study, all_folders(study, wanted), final)
+        new, other = publish(study, all_folders(study, wanted) | measuring_networks(study), final)
         print("\n".join(str(folder.relative_to(study.root)) for folder in new) or "nothing new")
         if other:
             print("left out, trained with other settings than those of params.yaml: "

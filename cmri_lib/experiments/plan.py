@@ -14,11 +14,12 @@ from cmri_lib.config.study import Study
 from cmri_lib.errors import CheckpointError
 from cmri_lib.experiments.arms import utility_runs
 from cmri_lib.experiments.contrast import scan_patients, train_manifold
+from cmri_lib.experiments.instruments import trainings as instrument_trainings
 from cmri_lib.experiments.label_quality import fewer_label_runs, noisy_label_runs
 from cmri_lib.experiments.learning_curves import runs_over_patients
 from cmri_lib.experiments.preprocessing_synthesis import slices_of_run, way_runs
 from cmri_lib.experiments.privacy_runs import STAGE as AUDITS
-from cmri_lib.experiments.privacy_runs import attacked_trainings, audit_runs
+from cmri_lib.experiments.privacy_runs import audit_runs, copy_detector_training
 from cmri_lib.experiments.private_training import differential_privacy_runs, train_or_load_any
 from cmri_lib.experiments.published import CHECKPOINT, WEIGHTS, note_of, published_weights
 from cmri_lib.experiments.safeguards import NONE, safeguard_runs
@@ -54,11 +55,10 @@ def all_runs(study: Study, slices: Slices) -> list[Run]:
              *(safeguard_runs(study, slices).values() if "safeguards" in study.params.privacy.arms else ()),
              *differential_privacy_runs(study, slices), *way_runs(study),
              *([*runs(ACROSS_VENDORS), Run(MANIFOLD)] if study.dataset == DATASET else ())]
-    counts = study.params.fidelity
-    for compared, count in (([Run(SYSTEMS[name]) for name in CURVES_OVER_PATIENTS], counts.seeds),
+    counts, several = study.params.fidelity, (*CURVES_OVER_PATIENTS, *study.params.privacy.repeated)
+    for compared, count in (([Run(SYSTEMS[name]) for name in several], counts.seeds),
                             (compared_runs(study, slices), counts.ablation_seeds)):
         found += [run for one in compared for run in runs_over_seeds(study, one, count)]
-    found += [run for name in study.params.privacy.repeated for run in attacked_trainings(study, Run(SYSTEMS[name]))]
     return list({(run.stage, run.folder): run for one in found for run in _with_starts(one)}.values())
 
 
@@ -107,6 +107,12 @@ def train_planned(study: Study, run: Run, slices: Slices) -> Generator:
 def all_folders(study: Study, wanted: Iterable[Run]) -> dict[Path, TrainSettings]:
     """Where the trainings of runs lie, and with which settings, those of their first stages included, each once."""
     return {folder: settings for run in wanted for folder, settings in training_folders(study, run).items()}
+
+
+def measuring_networks(study: Study) -> dict[Path, TrainSettings]:
+    """The same of what measures and generates nothing: the instruments, and the copy detector."""
+    settings, folder = copy_detector_training(study)
+    return instrument_trainings(study) | {folder: settings}
 
 
 def progress(study: Study, wanted: Iterable[Run]) -> pd.DataFrame:

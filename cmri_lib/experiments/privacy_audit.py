@@ -23,8 +23,10 @@ from cmri_lib.cohort.slices import Slices
 from cmri_lib.config.study import Study
 from cmri_lib.experiments.banks import draw_bank, sampling_conditions
 from cmri_lib.experiments.kept_attacks import Kept
-from cmri_lib.experiments.privacy_runs import STAGE, attacked_trainings, few_slices, known_groups, overfitted
+from cmri_lib.experiments.privacy_runs import (STAGE, attacked_trainings, copy_detector_training, few_slices, known_groups,
+                                               overfitted)
 from cmri_lib.experiments.provenance import patients_seen
+from cmri_lib.experiments.published import restore
 from cmri_lib.experiments.training import train_or_load, training_folder, training_slices
 from cmri_lib.measures.instruments.classical_features import ClassicalFeatures
 from cmri_lib.measures.instruments.learned_features import Cached
@@ -82,8 +84,9 @@ class PrivacyAudit:
     # --- what is attacked, and with what
     @cached_property
     def spaces(self) -> list[Cached]:
-        settings = replace(self.params.detector, seed=self.study.seed)
-        detector = train_copy_detector(self.training, settings, self.study.work(STAGE) / "copy_detector")
+        settings, folder = copy_detector_training(self.study)
+        restore(self.study, folder, settings)
+        detector = train_copy_detector(self.training, settings, folder)
         return [Cached(Pixels()), Cached(detector)]
 
     @cached_property
@@ -204,15 +207,15 @@ class PrivacyAudit:
     def rows(self, run: Run) -> list[dict[str, object]]:
         """Tidy rows of all attacks on the trainings of the run's system, and, each of one training, on its overfitted twin,
         its null and the blind baseline."""
-        twin, null = ({name: [one] for name, one in found.items()}
-                      for found in (self.scores(self.overfitted(run.system.id)), self.scores(run, null=True)))
-        found = [*self._attack_rows(run, run.id, self.over_trainings(run)),
-                 *self._attack_rows(run, self.overfitted(run.system.id).id, twin),
+        twin = self.overfitted(run.system.id)
+        on_twin, null = ({name: [one] for name, one in found.items()}
+                         for found in (self.scores(twin), self.scores(run, null=True)))
+        found = [*self._attack_rows(run, run.id, self.over_trainings(run)), *self._attack_rows(run, twin.id, on_twin),
                  *self._attack_rows(run, f"{run.id}, {NULL}", null)]
         blind = self.blind(run).against(0.5, 1.0).row("attack_auc_blind", "privacy", "lower")
         clusters = [{**_columns(run, one.id),
                      **self.clusters(one).against(0.5, 1.0).row("attack_auc_clusters", "privacy", "lower")}
-                    for one in (run, self.overfitted(run.system.id))]
+                    for one in (run, twin)]
         return [*found, {**_columns(run, f"{run.id}, {BLIND}"), **blind}, *clusters]
 
     def _attack_rows(self, run: Run, name: str, found: Mapping[str, list[dict[str, PatientScores]]]

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from functools import partial
+from pathlib import Path
 
 import numpy as np
 
@@ -20,6 +21,7 @@ from cmri_lib.privacy.groups import Composition, compositions
 from cmri_lib.systems.ablation import condition_set_system
 from cmri_lib.systems.register import system
 from cmri_lib.systems.system import Run, System, Variant
+from cmri_lib.training import TrainSettings
 
 #: Folder of these trainings.
 STAGE = "privacy"
@@ -35,6 +37,11 @@ def audit_runs(study: Study, slices: Slices) -> list[Run]:
     shadows = shadow_runs(study, slices) if shadows_possible(study, slices) else ()
     pairs = rare_runs(study, slices).values() if "rare" in study.params.privacy.arms else ()
     return [*twins, *shadows, *(run for pair in pairs for run in pair)]
+
+
+def copy_detector_training(study: Study) -> tuple[TrainSettings, Path]:
+    """Settings and folder of the copy detector."""
+    return replace(study.params.privacy.detector, seed=study.seed), study.work(STAGE) / "copy_detector"
 
 
 def attacked_trainings(study: Study, run: Run) -> list[Run]:
