@@ -57,9 +57,15 @@ def all_runs(study: Study, slices: Slices) -> list[Run]:
              *([*runs(ACROSS_VENDORS), Run(MANIFOLD)] if study.dataset == DATASET else ())]
     counts, several = study.params.fidelity, (*CURVES_OVER_PATIENTS, *study.params.privacy.repeated)
     for compared, count in (([Run(SYSTEMS[name]) for name in several], counts.seeds),
-                            (compared_runs(study, slices), counts.ablation_seeds)):
+                            (repeated_runs(study, slices), counts.ablation_seeds)):
         found += [run for one in compared for run in runs_over_seeds(study, one, count)]
     return list({(run.stage, run.folder): run for one in found for run in _with_starts(one)}.values())
+
+
+def repeated_runs(study: Study, slices: Slices) -> list[Run]:
+    """What notebook 07 trains with several seeds: every cell of the ablation, and what else primary tests compare."""
+    cells = [system for *_, system in ablation_systems(Vocabulary.of(slices), study.params.conditional.contents)]
+    return list({run.folder: run for run in (*runs(cells), *compared_runs(study, slices))}.values())
 
 
 def compared_runs(study: Study, slices: Slices) -> list[Run]:
