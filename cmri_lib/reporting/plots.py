@@ -200,7 +200,7 @@ def ablation_design(table: pd.DataFrame) -> Figure:
             axis.axhline(value, ls=STYLES["real"], color=REAL_COLOUR, lw=1)
         for value, kind, meaning in metrics.references(part, name):
             if kind == "nothing":  # far below: a line there would flatten what is to be compared
-                axis.text(0.98, 0.04, f"{meaning}: {metrics.number(name, value)}", transform=axis.transAxes, ha="right",
+                axis.text(0.02, 0.04, f"{meaning}: {metrics.number(name, value)}", transform=axis.transAxes,
                           fontsize=SMALL, color=REAL_COLOUR)
         axis.set_xticks(list(contents.values()), [wrapped(review.CONTENTS.get(c, c), 0.86) for c in contents])
         axis.set_xlim(-0.5, len(contents) - 0.5)

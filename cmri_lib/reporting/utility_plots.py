@@ -218,8 +218,9 @@ def by_group(table: pd.DataFrame, measured: str = "Dice, mean of the structures"
     colours = sns.color_palette("colorblind", len(arms)).as_hex()
     if guessing is None:
         colours = [REAL_COLOUR, *colours[:-1]]
-    if set(arms) <= {name for systems in SHADED.values() for name in systems}:
-        colours = list(map(system_colour, arms))
+    systems = [str(arm).split(": ")[0] for arm in arms]  # of an audit: "system: attack"
+    if set(systems) <= {name for shaded in SHADED.values() for name in shaded}:
+        colours = list(map(system_colour, systems))
     first = None  # all lines have one axis
     for part, line in zip(figure.subfigures(len(lines), 1, squeeze=False)[:, 0], lines):
         shares = [table.loc[table["kind"] == kind, "group"].nunique() + 0.6 for kind in line]
