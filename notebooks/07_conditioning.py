@@ -243,23 +243,34 @@ listed = design.groupby(["family", "content"], sort=False)["method"].agg(", ".jo
 listed.unstack().loc[list(FAMILIES), list(design["content"].unique())]
 
 # %% [markdown]
-# Now every system is trained, or loaded if its training is already stored. Each system draws one
-# sample for each condition. All systems get the same masks, and their noise has the same seed.
-# The set of samples of one system is called its **bank**. The evaluator scores each bank, and
-# the cost of training and sampling is noted.
+# Now every system is trained, or loaded if its training is already stored: as often as
+# `fidelity.ablation_seeds` of `params.yaml` says, each time with another seed. Each training draws
+# one sample for each condition. All get the same masks, and their noise has the same seed. The set
+# of samples of one training is called its **bank**. The score of a system is the mean over its
+# trainings, and its interval is over patients **and** trainings. Pictures, and the cost of training
+# and sampling, are of the first.
 
 # %%
-train_all(study, ablation_runs, slices)
+def over_seeds(run):
+    """A generator and a bank of every training of a run, the study's own first."""
+    again = runs_over_seeds(study, run, params.fidelity.ablation_seeds)
+    train_all(study, again, slices)
+    found = [train_or_load(study, one, slices) for one in again]
+    return found[0], [evaluator.bank(one, made) for one, made in zip(again, found)]
+
+
+# %%
 AT_ONCE = 4  # images drawn together when sampling is timed
 kept = set(design.loc[design["content"].isin(["none", "labels", "cavity"]), "system"])
-scores, banks, generators = [], {}, {}
+scores, several, generators = [], {}, {}
+train_all(study, ablation_runs, slices)
 for run in ablation_runs:
-    generator = train_or_load(study, run, slices)
-    banks[run.id] = evaluator.bank(run, generator)
-    scores += evaluator.rows(run, banks[run.id])
+    generator, several[run.id] = over_seeds(run)
+    scores += evaluator.rows(run, several[run.id])
     scores += cost_rows(study, run, generator, evaluator.conditions, images=AT_ONCE)
     if run.id in kept:  # later sections draw from these again
         generators[run.id] = generator
+banks = {name: found[0] for name, found in several.items()}
 score_table(scores, design["system"],
             ["dice_mean", "hd95_LV_mm", *QUALITY, "seconds_per_image"])
 
@@ -298,10 +309,12 @@ def evenly(bank, count):
 
 columns = evenly(evaluator.conditions, 8)
 is_shown = (design["content"] == "labels") | design["method"].isin(["none", "concat"])
+poor = review.without_hearts(pd.DataFrame(scores))
 for family, part in design[is_shown].groupby("family", sort=False):
     rows = {"real": evaluator.conditions.take(columns)}
     for name in part["system"]:
-        rows[review.system(name)] = banks[name].take(columns)
+        label = review.system(name) + " (no hearts)" * (name in poor)
+        rows[label] = banks[name].take(columns)
     figures.publish_slices(study, f"07/ablation_samples_{family.lower()}", rows,
                            title=f"Samples of the ablation under the same masks: {family}")
 
@@ -430,7 +443,7 @@ columns = evenly(full_evaluator.conditions, 8)
 rows = {"real": full_evaluator.conditions.take(columns)}
 rows |= {name: review_banks[name].take(columns) for name in CONDITIONAL}
 figures.publish_slices(study, "07/one_mask", rows,
-                       title="One mask through every conditional system of the review");
+                       title="The same masks through every conditional system of the review");
 
 # %% [markdown]
 # Rows with outlines are systems that are given the mask. In the other rows, the position and the
@@ -845,23 +858,14 @@ stated[stated["claim"].str.startswith("M")].set_index("claim")
 # interval lies on the claimed side of the margin, *not supported* if it lies on the other side, and
 # *undecided* otherwise.
 #
-# The systems of the primary tests are trained with several seeds where `params.yaml` asks for it
-# (`fidelity.ablation_seeds`). Then the interval is over patients **and** trainings.
+# What else primary tests compare is trained with several seeds now. Where both systems of a test
+# have several trainings, its interval is over patients **and** trainings.
 
 # %%
-def trained(run):
-    """A bank of every training of a run, each of another seed, the study's own first."""
-    more = runs_over_seeds(study, run, params.fidelity.ablation_seeds)[1:]
-    train_all(study, more, slices)
-    others = [evaluator.bank(one, train_or_load(study, one, slices)) for one in more]
-    return [banks[run.id], *others]
-
-
 cells = [Run(ablation_system(*cell)) for cell in COMPARED]
-label_parties = [*few_runs[:1], *noisy_runs[:1]]
-compared_runs = [run for run in (*cells, *map(set_runs.get, COMPARED_SETS), *label_parties)
-                 if run.id in banks]
-several = {run.id: trained(run) for run in compared_runs}
+others = [*map(set_runs.get, COMPARED_SETS), *few_runs[:1], *noisy_runs[:1]]
+compared_runs = [run for run in (*cells, *others) if run.id in banks]
+several |= {run.id: over_seeds(run)[1] for run in others if run.id in banks}
 pd.Series({name: len(found) for name, found in several.items()}, name="trainings").to_frame()
 
 # %%
@@ -1228,9 +1232,9 @@ verdicts.reindex(columns=[v for v in results.VERDICTS if v in verdicts])
 #
 # - A system of the ablation is trained briefly on top of an unconditional network. Methods that
 #   learn slowly, ControlNet above all, would gain from longer training.
-# - Only the systems of primary tests are trained with several seeds, and only where `params.yaml`
-#   asks for it. Any other difference between two systems is one between two trainings, and its
-#   interval is about patients alone.
+# - Only the systems of the ablation and of primary tests are trained with several seeds, and only
+#   where `params.yaml` asks for it. A difference to any other system is one between two trainings,
+#   and its interval is about patients alone.
 # - Equal steps are not equal seconds. A step of a ControlNet costs more than a step by
 #   concatenation. The training times in the tables say how much.
 # - The tests use the Dice of one frozen segmenter. A generator that draws what this segmenter likes
