@@ -369,6 +369,8 @@ def test_an_audit_that_misses_a_control_is_broken():
                           ({"positive": {}}, "no positive control"),
                           ({"null": {"loss": score(0.8, 0.6, 0.9)}}, "tells hold-out patients apart"),
                           ({"blind": score(0.7, 0.6, 0.8)}, "without any generator"),
+                          ({"blind": score(0.5, np.nan, np.nan)}, "too few patients"),
+                          ({"null": {"loss": score(0.5, np.nan, np.nan)}}, "too few patients"),
                           ({"copies": {EXACT: 0.9}}, "exact, 90% were found"),
                           ({"copies": {"mirrored": 0.85}}, "mirrored, 85% were found, less than 90%")):
         verdict = Controls(**{**good, **change}).verdict()
