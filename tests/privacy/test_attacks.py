@@ -6,6 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from clouds import First, cloud
 from scipy import special, stats
 from torch import nn
 
@@ -418,32 +419,16 @@ def test_a_kernel_density_is_that_of_a_gaussian():
                                                              0.49 * np.eye(3)).logpdf(np.zeros(3)))
 
 
-class First:
-    """The first pixels as features."""
-
-    name, dimension = "first", 3
-
-    def __call__(self, images):
-        return images.reshape(len(images), -1)[:, :3].astype(float)
-
-
-def cloud(points, prefix, split="train"):
-    images = np.zeros((len(points), 1, 8, 8), np.float32)
-    images.reshape(len(points), -1)[:, :3] = points
-    return Slices.from_arrays(images, patient=[f"{prefix}{i}" for i in range(len(points))],
-                              value_range=(-1, 1), split=split)
-
-
 def test_where_samples_are_too_dense_somebody_was_learnt():
     rng = np.random.default_rng(0)
     people, strangers, others = (cloud(0.1 * rng.normal(size=(40, 3)), name) for name in "mno")
-    around = np.repeat(First()(people.images), 10, axis=0) + 0.01 * rng.normal(size=(400, 3))
-    attack, target = DensityRatio(First(), others, components=3), Target("g", frozenset(people.patients),
+    around = np.repeat(First(3)(people.images), 10, axis=0) + 0.01 * rng.normal(size=(400, 3))
+    attack, target = DensityRatio(First(3), others, components=3), Target("g", frozenset(people.patients),
                                                                          None, cloud(around, "s"))
     ins, outs = (attack.scores(target, side)["bandwidth 0.5"] for side in (people, strangers))
     assert np.mean(ins.to_numpy()[:, None] > outs.to_numpy()) > 0.8
     with pytest.raises(SplitError, match="density ratio"):
-        DensityRatio(First(), people).scores(target, strangers)
+        DensityRatio(First(3), people).scores(target, strangers)
 
 
 def test_p_values_of_patients_are_valid_where_a_t_test_of_their_slices_is_not():
