@@ -30,7 +30,8 @@ def audit(samples: Slices) -> CopyAudit:
 
 def z_score(samples: np.ndarray, strangers: np.ndarray) -> float:
     """Above 0 where samples lie further away: the normal deviate behind SciPy's one-sided p-value."""
-    return float(norm.isf(mannwhitneyu(samples, strangers, alternative="greater", method="asymptotic", use_continuity=False)[1]))
+    test = mannwhitneyu(samples, strangers, alternative="greater", method="asymptotic", use_continuity=False)
+    return float(norm.isf(test.pvalue))
 
 
 def to_training(points: np.ndarray) -> np.ndarray:
