@@ -29,10 +29,10 @@ MEASURE = Measure((Metric("gap", "zero", bound=9.0), Metric("slices", "higher"),
 
 def test_a_floor_is_between_the_halves_of_all_real_patients() -> None:
     """Two patients: either may be the one that the other is compared with, and each slice is on one of the sides."""
-    found = floors(patients("a", 0.2), 2, MEASURE, reference_real=patients("b", 0.6), repeats=40)
+    found = floors(patients("a", 0.2), 2, MEASURE, reference_real=patients("b", 0.6), repeats=41)
     assert (found["gap"].low, found["gap"].high) == pytest.approx((-0.4, 0.4))
-    # ± 0.4 as by a fair coin: of 40 throws not all are the same, and their mean is a fortieth of what they add up to.
-    heads = (found["gap"].value / 0.4 * 40 + 40) / 2
+    # ± 0.4 as by a fair coin: of 41 throws not all are the same, and their mean, unlike their median, is neither.
+    heads = (found["gap"].value / 0.4 * 41 + 41) / 2
     assert heads == pytest.approx(round(heads), abs=1e-4) and 8 < heads < 32
     assert (found["level"].value, found["level"].low, found["level"].high) == pytest.approx((0.4, 0.4, 0.4))
 
@@ -62,8 +62,8 @@ def test_a_ceiling_compares_training_slices_with_all_real_ones() -> None:
 def test_a_ceiling_is_the_mean_over_random_patients_of_training() -> None:
     """As many slices as one of two patients has: each time it is the one or the other."""
     real, training = patients("a", 0.0, 0.2), patients("t", -0.4, 0.6, split="train")
-    found = ceilings(real, training, 2, MEASURE, repeats=40)
-    heads = (found["gap"] + 0.5) * 40  # −0.5 or 0.5 above the real mean of 0.1
+    found = ceilings(real, training, 2, MEASURE, repeats=41)
+    heads = (found["gap"] + 0.5) * 41  # −0.5 or 0.5 above the real mean of 0.1
     assert heads == pytest.approx(round(heads), abs=1e-4) and 8 < heads < 32
     assert found["slices"] == 402
 
