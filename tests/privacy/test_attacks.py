@@ -217,15 +217,15 @@ def test_the_ode_gives_the_density_of_a_mixture_where_traces_differ():
 class Line(nn.Module):
     """Encoder, decoder and generator along one image: code ↔ multiple of it."""
 
-    def __init__(self, image):
+    def __init__(self, image, log_variance=-40.0):
         super().__init__()
-        self.image = nn.Parameter(image.clone())
+        self.image, self.log_variance = nn.Parameter(image.clone()), log_variance
 
     def forward(self, x, batch):
         if x.dim() == 2:
             return x.view(-1, 1, 1, 1) * self.image
         code = (x * self.image).flatten(1).sum(1, keepdim=True) / self.image.square().sum()
-        return code, torch.full_like(code, -40.0)
+        return code, torch.full_like(code, self.log_variance)
 
 
 def residues() -> tuple[np.ndarray, np.ndarray]:
@@ -242,6 +242,29 @@ def test_the_elbo_of_a_linear_model():
     variance = np.maximum(error, vae.least_variance)
     likelihood = -SIZE**2 / 2 * (np.log(2 * np.pi * variance) + error / variance)
     np.testing.assert_allclose(found["bound"], likelihood - divergence, rtol=1e-3, atol=0.5)
+
+
+def test_the_parts_of_the_elbo_are_the_mean_error_and_the_divergence_and_make_the_bound():
+    """x is c m and what is orthogonal to m. Codes are N(c, v): their spread adds v z² ‖m‖² / D to the error, the same z² for
+    every slice, and over many draws their mean is 1."""
+    spread = 0.5
+    vae = VAE(Line(MEAN, math.log(spread**2)), Line(MEAN), 1, Conditioning())
+    found, (code, error) = scores(ELBO(draws=4000), vae), residues()
+    added = -found["reconstruction"] - error
+    assert np.ptp(added) < 1e-4 * added.mean()
+    assert added.mean() == pytest.approx(spread**2 * float(MEAN.square().mean()), rel=4 * math.sqrt(2 / 4000))
+    normals = torch.distributions.Normal(torch.from_numpy(code), spread), torch.distributions.Normal(0.0, 1.0)
+    np.testing.assert_allclose(-found["divergence"], torch.distributions.kl_divergence(*normals), rtol=1e-5)
+    # At the best σ², the mean squared error, the exponent of the density is −1/2 for each pixel.
+    density = SIZE**2 * (stats.norm(scale=np.sqrt(-found["reconstruction"])).logpdf(0) - 0.5)
+    np.testing.assert_allclose(found["bound"], density + found["divergence"], rtol=1e-9)
+
+
+def test_the_elbo_of_a_slice_that_is_made_without_error_has_the_least_sigma():
+    vae = VAE(Line(MEAN), Line(MEAN), 1, Conditioning())
+    found = scores(ELBO(draws=1), vae).iloc[0]
+    assert found["reconstruction"] == pytest.approx(0, abs=1e-9)
+    assert found["bound"] - found["divergence"] == pytest.approx(SIZE**2 * stats.norm(scale=1 / 255).logpdf(0), rel=1e-5)
 
 
 @pytest.mark.parametrize("kind", ["VAE", "GAN"])
