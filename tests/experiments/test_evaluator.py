@@ -85,7 +85,11 @@ def test_without_validation_or_audit_a_curve_has_no_gap_to_strangers(cohort: Sli
 
 def placed(curves: LearningCurves, split: str) -> Slices:
     """Near copies of a split's slices in the place of samples."""
-    some, conditions = curves.slices.where(split=split), curves.evaluator.conditions
+    return copies_of(curves, curves.slices.where(split=split))
+
+
+def copies_of(curves: LearningCurves, some: Slices) -> Slices:
+    conditions = curves.evaluator.conditions
     some = some.take(np.arange(len(conditions)) % len(some))
     return Slices(0.999 * some.images, some.masks, conditions.table.assign(source="x"))
 
@@ -119,6 +123,37 @@ def test_memory_is_read_off_each_snapshot_at_the_images_and_seconds_it_took(curv
     assert memory(rows) == [0.0] * len(early) + [1.0], "copies of hold-out slices, at the end of training slices"
     points = {(row["curve"], row["x"], row["seconds"], row["system"]) for row in rows}
     assert points == {("images", step * settings.batch, 10.0 * step + 5, "U7 LDM-KL") for step in (*early, steps)}
+
+
+def test_memory_and_gap_are_read_off_each_number_of_patients(curves: LearningCurves, monkeypatch) -> None:
+    """Trained on four patients, a generator copies them; trained on all six, it hands out slices of the hold-out."""
+    system, trained = SYSTEMS["U1 VAE"], []
+    monkeypatch.setattr(learning_curves, "train_or_load", lambda study, run, some: trained.append(run.patients) or run.patients)
+
+    def bank(run: Run, patients: tuple[str, ...] | None) -> Slices:
+        return copies_of(curves, curves.slices.where(patient=patients) if patients else curves.slices.where(split="holdout"))
+
+    curves.evaluator.bank = bank
+    rows = curves.over_patients(system)
+    four, six = trained
+    assert len(four) == len({*four} & {*curves.slices.where(split="train").patients}) == 4 and six is None
+    assert {(row["curve"], row["x"], row["system"], row["family"], row["conditioning"]) for row in rows} == {
+        ("patients", x, "U1 VAE", "VAE", "none") for x in (4, 6)}
+    assert (memory(rows, x=4), memory(rows, x=6)) == ([1.0], [0.0])
+    gaps = {row["x"]: row for row in rows if row["metric"] == "nearest_gap_study"}
+    assert gaps[4]["value"] == gaps[4]["ceiling"] > 0 == gaps[6]["value"], "copies are no nearer to strangers"
+
+
+def test_patients_whom_a_training_left_out_are_none_whom_it_remembers(curves: LearningCurves, monkeypatch) -> None:
+    """Samples like the two patients of training whom the training on four has not seen: copies after that on six alone."""
+    training, trained = curves.slices.where(split="train"), []
+    monkeypatch.setattr(learning_curves, "train_or_load", lambda study, run, some: trained.append(run.patients))
+    curves.evaluator.bank = lambda run, _: copies_of(curves, training.take(~np.isin(training.patients, trained[0])))
+    rows = curves.over_patients(SYSTEMS["U1 VAE"])
+    (four,), (six,) = memory(rows, x=4), memory(rows, x=6)
+    assert four < 1 == six
+    gaps = {row["x"]: row for row in rows if row["metric"] == "nearest_gap_study"}
+    assert gaps[4]["value"] < gaps[4]["ceiling"] and gaps[6]["value"] == gaps[6]["ceiling"] > 0
 
 
 def test_each_number_of_evaluations_is_a_point_of_its_sampler(curves: LearningCurves) -> None:

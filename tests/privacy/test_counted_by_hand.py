@@ -15,9 +15,9 @@ from cmri_lib.privacy.nearest_neighbours import audit_neighbours
 UNIT = 1 / 64
 
 
-def on_a_line(*places: float, prefix: str, split: str = "train", above: float = 0.0):
+def on_a_line(*places: float, prefix: str, split: str = "train"):
     """Slices of one patient each, at so many 64ths of the first feature."""
-    return cloud(UNIT * np.array([(place, above) for place in places], float), prefix, split=split)
+    return cloud(UNIT * np.array([(place, 0) for place in places], float), prefix, split=split)
 
 
 def test_the_closest_pairs_come_first_with_the_share_of_strangers_as_near() -> None:
@@ -36,7 +36,7 @@ def test_the_closest_pairs_come_first_with_the_share_of_strangers_as_near() -> N
 def test_the_ratio_is_the_median_distance_to_training_over_that_to_the_hold_out() -> None:
     """On a line, training at 0 and hold-out at 40: samples about 2 lie 2 and 38 away, real slices of others about 10."""
     training, holdout = (on_a_line(*places, prefix=name, split=split) for places, name, split in
-                         (((0, -50), "t", "train"), ((40, 60), "h", "holdout")))
+                         (((0, -50, -51), "t", "train"), ((40, 60, 61), "h", "holdout")))
     made = on_a_line(1, 9, 2, 1.5, 30, 2, 1, prefix="s", split="made")
     test = on_a_line(8, 20, 10, 9, 39, 11, prefix="r", split="test")
     rows = {row["metric"]: row for row in audit_neighbours(test, made, training, holdout, First(), resamples=50).rows}
