@@ -143,7 +143,7 @@ class TwoPlayers(Trainable):
         return value if player == "generator" else -value
 
 
-def test_adversarial_players_reach_their_saddle_and_resume(tmp_path: Path) -> None:
+def test_adversarial_players_reach_their_saddle(tmp_path: Path) -> None:
     model = TwoPlayers()
     log = train(model, {"z": torch.zeros(4, 1)}, TrainSettings(steps=400, batch=2, learning_rate=0.05, ema=0.9), tmp_path)
     assert model.x.abs().item() < 0.01 and model.y.abs().item() < 0.01
