@@ -250,7 +250,7 @@ def test_honest_samples_are_like_strangers_in_a_space_that_has_learnt_training_b
     honest = patterns(96, "s", 4, "validation")
     audit = CopyAudit(honest, training, holdout, others, detector, resamples=200)
     share, excess = audit.swapped_share(), audit.near_copy_excess()
-    assert share.low < 0.5 < share.high and abs(excess.value) < 0.06
+    assert share.low < 0.5 < share.high and excess.low <= 0 <= excess.high and abs(excess.value) < 0.06
     assert audit.learnt and not [row for row in audit.rows() if row["metric"].startswith("privacy_loss")]
 
 
@@ -258,7 +258,7 @@ def test_honest_samples_are_like_strangers_in_a_space_that_has_learnt_training_b
 def test_the_blind_baseline_finds_a_domain_shift_and_nothing_else():
     alike = score_of(blind_scores(Sides(discs(30, 2, seed=1), discs(30, 2, seed=2, split="holdout")),
                                   Pixels()), resamples=200)
-    assert alike.low < 0.5 < alike.high or alike.value < 0.5
+    assert alike.low < 0.5 < alike.high
     other = discs(30, 2, seed=2, split="holdout")
     other = Slices(np.clip(other.images * 0.8 + 0.1, -1, 1).astype(np.float32), other.masks, other.table)
     assert score_of(blind_scores(Sides(discs(30, 2, seed=1), other), Pixels()), resamples=50).low > 0.8
