@@ -252,8 +252,8 @@ def test_copied_masks_are_found_by_their_dice() -> None:
     rows = {k: compare(real, s, measure, resamples=50, repeats=10) for k, s in
             (("honest", honest), ("copies", copies.with_columns(patient=[f"s{i}" for i in range(24)])))}
     nearest, near = rows["honest"]
-    held_out, made = (np.max([[np.nanmean([dice(a == k, b == k) for k in (1, 2, 3)]) for b in training.masks] for a in s.masks], 1)
-                      for s in (real, honest))
+    held_out, made = (np.array([max(np.nanmean([dice(a == k, b == k) for k in (1, 2, 3)]) for b in training.masks)
+                                for a in some.masks]) for some in (real, honest))
     assert nearest["value"] == pytest.approx(made.mean(), rel=1e-6)
     assert near["value"] == pytest.approx(np.mean(made > np.quantile(held_out, 0.95)))
     # Discs of other patients are as near to training as those of the test patients are, and in few of them nearer than in all.
