@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import numpy as np
 import pytest
 from conftest import discs
+from judges import SEGMENT
 
 from cmri_lib.cohort.slices import concatenate
 from cmri_lib.cohort.stacks import as_volumes, mixed
@@ -12,8 +12,6 @@ from cmri_lib.config.study import open_study
 from cmri_lib.errors import DataError
 from cmri_lib.experiments import volumes
 from cmri_lib.experiments.volumes import MASK_METRICS, READ_METRICS, StackEvaluator, stack_costs
-
-SEGMENT = lambda images: np.select([images[:, 0] > 0.2, images[:, 0] > -0.55], [1, 2], 0).astype(np.uint8)  # noqa: E731
 
 
 @pytest.fixture(scope="module")

@@ -57,7 +57,7 @@ def test_stripes_of_a_pixel_differ_in_contrast_at_the_finest_scale_alone(size: i
 
 @pytest.mark.parametrize("size", PRINTED)
 def test_any_images_are_as_like_as_monai_finds_them(size: int) -> None:
-    """Contrast at every scale but the coarsest, where it is SSIM up to the mirrored border. 20 pairs are more than one batch."""
+    """Contrast at every scale but the coarsest, where it is SSIM up to the mirrored border. 20 pairs are more than a batch."""
     first = discs(5, 4, size).images
     second = np.clip(0.7 * first + 0.3 * images_of(20, size, 1), -1, 1).astype(np.float32)
     a, b, expected = torch.from_numpy(first), torch.from_numpy(second), np.ones(20)
