@@ -58,7 +58,7 @@ def test_partners_depend_on_their_image_alone_and_lose_more_the_faster_the_scan(
             undersampled(SLICES, wrong)
 
 
-def test_the_distance_in_k_space_of_one_bright_pixel() -> None:
+def test_one_bright_pixel_has_the_same_distance_everywhere_in_k_space() -> None:
     real = torch.rand(2, 1, 16, 16)
     made = real.clone()
     made[:, :, 3, 5] += 0.8  # the transform of a point has the same modulus everywhere: 0.8 / √256

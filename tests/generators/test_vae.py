@@ -189,7 +189,7 @@ def disc_vae(conditioning: Conditioning) -> VAE:
 
 
 @pytest.mark.parametrize("conditioning", [Conditioning, LabelMap])
-def test_shapes_with_and_without_a_mask(conditioning: type[Conditioning]) -> None:
+def test_shapes_are_those_of_images_and_codes_with_and_without_a_mask(conditioning: type[Conditioning]) -> None:
     model, slices = disc_vae(conditioning()), discs(2, 3)
     batch = batch_of(slices, model.conditioning)
     mean, log_variance = model.encoder(batch["image"], batch)

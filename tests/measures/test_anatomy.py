@@ -30,7 +30,7 @@ def ring(size: int, inner: float, outer: float) -> np.ndarray:
     return np.where(r < inner, 1, np.where(r < outer, 2, 0)).astype(np.uint8)
 
 
-def test_dice_of_overlapping_squares():
+def test_dice_of_overlapping_squares_is_the_share_of_both():
     a, b = np.zeros((2, 8, 8), bool)
     a[:4, :4] = b[:4, 2:6] = True
     assert dice(a, b) == 0.5 and dice(a, a) == 1 and dice(a, np.zeros_like(a)) == 0
@@ -80,7 +80,7 @@ def test_several_samples_of_one_slice_are_several_volumes():
 
 
 @pytest.mark.parametrize("inner, outer", [(10, 16), (8, 13), (14, 22)])
-def test_wall_thickness_of_a_ring(inner, outer):
+def test_wall_thickness_of_a_ring_is_the_difference_of_its_radii(inner, outer):
     assert wall_thickness(ring(64, inner, outer), 1.5) == pytest.approx((outer - inner) * 1.5, abs=0.75)
 
 
@@ -153,7 +153,7 @@ def test_volumes_of_either_phase_borrow_from_their_own():
     assert [set(np.unique(mask)) - {0} for mask in found] == 6 * [{1}] + 6 * [{3}]
 
 
-def test_adherence_between_floor_and_ceiling():
+def test_adherence_lies_between_floor_and_ceiling():
     real = discs(6, 4, split="test")
 
     def threshold(images: np.ndarray) -> np.ndarray:

@@ -46,7 +46,7 @@ def test_frechet_of_diagonal_gaussians_is_the_closed_form():
     assert got == pytest.approx(expected, rel=1e-12)
 
 
-def test_frechet_of_gaussians_of_one_shape_in_any_axes():
+def test_frechet_of_gaussians_of_one_shape_is_the_closed_form_in_any_axes():
     rng = np.random.default_rng(0)
     root = rng.standard_normal((6, 6))
     covariance = root @ root.T

@@ -19,16 +19,13 @@ from cmri_lib.measures.panel import measures, plain_values
 from cmri_lib.measures.statistics.comparison import Embedding, compare, differences
 from cmri_lib.reporting import metrics
 from conftest import discs
+from rows import by_metric
 
 RNG = np.random.default_rng(0)
 
 
 def described(values: np.ndarray, side: str, per_patient: int = 1) -> Embedding:
     return Embedding(values, np.array([f"{side}{i // per_patient}" for i in range(len(values))]))
-
-
-def by_metric(rows: list[dict]) -> dict[str, dict]:
-    return {row["metric"]: row for row in rows}
 
 
 def threshold(images: np.ndarray) -> np.ndarray:

@@ -93,7 +93,7 @@ def test_two_trainings_far_apart_say_little() -> None:
     assert score.df < 1.1 and score.high - score.low > 20
 
 
-def test_satterthwaite() -> None:
+def test_degrees_of_freedom_are_those_of_the_one_that_varies_and_add_up_where_all_do() -> None:
     assert satterthwaite([2.0, 0.0], [2, 9]) == pytest.approx(2) and satterthwaite([1.0, 1.0], [4, 4]) == pytest.approx(8)
     assert satterthwaite([0.0, 0.0], [2, 9]) == float("inf")
 

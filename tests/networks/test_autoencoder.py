@@ -80,7 +80,7 @@ def test_divergence_is_that_of_torch() -> None:
     assert (with_kl - without).item() == pytest.approx(expected.item(), rel=1e-3)
 
 
-def test_image_loss_by_hand() -> None:
+def test_image_loss_is_that_counted_by_hand() -> None:
     model = KLAutoencoder(KLSettings(**SMALL, detail=0.5))
     target = torch.zeros(1, 1, 4, 4)
     edge = torch.cat([torch.zeros(1, 1, 4, 2), torch.ones(1, 1, 4, 2)], dim=-1)
@@ -96,7 +96,7 @@ def book_of(vectors: torch.Tensor, counts: torch.Tensor, revive: float = 0.0) ->
     return book
 
 
-def test_nearest_code_against_brute_force() -> None:
+def test_nearest_code_is_that_of_brute_force() -> None:
     vectors, raw = torch.randn(40, 4), torch.randn(3, 4, 5, 6)
     found = book_of(vectors, torch.rand(40) + 0.5).nearest(raw)
     rows = raw.movedim(1, -1).reshape(-1, 1, 4)

@@ -98,7 +98,7 @@ def test_the_loss_of_a_memorised_image_is_zero_and_of_another_its_distance():
 
 
 @pytest.mark.parametrize("name", MODELS)
-def test_the_loss_under_a_gaussian(name):
+def test_the_loss_under_a_gaussian_is_the_closed_form(name):
     """E ‖ε̂ − ε‖² / D = (a (1 − a k) / b)² ‖x − μ‖² / D + (a k)², k the optimal gain; here the mean over many draws."""
     model = MODELS[name]
     path, found = noise_path(model), scores(DenoisingLoss((0.5,), draws=400), model)
@@ -109,7 +109,7 @@ def test_the_loss_under_a_gaussian(name):
 
 
 @pytest.mark.parametrize("name", MODELS)
-def test_errors_of_deterministic_steps_under_a_gaussian(name):
+def test_errors_of_deterministic_steps_under_a_gaussian_are_the_closed_form(name):
     model = MODELS[name]
     path, found = noise_path(model), scores(SecMI(TIMES), model)
     y = path.levels(FIRST)[0] ** 2 * apart()
@@ -161,7 +161,7 @@ def test_bands_take_an_image_apart_and_a_planted_one_is_found():
 
 
 @pytest.mark.parametrize("name", MODELS)
-def test_three_steps_back_under_a_gaussian(name):
+def test_three_steps_back_under_a_gaussian_are_the_closed_form(name):
     """Two deterministic steps and an estimate multiply x_u − a μ by a known number, which depends on their times."""
     model, attack = MODELS[name], FCRE((0.6,), bands=((0.0, 0.25), (0.25, 2.0)), steps=3, draws=2)
     path, x = noise_path(model), torch.from_numpy(SLICES.images)
@@ -235,7 +235,7 @@ def residues() -> tuple[np.ndarray, np.ndarray]:
     return code, ((x - code[:, None] * x[0]) ** 2).mean(1)
 
 
-def test_the_elbo_of_a_linear_model():
+def test_the_elbo_of_a_linear_model_is_the_closed_form():
     vae = VAE(Line(MEAN), Line(MEAN), 1, Conditioning())
     found, (code, error) = scores(ELBO(draws=2), vae), residues()
     divergence = 0.5 * (code**2 + math.exp(-40) - 1 + 40)
@@ -297,7 +297,7 @@ def test_the_critic_says_what_it_says():
     assert not CriticOutput().suits(Target("g", frozenset(), flow_of(MEAN)))
 
 
-def test_tokens_of_a_network_that_guesses_by_frequency():
+def test_tokens_of_a_network_that_guesses_by_frequency_are_as_likely_as_frequent():
     class Codes(nn.Module):
         """Tokens by brightness, two kinds."""
         codes = 2
@@ -345,7 +345,7 @@ def test_fluctuation_is_largest_on_a_peak():
 
 
 # --- shadows
-def test_the_likelihood_ratio_of_gaussians():
+def test_the_likelihood_ratio_of_gaussians_is_the_closed_form():
     rng = np.random.default_rng(0)
     inside = rng.random((4000, 50)) < 0.5
     values = rng.normal(np.where(inside, 1.0, 0.0), np.where(inside, 0.5, 1.0))

@@ -151,7 +151,7 @@ def test_a_disguise_of_nothing_changes_nothing_and_others_are_drawn_for_each_ima
     assert len({tuple(x.flatten()[:50].tolist()) for x in twice}) == 6 and twice.abs().max() <= 1
 
 
-def test_disguises_of_planted_copies():
+def test_planted_copies_are_disguised_as_they_say():
     training = discs(6, 4)
     for disguise in DISGUISES:
         copies = planted_copies(training, disguise, 6, seed=1)

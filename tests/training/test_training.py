@@ -72,7 +72,7 @@ def test_rates_averages_snapshots_and_log_are_those_of_the_formulas(tmp_path: Pa
                                                                          "snapshot-000020.safetensors"]
 
 
-def test_rates_decays_and_snapshots_by_hand() -> None:
+def test_rates_decays_and_snapshots_are_those_counted_by_hand() -> None:
     settings = TrainSettings(steps=1000, learning_rate=0.02, warmup=50, final_rate=0.1, ema=0.99, snapshots=3)
     assert settings.rate(0) == pytest.approx(0.02 / 50)
     assert settings.rate(500) == pytest.approx(0.02 * 0.55) and settings.rate(1000) == pytest.approx(0.02 * 0.1)
