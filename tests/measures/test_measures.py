@@ -46,7 +46,7 @@ def test_frechet_of_diagonal_gaussians_is_the_closed_form():
     assert got == pytest.approx(expected, rel=1e-12)
 
 
-def test_frechet_of_gaussians_of_one_shape_in_any_axes():
+def test_frechet_of_gaussians_of_one_shape_is_the_closed_form_in_any_axes():
     rng = np.random.default_rng(0)
     root = rng.standard_normal((6, 6))
     covariance = root @ root.T
@@ -133,7 +133,7 @@ def test_rows_read_right_a_shifted_set_is_worse_than_the_floor():
         assert bad["metric"] in ("frechet_classical", "kid_classical") and bad["n"] == 80
         assert bad["low"] <= bad["value"] <= bad["high"]
         assert bad["low"] > bad["floor"], "blur is seen"
-        assert good["low"] < good["floor"] < 2 * abs(good["high"]), "honest samples reach the floor"
+        assert good["low"] < good["floor"] < good["high"], "honest samples reach the floor"
         assert bad["ceiling"] < bad["low"], "copies would score like real patients"
 
 
