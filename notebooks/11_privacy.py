@@ -67,7 +67,7 @@
 #
 # **VAE**: the evidence lower bound. **MaskGIT**: the likelihood of hidden tokens. **GAN**: what the
 # critic says (Hayes et al. 2019). VAE and GAN: how closely the generator can be made to show the
-# image (Chen et al. 2020). **All families**: PFAMI, the score minus that of images slightly beside
+# image (Chen et al. 2020). **All but GANs**: PFAMI, the score minus that of images slightly beside
 # it (Fu et al. 2023).
 #
 # From **samples alone**: the distance to the nearest sample, and the density of samples against
@@ -84,7 +84,8 @@
 #    suits the other best.
 # 2. **Positive control.** The same system, overfitted on a few slices, must be caught. An attack
 #    that fails there has no power, and its failure elsewhere says nothing.
-# 3. **Null.** Two halves of the held-out patients must look alike to the attacks.
+# 3. **Null.** Two halves of the held-out patients must look alike to the strongest attack. (Of many
+#    intervals of 95 % one in twenty misses, so the others may stray.)
 # 4. **Blind baseline.** A classifier that never asks the generator must fail. If it succeeds, the
 #    two groups differ in other ways, for example in their scanners. Its features, like those of all
 #    attacks on samples, have learnt from nobody: a network that was trained on members would
