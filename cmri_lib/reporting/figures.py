@@ -175,14 +175,14 @@ def _keep(study: Study, name: str, table: pd.DataFrame) -> Path:
 
 
 def quartiles(table: pd.DataFrame) -> pd.DataFrame:
-    """Of a table with a row per person, or per scan: `quantile`, `rows` and the quartiles of all numbers, by group of what is no
-    number. Groups of fewer than `FEWEST` rows are left out."""
+    """Of a table with a row per person, or per scan: `rows`, `quantile` and the quartiles of all numbers, by group of what is
+    no number. Groups of fewer than `FEWEST` rows are left out."""
     table = table.drop(columns=list(SCAN), errors="ignore")
     numbers = list(table.select_dtypes("number"))
     groups = [column for column in table if column not in numbers]
-    parts = [(keys, part) for keys, part in table.groupby(groups, sort=False) if len(part) >= FEWEST] if groups else [((), table)]
+    parts = table.groupby(groups, sort=False) if groups else [((), table)]
     rows = [{**dict(zip(groups, keys)), "rows": len(part), "quantile": q, **part[numbers].quantile(q)}
-            for keys, part in parts for q in (0.25, 0.5, 0.75)]
+            for keys, part in parts if len(part) >= FEWEST for q in (0.25, 0.5, 0.75)]
     return pd.DataFrame(rows, columns=[*groups, "rows", "quantile", *numbers])
 
 
