@@ -47,8 +47,8 @@ those that were scored. {samples} samples were searched for copies of training s
 |---|---|---|---|---|---|
 {table}
 
-*Overfitted twin*: the same system, trained until it knows a few patients by heart; an attack that does not find them has no power.
-*Between strangers*: the AUC between two halves of the patients it has never seen, which is 0.5 but for chance.
+*Overfitted twin*: the same system, trained until it knows a few patients by heart; an attack that does not find them has no
+power. *Between strangers*: the AUC between two halves of the patients it has never seen, which is 0.5 but for chance.
 
 - {rate_note}.
 - {finding}
