@@ -199,8 +199,9 @@ def _without_outlines_of_patients(slices: Slices) -> Slices:
 
 def notice(text: str = "images of real patients: only in the executed notebook") -> Figure:
     """What a figure says that may not, or cannot, show anything."""
-    figure, axis = plt.subplots(figsize=(5, 0.8), layout="constrained")
-    axis.text(0.5, 0.5, text, ha="center", va="center", fontsize=NORMAL)
+    lines = wrapped(text, 4.8, NORMAL)
+    figure, axis = plt.subplots(figsize=(5, 0.8 + 0.17 * lines.count("\n")), layout="constrained")
+    axis.text(0.5, 0.5, lines, ha="center", va="center", fontsize=NORMAL)
     axis.axis("off")
     return figure
 

@@ -162,6 +162,15 @@ def test_committed_figures_are_a_png_with_its_numbers() -> None:
     assert max(f.stat().st_size for f in files) < 500_000
 
 
+@pytest.mark.parametrize("text", [figures.PEOPLE, figures.LEFT_OUT, "short"])
+def test_a_notice_fits_into_its_picture(text: str) -> None:
+    figure = figures.notice(text)
+    figure.canvas.draw()
+    [shown] = figure.axes[0].texts
+    box, page = shown.get_window_extent(), figure.bbox
+    assert page.x0 <= box.x0 and box.x1 <= page.x1 and page.y0 <= box.y0 and box.y1 <= page.y1
+
+
 def test_samples_under_masks_of_training_patients_stay_in_the_notebook(study: Study) -> None:
     made = discs(1, 3, split="test").with_columns(source="C16", drawn_from="patient007")
     acdc, learnt = study_of(study.root, "acdc"), made.with_columns(split="train")
