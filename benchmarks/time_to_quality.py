@@ -30,6 +30,7 @@ import numpy as np
 import pandas as pd
 import torch
 import torch.nn.functional as F
+from accelerate import Accelerator
 from monai.networks.nets import DiffusionModelUNet
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
@@ -185,7 +186,8 @@ def run(job: Job) -> dict[str, object]:
         os.environ["ACCELERATE_USE_CPU"] = "true"  # read by Accelerate when it first looks for a device
     study, slices = cohort(job.options)
     data, unseen = (training_batch(slices.where(split=s), LabelMap()) for s in ("train", "validation"))
-    before = peak_memory()
+    device = Accelerator().device
+    before = peak_memory(device)
     if job.side == "A":
         train_stock(data, replace(job, seconds=0))  # the first step is slow; B's first ones are in its trial
         flow, steps, seconds = train_stock(data, job)
@@ -193,7 +195,7 @@ def run(job: Job) -> dict[str, object]:
     else:
         flow, steps, seconds = train_study(study, data, job)
         batch = study.params.flow.training.batch
-    memory = peak_memory()
+    memory = peak_memory(device)
     save_file({k: v.contiguous().cpu() for k, v in flow.state_dict().items()}, job.file)
     return {"part": "training", "side": job.side, "variant": job.variant, "budget_s": job.seconds, "round": job.round,
             "seconds": seconds, "steps": steps, "batch": batch, "steps_per_s": steps / seconds,

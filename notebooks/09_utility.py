@@ -336,7 +336,7 @@ for arm in SHOWN:
 # %%
 columns = ["arm", "index", "mean", "error", "bias", "lower", "upper"]
 agreement = pd.concat(scans) if scans else pd.DataFrame(columns=columns)
-figures.publish(study, "09/function", agreement, utility_plots.agreement_plot,
+figures.publish(study, "09/function", agreement, utility_plots.agreement_plot, people=True,
                 title="Bland-Altman: LV volumes and ejection fraction of test patients");
 
 # %% [markdown]

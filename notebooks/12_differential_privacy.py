@@ -292,9 +292,9 @@ figures.publish(study, "12/trade_offs", pairs, differential_privacy_plots.worth_
 
 # %% [markdown]
 # **How to read it.** Low is private; good is to the left for distances, to the right for valid
-# hearts and Dice. Numbers are ε; 0 is the generator of public patients only, which has met no
-# private one. A private training is worth its price if it lies on the good side of that point. With
-# some fifty canaries, chance alone moves a point by about 0.08 up or down.
+# hearts and Dice. Marks grow with ε; the smallest, at ε = 0, is the generator of public patients
+# only, which has met no private one. A private training is worth its price if it lies on the good
+# side of that point. With some fifty canaries, chance alone moves a point by about 0.08 up or down.
 
 # %% [markdown]
 # ## What an attacker can prove

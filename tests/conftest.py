@@ -50,6 +50,16 @@ def _seeded() -> None:
 
 
 @pytest.fixture
+def closed_figures() -> Iterator[None]:
+    """What the test has drawn is closed after it, and no style of its own is left."""
+    import matplotlib.pyplot as plt  # most tests draw nothing, and need not wait for it
+
+    with plt.rc_context():
+        yield
+    plt.close("all")
+
+
+@pytest.fixture
 def alarm() -> Iterator[None]:
     """While the test runs, ``signal.alarm`` makes it fail: a reader that hangs is no reader."""
     before = signal.signal(signal.SIGALRM, lambda *_: pytest.fail("a file made the reader hang"))

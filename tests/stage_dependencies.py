@@ -9,6 +9,7 @@ from pathlib import Path
 import jupytext
 
 from cmri_lib.cohort.vocabulary import Vocabulary
+from cmri_lib.config.parameters import Parameters
 from cmri_lib.config.study import open_study
 from cmri_lib.systems.contrast import MANIFOLD
 from cmri_lib.systems.register import SYSTEMS
@@ -47,6 +48,12 @@ def modules_of(source: str) -> set[str]:
 
 
 @cache
+def imports_of(file: Path) -> set[str]:
+    """`modules_of` of a file, which many stages read."""
+    return modules_of(file.read_text(encoding="utf-8"))
+
+
+@cache
 def file_of(module: str) -> Path | None:
     """The file of a module; None for a name that is none."""
     path = ROOT / module.replace(".", "/")
@@ -62,19 +69,25 @@ def import_closure(names: set[str]) -> set[Path]:
             continue
         files.add(file)
         if file.relative_to(ROOT / "cmri_lib").parts[0] not in MODELS:
-            waiting += modules_of(file.read_text(encoding="utf-8"))
+            waiting += imports_of(file)
     return files
+
+
+@cache
+def modules_built(system: System) -> frozenset[str]:
+    """Names of the modules whose classes a system, and what it starts from, is made of; many stages train the same ones."""
+    own = {type(module).__module__ for module in system.build(params(), EVERYTHING, 0).modules()}
+    return frozenset(own | (modules_built(system.pretrained) if system.pretrained is not None else set()))
+
+
+@cache
+def params() -> Parameters:
+    return open_study("smoke", "phantom", ROOT).params
 
 
 def files_of_systems(systems: list[System]) -> set[Path]:
     """Files of networks and generators that the trainings of `systems`, and of what they start from, depend on."""
-    params, modules, built = open_study("smoke", "phantom", ROOT).params, set(), set()
-    for system in systems:
-        while system is not None and system.id not in built:
-            built.add(system.id)
-            modules |= {type(module).__module__ for module in system.build(params, EVERYTHING, 0).modules()}
-            system = system.pretrained
-    return set(_closure(modules).values())
+    return set(_closure(set().union(*map(modules_built, systems))).values())
 
 
 def folders_of_weights(stage: dict) -> set[str]:

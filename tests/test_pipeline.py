@@ -103,7 +103,7 @@ def test_a_second_run_has_nothing_to_do(clone: Path) -> None:
     assert "up to date" in dvc(clone, "repro", "--pull")
 
 
-def test_what_a_parameter_invalidates(clone: Path) -> None:
+def test_a_parameter_invalidates_the_stages_that_use_it(clone: Path) -> None:
     def stale(old: str, new: str) -> set[str]:
         edit(clone / "params.yaml", old, new)
         found = stale_stages(clone)

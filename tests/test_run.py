@@ -260,7 +260,7 @@ def test_on_a_terminal_one_line_is_overwritten_and_then_cleared(second_cell: Pro
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="needs a pseudo-terminal")
-def test_the_command_on_a_narrow_terminal(project: Path) -> None:
+def test_the_command_keeps_to_a_narrow_terminal(project: Path) -> None:
     import termios  # neither exists on Windows
 
     (project / "notebooks" / "01_topic.py").write_text(TRAINING)

@@ -53,11 +53,12 @@ def read_samples(folder: str | Path, *, like: Slices, value_range: tuple[float, 
     folder = Path(folder)
     if labels not in CONVENTIONS:
         raise DataError(f"{labels!r}", field="labels", remedy=f"choose among {list(CONVENTIONS)}")
-    parts = [_part(folder, row, like, value_range, CONVENTIONS[labels]) for row in _rows(folder)]
+    rows = list(_rows(folder))
+    parts = [_part(folder, row, like, value_range, CONVENTIONS[labels]) for row in rows]
     if not parts:
         raise DataError("no samples", file=folder, remedy=f"put files that end in {', '.join(KINDS)} there, or a {TABLE}")
     masked = {bool(part.masks.any()) for part in parts}
-    if masked == {True, False} and any(row.get("mask") for row in _rows(folder)):
+    if masked == {True, False} and any(row.get("mask") for row in rows):
         empty = sum(not part.masks.any() for part in parts)
         raise DataError(f"{empty} of {len(parts)} files have no mask, or one without a heart", file=folder, field="mask",
                         remedy="give every image its mask, or none")

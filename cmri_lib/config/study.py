@@ -9,6 +9,8 @@ import os
 from dataclasses import dataclass
 from pathlib import Path
 
+import torch
+
 from cmri_lib.config.parameters import Parameters
 from cmri_lib.cohort.places import project_root
 from cmri_lib.config.reading import read_parameters
@@ -64,6 +66,7 @@ def open_study(profile: str | None = None, dataset: str | None = None, root: Pat
     """
     root = root or project_root()
     params = read_parameters(root / "params.yaml", profile, dataset)
-    if params.device == "cpu":
+    # Apple's GPUs know no numbers of 64 bits, which levels of noise and likelihoods are computed with.
+    if params.device == "cpu" or torch.backends.mps.is_available():
         os.environ["ACCELERATE_USE_CPU"] = "true"  # read by Accelerate when it first looks for a device
     return Study(root, params)

@@ -19,6 +19,7 @@ from cmri_lib.errors import DataError
 from cmri_lib.generators.base import Generator, draw
 from cmri_lib.systems.system import file_name
 from cmri_lib.training.fingerprint import code_digest, digest, model_digest
+from cmri_lib.training.kept import turn_at
 from cmri_lib.training.marks import unmarked
 
 #: Beside the samples of a bank that is kept: the digest of what they depend on.
@@ -104,14 +105,12 @@ def kept_bank(folder: Path, key: str, count: int, make: Callable[[int], Slices])
         make: number → samples, of which the first are the same whatever the number.
     """
     note = folder / KEY_FILE
-    if note.exists() and note.read_text(encoding="utf-8") == key:
-        found = Slices.load(folder)
-        if len(found) >= count:
-            return found.take(np.arange(count))
-    note.unlink(missing_ok=True)  # a bank that is half written has no key
-    make(count).save(folder)
-    note.write_text(key, encoding="utf-8")
-    return Slices.load(folder)
+    with turn_at(folder):  # another command may be drawing it
+        if not (note.exists() and note.read_text(encoding="utf-8") == key and len(Slices.load(folder)) >= count):
+            note.unlink(missing_ok=True)  # a bank that is half written has no key
+            make(count).save(folder)
+            note.write_text(key, encoding="utf-8")
+        return Slices.load(folder).take(np.arange(count))
 
 
 def load_bank(study: Study, of: Drawn, name: str = "test") -> Slices:

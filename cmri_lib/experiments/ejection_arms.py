@@ -108,7 +108,7 @@ def mean_error(tables: Sequence[pd.DataFrame], index: str = "lvef", than: Sequen
     parts = [errors(table) for table in tables]
     values = [part["error"].abs().to_numpy() for part in parts]
     if than is not None:
-        values = [value - errors(other)["error"].abs().to_numpy() for value, other in zip(values, than)]
+        values = [value - errors(other)["error"].abs().to_numpy() for value, other in zip(values, than, strict=True)]
     return mean_over_seeds(values, parts[0]["patient"].to_numpy(), **options)
 
 

@@ -220,8 +220,8 @@ class PrivacyAudit:
 
     def _attack_rows(self, run: Run, name: str, found: Mapping[str, list[dict[str, PatientScores]]]
                      ) -> list[dict[str, object]]:
-        return [{**_columns(run, name), **row} for attack, scores in found.items()
-                for row in attack_rows(attack, scores, **self.options)]
+        rows = [row for attack, scores in found.items() for row in attack_rows(attack, scores, **self.options)]
+        return [{**_columns(run, name), **row, "low": max(row["low"], 0.0), "high": min(row["high"], 1.0)} for row in rows]
 
     # --- copies
     def copies(self, run: Run, space: Cached | None = None, **choices: object) -> CopyAudit:
@@ -294,7 +294,7 @@ def facts(audit: PrivacyAudit, run: Run) -> dict[str, object]:
     names of patients."""
     controls, copies = audit.controls(run), audit.copies(run)
     found = {name: [one["mean"] for one in each] for name, each in audit.over_trainings(run).items()}
-    aucs = {name: score_of(each, **audit.options) for name, each in found.items()}
+    aucs = {name: score_of(each, **audit.options).within(0.0, 1.0) for name, each in found.items()}
     low = {name: score_of(each, "tpr1", **audit.options) for name, each in found.items()}
     attacks = [{"attack": name, "auc": aucs[name].value, "low": aucs[name].low, "high": aucs[name].high, "df": aucs[name].df,
                 "tpr1": low[name].value,

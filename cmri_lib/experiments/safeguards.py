@@ -70,7 +70,10 @@ def augmented(slices: Slices, copies: int = COPIES, seed: int = 0) -> Slices:
 
 def deduplicated(slices: Slices) -> Slices:
     """Slices of which no two are nearer to each other, in pixels, than any two of different patients are: nearer ones
-    are the same heart, a slice or a phase further. Of such a pair the earlier row stays."""
+    are the same heart, a slice or a phase further. Of such a pair the earlier row stays. Slices of one patient alone, which
+    nothing can be compared with, all stay."""
+    if len(np.unique(slices.patients)) < 2:
+        return slices
     rows = slices.images.reshape(len(slices), -1).astype(np.float64)
     squares = (rows**2).sum(1)[:, None] + (rows**2).sum(1)[None] - 2 * rows @ rows.T
     least = np.where(slices.patients[:, None] == slices.patients[None], np.inf, squares).min()

@@ -13,13 +13,13 @@ from torch import nn
 from cmri_lib.measures.statistics.bootstrap import Score, mean_score
 
 
-def peak_memory() -> float:
-    """Peak memory in GiB: of the GPU's allocator where there is one, else of this process since it began.
+def peak_memory(device: torch.device) -> float:
+    """Peak memory in GiB: of the GPU's allocator where CUDA is the `device`, else of this process since it began.
 
     The process' peak never falls, so on a CPU it bounds what the last step needed from above.
     """
-    if torch.cuda.is_available():
-        return torch.cuda.max_memory_allocated() / 2**30
+    if device.type == "cuda":
+        return torch.cuda.max_memory_allocated(device) / 2**30
     if psutil.WINDOWS:
         return psutil.Process().memory_info().peak_wset / 2**30
     import resource  # which Windows lacks
@@ -68,8 +68,8 @@ def _taken(sample: Callable[[int], object], images: int) -> float:
     """Seconds of ``sample(images)``; on a GPU kernels run on after the call has returned."""
     started = time.perf_counter()
     sample(images)
-    if torch.cuda.is_available():
-        torch.cuda.synchronize()
+    if torch.accelerator.is_available():
+        torch.accelerator.synchronize()
     return time.perf_counter() - started
 
 
@@ -93,10 +93,11 @@ def cost(sample: Callable[[int], object], network: nn.Module, *, images: int, ev
              "images_seen": images_seen}
     if training_seconds is not None:
         exact["training_seconds"] = training_seconds
-    if torch.cuda.is_available():
-        torch.cuda.reset_peak_memory_stats()
+    device = next((p.device for p in network.parameters()), torch.device("cpu"))
+    if device.type == "cuda":
+        torch.cuda.reset_peak_memory_stats(device)
     timed = seconds_per_image(sample, images, repeats)
-    exact["peak_memory_gib"] = peak_memory()
+    exact["peak_memory_gib"] = peak_memory(device)
     counted = [Score(float(value), float("nan"), float("nan"), n=1).row(name, "cost", "lower")
                for name, value in exact.items()]
     return [timed.row("seconds_per_image", "cost", "lower"), *counted]

@@ -170,7 +170,9 @@ class Controls:
         # Of many intervals of 95 %, one in twenty misses: the strongest attack, chosen elsewhere, stands for
         # all.
         null = self.null.get(self.strongest) if self.positive else None
-        if null is not None and not null.low <= 0.5 <= null.high:
+        if not np.isfinite([one.low for one in (null, self.blind) if one is not None]).all():
+            found.append("too few patients for an interval of the null or of the blind baseline")
+        elif null is not None and not null.low <= 0.5 <= null.high:
             found.append(f"{self.strongest} tells hold-out patients apart: AUC {null.value:.2f} "
                          f"[{null.low:.2f}, {null.high:.2f}]")
         if self.blind.low > 0.5:

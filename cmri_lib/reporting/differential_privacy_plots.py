@@ -105,12 +105,12 @@ def trade_offs(table: pd.DataFrame) -> pd.DataFrame:
 
 
 def worth_against_attack(table: pd.DataFrame) -> Figure:
-    """A panel for each metric of `trade_offs`: the attack's AUC against it, a line for each system from ε = 0 to ∞,
-    filled where no other training is better in both; faint: intervals."""
+    """A panel for each metric of `trade_offs`: the attack's AUC against it, a line for each system, whose marks grow from ε = 0
+    to ∞, filled where no other training is better in both; faint: intervals."""
     table = table[table["value"].notna() & table["auc"].notna()]
     if table.empty:
         return notice("no system was trained privately")
-    chosen = list(dict.fromkeys(table["metric"]))
+    chosen, sizes = list(dict.fromkeys(table["metric"])), {e: 3 + 1.6 * k for e, k in _places(table["epsilon"]).items()}
     figure, axes = plt.subplots(1, len(chosen), figsize=(min(PAGE, 3.7 * len(chosen)), 3.8), squeeze=False, sharey=True,
                                 layout="constrained")
     for axis, name in zip(axes.flat, chosen):
@@ -120,9 +120,7 @@ def worth_against_attack(table: pd.DataFrame) -> Figure:
             ends = rows["auc"] - rows["auc_low"], rows["auc_high"] - rows["auc"]
             axis.errorbar(rows["value"], rows["auc"], ends, interval(rows), ls="", elinewidth=0.8, color=colour, alpha=0.25)
             for row in rows.itertuples():
-                axis.plot(row.value, row.auc, "o", ms=6, color=colour, mfc=colour if row.front else "white")
-                axis.annotate("∞" if math.isinf(row.epsilon) else f"{row.epsilon:g}", (row.value, row.auc), (4, 4),
-                              textcoords="offset points", fontsize=SMALL)
+                axis.plot(row.value, row.auc, "o", ms=sizes[row.epsilon], color=colour, mfc=colour if row.front else "white")
         axis.axhline(0.5, ls=STYLES["real"], lw=1, color=REAL_COLOUR)
         axis.margins(0.12)
         better = metrics.direction(name, table.loc[table["metric"] == name, "better"].iloc[0])
@@ -133,7 +131,10 @@ def worth_against_attack(table: pd.DataFrame) -> Figure:
     looks = {name: {"color": _colour(family), "mfc": "white"} for name, family in systems.items()}
     looks["no other is better in both"] = {"color": REAL_COLOUR, "ls": ""}
     handles = {name: Line2D([], [], marker="o", ms=6, **look) for name, look in looks.items()}
-    handles["numbers: ε; 0: public weights, guessing"] = Line2D([], [], color=REAL_COLOUR, ls=STYLES["real"], lw=1)
+    handles["guessing"] = Line2D([], [], color=REAL_COLOUR, ls=STYLES["real"], lw=1)
+    for epsilon, size in sizes.items():
+        text = {0.0: "ε = 0: public weights", math.inf: "ε = ∞: no noise"}.get(epsilon, f"ε = {epsilon:g}")
+        handles[text] = Line2D([], [], color=REAL_COLOUR, marker="o", mfc="white", ls="", ms=size)
     legend_below(figure, handles)
     return figure
 

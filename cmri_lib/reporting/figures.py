@@ -65,6 +65,8 @@ UNSEEN = 10
 CHARACTER = 0.065
 #: A slice is shown at most so large, in inches.
 TILE = 1.16
+#: In the place of a figure of single people, and of how many at least a group's quartiles are told.
+PEOPLE, FEWEST = "values of single patients: only in the executed notebook; the table beside has their quartiles", 5
 #: In the file of a figure from which rows are left out.
 LEFT_OUT = "rows of real patients: only in the executed notebook"
 
@@ -95,13 +97,19 @@ def use_style() -> None:
 
 
 def publish(study: Study, name: str, table: pd.DataFrame, draw: Callable[[pd.DataFrame], Figure], *,
-            title: str | None = None) -> Figure:
+            title: str | None = None, people: bool = False) -> Figure:
     """Write `table` to ``figures/<dataset>/<name>.csv``, read it back, draw it and write ``<name>.png``.
+
+    Of real people the files hold aggregates alone: a table of single `people` (any with a column "patient" or "scan" is one)
+    is kept as the quartiles of its groups, and drawn in the notebook only.
 
     Args:
         name: "NN/name", the notebook's number and the figure's name.
         title: what is shown, above the figure.
     """
+    if not is_virtual(study.dataset) and (people or set(SCAN) & set(table)):
+        _write(_keep(study, name, quartiles(table)), _titled(notice(PEOPLE), title), shown=False)
+        return _titled(draw(table), title)
     file = _keep(study, name, table)
     return _write(file, _titled(draw(pd.read_csv(file)), title))
 
@@ -112,12 +120,12 @@ def publish_slices(study: Study, name: str, rows: Mapping[str, Slices], *, outli
 
     Rows of real patients are shown in the returned figure and left out of
     the files, and so are the outlines of their masks where a sample follows one. Where samples are `derived` from a patient
-    (translated from the image, drawn under the mask by a generator that has learnt from that patient, chosen for their
-    likeness), they may show that patient, and all rows are left out.
+    (translated from the image, chosen for their likeness), they may show that patient, and all rows are left out; so is every
+    row drawn under masks of training patients, from whom the generator has learnt.
     """
     anyone = is_virtual(study.dataset)
     public = {label: s if anyone else _without_outlines_of_patients(s) for label, s in rows.items()
-              if anyone or not derived and ((s.table["source"] != "real") | s.table["dataset"].map(is_virtual)).all()}
+              if anyone or not derived and (s.table["dataset"].map(is_virtual) | _nobody(s.table)).all()}
     # Of a row of masks alone nothing is left without its outlines.
     public = {label: s for label, s in public.items() if s.images.any() or s.masks.any()}
     tiles = [s.table.assign(row=label, column=range(len(s)), mean=s.images.mean((1, 2, 3)),
@@ -160,10 +168,27 @@ def _keep(study: Study, name: str, table: pd.DataFrame) -> Path:
     file.parent.mkdir(parents=True, exist_ok=True)
     table = table.drop(columns="df", errors="ignore")  # of an interval, for p-values: no figure shows it
     if not is_virtual(study.dataset):
-        table = table.drop(columns=["centre", *COVARIATES, *PHENOTYPES], errors="ignore")
+        table = table.drop(columns=["centre", "drawn_from", *COVARIATES, *PHENOTYPES], errors="ignore")
         table = table.assign(**{column: pd.factorize(table[column])[0] for column in SCAN if column in table})
     table.to_csv(file, index=False, float_format="%.6g")
     return file
+
+
+def quartiles(table: pd.DataFrame) -> pd.DataFrame:
+    """Of a table with a row per person, or per scan: `rows`, `quantile` and the quartiles of all numbers, by group of what is
+    no number. Groups of fewer than `FEWEST` rows are left out."""
+    table = table.drop(columns=list(SCAN), errors="ignore")
+    numbers = list(table.select_dtypes("number"))
+    groups = [column for column in table if column not in numbers]
+    parts = table.groupby(groups, sort=False) if groups else [((), table)]
+    rows = [{**dict(zip(groups, keys)), "rows": len(part), "quantile": q, **part[numbers].quantile(q)}
+            for keys, part in parts if len(part) >= FEWEST for q in (0.25, 0.5, 0.75)]
+    return pd.DataFrame(rows, columns=[*groups, "rows", "quantile", *numbers])
+
+
+def _nobody(table: pd.DataFrame) -> pd.Series:
+    """Which slices of a real cohort were made, and not under the mask of somebody whom their generator has learnt from."""
+    return (table["source"] != "real") & (table["split"] != "train")
 
 
 def _without_outlines_of_patients(slices: Slices) -> Slices:
@@ -174,8 +199,9 @@ def _without_outlines_of_patients(slices: Slices) -> Slices:
 
 def notice(text: str = "images of real patients: only in the executed notebook") -> Figure:
     """What a figure says that may not, or cannot, show anything."""
-    figure, axis = plt.subplots(figsize=(5, 0.8), layout="constrained")
-    axis.text(0.5, 0.5, text, ha="center", va="center", fontsize=NORMAL)
+    lines = wrapped(text, 4.8, NORMAL)
+    figure, axis = plt.subplots(figsize=(5, 0.8 + 0.17 * lines.count("\n")), layout="constrained")
+    axis.text(0.5, 0.5, lines, ha="center", va="center", fontsize=NORMAL)
     axis.axis("off")
     return figure
 

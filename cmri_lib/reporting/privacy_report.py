@@ -43,9 +43,12 @@ those that were scored. {samples} samples were searched for copies of training s
 
 ## What was found
 
-| attack | AUC (0.5: guessing) | 95 % interval | found at 1 % false alarms | AUC on overfitted twin |
-|---|---|---|---|---|
+| attack | AUC (0.5: guessing) | 95 % interval | found at 1 % false alarms | AUC on overfitted twin | between strangers |
+|---|---|---|---|---|---|
 {table}
+
+*Overfitted twin*: the same system, trained until it knows a few patients by heart; an attack that does not find them has no
+power. *Between strangers*: the AUC between two halves of the patients it has never seen, which is 0.5 but for chance.
 
 - {rate_note}.
 - {finding}
@@ -61,7 +64,8 @@ def page(facts: Mapping[str, Any]) -> str:
     """The page, in Markdown, of `experiments.privacy_audit.facts`."""
     attacks = sorted(facts["attacks"], key=lambda row: -row["auc"])
     table = "\n".join(f"| {_name(row['attack'])} | {row['auc']:.2f} | {row['low']:.2f} to {row['high']:.2f} | "
-                      f"{row['tpr1']:.0%} | {'not run' if row['control'] is None else format(row['control'], '.2f')} |"
+                      f"{row['tpr1']:.0%} | {'not run' if row['control'] is None else format(row['control'], '.2f')} | "
+                      f"{row['null']:.2f} |"
                       for row in attacks)
     rate, low, high, floor = facts["near_copies"]
     copies = (f"{facts['suspects']} of {facts['samples']} samples lie nearer to a training slice than {1 - floor:.0%} of "

@@ -213,7 +213,7 @@ def test_a_bad_cohort_stops_the_run_or_is_listed(tmp_path, fault):
 
 
 @pytest.mark.parametrize("layout", ["acdc", "mnms", "mnms2", "folder"])
-def test_empty_and_absent_folders(tmp_path, layout):
+def test_empty_and_absent_folders_are_named(tmp_path, layout):
     for folder in (tmp_path, tmp_path / "absent"):
         with pytest.raises(DataError) as caught:
             read_cohort(folder, layout)
@@ -229,7 +229,7 @@ def test_nothing_readable_is_an_error_even_when_bad_cases_are_skipped(tmp_path):
     assert_clear(caught.value, tmp_path, "scans")
 
 
-def test_wrong_parameters(tmp_path):
+def test_wrong_parameters_of_reading_are_refused(tmp_path):
     write_two(tmp_path, "acdc")
     with pytest.raises(ParameterError, match="use one of acdc, mnms, mnms2, folder"):
         read_cohort(tmp_path, "acdc2")
@@ -238,14 +238,14 @@ def test_wrong_parameters(tmp_path):
 
 
 @pytest.mark.parametrize("text", ["layout: acdc2\n", "acdc", "layout: [", "layout: {a: 1}", "\x00", ""])
-def test_cohort_file_that_names_no_layout(tmp_path, text):
+def test_a_cohort_file_that_names_no_layout_is_named(tmp_path, text):
     (tmp_path / "cohort.yaml").write_text(text)
     with pytest.raises(DataError) as caught:
         read_dataset(tmp_path)
     assert_clear(caught.value, "cohort.yaml", "layout")
 
 
-def test_folder_of_no_known_layout(tmp_path):
+def test_a_folder_of_no_known_layout_is_named(tmp_path):
     (tmp_path / "notes.txt").write_text("nothing here")
     with pytest.raises(DataError, match="no layout fits") as caught:
         layout_of(tmp_path)
@@ -277,7 +277,7 @@ SPLIT_FAULTS = {
 
 
 @pytest.mark.parametrize("name", SPLIT_FAULTS)
-def test_bad_lists_of_patients(tmp_path, name):
+def test_bad_lists_of_patients_are_named(tmp_path, name):
     text, field = SPLIT_FAULTS[name]
     file = tmp_path / "split.csv"
     file.write_text(text)
@@ -286,7 +286,7 @@ def test_bad_lists_of_patients(tmp_path, name):
     assert_clear(caught.value, file, field)
 
 
-def test_patients_outside_the_list_and_absent_list(tmp_path):
+def test_patients_outside_the_list_are_refused_and_so_is_an_absent_list(tmp_path):
     file = tmp_path / "split.csv"
     with pytest.raises(SplitError) as caught:
         load_split("mine", tmp_path)

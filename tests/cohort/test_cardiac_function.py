@@ -67,7 +67,7 @@ def test_a_slice_gap_counts_as_volume() -> None:
     assert case_volumes(wide)["ED"]["LV"] == pytest.approx(2 * case_volumes(near)["ED"]["LV"])
 
 
-def test_ejection_fraction_of_two_volumes() -> None:
+def test_ejection_fraction_is_the_share_of_the_volume_that_leaves() -> None:
     assert ejection_fraction(120.0, 48.0) == pytest.approx(0.6) and ejection_fraction(80.0, 80.0) == 0
     both = ejection_fraction(np.array([100.0, 200.0]), np.array([40.0, 150.0]))
     assert both.tolist() == pytest.approx([0.6, 0.25])
@@ -76,7 +76,7 @@ def test_ejection_fraction_of_two_volumes() -> None:
     assert indices["LV EF (%)"] == pytest.approx(60, abs=1.5) and indices["RV EF (%)"] == 0
 
 
-def test_body_surface_of_a_known_person() -> None:
+def test_body_surface_is_that_of_mostellers_nomogram() -> None:
     # Mosteller's nomogram: 180 cm and 80 kg have exactly 2 m².
     assert body_surface(180.0, 80.0) == 2.0 and body_surface(160.0, 57.6) == pytest.approx(1.6)
     assert body_surface(np.array([180, 160]), np.array([80, 90])).tolist() == [2.0, 2.0]
@@ -96,7 +96,7 @@ def test_indices_are_unknown_without_the_size_of_the_body(covariates) -> None:
     assert np.isfinite(indices["LV EDV (mL)"])
 
 
-def test_indices_of_a_person_of_two_square_metres() -> None:
+def test_indices_of_a_person_of_two_square_metres_are_halves() -> None:
     table = indices_table([case(Height=180, Weight="80"), case(20.0, 0.3, "p2", HEIGHT=180, weight=80)])
     assert table["scan"].tolist() == ["p1", "p2"]
     assert table["LV EDV index (mL/m²)"].tolist() == pytest.approx((table["LV EDV (mL)"] / 2).tolist())

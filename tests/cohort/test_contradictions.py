@@ -91,7 +91,7 @@ def test_the_slice_axis_is_the_one_of_large_distance_or_few_voxels(shape, spacin
         assert arrange(lying, FILE).axes[2] == axis
 
 
-def test_tolerances_of_two_grids():
+def test_two_grids_may_differ_within_their_tolerances():
     home = grid(np.eye(3))
     turn = np.radians(4.9)
     tilted = grid([[np.cos(turn), -np.sin(turn), 0], [np.sin(turn), np.cos(turn), 0], [0, 0, 1]])
@@ -110,7 +110,7 @@ def test_tolerances_of_two_grids():
 
 # ---------------------------------------------------------------- geometry of a scan: exact messages
 
-def test_a_mask_of_another_spacing(tmp_path):
+def test_a_mask_of_another_spacing_is_refused(tmp_path):
     scan = stored(random_case())
     ones = replace(scan["ED", "mask"], pixdim=np.ones(3), sform=np.diag([-1.0, -1, 1, 1]))
     error = refused(scan | {("ED", "mask"): replace(ones, voxels=np.tile(ones.voxels, (2, 2, 1)))}, folder=tmp_path)
@@ -121,7 +121,7 @@ def test_a_mask_of_another_spacing(tmp_path):
     assert error.file == tmp_path / "p0_ED_mask.nii" and error.field == "pixdim"
 
 
-def test_pixdim_against_affine(tmp_path):
+def test_pixdim_that_contradicts_the_affine_is_refused(tmp_path):
     """The volume of a heart was 36 or 1.6 mL, as one believed the one or the other."""
     scan = {key: replace(file, pixdim=np.ones(3)) for key, file in stored(random_case()).items()}
     error = refused(scan, folder=tmp_path)
@@ -129,7 +129,7 @@ def test_pixdim_against_affine(tmp_path):
     assert error.field == "pixdim, sform"
 
 
-def test_sform_against_qform(tmp_path):
+def test_sform_that_contradicts_qform_is_refused(tmp_path):
     scan = stored(random_case())
     turned = replace(scan["ED", "image"], qform=np.diag([3.5, -4.0, -10.0, 1.0]))
     error = refused(scan | {("ED", "image"): turned}, folder=tmp_path)
@@ -145,7 +145,7 @@ def test_sheared_and_single_forms_go_on_working(tmp_path):
         assert same(read_scans(tmp_path, scan)[0], random_case())
 
 
-def test_ed_and_es_of_two_stacks(tmp_path):
+def test_ed_and_es_of_two_stacks_are_refused(tmp_path):
     scan, elsewhere = stored(random_case()), np.eye(4)
     elsewhere[2, 3] = 20
     moved = {("ES", kind): replace(scan["ES", kind], sform=elsewhere @ scan["ES", kind].sform)
@@ -179,7 +179,7 @@ def test_exchanged_axes_are_read_alike_in_every_layout(tmp_path, layout):
 
 # ---------------------------------------------------------------- content: exact messages
 
-def test_another_order_of_labels(tmp_path):
+def test_another_order_of_labels_is_refused(tmp_path):
     scan = stored(random_case())
     acdc = {(p, "mask"): replace(scan[p, "mask"], voxels=np.array([0, 3, 2, 1], np.uint8)[scan[p, "mask"].voxels])
             for p in ("ED", "ES")}
@@ -188,7 +188,7 @@ def test_another_order_of_labels(tmp_path):
     assert error.field == "phases, labels" and "write 'phases labels' into accept of this scan in scans.csv" in error.remedy
 
 
-def test_ed_and_es_exchanged_and_accepted(tmp_path):
+def test_ed_and_es_exchanged_are_refused_unless_accepted(tmp_path):
     scan = stored(random_case())
     exchanged = {(p, k): scan[q, k] for p, q in (("ED", "ES"), ("ES", "ED")) for k in ("image", "mask")}
     error = refused(exchanged, folder=tmp_path)
@@ -202,7 +202,7 @@ def test_ed_and_es_exchanged_and_accepted(tmp_path):
     assert error.problem == "no check is called 'phase'" and error.field == "accept"
 
 
-def test_a_blank_image_and_an_inverted_one(tmp_path):
+def test_a_blank_image_and_an_inverted_one_are_refused(tmp_path):
     scan = stored(random_case())
     image = scan["ES", "image"]
     error = refused(scan | {("ES", "image"): replace(image, voxels=0 * image.voxels)}, folder=tmp_path)
@@ -211,7 +211,7 @@ def test_a_blank_image_and_an_inverted_one(tmp_path):
     assert "ES: blood in the LV" in error.problem and "is not brighter than myocardium" in error.problem
 
 
-def test_volumes_of_no_human(tmp_path):
+def test_volumes_of_no_human_are_refused(tmp_path):
     small = {key: replace(file, pixdim=file.pixdim / 4, sform=np.diag([0.25, 0.25, 0.25, 1]) @ file.sform)
              for key, file in stored(random_case()).items()}
     error = refused(small, folder=tmp_path)
@@ -237,7 +237,7 @@ def test_every_check_passes_a_heart_and_has_a_name():
 
 
 @pytest.mark.parametrize("column, other", [("image", "mask"), ("mask", "image")])
-def test_one_file_in_two_roles(tmp_path, column, other):
+def test_one_file_in_two_roles_is_refused(tmp_path, column, other):
     write_folder(tmp_path, [random_case(scan="first")])
     table = (tmp_path / "scans.csv").read_text()
     (tmp_path / "scans.csv").write_text(table.replace(f"first_ES_{column}", f"first_ED_{other}"))
@@ -286,7 +286,7 @@ def test_two_files_under_one_code_are_refused(tmp_path):
 
 # ---------------------------------------------------------------- folders as people have them
 
-def test_packed_or_not_but_not_both(tmp_path):
+def test_files_may_be_packed_or_not_but_not_both(tmp_path):
     write_acdc(tmp_path, [random_case()])
     for path in sorted(tmp_path.rglob("*.nii.gz")):
         path.with_suffix("").write_bytes(gzip.decompress(path.read_bytes()))
@@ -306,7 +306,7 @@ def test_a_table_that_names_the_other_ending_is_told_so(tmp_path):
 
 
 @pytest.mark.parametrize("layout", WRITERS)
-def test_hidden_files_and_linked_folders(tmp_path, layout):
+def test_hidden_files_are_passed_over_and_links_followed_once(tmp_path, layout):
     """macOS leaves a ._NAME beside every file; a folder may be a link, and a link may lead back up."""
     scan = {"acdc": "patient001", "mnms": "A0S9V9", "mnms2": "001", "folder": "first"}[layout]
     WRITERS[layout](tmp_path / "real", [random_case(scan=scan)])
@@ -326,7 +326,7 @@ def test_hidden_files_and_linked_folders(tmp_path, layout):
 
 
 @pytest.mark.parametrize("separator", [";", "\t"])
-def test_semicolons_tabs_and_decimal_commas(tmp_path, separator):
+def test_semicolons_tabs_and_decimal_commas_are_read(tmp_path, separator):
     write_folder(tmp_path, [random_case(scan="first", covariates={"BMI": 24.5})])
     table = tmp_path / "scans.csv"
     table.write_text(table.read_text().replace(",", separator).replace("24.5", "24,5"))

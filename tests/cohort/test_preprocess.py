@@ -282,7 +282,7 @@ def test_area_of_every_label_survives():
         assert kept == pytest.approx(stored, rel=0.06)
 
 
-def test_selection_of_phases_and_levels():
+def test_phases_and_levels_can_be_selected():
     chosen = dataclasses.replace(CENTRE, phases=("ES",), levels=("mid", "basal"))
     table = preprocess([case()], chosen, split={"p1": "train"}).table
     assert set(table["phase"]) == {"ES"} and set(table["level"]) == {"mid", "basal"}

@@ -218,7 +218,7 @@ def test_damaged_files_give_a_case_or_an_error_of_the_study(tmp_path, layout):
     assert min(outcomes.values()) > MUTANTS // 20, outcomes
 
 
-def test_flips_in_every_byte_of_a_header(tmp_path):
+def test_a_header_with_any_byte_changed_is_read_or_refused_in_words(tmp_path):
     """All 352 bytes × 3 values of an uncompressed header, one at a time."""
     file = tmp_path / "image.nii"
     good = nifti_bytes(random_case().volumes["ED"].image, (8, 1.5, 1.25))

@@ -52,7 +52,7 @@ UNTESTED_DISEASES = {"samples of one disease (T5, T6)":
 FEW_VENDORS = {"vendor in the grey values": "no: 0 vendors with four training patients, at least 2 needed"}
 
 
-def test_mnms_like_with_rare_groups(published) -> None:
+def test_mnms_like_with_rare_groups_lacks_what_they_do_not_allow(published) -> None:
     found = possible(published, "mnms-like")
     nobody = "no vendor beside GE and Philips has 3 test patients"
     assert found == ALWAYS | FEW_VENDORS | UNTESTED_DISEASES | {
@@ -83,7 +83,7 @@ def test_acdc_like_has_one_vendor(published) -> None:
     assert found["condition accuracy"] == "partly: vendor: 1 vendor named in training and in test, at least 2 needed"
 
 
-def test_eight_patients(published) -> None:
+def test_eight_patients_are_too_few_for_audits_and_curves(published) -> None:
     cases, split = published["eight"]
     assert sorted(pd.Series(split).value_counts().items()) == [("holdout", 2), ("test", 3), ("train", 2), ("validation", 1)]
     found = possible(published, "eight")
@@ -94,7 +94,7 @@ def test_eight_patients(published) -> None:
     assert "distance to real patients" not in found and "segmenter on real test patients" not in found
 
 
-def test_one_labelled_structure_and_no_validation(published) -> None:
+def test_one_labelled_structure_and_no_validation_leave_out_what_needs_more(published) -> None:
     found = possible(published, "lv-only")
     assert found["validation loss"] == "no: 0 patients in validation, at least 1 needed"
     assert found["clinical measures"] == "partly: LV mass, wall: Myo is not labelled; RV: RV is not labelled"

@@ -60,7 +60,7 @@ def test_a_patient_with_several_scans_is_in_one_split_and_goes_to_test():
     assert set(apply_split(twice["patient"], split).values()) == {"test"}
 
 
-def test_wrong_fractions():
+def test_wrong_fractions_are_refused():
     for fractions in ({"train": 0.5, "test": 0.6}, {"train": 1.5, "test": -0.5}, {"train": 0.5, "exam": 0.5}):
         with pytest.raises(ParameterError):
             make_split(people(4), fractions)
@@ -81,7 +81,7 @@ def test_official_parts_are_kept():
     assert set(only_training["split"]) == set(SPLITS) and "official" not in only_training
 
 
-def test_shipped_acdc_list():
+def test_the_shipped_acdc_list_is_by_its_rule_and_keeps_the_official_test_patients():
     split = load_split("acdc")
     pd.testing.assert_frame_equal(split, acdc_split(), check_dtype=False)
     number = split["patient"].str[-3:].astype(int)
@@ -94,7 +94,7 @@ def test_shipped_acdc_list():
         assert last == {"train": 2, "test": 1, "holdout": 1}
 
 
-def test_shipped_mnms_list():
+def test_the_shipped_mnms_list_keeps_the_official_parts():
     split = load_split("mnms")
     pd.testing.assert_frame_equal(split, mnms_split(), check_dtype=False)
     assert split["patient"].str.fullmatch("[A-Z][0-9][A-Z][0-9][A-Z][0-9]").all()
@@ -104,7 +104,7 @@ def test_shipped_mnms_list():
         ("validation", "validation"): 34}
 
 
-def test_shipped_phantom_list():
+def test_the_shipped_phantom_list_tests_all_paired_patients():
     split = load_split("phantom")
     assert split["patient"].tolist() == [f"P{n:03d}" for n in range(1, 131)]
     singles = split.head(120)["split"].value_counts().to_dict()
@@ -197,7 +197,7 @@ def test_a_data_set_goes_to_the_project_that_the_reader_is_in(tmp_path, monkeypa
 
 
 @pytest.mark.parametrize("name", ["../up", "", ".hidden", "a b", "a/b"])
-def test_names_that_are_no_folder_names(tmp_path, name):
+def test_names_that_are_no_folder_names_are_refused(tmp_path, name):
     with pytest.raises(ParameterError, match="not a plain name"):
         add.add_dataset(name, tmp_path, "acdc", data=tmp_path / "data")
 
@@ -210,7 +210,7 @@ def test_real_patients_do_not_go_by_the_name_of_virtual_ones(tmp_path, name):
     assert is_virtual(name) and not is_virtual("phantoms") and not is_virtual("acdc")
 
 
-def test_a_source_that_holds_the_target_or_is_absent(tmp_path):
+def test_a_source_that_holds_the_target_or_is_absent_is_refused(tmp_path):
     with pytest.raises(DataError, match="lies inside"):
         add.add_dataset("mine", tmp_path, "acdc", data=tmp_path / "data")
     with pytest.raises(DataError, match="no such folder"):

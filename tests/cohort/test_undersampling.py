@@ -9,10 +9,12 @@ import pytest
 import torch
 from conftest import discs
 from monai.apps.reconstruction.transforms.array import RandomKspaceMask
+from torch import nn
 
 from cmri_lib.cohort.undersampling import CENTRE, measured_lines, smooth_phase, undersampled, zero_filled
 from cmri_lib.errors import ParameterError
-from cmri_lib.generators.reconstruction import ReconstructionSettings, Regression, k_space_distance
+from cmri_lib.generators.gan import GAN
+from cmri_lib.generators.reconstruction import ReconstructionSettings, RecCGAN, Regression, k_space_distance
 from cmri_lib.networks.conditioning.partner import PARTNER, PartnerImage
 
 SLICES = discs(3, 2)
@@ -56,14 +58,14 @@ def test_partners_depend_on_their_image_alone_and_lose_more_the_faster_the_scan(
             undersampled(SLICES, wrong)
 
 
-def test_the_distance_in_k_space_of_one_bright_pixel() -> None:
+def test_one_bright_pixel_has_the_same_distance_everywhere_in_k_space() -> None:
     real = torch.rand(2, 1, 16, 16)
     made = real.clone()
     made[:, :, 3, 5] += 0.8  # the transform of a point has the same modulus everywhere: 0.8 / √256
     assert k_space_distance(made, real).item() == pytest.approx(0.8 / 16, rel=1e-5)
 
 
-class Doubling(torch.nn.Module):
+class Doubling(nn.Module):
     def forward(self, z: torch.Tensor, batch: dict) -> torch.Tensor:
         return 2 * batch[PARTNER] + z.sum()
 
@@ -81,3 +83,38 @@ def test_a_regression_weighs_both_distances_and_has_no_noise() -> None:
     torch.testing.assert_close(made, real)
     with pytest.raises(ParameterError, match="negative"):
         ReconstructionSettings(k_space=-1.0)
+
+
+class Indifferent(nn.Module):
+    """A critic to which all images are alike: it adds log 2 to the generator's loss, −log σ(0)."""
+
+    def forward(self, images: torch.Tensor, batch: dict) -> torch.Tensor:
+        return 0 * images.mean((1, 2, 3))
+
+
+@pytest.mark.parametrize(("images", "k_space"), [(3.0, 2.0), (3.0, 0.0), (0.0, 2.0), (0.0, 0.0)])
+def test_a_critics_system_weighs_both_distances_beside_the_critic(images: float, k_space: float) -> None:
+    """One pixel of 256 is half too bright: 0.5 / 256 on average, and 0.5 / 16 at each of its Fourier coefficients."""
+    settings = ReconstructionSettings(reconstruction=images, k_space=k_space, latent=4)
+    real = torch.rand(2, 1, 16, 16)
+    off = real.clone()
+    off[:, :, 0, 0] += 0.5
+    double = lambda z, batch: 2 * batch[PARTNER] + 0 * z.sum()  # noqa: E731
+    batch = {"image": off, PARTNER: real / 2}
+    found, plain = (kind(double, Indifferent(), PartnerImage(), settings).loss(batch, "generator").item()
+                    for kind in (RecCGAN, GAN))
+    assert found == pytest.approx(np.log(2) + images * 0.5 / 256 + k_space * 0.5 / 16, rel=1e-5)
+    assert plain == pytest.approx(np.log(2) + images * 0.5 / 256, rel=1e-5), "a GAN knows no k-space"
+
+
+def test_the_gradient_of_both_distances_draws_every_pixel_to_the_real_image() -> None:
+    """A distance that were taken of numbers without a gradient, or of the wrong pair, would leave the generator where it is."""
+    real, images = torch.rand(2, 1, 8, 8), nn.Parameter(torch.rand(2, 1, 8, 8))
+    settings = ReconstructionSettings(reconstruction=0.0, k_space=1.0, latent=4)
+    model = RecCGAN(lambda z, batch: images, Indifferent(), PartnerImage(), settings)
+    optimiser = torch.optim.Adam([images], lr=0.02)
+    for _ in range(200):
+        optimiser.zero_grad()
+        model.loss({"image": real}, "generator").backward()
+        optimiser.step()
+    assert (images - real).abs().max() < 0.05

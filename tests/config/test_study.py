@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass, fields, is_dataclass, replace
@@ -95,6 +96,15 @@ def test_a_data_set_is_a_plain_folder_below_data(name: str) -> None:
     with pytest.raises(ParameterError, match="dataset"):
         open_study("smoke", name, ROOT)
     assert open_study("smoke", "My_2nd-cohort", ROOT).dataset == "My_2nd-cohort"
+
+
+def test_on_a_mac_networks_stay_on_the_cpu(monkeypatch: pytest.MonkeyPatch) -> None:
+    for there, asked in ((False, None), (True, "true")):
+        monkeypatch.delenv("ACCELERATE_USE_CPU", raising=False)
+        monkeypatch.setattr("torch.backends.mps.is_available", lambda there=there: there)
+        open_study("smoke", root=ROOT)
+        assert os.environ.get("ACCELERATE_USE_CPU") == asked, "Apple's GPUs have no numbers of 64 bits"
+    monkeypatch.setenv("ACCELERATE_USE_CPU", "")  # as it was, whatever follows
 
 
 def test_a_missing_section_is_named(tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 
 import numpy as np
@@ -9,15 +10,16 @@ import pandas as pd
 import pytest
 import torch
 from conftest import discs
+from judges import SEGMENT, four_splits
+from sklearn.metrics import f1_score
 
-from cmri_lib.cohort.slices import Slices, concatenate
+from cmri_lib.cohort.slices import Slices
 from cmri_lib.cohort.vocabulary import Vocabulary
 from cmri_lib.config.study import Study, open_study
 from cmri_lib.errors import DataError, ParameterError
-from cmri_lib.experiments import banks, learning_curves
+from cmri_lib.experiments import banks
 from cmri_lib.experiments.banks import bank_folder, draw_bank, generator_digest, load_bank, sampling_conditions
 from cmri_lib.experiments.evaluator import Evaluator
-from cmri_lib.experiments.learning_curves import LearningCurves, runs_over_patients
 from cmri_lib.experiments.training import of_pairs, train_or_load
 from cmri_lib.generators.base import draw
 from cmri_lib.generators.source_domain import SourceDomain
@@ -27,14 +29,20 @@ from cmri_lib.measures.anatomy.validity import Ranges, validity_of_samples
 from cmri_lib.measures.fidelity.distances import distances
 from cmri_lib.measures.instruments.classical_features import ClassicalFeatures
 from cmri_lib.measures.statistics.bootstrap import Score
-from cmri_lib.measures.statistics.comparison import compare, differences
+from cmri_lib.measures.statistics.comparison import Embedding, Measure, Metric, compare
 from cmri_lib.systems.ablation import FAMILIES, METHODS, ablation_systems
 from cmri_lib.systems.label_maps import CHAINS
 from cmri_lib.systems.register import SYSTEMS
 from cmri_lib.systems.system import Run, Variant
 
-SEGMENT = lambda images: np.select([images[:, 0] > 0.2, images[:, 0] > -0.55], [1, 2], 0).astype(np.uint8)  # noqa: E731
 BLIND_TO_WALLS = lambda images: (SEGMENT(images) == 1).astype(np.uint8)  # noqa: E731
+
+
+def dice_of(segment: Callable, slices: Slices, label: int) -> float:
+    """Mean over volumes of scikit-learn's F1 score of their voxels."""
+    volumes = slices.table.groupby(["scan", "phase"]).indices.values()
+    return np.mean([f1_score(*((labels[rows] == label).ravel() for labels in (slices.masks, segment(slices.images))))
+                    for rows in volumes])
 
 
 @pytest.mark.parametrize("tissues", [False, True])
@@ -62,86 +70,9 @@ def test_a_structure_that_nobody_has_labelled_has_no_row(cohort: Slices) -> None
     assert {row["metric"] for row in made.rows("x", Slices(bank.images, 0 * bank.masks, bank.table))} == kept
 
 
-def test_curves_leave_out_what_few_patients_do_not_allow(cohort: Slices) -> None:
-    study, system = open_study("smoke", "phantom"), SYSTEMS["U1 VAE"]
-    assert [run.patients and len(run.patients) for run in runs_over_patients(study, cohort, system)] == [4, None]
-    few = cohort.take(~np.isin(cohort.patients, np.unique(cohort.where(split="train").patients)[4:]))
-    assert [run.patients for run in runs_over_patients(study, few, system)] == [None]
-    two = np.unique(cohort.where(split="holdout").patients)[2:]
-    assert LearningCurves(study, cohort).audits
-    assert not LearningCurves(study, cohort.take(~np.isin(cohort.patients, two))).audits
-
-
-def test_without_validation_or_audit_a_curve_has_no_gap_to_strangers(cohort: Slices) -> None:
-    study, run = open_study("smoke", "phantom"), Run(SYSTEMS["U1 VAE"])
-    two = np.unique(cohort.where(split="holdout").patients)[2:]
-    for some, rows in ((cohort, 1), (cohort.take(~cohort.table["split"].eq("validation").to_numpy()), 0),
-                       (cohort.take(~np.isin(cohort.patients, two)), 0)):
-        curves = LearningCurves(study, some)
-        curves.evaluator.__dict__["spaces"] = [ClassicalFeatures()]
-        found = curves._gap(run, curves.evaluator.conditions.with_columns(source="x"))
-        assert [row["metric"] for row in found] == ["nearest_gap_study"] * rows
-
-
-def placed(curves: LearningCurves, split: str) -> Slices:
-    """Near copies of a split's slices in the place of samples."""
-    some, conditions = curves.slices.where(split=split), curves.evaluator.conditions
-    some = some.take(np.arange(len(conditions)) % len(some))
-    return Slices(0.999 * some.images, some.masks, conditions.table.assign(source="x"))
-
-
-def memory(rows: list[dict], **where: object) -> list[float]:
-    """The shares of samples nearer to training, in the order of the curve."""
-    return [row["value"] for row in rows if row["metric"] == "nearest_share_study"
-            and all(row[key] == value for key, value in where.items())]
-
-
-@pytest.fixture
-def curves(cohort: Slices) -> LearningCurves:
-    """Curves that measure nothing but the audit, in the training-free space."""
-    made, space = LearningCurves(open_study("smoke", "phantom"), cohort), ClassicalFeatures()
-    space.name = "study"
-    made.evaluator.__dict__.update(spaces=[space], measures=[], segmenter=SEGMENT, second_segmenter=SEGMENT)
-    return made
-
-
-def test_memory_is_read_off_each_snapshot_at_the_images_and_seconds_it_took(curves: LearningCurves, monkeypatch) -> None:
-    run, loaded = Run(SYSTEMS["U7 LDM-KL"]), []
-    settings = run.settings(curves.study.params, curves.study.seed)
-    early, steps = settings.snapshot_steps(), settings.steps
-    log = pd.DataFrame({"step": np.arange(1, steps + 1), "seconds": 10.0 * np.arange(1, steps + 1)})
-    for name, value in (("train_or_load", None), ("training_log", log), ("first_stage_seconds", 5.0)):
-        monkeypatch.setattr(learning_curves, name, lambda *given, value=value: value)
-    monkeypatch.setattr(learning_curves, "load_weights", lambda generator, file: loaded.append(file.name))
-    curves.evaluator.bank = lambda run, generator: placed(curves, "train" if loaded[-1].startswith("weights") else "holdout")
-    rows = curves.over_compute(run)
-    assert loaded == [*(f"snapshot-{step:06d}.safetensors" for step in early), "weights.safetensors"] and early
-    assert memory(rows) == [0.0] * len(early) + [1.0], "copies of hold-out slices, at the end of training slices"
-    points = {(row["curve"], row["x"], row["seconds"], row["system"]) for row in rows}
-    assert points == {("images", step * settings.batch, 10.0 * step + 5, "U7 LDM-KL") for step in (*early, steps)}
-
-
-def test_each_number_of_evaluations_is_a_point_of_its_sampler(curves: LearningCurves) -> None:
-    curves.evaluator.bank = lambda run, generator, split: placed(curves, split)
-    samplers = {"euler": {1: {"split": "holdout"}, 4: {"split": "validation"}}, "heun": {2: {"split": "train"}}}
-    rows = curves.over_evaluations(Run(SYSTEMS["U10 OT-FM"]), None, samplers)
-    assert {(row["curve"], row["sampler"], row["x"]) for row in rows} == {("NFE", "euler", 1), ("NFE", "euler", 4),
-                                                                          ("NFE", "heun", 2)}
-    (unseen,), (strangers,) = memory(rows, x=1), memory(rows, x=4)
-    assert unseen == 0 < strangers < 1 == memory(rows, sampler="heun")[0]
-
-
-def test_the_gap_to_strangers_is_above_zero_for_copies_of_training_alone(curves: LearningCurves) -> None:
-    run = Run(SYSTEMS["U1 VAE"])
-    copied, strangers, unseen = (curves._gap(run, placed(curves, split))[0] for split in ("train", "validation", "holdout"))
-    assert copied["value"] == pytest.approx(copied["ceiling"]) and copied["low"] > 0 == copied["floor"]
-    assert strangers["high"] < 0 and strangers["ceiling"] == 0, "the very patients it is held against"
-    assert unseen["value"] == 0, "they are nearest to neither"
-
-
 @pytest.fixture(scope="module")
 def cohort() -> Slices:
-    return concatenate([discs(6, 4, seed=k, split=split) for k, split in enumerate(("train", "validation", "test", "holdout"))])
+    return four_splits()
 
 
 @pytest.fixture(scope="module")
@@ -153,15 +84,47 @@ def evaluator(cohort: Slices) -> Evaluator:
     return made
 
 
-def test_rows_are_those_of_the_measures_against_other_patients(evaluator: Evaluator, cohort: Slices) -> None:
+def brightness(real: Embedding, made: Embedding) -> list:
+    """How much brighter samples are than real slices, and how bright both are together."""
+    return [lambda u, v: float(np.average(made.values, weights=v) - np.average(real.values, weights=u)),
+            lambda u, v: float((real.values @ u + made.values @ v) / (u.sum() + v.sum()))]
+
+
+@pytest.fixture(scope="module")
+def by_brightness(cohort: Slices) -> Evaluator:
+    """An evaluator whose only measure is a mean: with as many samples as there are slices of a split, all can be worked out."""
+    measure = Measure((Metric("gap", "zero"), Metric("level", "higher")),
+                      lambda slices: slices.images.mean((1, 2, 3)).astype(float), brightness)
+    return Evaluator(open_study("smoke", "phantom"), cohort, 24, [measure])
+
+
+def test_rows_compare_samples_with_other_patients_than_those_of_their_conditions(by_brightness: Evaluator,
+                                                                                 cohort: Slices) -> None:
     bank = discs(8, 3, seed=9, split="made")
-    rows = evaluator.rows(SYSTEMS["U1 VAE"], Slices(bank.images, 0 * bank.masks, bank.table))
-    others = cohort.where(split=["validation", "holdout"])
-    measure = evaluator.measures[0]
-    expected = compare(others, bank, measure, **evaluator.bounds[measure], **evaluator.options)
-    assert [{k: row[k] for k in expected[0]} for row in rows] == expected, "samples without a mask have no adherence"
+    rows = by_brightness.rows(SYSTEMS["U1 VAE"], Slices(bank.images, 0 * bank.masks, bank.table))
+    mean = {split: cohort.where(split=split).images.mean() for split in ("train", "validation", "test", "holdout")}
+    others = (mean["validation"] + mean["holdout"]) / 2  # as many slices of both
+    gap, level = rows
+    assert (gap["metric"], level["metric"]) == ("gap", "level"), "samples without a mask have no adherence"
+    assert gap["value"] == pytest.approx(bank.images.mean() - others, rel=1e-4)
+    # The floor parts all real patients but those of training, the ceiling hands out training slices.
+    assert level["floor"] == pytest.approx((2 * others + mean["test"]) / 3, rel=1e-4)
+    assert gap["ceiling"] == pytest.approx(mean["train"] - others, rel=1e-4)
+    assert gap["low"] < gap["value"] < gap["high"] and gap["n"] == 24
     assert {(r["system"], r["family"], r["conditioning"]) for r in rows} == {("U1 VAE", "VAE", "none")}
-    assert not set(evaluator.conditions.patients) & set(evaluator.others.patients)
+    assert not set(by_brightness.conditions.patients) & set(by_brightness.others.patients)
+    assert by_brightness.floor("level").value == level["floor"]
+
+
+def test_a_difference_is_that_of_the_samples_since_both_meet_the_same_real_patients(by_brightness: Evaluator) -> None:
+    """A bank, and the same a twentieth brighter: both vary with the patients that are drawn, their difference does not."""
+    bank = by_brightness.conditions
+    brighter = Slices(0.9 * bank.images + np.float32(0.05), bank.masks, bank.table)
+    plain = Slices(0.9 * bank.images, bank.masks, bank.table)
+    found = by_brightness.difference(brighter, plain, "gap")
+    assert (found.value, found.low, found.high) == pytest.approx((0.05, 0.05, 0.05), abs=1e-6)
+    alone = by_brightness.rows("x", Slices(plain.images, 0 * plain.masks, plain.table))[0]
+    assert alone["high"] - alone["low"] > 0.005
 
 
 def test_samples_that_follow_masks_have_adherence_and_masks_alone_have_none(evaluator: Evaluator) -> None:
@@ -170,7 +133,8 @@ def test_samples_that_follow_masks_have_adherence_and_masks_alone_have_none(eval
     assert rows["dice_LV"]["value"] > rows["dice_LV"]["floor"] + 0.1 and rows["dice_LV"]["system"] == "good"
     second = rows["dice_mean_second"]
     assert second["value"] < rows["dice_mean"]["value"] and second["floor"] < second["value"], "its own eyes, its own bounds"
-    assert second["ceiling"] == pytest.approx(evaluator.second_bounds[1]["dice_mean"].mean()) != rows["dice_mean"]["ceiling"]
+    for row, eyes in ((second, BLIND_TO_WALLS), (rows["dice_mean"], SEGMENT)):  # real images, as each of the two sees them
+        assert row["ceiling"] == pytest.approx(np.mean([dice_of(eyes, evaluator.test, label) for label in (1, 2, 3)]))
     gap = evaluator.difference(good, good.with_columns(source="same"), "dice_mean_second")
     assert gap.value == 0, "the difference is that of the second segmenter"
     blank = Slices(0 * good.images - 1, good.masks, good.table)
@@ -178,16 +142,14 @@ def test_samples_that_follow_masks_have_adherence_and_masks_alone_have_none(eval
     assert not evaluator.adherence(Slices(0 * good.images, good.masks, good.table))
 
 
-def test_differences_are_paired_and_unknown_metrics_are_refused(evaluator: Evaluator) -> None:
+def test_noise_is_further_from_real_slices_and_unknown_metrics_are_refused(evaluator: Evaluator) -> None:
     good = evaluator.conditions
     noise = np.random.default_rng(0).uniform(-1, 1, good.images.shape).astype(np.float32)
     bad = Slices(noise, good.masks, good.table)
-    expected = differences(evaluator.others, bad, good, evaluator.measures[0], **evaluator.options)["kid_classical"]
-    assert evaluator.difference(bad, good, "kid_classical") == expected and expected.low > 0
+    assert evaluator.difference(bad, good, "kid_classical").low > 0
     assert evaluator.difference(good, bad, "dice_LV").low > 0
     with pytest.raises(ParameterError, match="kid_study"):
         evaluator.difference(good, bad, "kid_study")
-    assert evaluator.floor("kid_classical") == evaluator.bounds[evaluator.measures[0]]["floor"]["kid_classical"]
     real = {row["metric"]: row for row in evaluator.real_rows()}
     assert real["kid_classical"]["value"] == real["kid_classical"]["floor"] and real["kid_classical"]["system"] == "real"
 
@@ -295,8 +257,10 @@ def test_adherence_difference_is_paired_and_bounds_change_nothing() -> None:
     noise = np.random.default_rng(0).uniform(-1, 1, good.images.shape).astype(np.float32)
     bad = type(good)(noise, good.masks, good.table)
     gain = adherence_difference(good, bad, SEGMENT, "dice_LV", resamples=100)
-    dice = [next(r for r in adherence(good, s, SEGMENT, resamples=100) if r["metric"] == "dice_LV") for s in (good, bad)]
-    assert np.isclose(gain.value, dice[0]["value"] - dice[1]["value"]) and gain.low > 0
+    expected = [dice_of(SEGMENT, some, 1) for some in (good, bad)]
+    assert gain.value == pytest.approx(expected[0] - expected[1]) and gain.low > 0
+    found = {row["metric"]: row["value"] for row in adherence(good, bad, SEGMENT, resamples=100)}
+    assert found["dice_LV"] == pytest.approx(expected[1])
     assert adherence(good, bad, SEGMENT, resamples=100, bounds=adherence_bounds(good, SEGMENT)) == \
         adherence(good, bad, SEGMENT, resamples=100)
 

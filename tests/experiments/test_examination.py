@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
@@ -13,7 +14,8 @@ from conftest import discs
 from cmri_lib.cohort.slices import Slices, concatenate
 from cmri_lib.config.study import open_study
 from cmri_lib.experiments.evaluator import Evaluator
-from cmri_lib.experiments.examination import COPIES, FAULTS, REAL, REPEATED, candidates, examine, misordered, unseen
+from cmri_lib.experiments.examination import (COPIES, FAULTS, REAL, REPEATED, Candidate, candidates, examine, misordered,
+                                               unseen)
 from cmri_lib.measures import panel
 from cmri_lib.measures.anatomy.validity import Certainty, Ranges, validity_of_samples
 from cmri_lib.measures.fidelity.corruptions import LARGEST, phase_randomised, response
@@ -22,6 +24,8 @@ from cmri_lib.measures.instruments.classical_features import ClassicalFeatures
 from cmri_lib.measures.instruments.learned_features import Cached
 from cmri_lib.measures.instruments.principal_features import anatomy_features
 from cmri_lib.measures.instruments.segmenter import train_segmenter
+from cmri_lib.measures.statistics.bootstrap import Score
+from cmri_lib.measures.statistics.comparison import Measure, Metric
 from cmri_lib.reporting import figures
 from cmri_lib.training import TrainSettings
 
@@ -120,3 +124,31 @@ def test_random_phases_keep_spectrum_and_mean(cohort: Slices) -> None:
 
 def test_a_response_is_finite() -> None:
     assert [response(c, s) for c, s in ((0.0, 0.0), (-1.0, 0.0), (1.0, 0.5), (1e6, 0.5))] == [0, -LARGEST, 2, LARGEST]
+
+
+@pytest.mark.parametrize(("better", "found", "seen", "deviations"), [
+    ("zero", -0.4, True, 0.3), ("zero", 0.4, True, 0.3), ("zero", -0.25, False, 0.15), ("zero", 0.0, False, -0.1),
+    ("lower", 0.4, True, 0.3), ("lower", 0.15, False, 0.05), ("lower", -0.4, False, -0.5),
+    ("higher", 0.4, False, -0.3), ("higher", -0.25, False, 0.35), ("higher", -0.4, True, 0.5)])
+def test_a_value_is_seen_beyond_the_interval_of_real_groups_on_the_side_that_is_worse(
+        better: str, found: float, seen: bool, deviations: float) -> None:
+    """Real groups score 0.1, nearly all of them from −0.3 to 0.2, which is 3.92 deviations. Where both signs are faults, −0.3
+    and 0.3 are the same fault, and the change is that of the distance to 0."""
+    brightness = Measure((Metric("level", better),), lambda slices: slices.images.mean((1, 2, 3)),
+                         lambda real, made: [lambda u, v: float(np.average(made.values, weights=v))])
+    real = Slices.from_arrays(np.zeros((2, 8, 8)), patient=["a", "b"], value_range=(-1, 1))
+    made = Slices(real.images + np.float32(found), real.masks, real.table)
+    bounds = {brightness: {"floor": {"level": Score(0.1, -0.3, 0.2, n=2)}}}
+    row = examine(SimpleNamespace(others=real, measures=[brightness], bounds=bounds), {"a bank": Candidate(made, None)},
+                  audit=False).iloc[0]
+    assert (row["set"], row["metric"], row["floor"], row["seen"]) == ("a bank", "level", 0.1, seen)
+    assert row["value"] == pytest.approx(found) and row["response"] == pytest.approx(deviations / (0.5 / 3.92), rel=1e-5)
+
+
+def test_a_value_that_is_not_known_is_not_seen() -> None:
+    nothing = Measure((Metric("level", "zero"),), lambda slices: slices.images.mean((1, 2, 3)),
+                      lambda real, made: [lambda u, v: float("nan")])
+    real = Slices.from_arrays(np.zeros((2, 8, 8)), patient=["a", "b"], value_range=(-1, 1))
+    bounds = {nothing: {"floor": {"level": Score(0.1, -0.3, 0.2, n=2)}}}
+    row = examine(SimpleNamespace(others=real, measures=[nothing], bounds=bounds), {"a": Candidate(real, None)}, False).iloc[0]
+    assert not row["seen"] and np.isnan(row["response"])

@@ -65,7 +65,7 @@ def with_workers(study: Study, workers: int) -> Study:
     return study
 
 
-def test_the_same_weights_whoever_trains(cohort: Slices, tmp_path) -> None:
+def test_weights_are_the_same_whoever_trains(cohort: Slices, tmp_path) -> None:
     alone, together = (quick(open_study("smoke", "phantom"), tmp_path / name) for name in ("alone", "together"))
     chosen = runs([SYSTEMS[name] for name in ("U1 VAE", "U7 LDM-KL", "U8 DiT")])
     train_all(with_workers(together, 2), chosen, cohort)

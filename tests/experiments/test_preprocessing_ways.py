@@ -116,7 +116,7 @@ def test_scans_are_read_once_and_by_whom_they_concern(study: Study, cases, monke
     assert found["z-score"][0].id == "some, z-score: real"
 
 
-def test_what_the_table_says_of_a_scan(study: Study, cohort: Slices, cases: list[Case]) -> None:
+def test_a_covariate_is_read_in_any_spelling_and_missing_ones_are_none(study: Study, cohort: Slices, cases: list[Case]) -> None:
     told = [replace(cases[0], covariates={"Field": 1.5}), replace(cases[1], covariates={"FIELD": ""}), cases[2]]
     prepared = ways.Preprocessor(study, cohort, Group("all", ()))
     prepared._read = told, None

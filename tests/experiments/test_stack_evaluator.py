@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import numpy as np
 import pytest
 from conftest import discs
+from judges import SEGMENT
 
 from cmri_lib.cohort.slices import concatenate
 from cmri_lib.cohort.stacks import as_volumes, mixed
 from cmri_lib.config.study import open_study
 from cmri_lib.errors import DataError
-from cmri_lib.experiments.volumes import MASK_METRICS, READ_METRICS, StackEvaluator
-
-SEGMENT = lambda images: np.select([images[:, 0] > 0.2, images[:, 0] > -0.55], [1, 2], 0).astype(np.uint8)  # noqa: E731
+from cmri_lib.experiments import volumes
+from cmri_lib.experiments.volumes import MASK_METRICS, READ_METRICS, StackEvaluator, stack_costs
 
 
 @pytest.fixture(scope="module")
@@ -58,3 +57,16 @@ def test_differences_find_planes_of_strangers(evaluator: StackEvaluator) -> None
         strangers["mask_stack_roughness_LV"].mean() - real["mask_stack_roughness_LV"].mean())
     same = evaluator.stack_difference(real, real, "mask_stack_roughness_LV")
     assert same.value == same.low == same.high == 0  # a patient of both sets is drawn for both
+
+
+def test_costs_of_a_stack_are_those_of_its_slices(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Six seconds for a stack of four planes are 1.5 a slice, and a hundred stacks seen are four hundred slices."""
+    asked, drawn = [], {"metric": "seconds_per_image", "value": 6.0, "low": 3.0, "high": 9.0, "n": 5, "system": "C7"}
+    others = [drawn | {"metric": metric, "value": 100.0, "low": 90.0, "high": 110.0} for metric in
+              ("images_seen", "parameters", "nfe", "training_seconds", "peak_memory_gib")]
+    monkeypatch.setattr(volumes, "cost_rows", lambda *given, **more: asked.append((given, more)) or [drawn, *others])
+    rows = {row["metric"]: row for row in stack_costs("study", "run", "generator", "conditions", 3, 4)}
+    assert asked == [(("study", "run", "generator", "conditions"), {"images": 3})], "so many stacks are drawn at once"
+    assert rows["seconds_per_image"] == drawn | {"value": 1.5, "low": 0.75, "high": 2.25}
+    assert rows["images_seen"] == others[0] | {"value": 400.0, "low": 360.0, "high": 440.0}
+    assert [rows[row["metric"]] for row in others[1:]] == others[1:], "a training and a network are not by the slice"

@@ -132,7 +132,7 @@ def test_schedules_and_noise_agree_with_diffusers(schedule: str) -> None:
     assert torch.allclose(ours.add_noise(x0, noise, n), theirs.add_noise(x0, noise, n - 1), atol=1e-4)
 
 
-def test_boundaries_of_the_schedules() -> None:
+def test_schedules_have_the_values_of_their_formulas_at_both_ends() -> None:
     linear, cosine = cumulative_alpha("linear", 1000), cumulative_alpha("cosine", 1000)
     assert linear[1].item() == pytest.approx(1 - 1e-4) and linear[-1].item() == pytest.approx(4.04e-5, rel=0.01)
     start = np.cos(0.008 / 1.008 * np.pi / 2) ** 2
@@ -164,7 +164,7 @@ def test_every_prediction_gives_the_clean_image_back(prediction: str) -> None:
     assert torch.allclose(diffusion.predict_x0(diffusion.add_noise(x0, noise, n), n, batch), x0, atol=1e-4)
 
 
-def test_min_snr_weights_by_hand() -> None:
+def test_min_snr_weights_are_those_counted_by_hand() -> None:
     square = torch.tensor([0.9, 0.5, 0.2], dtype=torch.float64)  # SNR 9, 1, 0.25; capped at 5
     by_hand = {"epsilon": [5 / 9, 1, 1], "v": [5 / 10, 1 / 2, 0.25 / 1.25], "sample": [5, 1, 0.25]}
     for prediction, wanted in by_hand.items():

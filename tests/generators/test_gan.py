@@ -155,7 +155,7 @@ def test_feature_matching_compares_what_the_layers_make_of_pairs() -> None:
     assert losses[2] == losses[1], "nothing belongs together without a mask"
 
 
-def test_turns() -> None:
+def test_the_generator_takes_its_turn_when_the_critic_has_had_all_of_its() -> None:
     gan = hearts_gan(GANSettings(latent=8, critic_steps=3, r1=1.0, r1_every=2))
     turns = [gan.update_schedule(step, 9) for step in range(9)]
     assert all(t[0] == "critic" for t in turns)

@@ -88,6 +88,28 @@ def test_likelihood_is_the_normal_density_at_the_best_sigma() -> None:
     assert best > below and best > above
 
 
+def test_a_target_is_what_is_likely_and_the_batch_what_its_code_is_read_from() -> None:
+    """A translation's bound: log p(target | z), z from q(z | source). With codes of no spread the mean image is known."""
+    model, source, target = linear_vae(), linear_gaussian_data(16), linear_gaussian_data(16)
+    nn.init.constant_(model.encoder.log_variance, -60.0)
+    log_likelihood, divergence = model.elbo_terms({"image": source}, {"image": target})
+    code = model.encoder.mean(source)
+    made = code @ model.decoder.weight.T + model.decoder.bias
+    density = Normal(made, (made - target).square().mean().sqrt()).log_prob(target).sum(1).mean()
+    assert log_likelihood.item() == pytest.approx(density.item(), rel=1e-5)
+    expected = kl_divergence(Normal(code, torch.tensor(-30.0).exp()), Normal(0.0, 1.0)).sum(1)
+    assert torch.allclose(divergence, expected, rtol=1e-5)
+
+
+def test_the_loss_is_the_bound_per_pixel_with_the_divergence_of_every_image() -> None:
+    """Sixteen images of five pixels, codes without spread: −log p(x|z) + mean KL, in nats, shared out over the pixels."""
+    model, x = linear_vae(), linear_gaussian_data(16)
+    nn.init.constant_(model.encoder.log_variance, -60.0)
+    log_likelihood, _ = model.elbo_terms({"image": x})
+    expected = kl_divergence(Normal(model.encoder.mean(x), torch.tensor(-30.0).exp()), Normal(0.0, 1.0)).sum() / 16
+    assert model.loss({"image": x}, "model").item() == pytest.approx((expected - log_likelihood).item() / 5, rel=1e-5)
+
+
 def test_gradient_is_that_of_the_likelihood_at_the_best_sigma() -> None:
     model, x = linear_vae(), linear_gaussian_data(64)
     torch.manual_seed(1)
@@ -167,7 +189,7 @@ def disc_vae(conditioning: Conditioning) -> VAE:
 
 
 @pytest.mark.parametrize("conditioning", [Conditioning, LabelMap])
-def test_shapes_with_and_without_a_mask(conditioning: type[Conditioning]) -> None:
+def test_shapes_are_those_of_images_and_codes_with_and_without_a_mask(conditioning: type[Conditioning]) -> None:
     model, slices = disc_vae(conditioning()), discs(2, 3)
     batch = batch_of(slices, model.conditioning)
     mean, log_variance = model.encoder(batch["image"], batch)

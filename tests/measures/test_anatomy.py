@@ -5,7 +5,7 @@ import pytest
 import torch
 from monai.metrics import compute_dice, compute_hausdorff_distance
 
-from cmri_lib.cohort.slices import Slices
+from cmri_lib.cohort.slices import Slices, concatenate
 from cmri_lib.errors import DataError, SplitError
 from cmri_lib.measures.anatomy.adherence import (adherence, agreement, dice, hausdorff95, masks_of_others, proportions,
                                        wall_thickness)
@@ -30,7 +30,7 @@ def ring(size: int, inner: float, outer: float) -> np.ndarray:
     return np.where(r < inner, 1, np.where(r < outer, 2, 0)).astype(np.uint8)
 
 
-def test_dice_of_overlapping_squares():
+def test_dice_of_overlapping_squares_is_the_share_of_both():
     a, b = np.zeros((2, 8, 8), bool)
     a[:4, :4] = b[:4, 2:6] = True
     assert dice(a, b) == 0.5 and dice(a, a) == 1 and dice(a, np.zeros_like(a)) == 0
@@ -80,7 +80,7 @@ def test_several_samples_of_one_slice_are_several_volumes():
 
 
 @pytest.mark.parametrize("inner, outer", [(10, 16), (8, 13), (14, 22)])
-def test_wall_thickness_of_a_ring(inner, outer):
+def test_wall_thickness_of_a_ring_is_the_difference_of_its_radii(inner, outer):
     assert wall_thickness(ring(64, inner, outer), 1.5) == pytest.approx((outer - inner) * 1.5, abs=0.75)
 
 
@@ -113,7 +113,47 @@ def test_borrowed_masks_come_from_another_patient_of_the_same_phase():
         masks_of_others(discs(1, 4))
 
 
-def test_adherence_between_floor_and_ceiling():
+def marked(heights: dict[str, list[float]], phase: str = "ED") -> Slices:
+    """A volume of each patient, with slices at these heights; each mask has as many pixels as its place in the table says."""
+    owners = [patient for patient, own in heights.items() for _ in own]
+    some = discs(len(owners), 1, size=16)
+    masks = np.zeros_like(some.masks)
+    for place, mask in enumerate(masks):
+        mask.flat[:place + 1] = 1
+    table = some.table.assign(patient=owners, scan=owners, phase=phase, height=sum(heights.values(), []),
+                              index=[k for own in heights.values() for k in range(len(own))])
+    return Slices(some.images, masks, table)
+
+
+def lent_by(slices: Slices, **options: int) -> list[int]:
+    """For every slice the place of the one whose mask it has borrowed."""
+    return [int(mask.sum()) - 1 for mask in masks_of_others(slices, **options)]
+
+
+def test_a_borrowed_mask_is_that_of_the_nearest_height():
+    """Of two patients each lends to the other: the slices at 0.0, 0.5 and 1.0 those at 0.4, 0.4 and 0.9, and so on."""
+    slices = marked({"a": [0.0, 0.5, 1.0], "b": [0.4, 0.65, 0.9, 0.8, 0.7]})
+    assert lent_by(slices) == [3, 3, 5, 1, 1, 2, 2, 1]
+
+
+def test_all_masks_of_a_volume_are_borrowed_from_one_patient_who_is_drawn_anew_for_each():
+    rng = np.random.default_rng(0)
+    slices = marked({f"p{k}": list(rng.random(6)) for k in range(8)})
+    lenders = [{slices.patients[place] for place in lent_by(slices, seed=seed)[6 * k:6 * k + 6]} for seed in range(4)
+               for k in range(8)]
+    assert all(len(one) == 1 for one in lenders), "masks of several patients are no heart"
+    assert len(set.union(*lenders[:8])) > 2 and lenders[:8] != lenders[8:16], "always the same patient lends"
+
+
+def test_volumes_of_either_phase_borrow_from_their_own():
+    both = concatenate([marked({name: [0.1, 0.9] for name in "abc"}, phase) for phase in ("ED", "ES")])
+    masks = both.masks.copy()
+    masks[6:] *= 3  # masks of ES are marked by RV
+    found = masks_of_others(Slices(both.images, masks, both.table))
+    assert [set(np.unique(mask)) - {0} for mask in found] == 6 * [{1}] + 6 * [{3}]
+
+
+def test_adherence_lies_between_floor_and_ceiling():
     real = discs(6, 4, split="test")
 
     def threshold(images: np.ndarray) -> np.ndarray:

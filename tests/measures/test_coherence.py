@@ -27,7 +27,7 @@ def cone(radii=(2, 3, 4, 5, 6, 7), side: int = 32, shift: int = 0) -> np.ndarray
     return mask
 
 
-def test_second_differences_of_areas_in_closed_form() -> None:
+def test_roughness_is_the_closed_form_of_second_differences() -> None:
     assert roughness(np.array([0, 10, 20, 30])) == 0  # a straight course
     assert roughness(np.array([0, 10, 0, 10, 0])) == pytest.approx(200)  # |0 − 2·10 + 0| of 10
     assert roughness(np.array([0, 0, 8, 0, 0])) == pytest.approx(100 * (8 + 16 + 8) / 3 / 8)
@@ -36,7 +36,7 @@ def test_second_differences_of_areas_in_closed_form() -> None:
     assert roughness(7 * areas) == pytest.approx(roughness(areas)) == pytest.approx(roughness(areas[::-1]))
 
 
-def test_likeness_in_closed_form() -> None:
+def test_likeness_of_planes_is_the_closed_form() -> None:
     mask = cone(shift=2)
     image = np.where(mask == 1, 0.5, -0.5)
     image[1::2] += 0.25 * (mask[1::2] == 1)  # every second plane has brighter blood

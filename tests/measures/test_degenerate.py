@@ -127,7 +127,7 @@ def test_the_refused_are_cases_and_judges_of_the_matrix() -> None:
 
 @pytest.mark.parametrize("case", CASES)
 @pytest.mark.parametrize("judge", JUDGES)
-def test_a_value_or_a_remedy(judge: str, case: str) -> None:
+def test_every_judge_gives_a_value_or_a_remedy(judge: str, case: str) -> None:
     with warnings.catch_warnings(), np.errstate(all="raise", under="ignore"):
         warnings.simplefilter("error", RuntimeWarning)
         warnings.filterwarnings("ignore", "no (interval|floor|ceiling)")

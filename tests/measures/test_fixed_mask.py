@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 from conftest import discs
+from rows import by_metric
 from scipy.special import gamma
 
 from cmri_lib.cohort.slices import Slices
@@ -10,10 +11,6 @@ from cmri_lib.errors import DataError, ParameterError
 from cmri_lib.measures.conditioning.fixed_mask import fixed_mask_diversity, repeated
 from cmri_lib.measures.conditioning.regions import heart_region, mean_inside
 from cmri_lib.measures.fidelity.corruptions import with_images
-
-
-def by_metric(rows: list[dict]) -> dict[str, dict]:
-    return {row["metric"]: row for row in rows}
 
 
 def test_the_region_of_one_pixel_is_a_disc_of_the_margin():

@@ -81,7 +81,7 @@ def test_same_seed_same_interval_and_nan_is_left_out():
     assert first == again and first.value == 2.5 and first.n == 5
 
 
-def test_a_difference_the_other_way_round():
+def test_a_difference_the_other_way_round_has_the_other_sign_and_the_same_interval():
     rng = np.random.default_rng(3)
     first, second = rng.standard_normal((2, 40)) + np.array([[0.4], [0.0]])
     patients = np.repeat(np.arange(10), 4)

@@ -46,7 +46,7 @@ def test_frechet_of_diagonal_gaussians_is_the_closed_form():
     assert got == pytest.approx(expected, rel=1e-12)
 
 
-def test_frechet_of_gaussians_of_one_shape_in_any_axes():
+def test_frechet_of_gaussians_of_one_shape_is_the_closed_form_in_any_axes():
     rng = np.random.default_rng(0)
     root = rng.standard_normal((6, 6))
     covariance = root @ root.T
@@ -133,7 +133,7 @@ def test_rows_read_right_a_shifted_set_is_worse_than_the_floor():
         assert bad["metric"] in ("frechet_classical", "kid_classical") and bad["n"] == 80
         assert bad["low"] <= bad["value"] <= bad["high"]
         assert bad["low"] > bad["floor"], "blur is seen"
-        assert good["low"] < good["floor"] < 2 * abs(good["high"]), "honest samples reach the floor"
+        assert good["low"] < good["floor"] < good["high"], "honest samples reach the floor"
         assert bad["ceiling"] < bad["low"], "copies would score like real patients"
 
 
@@ -244,7 +244,7 @@ def test_cost_counts():
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there the GPU's allocator is asked")
 def test_peak_memory_is_at_least_what_the_process_holds_and_of_its_order():
     held = psutil.Process().memory_info().rss / 2**30
-    assert 0.95 * held < peak_memory() < 20 * held
+    assert 0.95 * held < peak_memory(torch.device("cpu")) < 20 * held
 
 
 def test_memory_for_a_gradient_is_that_of_the_activations_each_once() -> None:

@@ -5,6 +5,7 @@ import pandas as pd
 import pytest
 import torch
 from conftest import discs
+from rows import by_metric
 from torchmetrics.functional.image import structural_similarity_index_measure
 
 from cmri_lib.cohort.paired_scans import registration, translated, truths
@@ -29,10 +30,6 @@ def scanned(patients: int = 4, per_patient: int = 3) -> Slices:
         table = hearts.table.assign(vendor=vendor, scan=[p + vendor for p in hearts.patients])
         parts.append(Slices(np.clip(moved, -1, 1).astype(np.float32), translated(masks, shift), table))
     return concatenate(parts)
-
-
-def by_metric(rows: list[dict]) -> dict[str, dict]:
-    return {row["metric"]: row for row in rows}
 
 
 @pytest.fixture(scope="module")

@@ -10,8 +10,7 @@ from cmri_lib.errors import DataError, SplitError
 from cmri_lib.measures.anatomy.shapes import SHAPES, anatomy_of_samples, slice_dice, shape_statistics
 from cmri_lib.measures.fidelity import corruptions as faults
 from cmri_lib.measures.fidelity.distances import distances
-from cmri_lib.measures.fidelity.diversity import (diversity, ms_ssim, random_pairs,
-                                         scale_weights)
+from cmri_lib.measures.fidelity.diversity import diversity
 from cmri_lib.measures.fidelity.spectrum import radial_spectrum, spectrum, spectrum_statistics, top_octave
 from cmri_lib.measures.fidelity.two_sample import classified_right, inception_score, inception_statistics, two_sample
 from cmri_lib.measures.instruments.classical_features import ClassicalFeatures
@@ -20,16 +19,13 @@ from cmri_lib.measures.panel import measures, plain_values
 from cmri_lib.measures.statistics.comparison import Embedding, compare, differences
 from cmri_lib.reporting import metrics
 from conftest import discs
+from rows import by_metric
 
 RNG = np.random.default_rng(0)
 
 
 def described(values: np.ndarray, side: str, per_patient: int = 1) -> Embedding:
     return Embedding(values, np.array([f"{side}{i // per_patient}" for i in range(len(values))]))
-
-
-def by_metric(rows: list[dict]) -> dict[str, dict]:
-    return {row["metric"]: row for row in rows}
 
 
 def threshold(images: np.ndarray) -> np.ndarray:
@@ -90,24 +86,7 @@ def test_half_the_amplitude_is_six_decibels_less(sets):
     assert row[1]["value"] == pytest.approx(2 * np.log10(0.5), abs=1e-4)
 
 
-# Diversity and paired likeness
-
-def test_scale_weights_fit_their_images():
-    assert [len(scale_weights(s)) for s in (32, 64, 128, 176)] == [2, 3, 4, 5]
-    assert sum(scale_weights(64)) == pytest.approx(1)
-    with pytest.raises(DataError, match="smaller than the window"):
-        scale_weights(8)
-    for size in (32, 64):
-        images = RNG.uniform(-1, 1, (2, 1, size, size)).astype(np.float32)
-        np.testing.assert_allclose(ms_ssim(images, images), 1, atol=1e-5)
-
-
-def test_pairs_are_of_different_patients_and_distinct():
-    patients = np.repeat(["a", "b", "c"], [4, 3, 2])
-    first, second = random_pairs(patients, 1000)
-    assert len(first) == 4 * 3 + 4 * 2 + 3 * 2 == len(set(zip(first, second)))
-    assert (patients[first] != patients[second]).all()
-
+# Diversity, see also test_diversity.py
 
 def test_collapsed_samples_are_less_diverse_than_patients(sets):
     collapsed = faults.memorised(sets["training"], 3)(sets["made"], 1.0, np.random.default_rng(0))

@@ -62,7 +62,7 @@ def test_features_are_those_of_the_definition(weights: Path) -> None:
     assert not np.allclose(found, PublishedFeatures(weights, "symmetric")(images), rtol=1e-2)
 
 
-def test_textbook_rows_in_that_space(weights: Path) -> None:
+def test_textbook_rows_are_measured_in_that_space(weights: Path) -> None:
     real = discs(7, 1, split="validation")
     rows = compare(real, discs(7, 1, seed=5), textbook(Cached(PublishedFeatures(weights))), resamples=10)
     assert {"kid_textbook_published", "recall_textbook_published"} <= {row["metric"] for row in rows}

@@ -12,7 +12,7 @@ from cmri_lib.errors import DataError
 from cmri_lib.measures.statistics.ranks import rank_correlation
 
 
-def test_one_order_the_reverse_and_a_swap() -> None:
+def test_rank_correlation_is_one_for_one_order_and_minus_one_for_the_reverse() -> None:
     values = np.array([1.0, 2.0, 3.0, 4.0, 5.0])
     same, reverse = rank_correlation(values, np.exp(values)), rank_correlation(values, -values)
     assert (same.value, same.low, same.high) == pytest.approx((1, 1, 1)), "ranks alone count"

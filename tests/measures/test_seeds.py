@@ -45,12 +45,19 @@ def test_width_is_that_of_the_exact_bootstrap_variance() -> None:
     assert half_width(scores) == pytest.approx(wanted, rel=0.06)  # the spread of a percentile of 4000 draws is 2–3 %
 
 
-def test_the_exact_variance_is_that_of_a_crossed_random_effects_mean() -> None:
-    # σ_a²/S + σ_b²/P (1 − 1/P) + what residuals add: they are drawn by both levels, so between one and three times σ²/SP.
-    rng, (s, p) = np.random.default_rng(1), (4, 10)
-    found = np.mean([variance(table(rng, s, p, seeds=0.5)) for _ in range(4000)])
-    main, residual = 0.25 / s + 1 / p * (1 - 1 / p), 0.25 / (s * p)
-    assert main + residual < found * 1.02 and found < (main + 3 * residual) * 1.02
+@pytest.mark.parametrize(("trainings", "seeds", "residual"), [(8, 1.5, 0.5), (8, 0.0, 0.5), (16, 0.3, 3.0)])
+def test_intervals_are_on_average_as_wide_as_a_crossed_random_effects_mean_asks(
+        trainings: int, seeds: float, residual: float) -> None:
+    """The variance that the interval stands for, over many tables of 20 patients: σ_a²/S, σ_b²/P (1 − 1/P) of patients drawn
+    with replacement, and of the residuals, which are drawn by both levels, σ²/SP (3 − 2/P)."""
+    rng, found, patients = np.random.default_rng(1), [], 20
+    for trial in range(150):
+        means = [lambda counts, row=row: row @ counts / patients for row in table(rng, trainings, patients, seeds, residual)]
+        score = bootstrap_seeds(means, np.arange(patients), resamples=200, seed=trial)
+        found.append(((score.high - score.low) / 2 / stats.t.ppf(0.975, score.df)) ** 2)
+    wanted = (seeds**2 / trainings + 1 / patients * (1 - 1 / patients)
+              + residual**2 / (trainings * patients) * (3 - 2 / patients))
+    assert np.mean(found) == pytest.approx(wanted, rel=0.1)
 
 
 @pytest.mark.parametrize("seeds", [0.0, 0.3, 1.0])
@@ -86,7 +93,7 @@ def test_two_trainings_far_apart_say_little() -> None:
     assert score.df < 1.1 and score.high - score.low > 20
 
 
-def test_satterthwaite() -> None:
+def test_degrees_of_freedom_are_those_of_the_one_that_varies_and_add_up_where_all_do() -> None:
     assert satterthwaite([2.0, 0.0], [2, 9]) == pytest.approx(2) and satterthwaite([1.0, 1.0], [4, 4]) == pytest.approx(8)
     assert satterthwaite([0.0, 0.0], [2, 9]) == float("inf")
 

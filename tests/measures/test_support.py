@@ -50,7 +50,7 @@ def test_agrees_with_the_reference_implementation():
     assert four(real, fake) == pytest.approx(compute_prdc(real, fake, nearest_k=5), abs=1e-6)
 
 
-def test_identical_sets_and_disjoint_sets():
+def test_identical_sets_cover_each_other_and_disjoint_ones_do_not():
     real, _ = clouds(2)
     same = four(real, real.copy())
     assert same["precision"] == same["recall"] == same["coverage"] == 1

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import numpy as np
+import pandas as pd
 import pytest
 from conftest import discs
 
 from cmri_lib.cohort.case import LABELS
 from cmri_lib.cohort.slices import Slices, concatenate
 from cmri_lib.errors import DataError
-from cmri_lib.measures.anatomy.validity import (READ, RULES, UNSURE, Certainty, Ranges, screened, validity,
-                                                 validity_of_masks, validity_of_samples)
+from cmri_lib.measures.anatomy.validity import (DRAWN, PLACE, READ, RULES, SIZES, UNSURE, Certainty, Ranges, Span, Tolerance,
+                                                 screened, validity, validity_of_masks, validity_of_samples)
 from cmri_lib.measures.statistics.comparison import compare
 
 SIZE = 48
@@ -117,6 +118,89 @@ def test_what_is_due_is_learnt_level_by_level(ranges: Ranges) -> None:
         assert validity(some.masks, some.table, ranges)["valid"].item() == valid, level
     hollow = maps(faulty("LV and wall"), level="unknown")
     assert not validity(hollow.masks, hollow.table, ranges)["valid"].item(), "no level goes without an LV"
+
+
+def ventricle(bare: int) -> np.ndarray:
+    """A cavity of 10 by 10 pixels, with 40 about it that are wall but for so many, from the right corner downwards and on."""
+    mask = np.zeros((SIZE, SIZE), np.uint8)
+    mask[18:30, 18:30] = LABELS["Myo"]
+    mask[19:29, 19:29] = LABELS["LV"]
+    about = [*((row, 29) for row in range(19, 29)), *((29, column) for column in range(19, 29)),
+             *((row, 18) for row in range(19, 29)), *((18, column) for column in range(19, 29))]
+    mask[tuple(np.array(about[:bare], int).reshape(-1, 2).T)] = 0
+    return mask
+
+
+@pytest.mark.parametrize(("tolerance", "level", "most"), [
+    (DRAWN, "basal", 20), (DRAWN, "mid", 0), (DRAWN, "apical", 0), (DRAWN, "unknown", 20),
+    (READ, "basal", 20), (READ, "mid", 10), (READ, "apical", 16), (READ, "unknown", 20)])
+def test_of_forty_pixels_about_the_cavity_so_many_may_be_bare(tolerance: Tolerance, level: str, most: int) -> None:
+    """Half at the base, a quarter and two fifths elsewhere in what was read, none in what was drawn."""
+    assert tolerance.opening_at(level) == pytest.approx(most / 40)
+    some = maps(ventricle(most), ventricle(most + 1), level=level)
+    known = Ranges.of(maps(ventricle(0), ventricle(0), level=level, split="train"))
+    assert list(validity(some.masks, some.table, known, tolerance)["closed wall"]) == [True, False]
+
+
+def scattered(structure: str, beside: int) -> np.ndarray:
+    """One part of 10 by 10 pixels of a structure, and so many pixels beside it in parts of at most 45."""
+    mask = np.zeros((SIZE, SIZE), np.uint8)
+    mask[:10, :10] = LABELS[structure]
+    for part, top in enumerate(range(12, SIZE, 7)):
+        places = np.argwhere(np.ones((5, 9)))[:max(0, min(45, beside - 45 * part))] + [top, 0]
+        mask[tuple(places.T)] = LABELS[structure]
+    assert (mask == LABELS[structure]).sum() == 100 + beside
+    return mask
+
+
+@pytest.mark.parametrize(("structure", "most"), [("LV", 42), ("Myo", 42), ("RV", 149)])
+def test_of_what_was_read_three_tenths_may_lie_outside_the_largest_part_and_of_the_thin_rv_six(
+        structure: str, most: int, ranges: Ranges) -> None:
+    """42 pixels of 142 are less than three tenths, 43 of 143 are more; 149 of 249 and 151 of 251 about six."""
+    more = 43 if most == 42 else 151
+    some = maps(scattered(structure, most), scattered(structure, more), scattered(structure, 1), scattered(structure, 2))
+    rule = "one myocardium" if structure == "Myo" else f"one {structure}"
+    assert list(validity(some.masks, some.table, ranges, READ)[rule]) == [True, False, True, True]
+    assert list(validity(some.masks, some.table, ranges, DRAWN)[rule]) == [False, False, True, False], "a pixel is no part"
+
+
+def test_plausible_sizes_are_all_but_the_outermost_widened_by_a_margin() -> None:
+    """1001 values from 0 to 1000: but for 0.5 % on each side they reach from 5 to 995. Of places only the largest counts."""
+    sizes = pd.DataFrame({name: np.arange(1001.0) * (k + 1) for k, name in enumerate((*SIZES, PLACE))})
+    sizes = pd.concat([sizes, pd.DataFrame(np.nan, range(300), sizes.columns)])  # absent structures have no size
+    span = Span.of(sizes, 0.2, pixel=3.0)
+    scales = np.arange(1, len(SIZES) + 1)
+    np.testing.assert_allclose(span.low[list(SIZES)], 4 * scales, rtol=1e-12)
+    np.testing.assert_allclose(span.high[list(SIZES)], 1194 * scales, rtol=1e-12)
+    assert span.low[PLACE] == 0 and span.high[PLACE] == pytest.approx(995 * (len(SIZES) + 1))
+    assert Span.of(sizes, 0.2, pixel=9000.0).high[PLACE] == 9000, "no place is known better than to a pixel"
+
+
+def test_a_size_at_its_bound_is_plausible_one_beyond_is_not_and_an_absent_one_has_none() -> None:
+    columns = [*SIZES, PLACE]
+    span = Span(pd.Series(2.0, columns), pd.Series(5.0, columns))
+    rows = pd.DataFrame([[value] * len(columns) for value in (2.0, 5.0, np.nextafter(2, 0), np.nextafter(5, 6), np.nan)],
+                        columns=columns)
+    assert span.holds(rows).all(axis=1).tolist() == [True, True, False, False, True]
+
+
+def small() -> np.ndarray:
+    """A left ventricle as small as at the tip, where the right one has ended."""
+    mask = np.zeros((SIZE, SIZE), np.uint8)
+    mask[disc(24, 24, 6)], mask[disc(24, 24, 3)] = LABELS["Myo"], LABELS["LV"]
+    return mask
+
+
+@pytest.mark.parametrize("lone", [4, 5])
+def test_where_the_rv_has_ended_five_slices_have_a_range_of_their_own(lone: int) -> None:
+    """Pixels of 3 mm: the areas are 9 mm² times what is counted, and the ranges reach 15 % further."""
+    known = Ranges.of(maps(*[heart()] * 5, *[small()] * lone, level="apical", split="train"))
+    least, most = (9 * (mask == LABELS["LV"]).sum() for mask in (small(), heart()))
+    every, without = known.every["apical"], known.without_rv["apical"]
+    assert (every.low["LV_mm2"], every.high["LV_mm2"]) == pytest.approx((0.85 * least, 1.15 * most))
+    assert without.high["LV_mm2"] == pytest.approx(1.15 * (least if lone == 5 else most))
+    large = maps(faulty("RV where due"), small(), level="apical")
+    assert list(validity(large.masks, large.table, known)["sizes"]) == [lone == 4, True]
 
 
 def test_a_segmenters_crumbs_are_forgiven_and_a_half_open_wall_is_not(ranges: Ranges) -> None:

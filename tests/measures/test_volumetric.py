@@ -35,7 +35,7 @@ def of(scores: pd.DataFrame, structure: str, column: str) -> np.ndarray:
     return scores.loc[scores["structure"] == structure, column].to_numpy()
 
 
-def test_a_box_moved_by_one_pixel() -> None:
+def test_a_box_moved_by_one_pixel_overlaps_by_three_quarters() -> None:
     truth = boxes(2)
     scores = volume_scores(np.roll(truth.masks, 1, axis=2), truth)
     assert of(scores, "LV", "dice") == pytest.approx([3 / 4] * 2) and of(scores, "LV", "hd95_mm") == pytest.approx([2.0] * 2)

@@ -80,7 +80,7 @@ def test_divergence_is_that_of_torch() -> None:
     assert (with_kl - without).item() == pytest.approx(expected.item(), rel=1e-3)
 
 
-def test_image_loss_by_hand() -> None:
+def test_image_loss_is_that_counted_by_hand() -> None:
     model = KLAutoencoder(KLSettings(**SMALL, detail=0.5))
     target = torch.zeros(1, 1, 4, 4)
     edge = torch.cat([torch.zeros(1, 1, 4, 2), torch.ones(1, 1, 4, 2)], dim=-1)
@@ -96,7 +96,7 @@ def book_of(vectors: torch.Tensor, counts: torch.Tensor, revive: float = 0.0) ->
     return book
 
 
-def test_nearest_code_against_brute_force() -> None:
+def test_nearest_code_is_that_of_brute_force() -> None:
     vectors, raw = torch.randn(40, 4), torch.randn(3, 4, 5, 6)
     found = book_of(vectors, torch.rand(40) + 0.5).nearest(raw)
     rows = raw.movedim(1, -1).reshape(-1, 1, 4)
@@ -116,7 +116,16 @@ def test_idle_codes_move_onto_the_data_and_others_stay() -> None:
     raw = torch.randn(4, 1, 2, 2)
     book._move_idle(raw)
     assert book.book[0] == 0 and (raw - book.book[1]).abs().min() < 1e-6
-    assert perplexity(Codebook(64, 4, 0.9, 0.05).nearest(torch.randn(8, 4, 16, 16)), 64) > 1
+
+
+def test_a_new_codebook_starts_from_its_first_batch_wherever_that_lies() -> None:
+    """Latents far from 0 have a few nearest codes; when codes have moved onto them, most of these are in use."""
+    book, raw = Codebook(64, 4, 0.9, 0.05), 50 + 0.1 * torch.randn(8, 4, 16, 16)
+    assert perplexity(book.nearest(raw), 64) < 8
+    book._move_idle(raw)
+    apart = (book.book[:, None] - raw.movedim(1, -1).reshape(-1, 4)).norm(dim=-1)
+    assert apart.amin(1).max() < 1e-4 and torch.equal(book.counts, torch.full((64,), 2048 / 64))
+    assert perplexity(book.nearest(raw), 64) > 32
 
 
 def test_perplexity_counts_codes_in_use() -> None:

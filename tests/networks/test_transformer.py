@@ -24,7 +24,7 @@ def randomised(network: nn.Module) -> nn.Module:
     return network.eval()
 
 
-def test_patches_and_back() -> None:
+def test_patches_come_back_as_the_image() -> None:
     x = torch.arange(2 * 3 * 4 * 6.0).view(2, 3, 4, 6)
     tokens = patches(x, 2)
     assert tokens.shape == (2, 6, 12)
@@ -106,7 +106,7 @@ def test_time_and_mask_reach_the_output_and_neighbours_do_not() -> None:
     assert torch.allclose(network(x[1:2], t[1:2], {"mask": mask[1:2]}), base[1:2], atol=1e-4)
 
 
-def test_any_side_that_the_patch_divides() -> None:
+def test_any_side_that_the_patch_divides_is_taken() -> None:
     network = randomised(TransformerDenoiser(SMALL, Conditioning()))
     for side in (4, 8, 16):
         assert network(torch.randn(1, 1, side, 2 * side), torch.rand(1), {}).shape == (1, 1, side, 2 * side)

@@ -3,23 +3,28 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from functools import cache
 from pathlib import Path
 
 import nibabel as nib
 import numpy as np
+import pandas as pd
 import pytest
 from scipy.linalg import expm
 
-from cmri_lib.cohort.case import LABELS, PHASES, TISSUES
+from cmri_lib.cohort.case import LABELS, PHASES, TISSUES, Case
 from cmri_lib.cohort.readers.cases import read_cohort
 from cmri_lib.errors import ParameterError
-from cmri_lib.phantom.cohort import SEED, examinations, truth, virtual_patient, write_case, write_cohort
+from cmri_lib.phantom import cohort
+from cmri_lib.phantom.cohort import SEED, examinations, truth, write_case, write_cohort
 from cmri_lib.phantom.disease import DISEASES, draw_person, violations
 from cmri_lib.phantom.rendering import render
 from cmri_lib.phantom.scanner import bssfp_signal, sample_kspace, scan, slice_positions
 from cmri_lib.phantom.tissue import RELAXATION, TISSUE_LABEL, Material
 from cmri_lib.phantom.vendors import VENDORS
 
+#: The same patient is asked for by several tests, and none changes what it is given.
+virtual_patient = cache(cohort.virtual_patient)
 SHIPPED = Path(__file__).resolve().parents[2] / "data" / "phantom"
 
 
@@ -142,7 +147,7 @@ def test_masks_measure_what_the_anatomy_says(number):
 def test_one_patient_twice_is_byte_identical(tmp_path):
     files = []
     for run in ("first", "second"):
-        write_case(scan(virtual_patient(SEED, 7), "B", SEED, resolution=0.5), tmp_path / run)
+        write_case(scan(cohort.virtual_patient(SEED, 7), "B", SEED, resolution=0.5), tmp_path / run)
         files.append({p.name: p.read_bytes() for p in sorted((tmp_path / run).rglob("*.nii.gz"))})
     assert len(files[0]) == 3 and files[0] == files[1]
 
@@ -162,9 +167,16 @@ def test_the_shipped_cohort_can_be_made_again(tmp_path):
         assert np.array_equal(made, shipped)
 
 
-def test_layout_and_labels(tmp_path):
-    written = write_cohort(tmp_path, patients=1, paired=1, processes=1)
-    cases = {c.scan: c for c in read_cohort(tmp_path, layout="mnms").cases}
+@pytest.fixture(scope="module")
+def five_scans(tmp_path_factory) -> tuple[pd.DataFrame, dict[str, Case]]:
+    """One patient scanned once and one scanned by every vendor, written and read again: the table, and scan → case."""
+    folder = tmp_path_factory.mktemp("phantom")
+    written = write_cohort(folder, patients=1, paired=1, processes=1)
+    return written, {case.scan: case for case in read_cohort(folder, layout="mnms").cases}
+
+
+def test_scans_lie_in_the_layout_of_mnms_with_labels_and_tissues(five_scans):
+    written, cases = five_scans
     assert sorted(cases) == ["P001", "P002A", "P002B", "P002C", "P002D"]
     assert {c.patient for c in cases.values()} == {"P001", "P002"}
     for row in written.itertuples():
@@ -179,9 +191,9 @@ def test_layout_and_labels(tmp_path):
         assert np.array_equal(np.where(volume.tissues <= 3, volume.tissues, 0), volume.mask)
 
 
-def test_the_same_anatomy_under_four_vendors():
-    anatomy = virtual_patient(SEED, 121)
-    cases = [scan(anatomy, key, SEED, distance=9.6) for key in VENDORS]
+def test_the_same_anatomy_has_the_same_masks_under_four_vendors_and_other_images(five_scans):
+    cases = [five_scans[1][f"P002{vendor}"] for vendor in VENDORS]
+
     def common(volume: np.ndarray, case) -> np.ndarray:
         grid = np.arange(-90, 90, 1.5)
         rows, columns = (np.rint(grid / case.spacing[1] + n / 2 - 0.5).astype(int) for n in volume.shape[1:])

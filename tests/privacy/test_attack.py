@@ -51,7 +51,7 @@ def test_counts_are_repetitions():
     assert tpr_at(x, y, 0.1, u, v) == pytest.approx(tpr_at(*twice, 0.1))
 
 
-def test_what_few_non_members_can_show():
+def test_what_few_non_members_can_show_is_said():
     assert fpr_note(200, 0.01) == "1% of 200 non-members are 2"
     assert fpr_note(100, 0.01) == "1% of 100 non-members are 1"
     for few in (20, 99):  # none may be reached; what a rate may be of which none among so many has come

@@ -6,6 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from clouds import First, cloud
 from scipy import special, stats
 from torch import nn
 
@@ -97,7 +98,7 @@ def test_the_loss_of_a_memorised_image_is_zero_and_of_another_its_distance():
 
 
 @pytest.mark.parametrize("name", MODELS)
-def test_the_loss_under_a_gaussian(name):
+def test_the_loss_under_a_gaussian_is_the_closed_form(name):
     """E ‖ε̂ − ε‖² / D = (a (1 − a k) / b)² ‖x − μ‖² / D + (a k)², k the optimal gain; here the mean over many draws."""
     model = MODELS[name]
     path, found = noise_path(model), scores(DenoisingLoss((0.5,), draws=400), model)
@@ -108,7 +109,7 @@ def test_the_loss_under_a_gaussian(name):
 
 
 @pytest.mark.parametrize("name", MODELS)
-def test_errors_of_deterministic_steps_under_a_gaussian(name):
+def test_errors_of_deterministic_steps_under_a_gaussian_are_the_closed_form(name):
     model = MODELS[name]
     path, found = noise_path(model), scores(SecMI(TIMES), model)
     y = path.levels(FIRST)[0] ** 2 * apart()
@@ -160,7 +161,7 @@ def test_bands_take_an_image_apart_and_a_planted_one_is_found():
 
 
 @pytest.mark.parametrize("name", MODELS)
-def test_three_steps_back_under_a_gaussian(name):
+def test_three_steps_back_under_a_gaussian_are_the_closed_form(name):
     """Two deterministic steps and an estimate multiply x_u − a μ by a known number, which depends on their times."""
     model, attack = MODELS[name], FCRE((0.6,), bands=((0.0, 0.25), (0.25, 2.0)), steps=3, draws=2)
     path, x = noise_path(model), torch.from_numpy(SLICES.images)
@@ -216,15 +217,15 @@ def test_the_ode_gives_the_density_of_a_mixture_where_traces_differ():
 class Line(nn.Module):
     """Encoder, decoder and generator along one image: code ↔ multiple of it."""
 
-    def __init__(self, image):
+    def __init__(self, image, log_variance=-40.0):
         super().__init__()
-        self.image = nn.Parameter(image.clone())
+        self.image, self.log_variance = nn.Parameter(image.clone()), log_variance
 
     def forward(self, x, batch):
         if x.dim() == 2:
             return x.view(-1, 1, 1, 1) * self.image
         code = (x * self.image).flatten(1).sum(1, keepdim=True) / self.image.square().sum()
-        return code, torch.full_like(code, -40.0)
+        return code, torch.full_like(code, self.log_variance)
 
 
 def residues() -> tuple[np.ndarray, np.ndarray]:
@@ -234,13 +235,36 @@ def residues() -> tuple[np.ndarray, np.ndarray]:
     return code, ((x - code[:, None] * x[0]) ** 2).mean(1)
 
 
-def test_the_elbo_of_a_linear_model():
+def test_the_elbo_of_a_linear_model_is_the_closed_form():
     vae = VAE(Line(MEAN), Line(MEAN), 1, Conditioning())
     found, (code, error) = scores(ELBO(draws=2), vae), residues()
     divergence = 0.5 * (code**2 + math.exp(-40) - 1 + 40)
     variance = np.maximum(error, vae.least_variance)
     likelihood = -SIZE**2 / 2 * (np.log(2 * np.pi * variance) + error / variance)
     np.testing.assert_allclose(found["bound"], likelihood - divergence, rtol=1e-3, atol=0.5)
+
+
+def test_the_parts_of_the_elbo_are_the_mean_error_and_the_divergence_and_make_the_bound():
+    """x is c m and what is orthogonal to m. Codes are N(c, v): their spread adds v z² ‖m‖² / D to the error, the same z² for
+    every slice, and over many draws their mean is 1."""
+    spread = 0.5
+    vae = VAE(Line(MEAN, math.log(spread**2)), Line(MEAN), 1, Conditioning())
+    found, (code, error) = scores(ELBO(draws=4000), vae), residues()
+    added = -found["reconstruction"] - error
+    assert np.ptp(added) < 1e-4 * added.mean()
+    assert added.mean() == pytest.approx(spread**2 * float(MEAN.square().mean()), rel=4 * math.sqrt(2 / 4000))
+    normals = torch.distributions.Normal(torch.from_numpy(code), spread), torch.distributions.Normal(0.0, 1.0)
+    np.testing.assert_allclose(-found["divergence"], torch.distributions.kl_divergence(*normals), rtol=1e-5)
+    # At the best σ², the mean squared error, the exponent of the density is −1/2 for each pixel.
+    density = SIZE**2 * (stats.norm(scale=np.sqrt(-found["reconstruction"])).logpdf(0) - 0.5)
+    np.testing.assert_allclose(found["bound"], density + found["divergence"], rtol=1e-9)
+
+
+def test_the_elbo_of_a_slice_that_is_made_without_error_has_the_least_sigma():
+    vae = VAE(Line(MEAN), Line(MEAN), 1, Conditioning())
+    found = scores(ELBO(draws=1), vae).iloc[0]
+    assert found["reconstruction"] == pytest.approx(0, abs=1e-9)
+    assert found["bound"] - found["divergence"] == pytest.approx(SIZE**2 * stats.norm(scale=1 / 255).logpdf(0), rel=1e-5)
 
 
 @pytest.mark.parametrize("kind", ["VAE", "GAN"])
@@ -273,7 +297,7 @@ def test_the_critic_says_what_it_says():
     assert not CriticOutput().suits(Target("g", frozenset(), flow_of(MEAN)))
 
 
-def test_tokens_of_a_network_that_guesses_by_frequency():
+def test_tokens_of_a_network_that_guesses_by_frequency_are_as_likely_as_frequent():
     class Codes(nn.Module):
         """Tokens by brightness, two kinds."""
         codes = 2
@@ -321,7 +345,7 @@ def test_fluctuation_is_largest_on_a_peak():
 
 
 # --- shadows
-def test_the_likelihood_ratio_of_gaussians():
+def test_the_likelihood_ratio_of_gaussians_is_the_closed_form():
     rng = np.random.default_rng(0)
     inside = rng.random((4000, 50)) < 0.5
     values = rng.normal(np.where(inside, 1.0, 0.0), np.where(inside, 0.5, 1.0))
@@ -418,32 +442,16 @@ def test_a_kernel_density_is_that_of_a_gaussian():
                                                              0.49 * np.eye(3)).logpdf(np.zeros(3)))
 
 
-class First:
-    """The first pixels as features."""
-
-    name, dimension = "first", 3
-
-    def __call__(self, images):
-        return images.reshape(len(images), -1)[:, :3].astype(float)
-
-
-def cloud(points, prefix, split="train"):
-    images = np.zeros((len(points), 1, 8, 8), np.float32)
-    images.reshape(len(points), -1)[:, :3] = points
-    return Slices.from_arrays(images, patient=[f"{prefix}{i}" for i in range(len(points))],
-                              value_range=(-1, 1), split=split)
-
-
 def test_where_samples_are_too_dense_somebody_was_learnt():
     rng = np.random.default_rng(0)
     people, strangers, others = (cloud(0.1 * rng.normal(size=(40, 3)), name) for name in "mno")
-    around = np.repeat(First()(people.images), 10, axis=0) + 0.01 * rng.normal(size=(400, 3))
-    attack, target = DensityRatio(First(), others, components=3), Target("g", frozenset(people.patients),
+    around = np.repeat(First(3)(people.images), 10, axis=0) + 0.01 * rng.normal(size=(400, 3))
+    attack, target = DensityRatio(First(3), others, components=3), Target("g", frozenset(people.patients),
                                                                          None, cloud(around, "s"))
     ins, outs = (attack.scores(target, side)["bandwidth 0.5"] for side in (people, strangers))
     assert np.mean(ins.to_numpy()[:, None] > outs.to_numpy()) > 0.8
     with pytest.raises(SplitError, match="density ratio"):
-        DensityRatio(First(), people).scores(target, strangers)
+        DensityRatio(First(3), people).scores(target, strangers)
 
 
 def test_p_values_of_patients_are_valid_where_a_t_test_of_their_slices_is_not():

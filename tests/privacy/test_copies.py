@@ -1,12 +1,11 @@
 """Copies are found where they are planted, in whatever disguise, and not where there are none."""
 
-import math
-
 import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
-from scipy import ndimage, stats
+from clouds import First, cloud
+from scipy import ndimage
 
 from cmri_lib.cohort.slices import Slices, concatenate
 from cmri_lib.errors import DataError, ParameterError, SplitError
@@ -18,23 +17,6 @@ from cmri_lib.privacy.copy_detector import CopySpace, CopyTraining, Disguise, co
 from cmri_lib.privacy.nearest_neighbours import Pixels
 from cmri_lib.training import TrainSettings
 from conftest import discs
-
-
-class First:
-    """The first two pixels as features."""
-
-    name, dimension = "first", 2
-
-    def __call__(self, images):
-        return images.reshape(len(images), -1)[:, :2].astype(float)
-
-
-def cloud(points, prefix, per_patient=1, split="train"):
-    images = np.zeros((len(points), 1, 8, 8), np.float32)
-    images.reshape(len(points), -1)[:, :2] = points
-    images[:, 0, 7, :2] = [-1, 1]  # a range
-    names = [f"{prefix}{i // per_patient}" for i in range(len(points))]
-    return Slices.from_arrays(images, patient=names, value_range=(-1, 1), split=split)
 
 
 RNG = np.random.default_rng(0)
@@ -60,64 +42,6 @@ def test_nearest_with_strangers_is_brute_force():
     np.testing.assert_array_equal(index, between.argmin(1))
     np.testing.assert_allclose(distance, between.min(1))
     assert (a.nearest(a)[0] == 0).all()
-
-
-def clustered(patients, prefix, rng, split="train"):
-    """Four slices of each patient that lie much nearer to each other than to anybody else's."""
-    centres = np.repeat(0.2 * rng.normal(size=(patients, 2)), 4, axis=0)
-    return cloud(np.clip(centres + 0.004 * rng.normal(size=centres.shape), -1, 1), prefix, 4, split)
-
-
-def test_measures_of_clustered_patients_are_counted_by_hand():
-    """Pair by pair: by the slices of the same patient, which count nowhere, every one of these would be another number."""
-    rng = np.random.default_rng(5)
-    training, holdout, others = (clustered(12, name, rng, split) for name, split in
-                                 (("t", "train"), ("h", "holdout"), ("o", "validation")))
-    near = First()(training.images)[:24:2] + 0.03 * rng.normal(size=(12, 2))
-    made = cloud(np.concatenate([near, 0.2 * rng.normal(size=(18, 2)).clip(-4, 4)]), "s", split="test")
-    audit = CopyAudit(made, training, holdout, others, First(), rate=0.2, resamples=2)
-    t, h, s = (list(zip(map(tuple, First()(some.images)), some.patients)) for some in (training, holdout, made))
-
-    def closest(one, rows, without=None):
-        return min((math.dist(one[0], row[0]), row[1], row) for row in rows if row[1] != without)
-
-    def authentic(rows):
-        return np.mean([closest(one, t)[0] > closest(closest(one, t)[2], t, closest(one, t)[1])[0] for one in rows])
-
-    def ratio(rows):
-        return np.mean([closest(one, t)[0] / closest(one, t, closest(one, t)[1])[0] for one in rows])
-
-    def accuracy(real):
-        return np.mean([closest(one, s)[0] > closest(one, real, one[1])[0] for one in real]) / 2 + np.mean(
-            [closest(one, real)[0] > closest(one, s, one[1])[0] for one in s]) / 2
-
-    null = [closest(one, t)[0] for one in h]
-    found = audit.near_copies(), audit.authenticity(), audit.neighbour_ratio(), audit.privacy_loss(), audit.concentration()
-    whose = [closest(one, t)[1] for one in s]
-    np.testing.assert_allclose([score.value for score in found], [
-        np.mean([np.sum(np.array(null) <= closest(one, t)[0]) <= 0.2 * len(null) for one in s]), authentic(s), ratio(s),
-        accuracy(h) - accuracy(t), max(map(whose.count, whose)) / len(s)], rtol=1e-6)
-    np.testing.assert_allclose([score.floor for score in found[:4]], [0.2, authentic(h), ratio(h), 0], rtol=1e-6)
-    o = list(zip(map(tuple, First()(others.images)), others.patients))
-    null, swapped = np.array(null), np.array([closest(one, h)[0] for one in o])  # others: to the hold-out as it to training
-    both = np.array([(closest(one, t)[0], closest(one, h)[0]) for one in s])
-    ranks = np.array([[np.mean(null < first), np.mean(swapped < second)] for first, second in both])
-    assert audit.swapped_share().value == pytest.approx(np.mean(0.5 + 0.5 * np.sign(ranks[:, 1] - ranks[:, 0])))
-    rates = [np.mean([np.sum(some <= d) <= 0.2 * len(some) for d in column]) for some, column in zip((null, swapped), both.T)]
-    assert rates[1] > 0 and audit.near_copy_excess().value == pytest.approx(rates[0] - rates[1])
-    theirs = [closest(one, t)[1] for one in h]  # of fewer, drawn from them, the largest share is larger still
-    assert 0 < found[4].floor - max(map(theirs.count, theirs)) / len(h) < 0.1
-
-
-def test_honest_samples_of_many_clustered_patients_score_the_floor():
-    rng = np.random.default_rng(6)
-    training, holdout, others = (clustered(300, name, rng, split) for name, split in
-                                 (("t", "train"), ("h", "holdout"), ("o", "validation")))
-    honest = cloud(np.clip(0.2 * rng.normal(size=(1200, 2)), -1, 1), "s", split="test")
-    audit = CopyAudit(honest, training, holdout, others, First(), rate=0.1, resamples=2)
-    for name in ("near_copies", "near_copy_excess", "swapped_share", "authenticity", "neighbour_ratio", "privacy_loss"):
-        score = getattr(audit, name)()
-        assert abs(score.value - score.floor) < 0.05, (name, score)
 
 
 @pytest.mark.parametrize("name", ["near_copies", "near_copy_excess", "swapped_share", "authenticity",
@@ -165,15 +89,6 @@ def test_swapping_takes_away_what_the_sizes_of_the_sides_do():
         swapped.append(share.value)
         covered.append(share.low < 0.5 < share.high)
     assert np.mean(plain) > 0.8 and np.mean(swapped) == pytest.approx(0.5, abs=0.05) and np.mean(covered) > 0.8
-
-
-def test_c_t_is_a_mann_whitney_z_where_there_is_one_cell(monkeypatch):
-    monkeypatch.setattr("cmri_lib.privacy.copies.CELLS", 1)
-    audit = CopyAudit(HONEST, TRAINING, HOLDOUT, OTHERS, First(), resamples=5)
-    count = len(audit.distance), len(audit.null)
-    wins = stats.mannwhitneyu(audit.distance, audit.null).statistic
-    z = (wins - count[0] * count[1] / 2) / np.sqrt(count[0] * count[1] * (sum(count) + 1) / 12)
-    assert audit.data_copying().value == pytest.approx(z, rel=1e-6)
 
 
 def test_samples_near_everybody_are_no_copies():
@@ -236,7 +151,7 @@ def test_a_disguise_of_nothing_changes_nothing_and_others_are_drawn_for_each_ima
     assert len({tuple(x.flatten()[:50].tolist()) for x in twice}) == 6 and twice.abs().max() <= 1
 
 
-def test_disguises_of_planted_copies():
+def test_planted_copies_are_disguised_as_they_say():
     training = discs(6, 4)
     for disguise in DISGUISES:
         copies = planted_copies(training, disguise, 6, seed=1)
@@ -335,7 +250,7 @@ def test_honest_samples_are_like_strangers_in_a_space_that_has_learnt_training_b
     honest = patterns(96, "s", 4, "validation")
     audit = CopyAudit(honest, training, holdout, others, detector, resamples=200)
     share, excess = audit.swapped_share(), audit.near_copy_excess()
-    assert share.low < 0.5 < share.high and abs(excess.value) < 0.06
+    assert share.low < 0.5 < share.high and excess.low <= 0 <= excess.high and abs(excess.value) < 0.06
     assert audit.learnt and not [row for row in audit.rows() if row["metric"].startswith("privacy_loss")]
 
 
@@ -343,7 +258,7 @@ def test_honest_samples_are_like_strangers_in_a_space_that_has_learnt_training_b
 def test_the_blind_baseline_finds_a_domain_shift_and_nothing_else():
     alike = score_of(blind_scores(Sides(discs(30, 2, seed=1), discs(30, 2, seed=2, split="holdout")),
                                   Pixels()), resamples=200)
-    assert alike.low < 0.5 < alike.high or alike.value < 0.5
+    assert alike.low < 0.5 < alike.high
     other = discs(30, 2, seed=2, split="holdout")
     other = Slices(np.clip(other.images * 0.8 + 0.1, -1, 1).astype(np.float32), other.masks, other.table)
     assert score_of(blind_scores(Sides(discs(30, 2, seed=1), other), Pixels()), resamples=50).low > 0.8
@@ -369,6 +284,8 @@ def test_an_audit_that_misses_a_control_is_broken():
                           ({"positive": {}}, "no positive control"),
                           ({"null": {"loss": score(0.8, 0.6, 0.9)}}, "tells hold-out patients apart"),
                           ({"blind": score(0.7, 0.6, 0.8)}, "without any generator"),
+                          ({"blind": score(0.5, np.nan, np.nan)}, "too few patients"),
+                          ({"null": {"loss": score(0.5, np.nan, np.nan)}}, "too few patients"),
                           ({"copies": {EXACT: 0.9}}, "exact, 90% were found"),
                           ({"copies": {"mirrored": 0.85}}, "mirrored, 85% were found, less than 90%")):
         verdict = Controls(**{**good, **change}).verdict()

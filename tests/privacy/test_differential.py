@@ -225,7 +225,7 @@ def test_steps_of_the_gaussian_mechanism_are_one_with_less_noise() -> None:
     assert often["RDP"] == pytest.approx(once["RDP"], rel=1e-6) and often["PRV"] == pytest.approx(once["PRV"], abs=0.03)
 
 
-def test_a_published_value() -> None:
+def test_the_accountant_gives_a_published_value() -> None:
     """Abadi et al. 2016, section 5.1: q = 0.01, σ = 4, δ = 1e-5, 10 000 steps: ε = 1.26 by the moments
     accountant."""
     found = spent(4.0, 0.01, 10_000, 1e-5)

@@ -11,6 +11,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from conftest import discs
+from matplotlib.figure import Figure
 from PIL import Image
 
 from cmri_lib.cohort.data_sets import is_virtual
@@ -121,7 +122,7 @@ def pixels(file: Path) -> float:
 
 
 def test_no_image_of_a_real_patient_is_written(study: Study) -> None:
-    real, made = discs(1, 3), discs(1, 3).with_columns(source="U10")
+    real, made = discs(1, 3), discs(1, 3, split="test").with_columns(source="U10")
     acdc = study_of(study.root, "acdc")
     figures.publish_slices(study, "05/a", {"real": real})
     shown = figures.publish_slices(acdc, "05/a", {"real": real})
@@ -161,6 +162,46 @@ def test_committed_figures_are_a_png_with_its_numbers() -> None:
     assert max(f.stat().st_size for f in files) < 500_000
 
 
+@pytest.mark.parametrize("text", [figures.PEOPLE, figures.LEFT_OUT, "short"])
+def test_a_notice_fits_into_its_picture(text: str) -> None:
+    figure = figures.notice(text)
+    figure.canvas.draw()
+    [shown] = figure.axes[0].texts
+    box, page = shown.get_window_extent(), figure.bbox
+    assert page.x0 <= box.x0 and box.x1 <= page.x1 and page.y0 <= box.y0 and box.y1 <= page.y1
+
+
+def test_samples_under_masks_of_training_patients_stay_in_the_notebook(study: Study) -> None:
+    made = discs(1, 3, split="test").with_columns(source="C16", drawn_from="patient007")
+    acdc, learnt = study_of(study.root, "acdc"), made.with_columns(split="train")
+    figures.publish_slices(acdc, "05/a", {"of a test patient": made, "of one learnt from": learnt})
+    tiles = pd.read_csv(acdc.figures / "05/a.csv")
+    assert set(tiles["row"]) == {"of a test patient"} and "drawn_from" not in tiles
+    figures.publish_slices(study, "05/a", {"of one learnt from": learnt})
+    assert len(pd.read_csv(study.figures / "05/a.csv")) == 3, "virtual patients have nothing to hide"
+
+
+@pytest.mark.parametrize("people", [True, False])
+def test_of_single_real_patients_the_files_hold_quartiles_alone(study: Study, people: bool) -> None:
+    acdc, generator = study_of(study.root, "acdc"), np.random.default_rng(0)
+    table = pd.DataFrame({"disease": ["DCM"] * 9 + ["HCM"] * 4, "LV EF (%)": generator.normal(50, 10, 13)})
+    if not people:
+        table.insert(0, "patient", [f"patient{i:03}" for i in range(13)])
+    drawn: list[pd.DataFrame] = []
+
+    def draw(numbers: pd.DataFrame) -> Figure:
+        drawn.append(numbers)
+        return plt.figure()
+
+    figures.publish(acdc, "01/people", table, draw, people=people)
+    kept = pd.read_csv(acdc.figures / "01/people.csv")
+    assert list(kept.columns) == ["disease", "rows", "quantile", "LV EF (%)"] and len(drawn[0]) == 13, "the notebook sees them"
+    assert set(kept["disease"]) == {"DCM"}, "four are too few to be told"
+    assert np.allclose(kept["LV EF (%)"], np.quantile(table["LV EF (%)"][:9], [0.25, 0.5, 0.75]), atol=1e-3)
+    figures.publish(study, "01/people", table, draw, people=people)
+    assert len(pd.read_csv(study.figures / "01/people.csv")) == 13
+
+
 def test_published_figures_show_nobody_real() -> None:
     """Every picture that a figure of a real cohort lists was made by a generator that is known, or shows a phantom."""
     root = Path(__file__).parents[2]
@@ -170,5 +211,8 @@ def test_published_figures_show_nobody_real() -> None:
         for file in sorted(folder.rglob("*.csv")):
             tiles = pd.read_csv(file)
             if {"source", "dataset"} <= set(tiles):
-                shown = set(tiles.loc[~tiles["dataset"].map(is_virtual), "source"])
+                people = tiles[~tiles["dataset"].map(is_virtual).astype(bool)]
+                shown = set(people["source"])
                 assert shown <= scored, f"{file}: {sorted(shown - scored)}"
+                assert "train" not in set(people["split"]), f"{file}: samples under masks of training patients"
+            assert "drawn_from" not in tiles and ({"patient", "scan"}.isdisjoint(tiles) or "source" in tiles), f"{file}: people"

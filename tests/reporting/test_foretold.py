@@ -15,7 +15,7 @@ def row(system: str, metric: str, value: float, dice: float, family: str = "GAN"
             "dice": dice, "correlation": -0.5, "low": -0.9, "high": 0.1, "n": 2}
 
 
-def test_a_panel_per_measure_with_its_correlation() -> None:
+def test_every_measure_has_a_panel_with_its_correlation() -> None:
     table = pd.DataFrame([row("U2", "mmd_anatomy", 0.1, 0.7), row("U10", "mmd_anatomy", 0.2, 0.8, "flow", "pseudo"),
                           row("U2", "heart_valid", 0.5, 0.7), row("U10", "heart_valid", 0.6, 0.8, "flow", "pseudo")])
     figure = utility_plots.foretold(table)

@@ -79,7 +79,7 @@ def test_numbers_have_as_many_digits_as_can_be_read(name: str, value: float, sho
     assert metrics.number(name, value) == shown
 
 
-def test_directions() -> None:
+def test_a_direction_is_said_in_words_and_by_an_arrow() -> None:
     assert metrics.direction("kid_study", "lower") == "lower is better"
     assert metrics.arrow("dice_mean", "higher") == "↑"
     assert metrics.direction("band_excess", "higher") == "nearer to 0 is better", "both signs are faults"
@@ -90,7 +90,7 @@ def rows(metric: str, floor: float, ceiling: float, *systems: str) -> pd.DataFra
                          for s in systems or ("U1",)])
 
 
-def test_which_bound_real_images_score() -> None:
+def test_references_name_the_bound_that_real_images_score() -> None:
     def kinds(table: pd.DataFrame) -> dict[str, float]:
         return {kind: value for value, kind, _ in metrics.references(table, table["metric"].iloc[0])}
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 import matplotlib
@@ -21,11 +21,8 @@ DATASETS = ("phantom", "acdc")
 
 
 @pytest.fixture(autouse=True)
-def _style() -> Iterator[None]:
-    with plt.rc_context():
-        figures.use_style()
-        yield
-    plt.close("all")
+def _style(closed_figures: None) -> None:
+    figures.use_style()
 
 
 def scores(dataset: str, name: str) -> pd.DataFrame:

@@ -2,18 +2,13 @@
 
 from __future__ import annotations
 
-import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 import pytest
 
 from cmri_lib.reporting import privacy_plots, utility_plots
 
-
-@pytest.fixture(autouse=True)
-def _closed():
-    yield
-    plt.close("all")
+pytestmark = pytest.mark.usefixtures("closed_figures")
 
 
 def test_the_map_shows_every_attack_once_and_marks_what_lies_above_guessing() -> None:
@@ -47,7 +42,7 @@ def test_recall_keeps_the_order_of_disguises() -> None:
     assert [text.get_text() for text in axis.texts] == ["0%"] * 3 + ["100%"] * 3
 
 
-def test_a_curve_for_every_system_along_its_training() -> None:
+def test_every_system_has_a_curve_along_its_training() -> None:
     table = pd.DataFrame({"system": ["a", "a", "b"], "images": [100, 200, 200], "value": [0.5, 0.6, 0.7],
                           "low": [0.4, 0.5, np.nan], "high": [0.6, 0.7, np.nan]})
     axis = privacy_plots.along_training(table).axes[0]

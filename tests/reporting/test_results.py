@@ -7,9 +7,12 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
+import pytest
 
 from cmri_lib.config.study import open_study
 from cmri_lib.reporting import results
+
+ROOT = Path(__file__).parents[2]
 
 
 def test_a_notebook_that_was_left_out_turns_no_number_into_text(tmp_path: Path) -> None:
@@ -41,3 +44,10 @@ def test_json_knows_every_value_that_is_written() -> None:
     found = results.json_values(given)
     assert json.loads(json.dumps(found, allow_nan=False)) == found
     assert found == {"a": 0.5, "b": [None, None, 1.0], "3": [2, True, None], "c": [0, 1], "d": "x"}
+
+
+@pytest.mark.parametrize("dataset", ["phantom", "acdc", "phantom-audit"])
+def test_intervals_of_published_rates_end_where_rates_do(dataset: str) -> None:
+    table = pd.read_csv(ROOT / f"results/{dataset}/11_privacy.csv")
+    rates = table[table["metric"].str.match("attack_(auc|tpr)")]
+    assert len(rates) > 100 and rates["low"].min() >= 0 and rates["high"].max() <= 1

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 import pytest
@@ -16,10 +15,8 @@ VENDORS = ("Phantom A", "Phantom B", "Phantom C")
 
 
 @pytest.fixture(autouse=True)
-def _style():
+def _style(closed_figures: None) -> None:
     figures.use_style()
-    yield
-    plt.close("all")
 
 
 def table() -> pd.DataFrame:
@@ -50,7 +47,7 @@ def test_text_of_a_cell_stays_in_it() -> None:
     assert max(text.get_window_extent(renderer).width for text in axis.texts) < 0.94 * width
 
 
-def test_without_an_interval_or_without_a_vendor() -> None:
+def test_a_map_without_an_interval_has_its_value_and_one_without_a_vendor_says_so() -> None:
     some = table().head(1).assign(low=np.nan, high=np.nan, learnt=False)
     assert vendor_map(some).axes[0].texts[0].get_text() == "0.500"
     assert [text.get_text() for text in vendor_map(some.head(0)).axes[0].texts] == ["no vendor has enough test patients"]

@@ -136,7 +136,7 @@ def test_drawn_stacks_are_slices_of_patients_of_their_own(trained) -> None:
     assert not np.allclose(draw_stacks(generator, conditions, "C7", seed=5).images, made.images, atol=1e-4)
 
 
-def test_through_the_code_and_middle_repeated(trained) -> None:
+def test_stacks_come_back_through_the_code_and_their_middle_is_repeated(trained) -> None:
     _, generator = trained
     stacks = resampled(cohort().where(split="validation"), PLANES)
     back = through_code(generator, stacks)
@@ -146,7 +146,7 @@ def test_through_the_code_and_middle_repeated(trained) -> None:
     assert (images == images[:, :1]).all() and (masks == as_volumes(stacks, PLANES)[1][:, PLANES // 2, None]).all()
 
 
-def test_areas_in_cm2_and_their_figure() -> None:
+def test_areas_are_in_cm2_and_have_a_figure() -> None:
     stacks = resampled(cohort().where(split="test"), PLANES)
     table = area_profiles({"real": stacks}, {"real": stacks.masks}, {"LV": 1, "Myo": 2})
     assert len(table) == 2 * len(stacks) and table["stack"].nunique() == 3

@@ -23,7 +23,9 @@ import train_small
 from torch import nn
 from trainables import Line, Pair, line_data
 
-from cmri_lib.training import Trainable, TrainSettings, train
+from cmri_lib.generators.gan import GAN, GANSettings
+from cmri_lib.networks.conditioning.base import Conditioning
+from cmri_lib.training import AdversarialTraining, Trainable, TrainSettings, train
 from cmri_lib.training.checkpoint import read_note, read_tensors
 from cmri_lib.training.fingerprint import training_fingerprint
 from cmri_lib.training.kept import TURN
@@ -254,3 +256,45 @@ def test_interrupted_ends_in_the_same_weights(tmp_path: Path, optimiser: str, se
     assert all(torch.equal(whole[k], v) for k, v in resumed.state_dict().items())
     assert resumed.left == [0] and log["loss_model"].iloc[-1] < 0.2 * log["loss_model"].iloc[0]
     pd.testing.assert_frame_equal(*(rows.drop(columns=["seconds", "images_per_s"]) for rows in (log, again)))
+
+
+class Growing(nn.Module):
+    """A network of one layer, whose answer grows with the share of the training that has passed."""
+
+    def __init__(self, before: int, after: tuple[int, ...]) -> None:
+        super().__init__()
+        self.layer, self.after, self.size = nn.Linear(before, math.prod(after)), after, 0.0
+
+    def grow(self, progress: float) -> None:
+        self.size = 1 + progress
+
+    def forward(self, x: torch.Tensor, batch: dict) -> torch.Tensor:
+        return (self.size * self.layer(x.flatten(1))).reshape(len(x), *self.after)
+
+
+def adversaries() -> GAN:
+    """Whatever a step may depend on: turns of the two, lazy R1, growth, a rate of augmentation that the critic moves."""
+    torch.manual_seed(0)
+    settings = GANSettings(latent=3, critic_steps=2, r1=1.0, r1_every=3, augment="ada")
+    return GAN(Growing(3, (1, 8, 8)), Growing(64, ()), Conditioning(), settings)
+
+
+@pytest.mark.parametrize("optimiser", ["adamw", "muon"])
+def test_adversaries_that_are_interrupted_end_where_uninterrupted_ones_do(tmp_path: Path, optimiser: str,
+                                                                          monkeypatch: pytest.MonkeyPatch) -> None:
+    """Before step 25, when the critic has moved once and the generator waits for its turn."""
+    settings = AdversarialTraining(steps=40, batch=4, optimiser=optimiser, learning_rate=0.02, critic_rate=2.0, ema=0.9,
+                                   log_every=10)
+    data = {"image": torch.rand(16, 1, 8, 8, generator=torch.Generator().manual_seed(1))}
+    uncut, cut, again = (adversaries() for _ in range(3))
+    log = train(uncut, data, settings, tmp_path / "uncut")
+    with interrupted_at_25(monkeypatch):
+        train(cut, data, settings, tmp_path / "cut", checkpoint_seconds=0)
+    begun, resume = [], Training._resume
+    monkeypatch.setattr(Training, "_resume", lambda self: (resume(self), begun.append(self.step)))
+    log_again = train(again, data, settings, tmp_path / "cut")
+    assert begun == [25]
+    whole, before = uncut.state_dict(), adversaries().state_dict()
+    assert all(torch.equal(whole[name], value) for name, value in again.state_dict().items())
+    assert not any(torch.equal(whole[name], value) for name, value in before.items()), "each part is trained"
+    pd.testing.assert_frame_equal(*(rows.drop(columns=["seconds", "images_per_s"]) for rows in (log, log_again)))

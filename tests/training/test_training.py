@@ -72,7 +72,7 @@ def test_rates_averages_snapshots_and_log_are_those_of_the_formulas(tmp_path: Pa
                                                                          "snapshot-000020.safetensors"]
 
 
-def test_rates_decays_and_snapshots_by_hand() -> None:
+def test_rates_decays_and_snapshots_are_those_counted_by_hand() -> None:
     settings = TrainSettings(steps=1000, learning_rate=0.02, warmup=50, final_rate=0.1, ema=0.99, snapshots=3)
     assert settings.rate(0) == pytest.approx(0.02 / 50)
     assert settings.rate(500) == pytest.approx(0.02 * 0.55) and settings.rate(1000) == pytest.approx(0.02 * 0.1)
@@ -143,7 +143,7 @@ class TwoPlayers(Trainable):
         return value if player == "generator" else -value
 
 
-def test_adversarial_players_reach_their_saddle_and_resume(tmp_path: Path) -> None:
+def test_adversarial_players_reach_their_saddle(tmp_path: Path) -> None:
     model = TwoPlayers()
     log = train(model, {"z": torch.zeros(4, 1)}, TrainSettings(steps=400, batch=2, learning_rate=0.05, ema=0.9), tmp_path)
     assert model.x.abs().item() < 0.01 and model.y.abs().item() < 0.01

@@ -49,11 +49,18 @@ def hausdorff95(first: np.ndarray, second: np.ndarray, spacing: tuple[float, ...
     return float(max(np.percentile(forth, 95), np.percentile(back, 95)))
 
 
+def stacked(masks: np.ndarray, place: np.ndarray) -> np.ndarray:
+    """(Z, H, W) from slices (n, H, W) at their places in a scan; what lies between them is empty."""
+    volume = np.zeros((np.ptp(place) + 1, *masks.shape[1:]), masks.dtype)
+    volume[place - place.min()] = masks
+    return volume
+
+
 def agreement(predicted: np.ndarray, wanted: np.ndarray, table: pd.DataFrame) -> pd.DataFrame:
     """Dice and 95 % Hausdorff distance of label maps (N, H, W), one row per volume; background does not count.
 
-    A volume is the slices of one patient, scan and phase, stacked by `index` at `slice_mm`; several samples of one
-    slice make several volumes.
+    A volume is the slices of one patient, scan and phase, stacked by `index` at `slice_mm`, empty where one is missing; several
+    samples of one slice make several volumes.
 
     Returns:
         patient, scan, phase, then ``dice_<structure>``, ``dice_mean`` (over structures), ``hd95_<structure>``, and
@@ -69,8 +76,9 @@ def agreement(predicted: np.ndarray, wanted: np.ndarray, table: pd.DataFrame) ->
     for keys, index in volumes_of(table):
         spacing = (apart[index[0]], side[index[0]], side[index[0]])
         row = dict(zip(("patient", "scan", "phase"), keys))
+        found, asked = (stacked(masks[index], table["index"].to_numpy(int)[index]) for masks in (predicted, wanted))
         for name, label in LABELS.items():
-            a, b = predicted[index] == label, wanted[index] == label
+            a, b = found == label, asked == label
             missed = float(a.any() != b.any()) if a.any() or b.any() else float("nan")
             row |= {f"dice_{name}": dice(a, b), f"hd95_{name}": hausdorff95(a, b, spacing), f"missed_{name}": missed}
         scores = np.array([row[f"dice_{name}"] for name in LABELS])

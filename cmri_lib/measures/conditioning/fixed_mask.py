@@ -83,8 +83,10 @@ def _rows(images: np.ndarray, conditions: Slices, floor: Mapping[str, float] | N
     """The rows of images (K, M, 1, H, W), K for each of M conditions."""
     region = heart_region(conditions)
     measured = _measured(images, region)
-    if floor is None:
-        step = max(1, len(conditions) // len(images))
+    if floor is None and len(conditions) < len(images):  # two draws of such a mixture would be of one mask
+        floor = dict.fromkeys(ROWS, float("nan"))
+    elif floor is None:
+        step = len(conditions) // len(images)
         mixed = np.stack([np.roll(part, -k * step, axis=0) for k, part in enumerate(images)])
         floor = {name: np.nanmean(values) for name, values in _measured(mixed, region).items()}
     return [mean_score(values, conditions.patients, n=len(conditions), resamples=resamples, seed=seed)

@@ -29,6 +29,7 @@ from cmri_lib.measures.anatomy.adherence import Segment
 from cmri_lib.measures.conditioning.condition_accuracy import balanced_accuracy
 from cmri_lib.measures.instruments.frozen import refuse_all_but_training
 from cmri_lib.measures.statistics.bootstrap import Score, bootstrap
+from cmri_lib.measures.statistics.comparison import refuse_unlike
 
 
 @dataclass(frozen=True)
@@ -81,8 +82,9 @@ def volume_accuracy(real: Slices, synthetic: Slices, reader: VolumeReader, segme
 
     Raises:
         SplitError: if `real` holds a patient of the reader's training.
-        DataError: if fewer than two diseases are common to both sets.
+        DataError: if fewer than two diseases are common to both sets, or they differ in size or intensities.
     """
+    refuse_unlike(real=real, synthetic=synthetic)
     if seen := sorted(reader.patients & set(real.patients)):
         raise SplitError(f"the reader has learnt from {len(seen)} of the real patients, e.g. {seen[:3]}", field="patient",
                          remedy='score real slices of split "test"')

@@ -150,9 +150,13 @@ def _refilled(slices: Slices, lost: np.ndarray, others: Slices, generator: np.ra
     by the patient's name that two samples are copies.
     """
     images, masks, places = slices.images.copy(), slices.masks.copy(), np.flatnonzero(lost)
-    rounds = -(-len(places) // max(1, len(others)))
-    order = np.concatenate([generator.permutation(len(others)) for _ in range(rounds)] or [np.array([], int)])
-    chosen = order[:len(places)]
+    if not len(places):
+        return slices
+    if not len(others):
+        raise DataError("no slices to put in the place of others", field="slices",
+                        remedy="leave this corruption out, or give a set that has such slices")
+    rounds = -(-len(places) // len(others))
+    chosen = np.concatenate([generator.permutation(len(others)) for _ in range(rounds)])[:len(places)]
     images[places], masks[places] = others.images[chosen], others.masks[chosen]
     return Slices(images, masks, slices.table)
 

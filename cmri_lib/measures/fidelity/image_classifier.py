@@ -72,14 +72,14 @@ def image_classifier(settings: TrainSettings) -> Callable[[np.ndarray, np.ndarra
 
     Of the settings it takes the steps, the batch (half of it real), the learning rate with its course, and the seed.
     Both classes weigh the same, whatever their numbers. The result depends on the images and the seed alone: not on their
-    order, nor on torch's global random state, which it leaves as it was.
+    order, nor on torch's global random state, of which it leaves that of the CPU as it was.
     """
     def learn(images: np.ndarray, synthetic: np.ndarray) -> Callable[[np.ndarray], np.ndarray]:
         order = sorted(range(len(images)), key=lambda i: (images[i].tobytes(), synthetic[i]))
         device = Accelerator().device
         pixels, truth = torch.from_numpy(images[order]).to(device), synthetic[order]
         classes = [torch.from_numpy(np.flatnonzero(truth == label)) for label in (0, 1)]
-        half = settings.batch // 2
+        half = max(1, settings.batch // 2)
         target = torch.tensor([0.0, 1.0], device=device).repeat_interleave(half)[:, None]
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(settings.seed)

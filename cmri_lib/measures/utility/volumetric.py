@@ -21,7 +21,7 @@ import pandas as pd
 from cmri_lib.cohort.case import LABELS, PHASES
 from cmri_lib.cohort.slices import Slices, known
 from cmri_lib.errors import DataError
-from cmri_lib.measures.anatomy.adherence import dice, hausdorff95
+from cmri_lib.measures.anatomy.adherence import dice, hausdorff95, stacked
 from cmri_lib.measures.statistics.bootstrap import Score
 from cmri_lib.measures.statistics.seeds import bootstrap_seeds, mean_over_seeds
 
@@ -62,18 +62,11 @@ def volume_scores(predicted: np.ndarray, truth: Slices, *, distances: bool = Tru
     for volume, index in sorted(table.groupby(KEYS[:3]).indices.items()):
         place = table["index"].to_numpy(int)[index]
         spacing = (apart[index[0]], side[index[0]], side[index[0]]) if distances else None
-        found, wanted = (_stacked(masks[index], place) for masks in (predicted, truth.masks))
+        found, wanted = (stacked(masks[index], place) for masks in (predicted, truth.masks))
         each = {name: _scores(found == label, wanted == label, spacing) for name, label in LABELS.items()}
         each[FOREGROUND] = pd.DataFrame(each.values()).mean().to_dict()
         rows += [dict(zip(KEYS, (*volume, name))) | scores for name, scores in each.items()]
     return pd.DataFrame(rows)
-
-
-def _stacked(masks: np.ndarray, place: np.ndarray) -> np.ndarray:
-    """(Z, H, W) from slices (n, H, W) at their places."""
-    volume = np.zeros((np.ptp(place) + 1, *masks.shape[1:]), masks.dtype)
-    volume[place - place.min()] = masks
-    return volume
 
 
 def _scores(found: np.ndarray, wanted: np.ndarray, spacing: tuple[float, float, float] | None) -> dict[str, float]:
