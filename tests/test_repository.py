@@ -97,6 +97,8 @@ def test_stages_and_parameters_exist() -> None:
     params = yaml.safe_load((ROOT / "params.yaml").read_text())
     for name, stage in yaml.safe_load((ROOT / "dvc.yaml").read_text())["stages"].items():
         assert set(stage["params"]) <= set(params), name
+        sections = set(stage["params"]) - {"profile", "dataset"}
+        assert not sections or "by_cohort" in sections, f"{name}: what is chosen for one cohort alone is chosen in any section"
         for dep in stage["deps"]:
             assert "${" in dep or (ROOT / dep).exists(), dep
 

@@ -106,11 +106,13 @@ def kept_bank(folder: Path, key: str, count: int, make: Callable[[int], Slices])
     """
     note = folder / KEY_FILE
     with turn_at(folder):  # another command may be drawing it
-        if not (note.exists() and note.read_text(encoding="utf-8") == key and len(Slices.load(folder)) >= count):
+        found = Slices.load(folder) if note.exists() and note.read_text(encoding="utf-8") == key else None
+        if found is None or len(found) < count:
             note.unlink(missing_ok=True)  # a bank that is half written has no key
             make(count).save(folder)
             note.write_text(key, encoding="utf-8")
-        return Slices.load(folder).take(np.arange(count))
+            found = Slices.load(folder)
+        return found.take(np.arange(count))
 
 
 def load_bank(study: Study, of: Drawn, name: str = "test") -> Slices:

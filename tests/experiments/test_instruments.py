@@ -29,15 +29,21 @@ def answers(study: Study) -> list[np.ndarray]:
             *(space(SLICES.images) for space in spaces)]
 
 
+def clone_of(study: Study, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Study:
+    """The same study where nothing but the published trainings is, and nothing can be trained."""
+    clone = quick(open_study("smoke", "phantom"), tmp_path / "clone")
+    shutil.copytree(study.root / "trainings", clone.root / "trainings")
+    monkeypatch.setattr("cmri_lib.training.loop.Training.go", lambda self: pytest.fail("trained again"))
+    return clone
+
+
 def test_published_instruments_are_loaded_in_a_clone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     study = quick(open_study("smoke", "phantom"), tmp_path / "first")
     before = answers(study)
     shipped, _ = publish(study, measuring_networks(study))
     assert {place.name for place in shipped} == {"segmenter", "second_segmenter", "features", "copy_detector"}
     assert {place.name for place in measuring_networks(study)} - {place.name for place in shipped} == {"detector"}
-    clone = quick(open_study("smoke", "phantom"), tmp_path / "clone")
-    shutil.copytree(study.root / "trainings", clone.root / "trainings")
-    monkeypatch.setattr("cmri_lib.training.loop.Training.go", lambda self: pytest.fail("trained again"))
+    clone = clone_of(study, tmp_path, monkeypatch)
     assert all(np.array_equal(one, other) for one, other in zip(before, answers(clone), strict=True))
 
 
@@ -45,7 +51,5 @@ def test_a_published_detector_finds_the_same_hearts_in_a_clone(tmp_path: Path, m
     study, case = quick(open_study("smoke", "phantom"), tmp_path / "first"), random_case()
     found = instruments.detector(study, [case]).find(case)
     publish(study, measuring_networks(study))
-    clone = quick(open_study("smoke", "phantom"), tmp_path / "clone")
-    shutil.copytree(study.root / "trainings", clone.root / "trainings")
-    monkeypatch.setattr("cmri_lib.training.loop.Training.go", lambda self: pytest.fail("trained again"))
+    clone = clone_of(study, tmp_path, monkeypatch)
     assert instruments.detector(clone, [case]).find(case) == found

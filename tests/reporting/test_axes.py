@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from itertools import combinations
 
 import matplotlib
@@ -24,11 +23,8 @@ POINT = {"curve": "images", "x": 1000, "sampler": "", "metric": "mmd_anatomy", "
 
 
 @pytest.fixture(autouse=True)
-def _style() -> Iterator[None]:
-    with plt.rc_context():
-        figures.use_style()
-        yield
-    plt.close("all")
+def _style(closed_figures: None) -> None:
+    figures.use_style()
 
 
 def table(**values: list[float]) -> pd.DataFrame:
