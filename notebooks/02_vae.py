@@ -198,7 +198,7 @@ gaps.round(3)
 # %%
 curves = learning_curves.LearningCurves(study, slices)
 u1 = Run(UNCONDITIONAL["U1 VAE"])
-seeds = training.runs_over_seeds(study, u1, params.fidelity.seeds)
+seeds = training.scored_runs(study, u1)
 train_all(study, [*seeds, *learning_curves.runs_over_patients(study, slices, u1.system)], slices)
 vae = training.train_or_load(study, u1, slices)
 log = training.training_log(study, u1)

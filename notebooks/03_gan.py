@@ -102,7 +102,7 @@ from cmri_lib.config.study import open_study
 from cmri_lib.experiments import banks, instruments, learning_curves, toy
 from cmri_lib.experiments.parallel import train_all
 from cmri_lib.experiments.training import (
-    cost_rows, runs_over_seeds, train_or_load, training_log)
+    cost_rows, scored_runs, train_or_load, training_log)
 from cmri_lib.generators.gan import GAN, GANSettings
 from cmri_lib.networks.conditioning.base import Conditioning
 from cmri_lib.reporting import curve_tables, figures, metrics, plots, results
@@ -265,8 +265,8 @@ runs = {name: Run(UNCONDITIONAL[name]) for name in names}
 curves = learning_curves.LearningCurves(study, slices)
 patient_runs = learning_curves.runs_over_patients(study, slices, UNCONDITIONAL["U5 StyleGAN2-ADA"])
 
-seeds = runs_over_seeds(study, runs["U5 StyleGAN2-ADA"], params.fidelity.seeds)
-train_all(study, [*runs.values(), *seeds, *patient_runs], slices)
+trainings = [one for run in runs.values() for one in scored_runs(study, run)]
+train_all(study, [*trainings, *patient_runs], slices)
 gans = {name: train_or_load(study, run, slices) for name, run in runs.items()}
 columns = ["loss", "gradient_penalty", "r1", "r1_every", "critic_steps", "augment"]
 pd.DataFrame({name: vars(gan.settings) for name, gan in gans.items()}).loc[columns].T
@@ -332,9 +332,9 @@ print(f"Mean sign of its critic's logits of real images: {float(adaptive.overfit
 
 # %%
 conditions = banks.sampling_conditions(slices, params.samples, study.seed)
-samples = {name: banks.draw_bank(study, runs[name], gans[name], conditions) for name in runs}
-for run in seeds[1:]:  # other trainings of U5, for the intervals of notebook 06
+for run in trainings:
     banks.draw_bank(study, run, train_or_load(study, run, slices), conditions)
+samples = {name: banks.load_bank(study, run) for name, run in runs.items()}
 shown = np.linspace(0, len(conditions) - 1, 10).astype(int)
 rows = {"real": conditions.take(shown)}
 rows |= {name: bank.take(shown) for name, bank in samples.items()}

@@ -110,7 +110,7 @@ from cmri_lib.config.study import open_study
 from cmri_lib.experiments import banks, instruments, learning_curves, toy
 from cmri_lib.experiments.parallel import train_all
 from cmri_lib.experiments.training import (
-    cost_rows, runs_over_seeds, train_or_load, training_log)
+    cost_rows, scored_runs, train_or_load, training_log)
 
 # %%
 from cmri_lib.generators.base import draw
@@ -368,8 +368,8 @@ runs = {name: Run(UNCONDITIONAL[name]) for name in names}
 curves = learning_curves.LearningCurves(study, slices)
 patient_runs = learning_curves.runs_over_patients(study, slices, UNCONDITIONAL["U6 DDPM"])
 
-seeds = runs_over_seeds(study, runs["U6 DDPM"], params.fidelity.seeds)
-train_all(study, [*runs.values(), *seeds, *patient_runs], slices)
+trainings = [one for run in runs.values() for one in scored_runs(study, run)]
+train_all(study, [*trainings, *patient_runs], slices)
 generators = {name: train_or_load(study, run, slices) for name, run in runs.items()}
 ddpm = generators["U6 DDPM"]
 pd.DataFrame({"parameters": {
@@ -411,10 +411,9 @@ figures.publish(study, "04/training", losses, draw_losses,
 
 # %%
 conditions = banks.sampling_conditions(slices, params.samples, study.seed)
-samples = {name: banks.draw_bank(study, runs[name], generators[name], conditions)
-           for name in names}
-for run in seeds[1:]:  # other trainings of U6, for the intervals of notebook 06
+for run in trainings:
     banks.draw_bank(study, run, train_or_load(study, run, slices), conditions)
+samples = {name: banks.load_bank(study, run) for name, run in runs.items()}
 intensity = {"real": conditions, **samples}
 pd.DataFrame({name: {"images": len(some), "mean intensity": some.images.mean(),
                      "standard deviation": some.images.std()}

@@ -86,7 +86,7 @@ from cmri_lib.config.study import open_study
 from cmri_lib.experiments import banks, instruments, learning_curves, toy
 from cmri_lib.experiments.parallel import train_all
 from cmri_lib.experiments.training import (
-    cost_rows, runs_over_seeds, train_or_load, training_log)
+    cost_rows, scored_runs, train_or_load, training_log)
 from cmri_lib.generators.base import draw
 from cmri_lib.generators.flow import EVALUATIONS, FlowMatching, FlowSettings
 from cmri_lib.networks.conditioning.base import Conditioning
@@ -210,10 +210,8 @@ runs = {name: Run(UNCONDITIONAL[name]) for name in names}
 curves = learning_curves.LearningCurves(study, slices)
 patient_runs = learning_curves.runs_over_patients(study, slices, UNCONDITIONAL["U10 OT-FM"])
 
-counts = params.fidelity
-seeds = runs_over_seeds(study, runs["U10 OT-FM"], counts.seeds)
-starts = runs_over_seeds(study, runs["U10 FM"], counts.ablation_seeds)  # flows of notebook 07 do
-train_all(study, [*runs.values(), *seeds, *starts, *patient_runs], slices)
+trainings = [one for run in runs.values() for one in scored_runs(study, run)]
+train_all(study, [*trainings, *patient_runs], slices)
 flows = {name: train_or_load(study, run, slices) for name, run in runs.items()}
 masked = flows["U10 FM + mask"]
 pd.DataFrame({
@@ -273,9 +271,9 @@ for name in ("U10 OT-FM", "U10 FM"):
 
 # %%
 conditions = banks.sampling_conditions(slices, params.samples, study.seed)
-samples = {name: banks.draw_bank(study, runs[name], flows[name], conditions) for name in runs}
-for run in seeds[1:]:  # other trainings of U10, for the intervals of notebook 06
+for run in trainings:
     banks.draw_bank(study, run, train_or_load(study, run, slices), conditions)
+samples = {name: banks.load_bank(study, run) for name, run in runs.items()}
 shown = np.linspace(0, len(conditions) - 1, 10).astype(int)
 rows = {"real": conditions.take(shown)}
 rows |= {name: bank.take(shown) for name, bank in samples.items()}
@@ -560,7 +558,8 @@ curve_tables.side_by_side(over_patients, "x").rename_axis("training patients")
 #
 # ## Limits
 #
-# - One seed of training. The intervals describe the choice of patients, not the choice of the seed.
+# - The scores here are of one training. Their intervals describe the choice of patients, not the
+#   choice of the seed.
 # - Small pools limit what minibatch optimal transport can do. In a conditional system it would tie
 #   the noise to the condition. So the mask-conditioned system couples independently.
 # - Samples of the mask-conditioned system follow masks of test patients. Whether its images help to

@@ -174,7 +174,7 @@ from cmri_lib.experiments.banks import load_bank
 from cmri_lib.experiments.evaluator import Evaluator
 from cmri_lib.experiments.examination import candidates, examine, misordered, unseen
 from cmri_lib.experiments.instruments import load_slices
-from cmri_lib.experiments.training import runs_over_seeds, train_or_load, training_folder
+from cmri_lib.experiments.training import scored_runs, train_or_load, training_folder
 from cmri_lib.generators.base import batch_of
 
 # %%
@@ -229,12 +229,8 @@ print(outlook.left_out("06"))
 
 # %%
 banks = {name: load_bank(study, Run(system)) for name, system in UNCONDITIONAL.items()}
-trainings = params.fidelity.seeds
-several = {name: [bank] for name, bank in banks.items()}
-again = ("U1 VAE", "U5 StyleGAN2-ADA", "U6 DDPM", "U10 OT-FM")  # trained with several seeds
-for name in again:
-    several[name] = [load_bank(study, run)
-                     for run in runs_over_seeds(study, Run(UNCONDITIONAL[name]), trainings)]
+several = {name: [load_bank(study, run) for run in scored_runs(study, Run(system))]
+           for name, system in UNCONDITIONAL.items()}  # of all its trainings
 unconditional = [name for name, system in UNCONDITIONAL.items() if system.conditioning == "none"]
 pd.DataFrame([{"system": name, "family": system.family, "condition": system.conditioning,
                "samples": len(banks[name])} for name, system in UNCONDITIONAL.items()])
@@ -350,10 +346,10 @@ adherence.set_index(["system", "metric"])[["value", "low", "high", "floor", "cei
 #
 # An interval over patients says how far a score would move with other test patients. It says
 # nothing about another training of the same system: other initial weights, other batches, other
-# noise. One system of each family is therefore trained as often as `fidelity.seeds` says. Its
-# scores are means over its trainings, with an interval over patients **and** trainings. Pictures,
-# near copies and learning curves are of its first training. All other systems have one training.
-# The next figure shows each training by itself.
+# noise. The systems that `fidelity.repeated` names in `params.yaml` are therefore trained as often
+# as `fidelity.seeds` says. Their scores are means over their trainings, with an interval over
+# patients **and** trainings. Pictures, near copies and learning curves are of the first training.
+# All other systems have one training. The next figure shows each training by itself.
 
 # %%
 def scored(bank, *wanted):
@@ -366,7 +362,7 @@ def scored(bank, *wanted):
 # %%
 each = pd.DataFrame([
     {"system": f"{name}, training {k}", "of": name, "family": UNCONDITIONAL[name].family, **row}
-    for name in again for k, bank in enumerate(several[name], start=1)
+    for name in params.fidelity.repeated for k, bank in enumerate(several[name], start=1)
     for row in scored(bank, ANATOMY, APPEARANCE, HEARTS)])
 each = each[each["metric"].isin([ANATOMY, APPEARANCE, HEARTS])]
 figures.publish(study, "06/trainings", each, plots.score_plot,
@@ -798,7 +794,7 @@ few = sorted(params.flow.few_steps.evaluations)[1]
 choices = {"U10 OT-FM": {"solver": "midpoint", "steps": few // 2},  # 2 evaluations a step
            "U6 DDPM": {"sampler": "dpm-solver", "steps": few}}
 quick = {name: [evaluator.bank(run, train_or_load(study, run, slices), **sampler)
-                for run in runs_over_seeds(study, Run(UNCONDITIONAL[name]), trainings)]
+                for run in scored_runs(study, Run(UNCONDITIONAL[name]))]
          for name, sampler in choices.items()}
 effects = [evaluator.difference(*quick.values(), metric) for metric in (ANATOMY, APPEARANCE)]
 ledger.primary("F2", *effects, parties=choices)

@@ -49,10 +49,11 @@ class InstrumentSettings:
 
 @dataclass(frozen=True)
 class FidelitySettings:
-    """Trainings of each party of a primary test, which differ by their seed, of unconditional systems and of the ablation;
+    """Trainings, which differ by their seed, of each unconditional system in `repeated` and of each system of the ablation;
     bootstrap draws of patients, random groups of patients behind each floor, and how many of these are corrupted to see which
     metric answers; how the network of the two-sample test on images learns."""
 
+    repeated: tuple[str, ...]
     seeds: Count
     ablation_seeds: Count
     resamples: Count

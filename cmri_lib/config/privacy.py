@@ -55,16 +55,14 @@ class RareSettings:
 
 @dataclass(frozen=True)
 class PrivacySettings:
-    """Section `privacy`: systems that are attacked; those of which all trainings with other seeds are attacked that the study
-    has (`repeated`, as many as `fidelity.seeds`); members and non-members (each at most `patients`), and
-    `slices` of each; times between image (0) and noise (1), `draws` of noise
+    """Section `privacy`: systems that are attacked, each in all its trainings (`fidelity.repeated`); members and non-members
+    (each at most `patients`), and `slices` of each; times between image (0) and noise (1), `draws` of noise
     (as many steps of the ODE, and eight times as many of inversion); `samples` drawn from every
     system; `copies` planted of every disguise; a `group` of patients (a disease,
     a vendor) has at least so many on either side; `arms` of what may drive leakage or lower it, and shadow models, which take
     trainings of their own."""
 
     systems: tuple[str, ...]
-    repeated: tuple[str, ...]
     patients: Annotated[int, Field(ge=4)]
     slices: Count
     times: tuple[Annotated[float, Field(gt=0, lt=1)], ...]
@@ -80,7 +78,6 @@ class PrivacySettings:
     detector: TrainSettings
 
     def __post_init__(self) -> None:
-        for field, names in (("repeated", self.repeated), ("control.own_share", self.control.own_share)):
-            if unknown := sorted(set(names) - set(self.systems)):
-                raise ParameterError(", ".join(unknown), field=f"privacy.{field}",
-                                     remedy="name systems that stand in privacy.systems")
+        if unknown := sorted(set(self.control.own_share) - set(self.systems)):
+            raise ParameterError(", ".join(unknown), field="privacy.control.own_share",
+                                 remedy="name systems that stand in privacy.systems")

@@ -26,17 +26,17 @@ from cmri_lib.experiments.safeguards import NONE, safeguard_runs
 from cmri_lib.experiments.training import runs_over_seeds, training_folder, training_folders
 from cmri_lib.experiments.vendor_pairs import DATASET, training_pairs
 from cmri_lib.generators.base import Generator
+from cmri_lib.systems import register
 from cmri_lib.systems.ablation import (COMPARED, COMPARED_SETS, CONDITION_SETS, STAGE, ablation_system, ablation_systems,
                                        condition_set_system)
 from cmri_lib.systems.contrast import MANIFOLD
 from cmri_lib.systems.private import RDP_CGAN
-from cmri_lib.systems.register import SYSTEMS
 from cmri_lib.systems.system import Run, runs
 from cmri_lib.systems.translation import ACROSS_VENDORS, RECONSTRUCTION
 from cmri_lib.systems.vendors import WAY_FLOW
 from cmri_lib.training import TrainSettings
 
-#: One system of each family, trained with other seeds and on other numbers of patients by notebooks 02 to 05.
+#: One system of each family, trained on other numbers of patients by notebooks 02 to 05.
 CURVES_OVER_PATIENTS = ("U1 VAE", "U5 StyleGAN2-ADA", "U6 DDPM", "U10 OT-FM")
 #: Ids of the systems that learn from further scans of training patients. A run that went to another process has a copy of its
 #: system, so systems are known by their ids.
@@ -47,16 +47,16 @@ def all_runs(study: Study, slices: Slices) -> list[Run]:
     """Every run that a notebook trains, or starts from, each once."""
     noisy, fewer = noisy_label_runs(study), fewer_label_runs(study, slices)
     left_out = _left_out(study)
-    found = [*runs([system for name, system in SYSTEMS.items() if name not in left_out]),
-             *(run for name in CURVES_OVER_PATIENTS for run in runs_over_patients(study, slices, SYSTEMS[name])),
+    found = [*runs([system for name, system in register.SYSTEMS.items() if name not in left_out]),
+             *(run for name in CURVES_OVER_PATIENTS for run in runs_over_patients(study, slices, register.SYSTEMS[name])),
              *runs([system for *_, system in ablation_systems(Vocabulary.of(slices), study.params.conditional.contents)]),
              *runs([condition_set_system("flow", name) for name in CONDITION_SETS]),
              *noisy, *fewer, *utility_runs(study, slices), *audit_runs(study, slices),
              *(safeguard_runs(study, slices).values() if "safeguards" in study.params.privacy.arms else ()),
              *differential_privacy_runs(study, slices), *way_runs(study),
              *([*runs(ACROSS_VENDORS), Run(MANIFOLD)] if study.dataset == DATASET else ())]
-    counts, several = study.params.fidelity, (*CURVES_OVER_PATIENTS, *study.params.privacy.repeated)
-    for compared, count in (([Run(SYSTEMS[name]) for name in several], counts.seeds),
+    counts = study.params.fidelity
+    for compared, count in (([Run(register.system(name)) for name in counts.repeated], counts.seeds),
                             (repeated_runs(study, slices), counts.ablation_seeds)):
         found += [run for one in compared for run in runs_over_seeds(study, one, count)]
     return list({(run.stage, run.folder): run for one in found for run in _with_starts(one)}.values())

@@ -133,7 +133,7 @@ class PrivacyAudit:
         return self._targets[key]
 
     def trainings(self, run: Run) -> list[Run]:
-        """The run and, where several trainings of its system are attacked (`params.repeated`), the others."""
+        """The run and, where its system has several trainings, the others."""
         return attacked_trainings(self.study, run)
 
     def members(self, run: Run) -> Slices:

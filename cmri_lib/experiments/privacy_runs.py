@@ -16,7 +16,7 @@ from cmri_lib.cohort.slices import Slices
 from cmri_lib.cohort.vocabulary import names_nothing
 from cmri_lib.config.study import Study
 from cmri_lib.errors import DataError
-from cmri_lib.experiments.training import runs_over_seeds, training_patients
+from cmri_lib.experiments.training import scored_runs, training_patients
 from cmri_lib.privacy.groups import Composition, compositions
 from cmri_lib.systems.ablation import condition_set_system
 from cmri_lib.systems.register import system
@@ -45,9 +45,8 @@ def copy_detector_training(study: Study) -> tuple[TrainSettings, Path]:
 
 
 def attacked_trainings(study: Study, run: Run) -> list[Run]:
-    """The run and, of a system in `privacy.repeated`, its trainings with other seeds, which other notebooks make."""
-    several = run.id in study.params.privacy.repeated
-    return runs_over_seeds(study, run, study.params.fidelity.seeds if several else 1)
+    """The run and, of a system in `privacy.systems`, its trainings with other seeds, which other notebooks make."""
+    return scored_runs(study, run) if run.id in study.params.privacy.systems else [run]
 
 
 def shadows_possible(study: Study, slices: Slices) -> bool:

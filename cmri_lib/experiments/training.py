@@ -91,6 +91,12 @@ def runs_over_seeds(study: Study, run: Run, count: int) -> list[Run]:
     return [run, *(_with_seed(run, study.seed + k) for k in range(1, count))]
 
 
+def scored_runs(study: Study, run: Run) -> list[Run]:
+    """The trainings of an unconditional system that its scores are means over: several if `fidelity.repeated` names it."""
+    counts = study.params.fidelity
+    return runs_over_seeds(study, run, counts.seeds if run.id in counts.repeated else 1)
+
+
 def _with_seed(run: Run, seed: int) -> Run:
     return replace(run, seed=seed, pretrained=run.pretrained and _with_seed(run.pretrained, seed))
 

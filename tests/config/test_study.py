@@ -46,7 +46,7 @@ def test_the_committed_parameters_hold_in_every_profile(profile: str) -> None:
 @pytest.mark.parametrize(("old", "new", "named"), [
     ("seed:", "seed: abc", "seed"), ("seed:", "sead: 1", "sead"), ("dataset:", "dataset: 123", "dataset"),
     ("dataset:", "dataset: no", "dataset"), ("dataset:", "dataset: ../../etc", "dataset"),
-    ("dataset:", "dataset: 2024-01-01", "dataset.*date"), ("  ablation_seeds:", "  ablation_seeds: 2024-01-01", "seeds.*date"),
+    ("dataset:", "dataset: 2024-01-01", "dataset.*date"), ("  corrupted:", "  corrupted: 2024-01-01", "corrupted.*date"),
     ("device:", "device: CPU", "device"), ("profile:", "profile: cluster", "profile"),
     ("workers:", "workers: -1", "workers"), ("samples:", "samples: many", "samples"), ("samples:", "samples: true", "samples"),
     ("  resamples:", "  resamples: 0", "fidelity.resamples"), ("  repeats:", "  floors: 2", "fidelity"),
@@ -65,7 +65,7 @@ def test_a_cohort_differs_in_what_is_said_for_it_and_in_nothing_else() -> None:
     assert patients.privacy.arms == ("sampler",) != everyone.privacy.arms
     chosen = replace(patients, dataset="phantom", **{section: replace(getattr(patients, section), **{
         name: getattr(getattr(everyone, section), name) for name in names}) for section, names in {
-        "privacy": ("arms", "systems", "repeated"), "utility": ("fractions", "factors"),
+        "privacy": ("arms", "systems"), "fidelity": ("seeds", "ablation_seeds"), "utility": ("fractions", "factors"),
         "cross_vendor": ("synthesis_ways",)}.items()})
     assert chosen == everyone
     assert replace(open_study("laptop", "acdc", ROOT).params, dataset="phantom") == open_study("laptop", "phantom", ROOT).params

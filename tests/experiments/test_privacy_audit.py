@@ -142,9 +142,9 @@ def test_whose_disease_a_generator_has_learnt_by_heart_is_exposed(monkeypatch: p
 
 def test_rows_and_facts_are_of_all_trainings_and_controls_of_one(monkeypatch: pytest.MonkeyPatch) -> None:
     """The first of three trainings has learnt everybody by heart, the others nobody; the twin all of its own."""
-    privacy, fidelity = STUDY.params.privacy, replace(STUDY.params.fidelity, seeds=3, resamples=100)
+    fidelity = replace(STUDY.params.fidelity, seeds=3, resamples=100)
     study = replace(STUDY, params=replace(STUDY.params, fidelity=fidelity))
-    (name,), audit = privacy.repeated, PrivacyAudit(study, SLICES)
+    name, audit = "U10 FM", PrivacyAudit(study, SLICES)
     run, twin = Run(system(name)), audit.overfitted(name)
     samples = SLICES.where(split="test").with_columns(source=name)
     targets = {one.folder: Target(one.folder, patients_seen(one, SLICES), None, samples)

@@ -54,11 +54,12 @@ def test_a_twin_may_have_a_share_of_the_steps_of_its_own() -> None:
 
 def test_several_trainings_are_attacked_of_systems_that_have_them() -> None:
     params = replace(STUDY.params, fidelity=replace(STUDY.params.fidelity, seeds=3))
-    (name,), study = params.privacy.repeated, replace(STUDY, params=params)
+    name, study = "U10 FM", replace(STUDY, params=params)
     seeds = [run.seed for run in attacked_trainings(study, Run(system(name)))]
     assert seeds == [None, STUDY.seed + 1, STUDY.seed + 2]
     assert [run.id for run in attacked_trainings(study, overfitted(study, SLICES, name))] == [f"{name}, 4 patients, overfitted"]
-    assert len(attacked_trainings(study, Run(system("U1 VAE")))) == 1
+    assert "U10 OT-FM" in params.fidelity.repeated and "U10 OT-FM" not in params.privacy.systems
+    assert len(attacked_trainings(study, Run(system("U10 OT-FM")))) == 1
 
 
 def test_shadow_models_are_trained_only_where_they_are_asked_for() -> None:
