@@ -140,14 +140,15 @@ from cmri_lib.cohort.vocabulary import Vocabulary
 from cmri_lib.config.study import open_study
 
 # %%
+from cmri_lib.experiments.ablation_runs import (
+    ablation_trainings, compared_runs, fewer_label_runs, noisy_label_runs)
 from cmri_lib.experiments.banks import draw_bank, sampling_conditions
 from cmri_lib.experiments.evaluator import Evaluator
 from cmri_lib.experiments.instruments import load_slices
-from cmri_lib.experiments.label_quality import fewer_label_runs, noisy_label_runs
 from cmri_lib.experiments.learning_curves import LearningCurves
 from cmri_lib.experiments.parallel import train_all
 from cmri_lib.experiments.training import (
-    cost_rows, of_pairs, runs_over_seeds, train_or_load, training_patients, training_slices)
+    cost_rows, of_pairs, train_or_load, training_patients, training_slices)
 from cmri_lib.generators.base import draw
 from cmri_lib.generators.guidance import guided
 from cmri_lib.measures.anatomy.adherence import agreement
@@ -161,7 +162,7 @@ from cmri_lib.reporting import (
 from cmri_lib.reporting.axes import interval
 from cmri_lib.reporting.primary_tests import ANATOMY, APPEARANCE, HEARTS
 from cmri_lib.systems.ablation import (
-    COMPARED, COMPARED_SETS, CONDITION_SETS, FAMILIES, NO_CONDITION, ablation_system,
+    CONDITION_SETS, FAMILIES, NO_CONDITION, ablation_system,
     ablation_systems, condition_set_system)
 from cmri_lib.systems.conditional import CONDITIONAL
 from cmri_lib.systems.system import Run, file_name, runs
@@ -253,7 +254,7 @@ listed.unstack().loc[list(FAMILIES), list(design["content"].unique())]
 # %%
 def over_seeds(run):
     """A generator and a bank of every training of a run, the study's own first."""
-    again = runs_over_seeds(study, run, params.fidelity.ablation_seeds)
+    again = ablation_trainings(study, slices, run)
     train_all(study, again, slices)
     found = [train_or_load(study, one, slices) for one in again]
     return found[0], [evaluator.bank(one, made) for one, made in zip(again, found)]
@@ -536,10 +537,10 @@ mask_run = Run(ablation_system("flow", "labels", "concat"))
 set_runs = {name: Run(condition_set_system("flow", name)) for name in CONDITION_SETS}
 train_all(study, set_runs.values(), slices)
 for run in set_runs.values():
-    generator = generators[run.id] = train_or_load(study, run, slices)
-    banks[run.id] = evaluator.bank(run, generator)
-    scores += evaluator.rows(run, banks[run.id])
-    scores += cost_rows(study, run, generator, evaluator.conditions, images=AT_ONCE)
+    generators[run.id], several[run.id] = over_seeds(run)
+    banks[run.id] = several[run.id][0]
+    scores += evaluator.rows(run, several[run.id])
+    scores += cost_rows(study, run, generators[run.id], evaluator.conditions, images=AT_ONCE)
 compared = list(set_runs.values())
 score_table(scores, [run.id for run in compared], ["dice_mean", *QUALITY])
 
@@ -757,8 +758,9 @@ print(len(training_patients(study, slices)), "training patients in all;",
 label_runs = [*noisy_runs, *few_runs]
 train_all(study, label_runs, slices)
 for run in label_runs:
-    banks[run.id] = evaluator.bank(run, train_or_load(study, run, slices))
-    scores += evaluator.rows(run, banks[run.id])
+    _, several[run.id] = over_seeds(run)
+    banks[run.id] = several[run.id][0]
+    scores += evaluator.rows(run, several[run.id])
 labels = pd.DataFrame(scores)
 labels = labels[labels["system"].isin([run.id for run in (mask_run, *label_runs)])
                 & labels["metric"].isin(["dice_mean", "hd95_Myo_mm", *QUALITY])]
@@ -858,20 +860,18 @@ stated[stated["claim"].str.startswith("M")].set_index("claim")
 # interval lies on the claimed side of the margin, *not supported* if it lies on the other side, and
 # *undecided* otherwise.
 #
-# What else primary tests compare is trained with several seeds now. Where both systems of a test
-# have several trainings, its interval is over patients **and** trainings.
+# Where both systems of a test have several trainings, its interval is over patients **and**
+# trainings. The next table says how many trainings each has.
 
 # %%
-cells = [Run(ablation_system(*cell)) for cell in COMPARED]
-others = [*map(set_runs.get, COMPARED_SETS), *few_runs[:1], *noisy_runs[:1]]
-compared_runs = [run for run in (*cells, *others) if run.id in banks]
-several |= {run.id: over_seeds(run)[1] for run in others if run.id in banks}
-pd.Series({name: len(found) for name, found in several.items()}, name="trainings").to_frame()
+tested = [run for run in compared_runs(study, slices) if run.id in banks]
+trainings = {run.id: len(several[run.id]) for run in tested}
+pd.Series(trainings, name="trainings").to_frame()
 
 # %%
 def difference(pair, metric):
     """The first system of a pair minus the second, over as many trainings as both have."""
-    found = [several.get(name, [banks[name]]) for name in pair]
+    found = [several[name] for name in pair]
     fewest = min(map(len, found))
     return evaluator.difference(*(some[:fewest] for some in found), metric)
 
@@ -884,7 +884,7 @@ def difference(pair, metric):
 
 # %%
 curves = LearningCurves(study, slices)
-halves = pd.DataFrame([row for run in compared_runs for row in curves.over_compute(run)])
+halves = pd.DataFrame([row for run in tested for row in curves.over_compute(run)])
 unfit = claims.unfit(pd.DataFrame(scores), halves)
 ledger = claims.Ledger(unfit)
 pd.Series(unfit, name="why claims about it are not testable", dtype=object).to_frame()

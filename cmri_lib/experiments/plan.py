@@ -12,10 +12,10 @@ from cmri_lib.cohort.vocabulary import Vocabulary
 from cmri_lib.config.pipeline import locked_stages
 from cmri_lib.config.study import Study
 from cmri_lib.errors import CheckpointError
+from cmri_lib.experiments.ablation_runs import compared_runs, fewer_label_runs, noisy_label_runs, repeated_runs
 from cmri_lib.experiments.arms import utility_runs
 from cmri_lib.experiments.contrast import scan_patients, train_manifold
 from cmri_lib.experiments.instruments import trainings as instrument_trainings
-from cmri_lib.experiments.label_quality import fewer_label_runs, noisy_label_runs
 from cmri_lib.experiments.learning_curves import runs_over_patients
 from cmri_lib.experiments.preprocessing_synthesis import slices_of_run, way_runs
 from cmri_lib.experiments.privacy_runs import STAGE as AUDITS
@@ -27,8 +27,7 @@ from cmri_lib.experiments.training import runs_over_seeds, training_folder, trai
 from cmri_lib.experiments.vendor_pairs import DATASET, training_pairs
 from cmri_lib.generators.base import Generator
 from cmri_lib.systems import register
-from cmri_lib.systems.ablation import (COMPARED, COMPARED_SETS, CONDITION_SETS, STAGE, ablation_system, ablation_systems,
-                                       condition_set_system)
+from cmri_lib.systems.ablation import CONDITION_SETS, STAGE, ablation_systems, condition_set_system
 from cmri_lib.systems.contrast import MANIFOLD
 from cmri_lib.systems.private import RDP_CGAN
 from cmri_lib.systems.system import Run, runs
@@ -60,19 +59,6 @@ def all_runs(study: Study, slices: Slices) -> list[Run]:
                             (repeated_runs(study, slices), counts.ablation_seeds)):
         found += [run for one in compared for run in runs_over_seeds(study, one, count)]
     return list({(run.stage, run.folder): run for one in found for run in _with_starts(one)}.values())
-
-
-def repeated_runs(study: Study, slices: Slices) -> list[Run]:
-    """What notebook 07 trains with several seeds: every cell of the ablation, and what else primary tests compare."""
-    cells = [system for *_, system in ablation_systems(Vocabulary.of(slices), study.params.conditional.contents)]
-    return list({run.folder: run for run in (*runs(cells), *compared_runs(study, slices))}.values())
-
-
-def compared_runs(study: Study, slices: Slices) -> list[Run]:
-    """What primary tests of the ablation compare."""
-    return [*(Run(ablation_system(*cell)) for cell in COMPARED),
-            *(Run(condition_set_system("flow", name)) for name in COMPARED_SETS),
-            *noisy_label_runs(study)[:1], *fewer_label_runs(study, slices)[:1]]
 
 
 def final_weights_alone(study: Study, wanted: Iterable[Run], slices: Slices) -> list[Run]:

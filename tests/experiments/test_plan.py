@@ -16,7 +16,7 @@ from systems.test_conditional import quick
 from cmri_lib.cohort.slices import concatenate
 from cmri_lib.config.study import Study, open_study
 from cmri_lib.errors import DataError
-from cmri_lib.experiments.label_quality import fewer_label_runs, noisy_label_runs
+from cmri_lib.experiments.ablation_runs import fewer_label_runs, noisy_label_runs
 from cmri_lib.experiments.learning_curves import runs_over_patients
 from cmri_lib.experiments.plan import (CURVES_OVER_PATIENTS, all_folders, all_runs, complete_stages, final_weights_alone,
                                        progress)

@@ -18,7 +18,7 @@ from cmri_lib.experiments.arms import (MAIN, TEACHING, Arm, alone_arm, arm_patie
                                        generator_run, own_slices, rays, real_arm, target_disease, unique, utility_runs)
 from cmri_lib.experiments.banks import kept_bank
 from cmri_lib.experiments.ejection_arms import ejection_errors
-from cmri_lib.experiments.label_quality import LABEL_QUALITY
+from cmri_lib.experiments.ablation_runs import LABEL_QUALITY
 from cmri_lib.experiments.provenance import patients_seen, refuse_leaks, refuse_seen
 from cmri_lib.experiments.utility import SOURCES, arm_rows, draw_samples, source_of_labels, train_arm, train_arms
 from cmri_lib.generators.base import draw
