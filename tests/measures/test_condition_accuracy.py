@@ -105,9 +105,9 @@ def test_gain_is_the_difference_paired_over_patients(judge, real):
 def test_what_cannot_be_judged_is_refused(judge, real):
     words = vendors("AB", 60)
     training = coloured(words, words, 8, "train")
-    with pytest.raises(DataError, match="vendor.*all training slices"):
+    with pytest.raises(DataError, match="vendor.*all training patients"):
         train_condition_classifier(training.with_columns(vendor="Phantom A"), Pixels(), "vendor")
-    with pytest.raises(DataError, match="vendor.*all training slices"):
+    with pytest.raises(DataError, match="vendor.*all training patients"):
         train_condition_classifier(training.with_columns(vendor=np.resize(["Phantom A", "unknown", "other"], 60)),
                                    Pixels(), "vendor")
     with pytest.raises(DataError, match="age"):
