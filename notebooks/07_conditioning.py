@@ -1022,7 +1022,7 @@ for few in few_runs:
     for noisy in noisy_runs:
         pair = few.id, noisy.id
         effect = difference(pair, "dice_mean")
-        if [few, noisy] == label_parties:
+        if few is few_runs[0] and noisy is noisy_runs[0]:
             ledger.primary("M6", effect, parties=pair)
             continue
         comparison = (f"{len(few.patients)} patients with correct labels"
