@@ -28,8 +28,8 @@ BY_COHORT = "by_cohort"
 
 
 class _StrictLoader(getattr(yaml, "CSafeLoader", yaml.SafeLoader)):  # libyaml, where PyYAML was built with it: 6 times faster
-    """YAML 1.1 takes the last of two equal keys in silence and reads 1e-4 as text; here the first is an error and the
-    second a number, as in YAML 1.2."""
+    """YAML 1.1 takes the last of two equal keys in silence, reads 1e-4 as text and ``no`` as false. Here the first is an error,
+    the second a number and the third a word, as in YAML 1.2: `dvc exp run -S` writes the file anew by its rules, unquoted."""
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict:
         keys = [self.construct_object(k, deep=deep) for k, _ in node.value]
@@ -38,6 +38,11 @@ class _StrictLoader(getattr(yaml, "CSafeLoader", yaml.SafeLoader)):  # libyaml, 
         return super().construct_mapping(node, deep)
 
 
+_BOOLEAN = "tag:yaml.org,2002:bool"
+_StrictLoader.yaml_implicit_resolvers = {
+    first: [(tag, pattern) for tag, pattern in found if tag != _BOOLEAN]
+    for first, found in _StrictLoader.yaml_implicit_resolvers.items()}
+_StrictLoader.add_implicit_resolver(_BOOLEAN, re.compile(r"(true|True|TRUE|false|False|FALSE)$"), list("tTfF"))
 _StrictLoader.add_implicit_resolver("tag:yaml.org,2002:float", re.compile(r"[-+]?\d+(\.\d*)?[eE][-+]?\d+$"),
                                     list("-+0123456789"))
 

@@ -11,6 +11,7 @@ from typing import Literal
 
 import pandas as pd
 import pytest
+from dvc.utils.serialize import modify_yaml
 from pydantic import ConfigDict
 
 from cmri_lib.config.reading import PROFILES, choose_profile, parse, read_parameters, read_yaml
@@ -45,7 +46,7 @@ def test_the_committed_parameters_hold_in_every_profile(profile: str) -> None:
 
 @pytest.mark.parametrize(("old", "new", "named"), [
     ("seed:", "seed: abc", "seed"), ("seed:", "sead: 1", "sead"), ("dataset:", "dataset: 123", "dataset"),
-    ("dataset:", "dataset: no", "dataset"), ("dataset:", "dataset: ../../etc", "dataset"),
+    ("dataset:", "dataset: true", "dataset"), ("dataset:", "dataset: ../../etc", "dataset"),
     ("dataset:", "dataset: 2024-01-01", "dataset.*date"), ("  corrupted:", "  corrupted: 2024-01-01", "corrupted.*date"),
     ("device:", "device: CPU", "device"), ("profile:", "profile: cluster", "profile"),
     ("workers:", "workers: -1", "workers"), ("samples:", "samples: many", "samples"), ("samples:", "samples: true", "samples"),
@@ -58,6 +59,17 @@ def test_what_is_wrong_anywhere_is_named_at_once(tmp_path: Path, old: str, new: 
     with pytest.raises(ParameterError, match=named) as caught:
         open_study(root=project(tmp_path, (old, new)))
     assert "Remedy" in str(caught.value) and "params.yaml" in str(caught.value)
+
+
+def test_an_experiment_of_dvc_leaves_all_other_parameters_as_they_were(tmp_path: Path) -> None:
+    """`dvc exp run -S` writes params.yaml anew, words without the quotes that YAML 1.1 needs."""
+    file = tmp_path / "params.yaml"
+    file.write_text((ROOT / "params.yaml").read_text(encoding="utf-8"), encoding="utf-8")
+    before = read_parameters(file, "overnight")
+    with modify_yaml(str(file)) as keys:
+        keys["seed"] += 1
+    assert '"no"' not in file.read_text(encoding="utf-8"), "or this test shows nothing"
+    assert read_parameters(file, "overnight") == replace(before, seed=before.seed + 1)
 
 
 def test_a_cohort_differs_in_what_is_said_for_it_and_in_nothing_else() -> None:
