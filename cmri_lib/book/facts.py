@@ -36,7 +36,7 @@ EVERYTHING = Vocabulary({c: ("a", "b") for c in ("vendor", "disease", "phase", "
 WORK = "work/${dataset}/${profile}/"
 #: The conditioning of systems without a condition.
 NOTHING_GIVEN = "cmri_lib.networks.conditioning.base"
-COSTS = ("images_seen", "parameters", "nfe", "seconds_per_image", "training_seconds")
+COSTS = ("images_seen", "images_before", "parameters", "nfe", "seconds_per_image", "training_seconds")
 
 
 @dataclass(frozen=True)

@@ -137,6 +137,16 @@ def training_seconds(study: Study, run: Run) -> float:
     return float(training_log(study, run)["seconds"].iloc[-1]) + first_stage_seconds(study, run)
 
 
+def images_before(study: Study, run: Run) -> int:
+    """Training images that others have seen for it: its first stage, and all that it starts from with theirs, each once."""
+    seen, one = {}, run
+    while one is not None:
+        seen |= training_folders(study, one)
+        one = one.start
+    del seen[training_folder(study, run)]
+    return sum(settings.steps * settings.batch for settings in seen.values())
+
+
 @torch.no_grad()
 def cost_rows(study: Study, run: Run, generator: Generator, conditions: Slices, images: int = 16) -> list[dict[str, object]]:
     """Cost rows of a trained run: what its training took, and what a sample takes at `images` at once.
@@ -149,5 +159,6 @@ def cost_rows(study: Study, run: Run, generator: Generator, conditions: Slices, 
     noise = torch.randn(images, *generator.noise_shape(conditions.size)).to(generator.device)
     rows = cost(lambda n: generator.sample(noise[:n], {k: v[:n] for k, v in batch.items()}), generator, images=images,
                 evaluations=generator.nfe, images_seen=int(training_log(study, run)["images"].iloc[-1]),
+                images_before=images_before(study, run),
                 training_seconds=training_seconds(study, run) if trained_on == {device_name(generator.device)} else None)
     return with_system_columns(run, rows)

@@ -74,7 +74,7 @@ def _taken(sample: Callable[[int], object], images: int) -> float:
 
 
 def cost(sample: Callable[[int], object], network: nn.Module, *, images: int, evaluations: int, images_seen: int,
-         training_seconds: float | None, repeats: int = 3) -> list[dict[str, object]]:
+         images_before: int, training_seconds: float | None, repeats: int = 3) -> list[dict[str, object]]:
     """Rows of axis "cost": what it took to train a generator and what a sample takes.
 
     Args:
@@ -82,15 +82,16 @@ def cost(sample: Callable[[int], object], network: nn.Module, *, images: int, ev
         network: everything with parameters that sampling uses.
         images: how many to draw at once.
         evaluations: network evaluations per image (NFE).
-        images_seen, training_seconds: of the training log; None where its seconds are another kind of machine's.
+        images_seen: in its training. images_before: by what it starts from and by its first stage.
+        training_seconds: of the training log; None where its seconds are another kind of machine's.
 
     Returns:
         ``seconds_per_image`` (with fastest and slowest repeat), ``nfe``, ``peak_memory_gib``,
-        ``parameters``, ``images_seen``, ``training_seconds`` if they are known. A cost has neither floor nor
-        ceiling; what is counted has no interval.
+        ``parameters``, ``images_seen``, ``images_before``, and ``training_seconds`` if they are known. A cost has neither
+        floor nor ceiling; what is counted has no interval.
     """
     exact = {"nfe": evaluations, "parameters": sum(p.numel() for p in network.parameters()),
-             "images_seen": images_seen}
+             "images_seen": images_seen, "images_before": images_before}
     if training_seconds is not None:
         exact["training_seconds"] = training_seconds
     device = next((p.device for p in network.parameters()), torch.device("cpu"))

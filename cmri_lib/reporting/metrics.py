@@ -30,7 +30,7 @@ HEADLINE = ("mmd_anatomy", "mmd_classical", "kid_study", "frechet_study", "preci
             "heart_valid", "anatomy_lv_missing", "anatomy_w1_lv_cm2", "dice_mean", "hd95_Myo_mm",
             "accuracy_vendor", "accuracy_phase", "downstream_dice", "downstream_dice_unseen",
             "nearest_share_study", "nearest_excess_study", "near_copies_pixel",
-            "seconds_per_image", "nfe", "images_seen", "training_seconds")
+            "seconds_per_image", "nfe", "images_seen", "images_before", "training_seconds")
 
 
 #: Measures in a feature space: ``<measure>_<space>``.
@@ -130,6 +130,8 @@ SINGLE = {
                              wide=True),
     "nfe": _of("cost", NONE, "Network evaluations per image", "network evaluations", format=".3g"),
     "images_seen": _of("cost", NONE, "Training images seen", "images seen", format=",.0f", wide=True),
+    "images_before": _of("cost", NONE, "Training images seen by its first stage and by what it starts from", "images before",
+                         format=",.0f", wide=True),
     "training_seconds": _of("cost", NONE, "Training time, of fine-tuning alone where a system starts from a trained one",
                             "training time", unit="s", format=".0f", wide=True),
     "parameters": _of("cost", NONE, "Parameters of the networks", "parameters", format=",.0f", wide=True),

@@ -23,7 +23,7 @@ from cmri_lib.experiments.plan import (CURVES_OVER_PATIENTS, all_folders, all_ru
 from cmri_lib.experiments.private_training import Private
 from cmri_lib.experiments.published import publish, published_folder, restore
 from cmri_lib.experiments.safeguards import AUGMENTED, NONE, safeguard_runs
-from cmri_lib.experiments.training import cost_rows, runs_over_seeds, train_or_load, training_folder
+from cmri_lib.experiments.training import cost_rows, images_before, runs_over_seeds, train_or_load, training_folder
 from cmri_lib.systems.contrast import MANIFOLD
 from cmri_lib.systems.private import RDP_CGAN
 from cmri_lib.systems.register import SYSTEMS
@@ -91,6 +91,21 @@ def test_families_and_the_ablation_have_their_own_numbers_of_trainings(tmp_path:
              if run.seed is not None]
     assert sorted(run.system.id for run in again) == sorted(counts.repeated)
     assert {run.seed for run in again} == {study.seed + 1}
+
+
+def test_images_that_others_have_seen_for_a_system_count_once(tmp_path: Path) -> None:
+    study = quick(open_study("smoke", "phantom"), tmp_path)
+    first, latent, flow = (Run(SYSTEMS[name]) for name in ("U1 VAE", "U7 LDM-KL", "U10 FM"))
+    seen = {run.id: run.settings(study.params, study.seed) for run in (latent, flow)}
+    stage = latent.first_stage_settings(study.params, study.seed)
+    assert images_before(study, first) == images_before(study, flow) == 0
+    assert images_before(study, latent) == stage.steps * stage.batch
+    controlled = Run(SYSTEMS["C9 ControlNet LDM"])  # on C9 with a prompt, which is on U7; all share a first stage
+    prompted = controlled.start.settings(study.params, study.seed)
+    assert controlled.start.start.folder == latent.folder
+    assert images_before(study, controlled) == sum(one.steps * one.batch for one in (stage, seen[latent.id], prompted))
+    fewer = fewer_label_runs(study, SLICES)[0]  # starts from the flow of all patients
+    assert images_before(study, fewer) == seen[flow.id].steps * seen[flow.id].batch > 0
 
 
 def test_fewer_patients_are_contained_in_more(tmp_path: Path) -> None:

@@ -61,6 +61,7 @@ def test_memory_is_that_of_the_device_where_the_network_is(monkeypatch: pytest.M
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     monkeypatch.setattr(torch.cuda, "max_memory_allocated", lambda *_: pytest.fail("the GPU was asked"))
     monkeypatch.setattr(torch.cuda, "reset_peak_memory_stats", lambda *_: pytest.fail("the GPU was asked"))
-    rows = cost(lambda n: None, nn.Linear(2, 2), images=1, evaluations=1, images_seen=1, training_seconds=None, repeats=1)
+    rows = cost(lambda n: None, nn.Linear(2, 2), images=1, evaluations=1, images_seen=1, images_before=0, training_seconds=None,
+                repeats=1)
     found = next(row["value"] for row in rows if row["metric"] == "peak_memory_gib")
     assert found == pytest.approx(peak_memory(torch.device("cpu")), rel=0.05) and found > 0.01

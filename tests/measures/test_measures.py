@@ -234,10 +234,11 @@ def test_every_image_is_described_once():
 def test_cost_counts():
     network = nn.Linear(3, 2)
     drawn = []
-    rows = {r["metric"]: r for r in cost(drawn.append, network, images=5, evaluations=20, images_seen=800,
+    rows = {r["metric"]: r for r in cost(drawn.append, network, images=5, evaluations=20, images_seen=800, images_before=300,
                                          training_seconds=1.5, repeats=2)}
     assert drawn == [5, 5, 5], "one call to warm up, two measured"
     assert rows["parameters"]["value"] == 8 and rows["nfe"]["value"] == 20 and rows["images_seen"]["value"] == 800
+    assert rows["images_before"]["value"] == 300
     assert rows["training_seconds"]["value"] == 1.5 and rows["seconds_per_image"]["n"] == 2
 
 
