@@ -29,7 +29,7 @@ HEADLINE = ("mmd_anatomy", "mmd_classical", "kid_study", "frechet_study", "preci
             "coverage_study", "ms_ssim_pairs", "band_excess", "c2st_image",
             "heart_valid", "anatomy_lv_missing", "anatomy_w1_lv_cm2", "dice_mean", "hd95_Myo_mm",
             "accuracy_vendor", "accuracy_phase", "downstream_dice", "downstream_dice_unseen",
-            "nearest_share_study", "nearest_excess_study", "near_copies_pixel",
+            "nearest_share_study", "nearest_excess_study", "near_copies_pixel", "attack_auc_strongest",
             "seconds_per_image", "nfe", "images_seen", "images_before", "training_seconds")
 
 
