@@ -15,7 +15,8 @@ ATTACKS = {
     "distance_classical": "distance to samples, Gabor", "domias_classical": "density ratio (DOMIAS)",
     "critic_calibrated": "critic's output, calibrated", "loss_tosses": "denoising loss, mean over tosses of coins",
     "critic_tosses": "critic's output, mean over tosses of coins",
-    "clusters": "clusters of samples around a patient", "lira": "LiRA", "rmia": "RMIA", "blind": "blind baseline", "strongest": "the strongest of those tried",
+    "clusters": "clusters of samples around a patient", "lira": "LiRA", "rmia": "RMIA", "blind": "blind baseline",
+    "strongest": "the strongest of those tried",
 }
 GUESSING = Bounds("guessing", "every member found")
 STRANGERS = Bounds("slices of strangers", "copies")
