@@ -1,4 +1,4 @@
-"""What the benchmarks of growth compute: operations by a closed form, tables that keep what was measured before."""
+"""What benchmarks compute: operations by a closed form, tables that keep what was measured before, sums of logs."""
 
 from __future__ import annotations
 
@@ -15,6 +15,8 @@ import torch
 from conftest import discs
 from torch import nn
 
+from cmri_lib.training.checkpoint import write_tensors
+
 ROOT = Path(__file__).parents[1]
 
 
@@ -25,7 +27,7 @@ def benchmark(name: str) -> ModuleType:
     return module
 
 
-scaling, growth = benchmark("scaling"), benchmark("growth")
+scaling, growth, trainings = benchmark("scaling"), benchmark("growth"), benchmark("trainings")
 
 
 class TwoLayers(nn.Module):
@@ -79,3 +81,17 @@ def test_what_was_not_timed_is_no_point_of_the_figure() -> None:
     assert [line.get_xydata().tolist() for line in memory.lines[:2]] == [[[1000, 1], [10_000, 3]], [[1000, 0.5]]]
     assert memory.get_ylim()[1] >= growth.ALLOWED, "the line of what is allowed is in sight"
     plt.close("all")
+
+
+def test_hours_of_trainings_are_images_by_the_median_pace_and_breaks_do_not_count(tmp_path: Path) -> None:
+    """Three logged paces of 10, 20 and 20 images a second, the first after a break."""
+    for name, device in (("flow/a", {}), ("flow/b", {"device": "GPU"}), ("gan/c", {})):
+        write_tensors(tmp_path / name / "weights.safetensors", {}, device)
+        pd.DataFrame({"step": [10, 20, 30], "images": [24000, 48000, 72000], "seconds": [2400, 3600, 4800],
+                      "images_per_s": [10.0, 20.0, 20.0]}).to_csv(tmp_path / name / "log.csv", index=False)
+    write_tensors(tmp_path / "instruments" / "weights.safetensors", {}, {})  # has no log
+    found = trainings.table(tmp_path).set_index(["stage", "training"])
+    assert len(found) == 5 and found.loc["flow", "a"]["images_per_s"] == 20 and found.loc["flow", "b"]["device"] == "GPU"
+    assert found.loc["gan", "c"]["hours"] == 1 and found.loc["gan", "c"]["logged_hours"] == pytest.approx(4 / 3)
+    both = found.loc["all", "2 trainings"]
+    assert both["device"] == "cpu" and both["hours"] == 2 and both["images"] == 144000

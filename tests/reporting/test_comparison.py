@@ -80,7 +80,8 @@ def test_a_fault_is_seen_at_the_least_strength_that_lies_beyond_real_groups() ->
 def test_the_strongest_attack_is_of_the_system_itself_and_ranks_patients() -> None:
     rows = [("U6", "attack_auc_loss", 0.6), ("U6", "attack_auc_pia", 0.7), ("U6", "attack_auc_max_pia", 0.9),
             ("U6", "attack_auc_blind", 0.95), ("U6", "attack_auc_lira", 0.99), ("U6", "attack_tpr1_pia", 1.0),
-            ("U6, overfitted", "attack_auc_pia", 1.0), ("U9", "attack_auc_tokens", float("nan")), ("U1", "attack_auc_elbo", 0.4)]
+            ("U6, overfitted", "attack_auc_pia", 1.0), ("U9", "attack_auc_tokens", float("nan")),
+            ("U1", "attack_auc_elbo", 0.4)]
     found = comparison.strongest_attacks(pd.DataFrame(rows, columns=["system", "metric", "value"])).set_index("system")
     assert found["value"].to_dict() == {"U6": 0.7, "U1": 0.4} and set(found["metric"]) == {comparison.STRONGEST}
     assert metrics.describe(comparison.STRONGEST).axis == "privacy"
