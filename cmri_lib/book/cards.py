@@ -93,9 +93,11 @@ def _cohorts(cards: dict[str, dict[str, Any]]) -> str:
 
 def _families(study: Study, cards: dict[str, dict[str, Any]]) -> str:
     place, everybody = f"{FAMILIES}.html", typed()["all"]
-    data, each = anchor(f"{FAMILIES}.json", "as JSON", place), anchor("systems/index.html", "a page of its own", place)
+    data, each, why = (anchor(target, words, place) for target, words in (
+        (f"{FAMILIES}.json", "as JSON"), ("systems/index.html", "a page of its own"), ("systems/index.html", "why")))
     parts = [f"# Families of generators\n\nA card for each family ({data}); each system has {each}. Scores are those of the "
-             f"cohort `{study.dataset}`, profile `{study.profile}`.",
+             f"cohort `{study.dataset}`, profile `{study.profile}`; a dot stands for what is not measured or does not apply "
+             f"({why}).",
              f"**Intended use** of all: {everybody['use']}. {everybody['limits']}"]
     for family, card in cards.items():
         measured = [metric for metric in MEASURED if any(metric in scores for scores in card["systems"].values())]
