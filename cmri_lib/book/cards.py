@@ -47,7 +47,7 @@ def pages(study: Study, results: Results, links: Links, files: Path) -> dict[str
     (files / "guide").mkdir(parents=True, exist_ok=True)
     for page, cards in ((COHORTS, cohorts), (FAMILIES, families)):
         (files / f"{page}.json").write_text(json.dumps(cards, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
-    checklist = Path(__file__).with_name("checklist.md").read_text(encoding="utf-8")
+    checklist = Path(__file__).with_name("checklist.md").read_text(encoding="utf-8").replace("{trainings}", trainings(study))
     return {COHORTS: _cohorts(cohorts), FAMILIES: _families(study, families),
             CHECKLIST: links.rewrite(checklist, "", f"{CHECKLIST}.html")}
 
@@ -74,6 +74,15 @@ def family_card(study: Study, family: str, results: Results) -> dict[str, Any]:
             "not intended": everybody["limits"], "limits": said["limits"], "licence": "Apache-2.0",
             "cohort": study.dataset, "profile": study.profile,
             "systems": {name: dict(zip(rows["metric"], rows["value"].astype(float))) for name, rows in measured.items()}}
+
+
+def trainings(study: Study) -> str:
+    """How many trainings, with other seeds, generators have, as the checklist says it."""
+    chosen = study.params.fidelity
+    groups = {", ".join(chosen.repeated): chosen.seeds,
+              "the systems of the ablation and what else the tests of M1 to M6 compare": chosen.ablation_seeds}
+    several = [f"{count} of each of {names}" for names, count in groups.items() if count > 1 and names]
+    return "; ".join([*several, "one of most other generators" if several else "One of each generator"])
 
 
 def _cohorts(cards: dict[str, dict[str, Any]]) -> str:
