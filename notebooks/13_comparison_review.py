@@ -203,14 +203,15 @@ figures.publish(study, "13/scoreboard", board, comparison_plots.scoreboard,
 # best lies above ½. Notebook 11 has all of them, with their controls.
 #
 # The table lists the metrics of the scoreboard: what each of them measures, its unit, which
-# direction is better, and how many systems have it.
+# direction is better, how many systems have it, and when to use it.
 
 # %%
 by_metric = board[board["system"] != "real"].groupby("metric", sort=False)
 explained = pd.DataFrame([{
     "metric": metrics.label(metric), "axis": part["axis"].iloc[0],
     "direction": metrics.direction(metric, part["better"].iloc[0]),
-    "systems": part["system"].nunique()} for metric, part in by_metric])
+    "systems": part["system"].nunique(), "when to use": metrics.use(metric)}
+    for metric, part in by_metric])
 explained.set_index("metric")
 
 # %% [markdown]
@@ -250,8 +251,8 @@ data_sets.table()
 #
 # Notebook 06 shows known faults to every metric: real images that were blurred, torn or shaded, a
 # few patients in the place of many, copies of training images. All have half their full strength,
-# the 0.5 in brackets. The table lists what each metric tells from real images, and what it is blind
-# to.
+# the 0.5 in brackets. The table lists what each metric tells from real images, what it is blind to,
+# and when to use it.
 
 # %%
 corrupted = study.figures / "06" / "corruptions.csv"

@@ -47,7 +47,7 @@ def pages(study: Study, results: Results, links: Links, files: Path) -> dict[str
     (files / "guide").mkdir(parents=True, exist_ok=True)
     for page, cards in ((COHORTS, cohorts), (FAMILIES, families)):
         (files / f"{page}.json").write_text(json.dumps(cards, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
-    checklist = Path(__file__).with_name("checklist.md").read_text(encoding="utf-8")
+    checklist = Path(__file__).with_name("checklist.md").read_text(encoding="utf-8").replace("{trainings}", trainings(study))
     return {COHORTS: _cohorts(cohorts), FAMILIES: _families(study, families),
             CHECKLIST: links.rewrite(checklist, "", f"{CHECKLIST}.html")}
 
@@ -76,6 +76,15 @@ def family_card(study: Study, family: str, results: Results) -> dict[str, Any]:
             "systems": {name: dict(zip(rows["metric"], rows["value"].astype(float))) for name, rows in measured.items()}}
 
 
+def trainings(study: Study) -> str:
+    """How many trainings, with other seeds, generators have, as the checklist says it."""
+    chosen = study.params.fidelity
+    groups = {", ".join(chosen.repeated): chosen.seeds,
+              "the systems of the ablation and what else the tests of M1 to M6 compare": chosen.ablation_seeds}
+    several = [f"{count} of each of {names}" for names, count in groups.items() if count > 1 and names]
+    return "; ".join([*several, "one of most other generators" if several else "One of each generator"])
+
+
 def _cohorts(cards: dict[str, dict[str, Any]]) -> str:
     data = anchor(f"{COHORTS}.json", "as JSON", f"{COHORTS}.html")
     parts = [f"# Cohorts\n\nA card for each cohort that the study knows ({data})."]
@@ -93,9 +102,11 @@ def _cohorts(cards: dict[str, dict[str, Any]]) -> str:
 
 def _families(study: Study, cards: dict[str, dict[str, Any]]) -> str:
     place, everybody = f"{FAMILIES}.html", typed()["all"]
-    data, each = anchor(f"{FAMILIES}.json", "as JSON", place), anchor("systems/index.html", "a page of its own", place)
+    data, each, why = (anchor(target, words, place) for target, words in (
+        (f"{FAMILIES}.json", "as JSON"), ("systems/index.html", "a page of its own"), ("systems/index.html", "why")))
     parts = [f"# Families of generators\n\nA card for each family ({data}); each system has {each}. Scores are those of the "
-             f"cohort `{study.dataset}`, profile `{study.profile}`.",
+             f"cohort `{study.dataset}`, profile `{study.profile}`; a dot stands for what is not measured or does not apply "
+             f"({why}).",
              f"**Intended use** of all: {everybody['use']}. {everybody['limits']}"]
     for family, card in cards.items():
         measured = [metric for metric in MEASURED if any(metric in scores for scores in card["systems"].values())]

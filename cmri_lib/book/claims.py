@@ -57,7 +57,7 @@ def index(study: Study, results: Results, links: Links) -> str:
                      "notebook": links.to(links.notebook(number), number, place) if number else "·"})
     counts = mine["after Holm"].value_counts()
     standing = [f"{verdict}: {counts[verdict]}" for verdict in VERDICTS if verdict in counts]
-    standing += [f"{NOT_MEASURED}: {len(review.CLAIMS) - len(mine)}"]
+    standing += [f"{NOT_MEASURED}: {len(review.CLAIMS) - len(mine)}"] if len(mine) < len(review.CLAIMS) else []
     text = (f"The claims of the review, each with its primary test in the cohort `{study.dataset}`, profile `{study.profile}`. "
             f"The effect is that of the weakest criterion. {anchor('results/tables.html', 'All tables', place)} say what the "
             f"verdicts mean. After Holm's correction: {'; '.join(standing)}.")

@@ -32,10 +32,14 @@ from cmri_lib.systems.system import System
 
 #: A vocabulary with every kind of condition, for networks that are built to be looked at, not trained.
 EVERYTHING = Vocabulary({c: ("a", "b") for c in ("vendor", "disease", "phase", "level")}, tissues=True)
+#: The same with one category more of each: networks that it makes larger depend on the cohort.
+MORE = Vocabulary({c: ("a", "b", "c") for c in ("vendor", "disease", "phase", "level")}, tissues=True)
 #: Where a stage keeps what it trains.
 WORK = "work/${dataset}/${profile}/"
 #: The conditioning of systems without a condition.
 NOTHING_GIVEN = "cmri_lib.networks.conditioning.base"
+#: Metrics of an image that stands in the place of a known one, which short tables leave out.
+OF_ONE_IMAGE = ("ssim_target", "psnr_target", "mae_target", "t1_error_Myo_ms", "t1_error_LV_ms", "cavity_error_cm2")
 COSTS = ("images_seen", "images_before", "parameters", "nfe", "seconds_per_image", "training_seconds")
 
 
@@ -73,8 +77,8 @@ def variants(identity: str) -> list[System | Chain]:
 
 @cache
 def ideas() -> dict[str, dict[str, Any]]:
-    """Id of a system of the review → its ``idea``, ``formulas`` (LaTeX), ``where``, the meaning of their letters, and
-    its ``paper`` if it has one."""
+    """Id of a system of the review → its ``idea``, ``formulas`` (LaTeX), ``where``, the meaning of their letters;
+    its ``paper`` if it has one; ``judged``, how, where it is not by the metrics of the table of all systems."""
     return read_yaml(Path(__file__).with_name("ideas.yaml"))
 
 
@@ -143,9 +147,10 @@ def docstring(root: Path, module: str) -> list[str]:
 
 
 def headline(scores: pd.DataFrame) -> pd.DataFrame:
-    """The headline metrics of one system in words: metric, value, interval, real images, direction."""
-    rows = []
-    for metric in metrics.headline(scores["metric"]):
+    """The headline metrics of one system in words, and those of single images: metric, value, interval, real images,
+    direction."""
+    rows, measured = [], set(scores["metric"])
+    for metric in (*metrics.headline(measured), *(name for name in OF_ONE_IMAGE if name in measured)):
         if metric in COSTS:
             continue
         found = scores[scores["metric"] == metric]

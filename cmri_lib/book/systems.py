@@ -8,25 +8,32 @@ import re
 from collections.abc import Iterable
 from typing import Any
 
+import numpy as np
 import pandas as pd
 
-from cmri_lib.book import facts
+from cmri_lib.book import costs, facts
 from cmri_lib.book.facts import Results
 from cmri_lib.book.links import Links, anchor, row_of
 from cmri_lib.config.study import Study
-from cmri_lib.reporting import metrics, privacy_report, review
+from cmri_lib.reporting import metrics, privacy_metrics, privacy_report, review
 from cmri_lib.reporting.primary_tests import ANATOMY, APPEARANCE, HEARTS
 from cmri_lib.reporting.readme import markdown
 from cmri_lib.systems.system import file_name
 
-NOT_MEASURED = "Not yet measured."
+NOT_MEASURED = "No table of results names it: its notebook has not been run."
 NOT_ATTACKED = "No attack on its weights was tried. Near copies among its samples, if they were looked for, are scores above."
 #: Metrics of the index.
 COLUMNS = (ANATOMY, APPEARANCE, HEARTS, "dice_mean")
 #: The number of a paper, as docstrings name it: "arXiv 2006.11239", or alone in brackets or a list.
 PAPER = re.compile(r"(?:arXiv )?(?<![\d.])(\d{4}\.\d{4,5})(?![\d.]\d)")
-#: Figures of samples, in the order in which they are looked through for a system.
-GRIDS = ("06/samples", "07/one_mask", "08/images", "15/stacks", "16/grid", "14/samples", "10/source_domain", "12/samples")
+ATTACKED = ("Its notebook attacks it, and writes no report. What was measured: the AUC of attacks (0.5: guessing) with 95 % "
+            "intervals, and bounds of the privacy loss ε. *Null* and *blind baseline* are controls: no attack, so they tell "
+            "nobody. *epsilon = inf*: without noise, so without a bound. A dot: not of this training.")
+REAL_IMAGES = "*Real images*: what real slices score in the place of the samples; a dot where there is no such score."
+#: Figures of samples, in the order in which they are looked through for a system; {} is its id in small letters.
+GRIDS = ("06/samples", "07/one_mask", "08/images", "15/stacks", "16/grid", "14/samples", "14/rebuilt", "10/source_domain",
+         "12/samples_{}")
+NAMED = re.compile(r"\b[UC]\d+\b")
 
 
 def page_of(identity: str) -> str:
@@ -45,8 +52,8 @@ def page(study: Study, card: dict[str, Any], results: Results, links: Links) -> 
     parts = [f"# {identity} {card['name']}", _where(study, card, links, place), _samples(study, card, links, place),
              "## Idea", *idea(study, card, links, place), "## In this study", _variants(card),
              "## Scores", *_scores(study, card, results),
-             "## Privacy", _privacy(study, card, links, place),
-             "## What it took", _costs(card, results), "## Claims", _claims(card, place),
+             "## Privacy", _privacy(study, card, results, links, place),
+             "## What it took", costs.section(study, card, results), "## Claims", _claims(card, place),
              "## Training", *_settings(study, card)]
     return "\n\n".join(part for part in parts if part) + "\n"
 
@@ -68,7 +75,11 @@ def index(study: Study, results: Results) -> str:
             f"training. The numbers are those of the cohort `{study.dataset}`, profile `{study.profile}`; a dot stands "
             f"for what is not measured or does not apply. {tables} say what the columns mean, and have intervals.")
     tree = "\n".join(review.SYSTEMS)
-    return f"# Systems\n\n{text}\n\n{markdown(pd.DataFrame(rows))}\n\n```{{toctree}}\n:hidden:\n{tree}\n```\n"
+    why = "\n".join(["- *Dice with the mask* needs a mask, which the condition of a system must hold.",
+                     *(f"- {link(identity, place)}: {one['judged']}" for identity, one in facts.ideas().items()
+                       if "judged" in one)])
+    return (f"# Systems\n\n{text}\n\n{markdown(pd.DataFrame(rows))}\n\n## Why there are dots\n\n{why}\n\n"
+            f"```{{toctree}}\n:hidden:\n{tree}\n```\n")
 
 
 def idea(study: Study, card: dict[str, Any], links: Links, place: str) -> list[str]:
@@ -125,8 +136,6 @@ def _cohorts(scores: pd.DataFrame) -> Iterable[tuple[str, pd.DataFrame]]:
 
 def _scores(study: Study, card: dict[str, Any], results: Results) -> list[str]:
     scores = _mine(card, results)
-    if scores.empty:
-        return [NOT_MEASURED]
     parts = []
     # The cohort of the book first.
     scores = scores.assign(last=scores["dataset"] != study.dataset).sort_values("last", kind="stable")
@@ -137,31 +146,35 @@ def _scores(study: Study, card: dict[str, Any], results: Results) -> list[str]:
             if len(shown):
                 note = " It shows no hearts: nothing else of it counts." if name in heartless else ""
                 parts += [f"**{name}**, {where}.{note}", markdown(shown.replace("", "·"))]
-    return parts or [NOT_MEASURED]
+    return [card.get("judged", ""), *([REAL_IMAGES, *parts] if parts else [NOT_MEASURED])]
 
 
-def _privacy(study: Study, card: dict[str, Any], links: Links, place: str) -> str:
-    """The sentence of each audit of one of its variants, with a link to the report."""
-    lines = []
+def _privacy(study: Study, card: dict[str, Any], results: Results, links: Links, place: str) -> str:
+    """The sentence of each audit of one of its variants, with a link to the report; then attacks without a report."""
+    lines, audited = [], set()
     for one in card["systems"]:
         for file in sorted((study.root / "results").glob(f"*/privacy/{file_name(one['id'])}.json")):
             found = json.loads(file.read_text(encoding="utf-8"))
+            audited.add((found["system"], found["dataset"]))
             report = links.to(file.with_suffix(".md").relative_to(study.root).as_posix(), "report", place)
             lines.append(f"- **{found['system']}**, cohort `{found['dataset']}`: {privacy_report.headline(found)} ({report})")
-    return "\n".join(lines) or NOT_ATTACKED
+    others = _attacks(_mine(card, results), audited)
+    return "\n\n".join(filter(None, ["\n".join(lines), others])) or NOT_ATTACKED
 
 
-def _costs(card: dict[str, Any], results: Results) -> str:
-    scores = _mine(card, results)
-    chosen = scores[scores["metric"].isin(facts.COSTS)]
-    if chosen.empty:
-        return NOT_MEASURED
-    rows = []
-    for (name, dataset, profile), own in chosen.groupby(["system", "dataset", "profile"], sort=False):
-        values = own.set_index("metric")["value"]
-        rows.append({"system": name, "cohort": dataset, "profile": profile,
-                     **{metrics.label(m): metrics.number(m, values[m]) if m in values else "·" for m in facts.COSTS}})
-    return markdown(pd.DataFrame(rows))
+def _attacks(scores: pd.DataFrame, audited: set[tuple[str, str]]) -> str:
+    """The attacks on trainings of systems that are not among the audited (system, cohort): a row for each training."""
+    scores = scores[scores["metric"].str.match("attack_auc_(?!max)") | scores["metric"].isin(list(privacy_metrics.EPSILON))]
+    of = scores["system"].str.replace(r", (\d+ patients|null|blind).*", "", regex=True)
+    rows = scores[np.array([pair not in audited for pair in zip(of, scores["dataset"])], bool)]
+    if not rows["metric"].str.startswith("attack").any():
+        return ""
+    names = list(dict.fromkeys(rows["metric"]))
+    table = [{"training": system, "cohort": dataset,
+              **dict.fromkeys(map(metrics.short, names), "·"),
+              **{metrics.short(row.metric): metrics.with_interval(row) for row in own.itertuples()}}
+             for (system, dataset), own in rows.groupby(["system", "dataset"], sort=False)]
+    return f"{ATTACKED}\n\n{markdown(pd.DataFrame(table))}"
 
 
 def _claims(card: dict[str, Any], place: str) -> str:
@@ -177,24 +190,28 @@ def _settings(study: Study, card: dict[str, Any]) -> list[str]:
     table = pd.DataFrame(trained)
     table.insert(0, "setting", [f"`{name}`" for name in table.index])
     table = table.map(lambda value: "·" if value is None else value)
-    return [f"The settings of the profile `{study.profile}`. They stand in `params.yaml`.",
+    return [f"The settings of the profile `{study.profile}`. They stand in `params.yaml`. A dot: a setting it does not have.",
             "<details><summary>Settings</summary>", markdown(table), "</details>"]
 
 
 def _samples(study: Study, card: dict[str, Any], links: Links, place: str) -> str:
-    names = [one["id"] for one in card["systems"]]
+    """Its rows of the first figure that has any; the whole figure if it is of this system alone, for the rows beside them, the
+    real images or the sources, say what to compare them with."""
     for grid in GRIDS:
-        file = study.root / "figures" / study.dataset / f"{grid}.png"
+        path = f"figures/{study.dataset}/{grid.format(card['id'].lower())}.png"
+        file = study.root / path
         if not file.with_suffix(".csv").is_file() or not file.is_file():
             continue
         listed = list(dict.fromkeys(pd.read_csv(file.with_suffix(".csv")).get("row", pd.Series(dtype=str)).astype(str)))
-        path = file.relative_to(study.root).as_posix()
-        found = [row for row in listed if row in names or row.endswith(f", {card['id']}") or row.split("\n")[0] in names]
+        named = set(NAMED.findall(" ".join(listed)))
+        if grid.endswith("{}") or named == {card["id"]}:
+            return links.figure(path, place, f"{card['id']} {card['name']}; rows: {', '.join(listed)}")
+        found = [row for row in listed if card["id"] in NAMED.findall(row)]
         cut = [row_of(file, path, place, listed.index(row), len(listed), f"Samples: {row}") for row in found]
         if any(cut):
             links.files.add(path)
             return "\n\n".join(cut)
-    return ""
+    return f"No figure of the cohort `{study.dataset}` that may be published shows what it draws."
 
 
 def _mine(card: dict[str, Any], results: Results) -> pd.DataFrame:

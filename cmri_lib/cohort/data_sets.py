@@ -36,6 +36,8 @@ PHANTOM = "phantom"
 #: What may be the name of a data set, a regular expression: it is a folder, of which others are made and emptied.
 PLAIN_NAME = "[A-Za-z0-9][A-Za-z0-9_-]*"
 _SHORT_AXIS = "LV, myocardium, RV at ED and ES"
+#: What is known of cohorts whose licence nobody has named to this study.
+_NO_LICENCE = "No named licence is known here: read their terms before use, and hand nothing on."
 #: Layout or folder below ``data`` → what it is.
 DATA_SETS = {
     PHANTOM: DataSet(PHANTOM, 130, 8, "four virtual ones", "healthy, DCM, HCM, infarction, abnormal RV", _SHORT_AXIS +
@@ -45,10 +47,13 @@ DATA_SETS = {
                     "CC BY-NC-SA 4.0: non-commercial research, and the same for what is made of it.",
                     "Bernard et al., IEEE TMI 37:2514, 2018", "humanheart-project.creatis.insa-lyon.fr"),
     "mnms": DataSet("M&Ms", 375, 6, "Siemens, Philips, GE, Canon", "healthy, DCM, HCM and others", _SHORT_AXIS,
-                    "Those of its authors: read them before use.", "Campello et al., IEEE TMI 40:3543, 2021",
+                    "Given out for research by the organisers of the challenge (MICCAI 2020, University of Barcelona), whose "
+                    f"paper calls it open access. {_NO_LICENCE}", "Campello et al., IEEE TMI 40:3543, 2021",
                     "www.ub.edu/mnms"),
     "mnms2": DataSet("M&Ms-2", 360, 3, "Siemens, Philips, GE", "healthy and seven pathologies of both ventricles",
-                     _SHORT_AXIS + ", short and long axis", "Those of its authors: read them before use.",
+                     _SHORT_AXIS + ", short and long axis",
+                     "Given out for research by the organisers of the challenge (MICCAI 2021, University of Barcelona). "
+                     + _NO_LICENCE,
                      "Martín-Isla et al., IEEE JBHI 27:3302, 2023", "www.ub.edu/mnms-2"),
 }
 

@@ -74,7 +74,8 @@ def faults_seen(corruptions: pd.DataFrame) -> pd.DataFrame:
         corruptions: numbers behind 06/corruptions: metric, corruption, strength, beyond (outside what real groups reach).
 
     Returns:
-        metric, sees (faults, the first strength at which each is seen), blind to (those that it sees at no strength), share.
+        metric, sees (faults, the first strength at which each is seen), blind to (those that it sees at no strength), when to
+        use it, share.
     """
     rows = []
     for metric, part in corruptions.groupby("metric", sort=False):
@@ -82,7 +83,8 @@ def faults_seen(corruptions: pd.DataFrame) -> pd.DataFrame:
         faults = list(dict.fromkeys(part["corruption"]))
         blind = [fault for fault in faults if fault not in first]
         rows.append({"metric": metric, "sees": ", ".join(f"{fault} ({first[fault]:g})" for fault in faults if fault in first),
-                     "blind to": ", ".join(blind), "share": 1 - len(blind) / len(faults)})
+                     "blind to": ", ".join(blind), "when to use": metrics.use(metric),
+                     "share": 1 - len(blind) / len(faults)})
     return pd.DataFrame(rows).sort_values("share", ascending=False, kind="stable", ignore_index=True)
 
 

@@ -19,6 +19,7 @@ from cmri_lib.reporting.metric_description import (COHERENCE, COPIED, DISTANCES,
                                                    RECOGNISED, REMEMBERED, REPEATED, SAMPLES, SHAPES, SPACES, STACKS,
                                                    STRUCTURES, TRANSLATED, WAYS, Bounds, Description)
 from cmri_lib.reporting.metric_description import of_axis as _of
+from cmri_lib.reporting.metric_uses import USES
 
 #: Headings under which metrics are grouped, in this order.
 AXES = ("fidelity", "anatomy", "conditioning", "utility", "privacy", "cost")
@@ -275,6 +276,12 @@ def arrow(metric: str, better: str) -> str:
     if describe(metric).like_real:
         return "→ real"
     return "→0" if describe(metric).zero else {"lower": "↓", "higher": "↑"}[better]
+
+
+def use(metric: str) -> str:
+    """When to use it: its own sentence, else that of its family, the longest name first; "" if there is none."""
+    named = [name for name in USES if metric == name or metric.startswith((f"{name}_", f"{name} "))]
+    return USES[max(named, key=len)] if named else ""
 
 
 def references(rows: pd.DataFrame, metric: str) -> list[tuple[float, str, str]]:

@@ -253,7 +253,7 @@ def test_every_system_says_in_words_and_formulas_what_makes_it_that_system() -> 
     ideas = facts.ideas()
     assert list(ideas) == list(review.SYSTEMS)
     for identity, one in ideas.items():
-        assert set(one) - {"paper"} == {"idea", "formulas", "where"} and one["formulas"], identity
+        assert set(one) - {"paper", "judged"} == {"idea", "formulas", "where"} and one["formulas"], identity
         for formula in one["formulas"]:
             assert site.mathml(formula, block=True).startswith("<math"), (identity, formula)
         named = set(re.findall(r"\b[UC]\d+\b", f"{one['idea']} {one['where']}"))

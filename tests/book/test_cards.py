@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from dataclasses import replace
 from pathlib import Path
 
 import pandas as pd
@@ -47,5 +48,20 @@ def test_pages_and_their_json_say_the_same(tmp_path: Path) -> None:
         assert card["limits"] in made[cards.FAMILIES] and all(name in made[cards.FAMILIES] for name in card["systems"]), family
     for card in json.loads((tmp_path / f"{cards.COHORTS}.json").read_text()).values():
         assert all(str(card[key]) in made[cards.COHORTS] for key in ("name", "terms", "source", "where", "limits"))
+    assert cards.trainings(STUDY) in made[cards.CHECKLIST] and "{" not in made[cards.CHECKLIST]
     rows = re.findall(r"^\| (.+) \|$", made[cards.CHECKLIST], re.MULTILINE)
     assert len(rows) > 30 and all(pd.Series(row.split(" | ")).str.strip().ne("").all() or row.startswith("**") for row in rows)
+
+
+def test_the_checklist_says_how_often_the_study_trains() -> None:
+    fidelity = replace(STUDY.params.fidelity, repeated=("U1 VAE", "U9 MaskGIT"), seeds=4, ablation_seeds=1)
+    several = replace(STUDY, params=replace(STUDY.params, fidelity=fidelity))
+    assert cards.trainings(several) == "4 of each of U1 VAE, U9 MaskGIT; one of most other generators"
+    once = replace(several, params=replace(several.params, fidelity=replace(fidelity, seeds=1)))
+    assert cards.trainings(once) == "One of each generator"
+
+
+def test_the_terms_of_every_real_cohort_are_said_or_said_not_to_be_known() -> None:
+    for name in ("mnms", "mnms2"):
+        said = cards.cohort_card(STUDY, name)["terms"]
+        assert "University of Barcelona" in said and "read their terms before use" in said

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import re
 from pathlib import Path
 
 import nibabel as nib
@@ -11,6 +10,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from conftest import discs
+from contributing import example
 from PIL import Image
 
 from cmri_lib.cohort.own_samples import read_samples
@@ -216,8 +216,7 @@ def test_the_command_writes_a_report(study: Study, cohort: Slices, quick: list, 
 
 def test_the_example_with_plain_diffusers_code_makes_samples_that_are_read(cohort: Slices, tmp_path: Path,
                                                                           monkeypatch: pytest.MonkeyPatch) -> None:
-    text = (Path(__file__).parents[2] / "CONTRIBUTING.md").read_text(encoding="utf-8")
-    code = next(block for block in re.findall(r"```python\n(.*?)```", text, re.S) if "diffusers" in block)
+    code = example("from diffusers")
     for long, short in (("range(3000)", "range(2)"), ("set_timesteps(50)", "set_timesteps(2)"), ("randn(150", "randn(4")):
         assert long in code
         code = code.replace(long, short)

@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 
 from cmri_lib.reporting import comparison, comparison_plots, metrics, questions, review
+from cmri_lib.reporting.metric_uses import USES
 from cmri_lib.reporting.primary_tests import ANATOMY, HEARTS
 
 ROOT = Path(__file__).parents[2]
@@ -74,7 +75,7 @@ def test_a_fault_is_seen_at_the_least_strength_that_lies_beyond_real_groups() ->
         pd.DataFrame(rows, columns=["metric", "corruption", "strength", "beyond"])).set_index("metric")
     assert list(found.index) == ["mmd", "kid"] and list(found["share"]) == [1.0, 0.5]
     assert found.loc["mmd", "sees"] == "blur (0.5), torn (0.5)" and found.loc["kid", "sees"] == "blur (1)"
-    assert found.loc["kid", "blind to"] == "torn"
+    assert found.loc["kid", "blind to"] == "torn" and found.loc["kid", "when to use"] == USES["kid"]
 
 
 def test_the_strongest_attack_is_of_the_system_itself_and_ranks_patients() -> None:

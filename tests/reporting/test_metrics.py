@@ -8,6 +8,7 @@ import pandas as pd
 import pytest
 
 from cmri_lib.reporting import metrics
+from cmri_lib.reporting.metric_uses import USES
 
 ROOT = Path(__file__).parents[2]
 
@@ -83,6 +84,25 @@ def test_a_direction_is_said_in_words_and_by_an_arrow() -> None:
     assert metrics.direction("kid_study", "lower") == "lower is better"
     assert metrics.arrow("dice_mean", "higher") == "↑"
     assert metrics.direction("band_excess", "higher") == "nearer to 0 is better", "both signs are faults"
+
+
+def test_every_metric_that_one_can_choose_says_when_to_use_it() -> None:
+    asked = [pd.read_csv(file) for file in sorted((ROOT / "figures").glob("*/06/corruptions.csv"))]
+    chosen = {*metrics.HEADLINE, *(name for table in asked for name in table["metric"])}
+    assert len(asked) > 1 and [name for name in sorted(chosen) if not metrics.use(name)] == []
+    used = {metrics.use(name) for name in committed()}
+    assert set(USES.values()) <= used, "a sentence that no metric has"
+    assert all(text.endswith(".") or text.endswith("?") for text in USES.values())
+    assert max(map(len, USES.values())) < 100 and len(set(USES.values())) == len(USES)
+
+
+@pytest.mark.parametrize(("name", "family"), [
+    ("kid_classical", "kid"), ("kid_textbook_study", "kid"), ("c2st_image", "c2st_image"), ("c2st_study", "c2st"),
+    ("downstream_dice_unseen", "downstream_dice_unseen"), ("dice with the mask", "dice"), ("mmd_anatomy", "mmd_anatomy"),
+    ("mmd_components", "mmd"), ("anatomy_w1_lv_cm2", "anatomy_w1")])
+def test_the_nearest_sentence_is_taken(name: str, family: str) -> None:
+    assert metrics.use(name) == USES[family]
+    assert metrics.use("kidney") == metrics.use("my_new_measure") == ""
 
 
 def rows(metric: str, floor: float, ceiling: float, *systems: str) -> pd.DataFrame:
