@@ -2,9 +2,11 @@
 
     python -m cmri_lib.evaluate samples/ --name "my diffusion" --out report
     python -m cmri_lib.evaluate samples/ --dataset acdc --trained-on patients.csv --labels acdc
+    python -m cmri_lib.evaluate samples/ --utility --cost training_seconds=900 "device=one NVIDIA H200"
 
 `samples` holds arrays (.npy), pictures (.png) or NIfTI files of heart-centred short-axis slices, with or without masks; see
 `cohort.own_samples`. The instruments are those of notebook 01. The report is a folder with a page, tables and figures.
+Whether samples give away whom they were learnt from is asked only with `--trained-on`: nobody else knows who that was.
 """
 
 from __future__ import annotations
@@ -21,6 +23,7 @@ from cmri_lib.errors import command
 from cmri_lib.experiments.instruments import load_slices
 from cmri_lib.experiments.own_generator import judge
 from cmri_lib.experiments.sample_report import summary_of, write_report
+from cmri_lib.experiments.stated_cost import DEVICE, NUMBERS, read_cost
 
 
 @command
@@ -33,7 +36,12 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--dataset", help="cohort that they are compared with; default: as params.yaml says")
     parser.add_argument("--profile", help="default: as params.yaml says")
     parser.add_argument("--trained-on", type=Path, metavar="CSV",
-                        help="a table with a column `patient`: whom of the cohort the generator has learnt from")
+                        help="a table with a column `patient`: whom of the cohort the generator has learnt from. Do the "
+                             "samples give them away?")
+    parser.add_argument("--cost", nargs="+", default=[], metavar="FILE.json|KEY=VALUE",
+                        help=f"shown as stated; keys: {', '.join((*NUMBERS, DEVICE))}")
+    parser.add_argument("--utility", action="store_true",
+                        help="also train a segmenter on samples and masks, and one on as many real slices (minutes)")
     parser.add_argument("--range", type=float, nargs=2, metavar=("LOW", "HIGH"), help="values that are black and white")
     parser.add_argument("--labels", choices=list(CONVENTIONS), default="study",
                         help="of the masks: LV, myocardium, RV are 1, 2, 3 (study) or 3, 2, 1 (acdc)")
@@ -42,6 +50,7 @@ def main(arguments: list[str] | None = None) -> int:
     options = parser.parse_args(arguments)
     if options.samples < 2:
         parser.error("argument --samples: at least two")
+    cost = read_cost(options.cost)
     study = open_study(options.profile, options.dataset)
     slices = load_slices(study)
     samples = read_samples(options.folder, like=slices, value_range=options.range and tuple(options.range),
@@ -50,7 +59,7 @@ def main(arguments: list[str] | None = None) -> int:
         samples = samples.take(np.sort(np.random.default_rng(study.seed).permutation(len(samples))[:options.samples]))
     learnt_from = [row["patient"] for row in read_table(options.trained_on, ["patient"])] if options.trained_on else ()
     found = judge(study, slices, samples, options.name or options.folder.resolve().name, learnt_from=learnt_from,
-                  measures="brief" if options.brief else "all")
+                  measures="brief" if options.brief else "all", cost=cost, utility=options.utility)
     page = write_report(study, found, options.out)
     print(summary_of(found), f"\n{page}")
     return 0

@@ -5,6 +5,7 @@ from __future__ import annotations
 import html
 import json
 import math
+from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
@@ -13,8 +14,7 @@ from markdown_it import MarkdownIt
 
 from cmri_lib.config.study import Study
 from cmri_lib.experiments.own_generator import Judgement
-from cmri_lib.privacy.controls import EXACT, LEAST_DISGUISED, LEAST_EXACT
-from cmri_lib.privacy.copies import RATE
+from cmri_lib.experiments.sample_sections import sections
 from cmri_lib.reporting import comparison_plots, figures, metrics, review
 from cmri_lib.reporting.primary_tests import ANATOMY, APPEARANCE, HEARTS
 from cmri_lib.reporting.readme import markdown
@@ -46,9 +46,7 @@ not. Sets may differ in size; the floor of each measure is that of sets as large
 
 ![Scoreboard](scoreboard.png)
 
-## Copies of training slices
-
-{copies}
+{sections}
 
 ## Every measure
 
@@ -64,9 +62,10 @@ def write_report(study: Study, found: Judgement, folder: str | Path) -> Path:
     """
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
-    mine = pd.DataFrame([{"dataset": study.dataset, "profile": study.profile, **row} for row in found.rows],
-                        columns=list(SCORE_COLUMNS))
-    mine.to_csv(folder / "scores.csv", index=False, float_format="%.6g")
+    every = pd.DataFrame([{"dataset": study.dataset, "profile": study.profile, **row} for row in found.rows],
+                         columns=list(SCORE_COLUMNS))
+    every.to_csv(folder / "scores.csv", index=False, float_format="%.6g")
+    mine = every[every["system"] == found.of.id]  # the others are controls
     board = pd.concat([mine, _of_the_study(study, found)], ignore_index=True)
     figures.use_style()
     spread = np.unique(np.linspace(0, len(found.samples) - 1, SHOWN).astype(int))
@@ -78,10 +77,8 @@ def write_report(study: Study, found: Judgement, folder: str | Path) -> Path:
         "<!doctype html><html lang=en><meta charset=utf-8><meta name=viewport content='width=device-width'>"
         f"<title>{html.escape(found.of.id)}</title><style>{_STYLE}</style>"
         f"<body>{MarkdownIt('commonmark', {'html': False}).enable('table').render(text)}</body></html>", encoding="utf-8")
-    facts = {"generator": found.of.id, "dataset": study.dataset, "profile": study.profile, "samples": len(found.samples),
-             "scores": found.rows, "planted copies found": found.planted,
-             "suspected copies": list(found.suspects), "notes": list(found.notes)}
-    (folder / "report.json").write_text(json.dumps(json_values(facts), indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+    (folder / "report.json").write_text(json.dumps(json_values(facts(study, found)), indent=1, ensure_ascii=False) + "\n",
+                                        encoding="utf-8")
     return folder / "report.html"
 
 
@@ -89,34 +86,54 @@ def page(study: Study, found: Judgement, mine: pd.DataFrame, board: pd.DataFrame
     """The page in Markdown. `mine`: the rows of the samples; `board`: those of the study's systems as well."""
     notes = "".join(f"\n- {note}" for note in found.notes)
     return _PAGE.format(name=found.of.id, count=len(found.samples), dataset=study.dataset, profile=study.profile,
-                        masked=" with masks" if found.of.conditioning == "mask" else "", summary=summary(mine),
-                        beside=markdown(beside(board)), copies=copies(found), table=markdown(_every(mine)),
+                        masked=" with masks" if found.of.conditioning == "mask" else "", summary=summary(found),
+                        beside=markdown(beside(board)), sections=sections(found), table=markdown(_every(mine)),
                         notes=f"\n## Left out\n{notes}\n" if notes else "")
+
+
+def facts(study: Study, found: Judgement) -> dict[str, object]:
+    """What the page says, machine-readable, and without images or names of patients."""
+    copies, members, useful = found.copies, found.membership, found.utility
+    return {"generator": found.of.id, "dataset": study.dataset, "profile": study.profile, "samples": len(found.samples),
+            "scores": found.rows,
+            "copies": copies and {"spaces": copies.spaces, "planted copies found": copies.planted,
+                                  "suspected copies": copies.suspects},
+            "membership": members and {
+                "members": members.members, "strangers": members.strangers, "verdict": members.verdict(),
+                "strongest": members.strongest.attack, "exposed": members.exposed, "blind": asdict(members.blind),
+                "attacks": [asdict(one) for one in members.attacks]},
+            "utility": useful and {"slices": useful.slices, "patients": useful.patients,
+                                   "difference": asdict(useful.difference)},
+            "cost": found.cost, "notes": found.notes}
 
 
 def summary_of(found: Judgement) -> str:
     """`summary`, for a terminal."""
-    return summary(pd.DataFrame(found.rows)).replace("**", "")
+    return summary(found).replace("**", "")
 
 
-def summary(mine: pd.DataFrame) -> str:
+def summary(found: Judgement) -> str:
     """A line for each metric of the headline: value, interval, what real images score, and whether they are reached; and what
-    makes all of them worthless: no hearts, or copies."""
-    lines = []
+    makes all of them worthless: no hearts, copies, or members who are recognised."""
+    mine, lines = pd.DataFrame([row for row in found.rows if row["system"] == found.of.id]), []
     for row in mine[mine["metric"].isin(FIRST)].itertuples():
         references = metrics.references(pd.DataFrame([row._asdict()]), row.metric)
         real = next((value for value, kind, _ in references if kind == "real"), math.nan)
         verdict = {None: "cannot be judged", True: "reached", False: "not reached"}[review.reaches(row, row.metric)]
         lines.append(f"- **{metrics.label(row.metric)}**: {metrics.with_interval(row)}; real images "
                      f"{metrics.number(row.metric, real)}: {verdict}")
-    if found := sorted(review.without_hearts(mine)):
-        lines.append(f"- **{found[0]} shows no hearts**: fewer than half as many valid ones as real images, so nothing else of "
-                     "it is called good")
+    if heartless := sorted(review.without_hearts(mine)):
+        lines.append(f"- **{heartless[0]} shows no hearts**: fewer than half as many valid ones as real images, so nothing "
+                     "else of it is called good")
     copied = mine[mine["metric"].str.startswith("near_copy_excess") & (mine["low"] > 0)]
     if len(copied):
         most = copied.loc[copied["value"].idxmax()]
         lines.append(f"- **Copies of training slices**: {metrics.with_interval(most)} of the samples, beyond those that "
                      "are near strangers as well. Whatever is good above, training slices would score too")
+    if found.membership and found.membership.exposed:
+        auc = found.membership.strongest.found
+        lines.append(f"- **Patients who were learnt from are recognised** from the samples alone: AUC {auc.value:.2f} "
+                     f"[{auc.low:.2f}, {auc.high:.2f}], guessing has 0.5")
     return "\n".join(lines)
 
 
@@ -130,19 +147,6 @@ def beside(board: pd.DataFrame) -> pd.DataFrame:
     lead = shown[shown["metric"] == names[0]].set_index("system")["value"]
     order = sorted(cells.index, key=lambda name: (name != "real", lead.get(name, math.inf)))
     return cells.loc[order, names].rename(columns=metrics.short).fillna("").reset_index()
-
-
-def copies(found: Judgement) -> str:
-    """What was found, and what would have been: planted copies are the control of the search."""
-    if not found.planted:
-        return "Not searched for; see below."
-    lost = [name for name, share in found.planted.items() if share < (LEAST_EXACT if name == EXACT else LEAST_DISGUISED)]
-    power = "The search finds planted copies of every kind." if not lost else (
-        f"**The search misses planted copies** of these kinds, and says nothing about them: {', '.join(lost)}.")
-    suspects = (f"{len(found.suspects)} of {len(found.samples)} samples lie nearer to a training slice than "
-                f"{1 - RATE:.0%} of strangers' slices do")
-    table = pd.DataFrame([{"planted": name, "found": f"{share:.0%}"} for name, share in found.planted.items()])
-    return f"{suspects}, in pixels or in features; by chance {RATE:.0%} do in each. {power}\n\n{markdown(table)}"
 
 
 def _of_the_study(study: Study, found: Judgement) -> pd.DataFrame:

@@ -122,9 +122,9 @@ def samples_of(real: Slices) -> Slices:
 def test_copies_are_suspects_and_strangers_are_not(study: Study, cohort: Slices, quick: list) -> None:
     training = cohort.where(split="train")
     copies = judge(study, cohort, samples_of(training), "a copier", measures=quick)
-    assert len(copies.suspects) == len(training) and copies.planted["exact"] == 1.0
+    assert len(copies.copies.suspects) == len(training) and copies.copies.planted["exact"] == 1.0
     honest = judge(study, cohort, samples_of(discs(8, 4, seed=9)), "honest", measures=quick)
-    assert len(honest.suspects) < 0.2 * 32
+    assert len(honest.copies.suspects) < 0.2 * 32
     rate = {found.of.id: next(row["value"] for row in found.rows if row["metric"] == "near_copy_rate_pixel")
             for found in (copies, honest)}
     assert rate["a copier"] == 1.0 and rate["honest"] < 0.2
@@ -134,7 +134,7 @@ def test_copies_are_suspects_and_strangers_are_not(study: Study, cohort: Slices,
 def test_whom_a_generator_has_seen_it_is_not_compared_with(study: Study, cohort: Slices, quick: list) -> None:
     seen = sorted(set(cohort.where(split="holdout").patients))[:3]
     copies = judge(study, cohort, samples_of(cohort.where(patient=seen)), "of the hold-out", learnt_from=seen, measures=quick)
-    assert len(copies.suspects) == len(cohort.where(patient=seen)), "its training is who it has seen"
+    assert len(copies.copies.suspects) == len(cohort.where(patient=seen)), "its training is who it has seen"
     with pytest.raises(DataError, match="(?s)nobody-knows.*trained-on|trained-on.*nobody-knows"):
         judge(study, cohort, samples_of(cohort), "x", learnt_from=["nobody-knows"], measures=quick)
     for splits, message in ((["train", "test"], "all test patients"), (["validation", "holdout"], "all validation and hold")):
@@ -160,7 +160,7 @@ def test_without_a_hold_out_only_the_search_for_copies_is_left_out(study: Study,
     some = cohort.where(split=["train", "validation", "test"])
     seen = sorted(set(cohort.where(split="train").patients))[:4]
     found = judge(study, some, samples_of(discs(5, 4, seed=9)), "x", learnt_from=seen, measures=quick)
-    assert found.rows and not found.planted and "no search for copies" in found.notes[0]
+    assert found.rows and not found.copies and "no search for copies" in found.notes[0]
 
 
 def test_a_generator_called_like_one_of_the_study_takes_its_place(study: Study, cohort: Slices, quick: list,
