@@ -245,11 +245,12 @@ listed.unstack().loc[list(FAMILIES), list(design["content"].unique())]
 
 # %% [markdown]
 # Now every system is trained, or loaded if its training is already stored: as often as
-# `fidelity.ablation_seeds` of `params.yaml` says, each time with another seed. Each training draws
-# one sample for each condition. All get the same masks, and their noise has the same seed. The set
-# of samples of one training is called its **bank**. The score of a system is the mean over its
-# trainings, and its interval is over patients **and** trainings. Pictures, and the cost of training
-# and sampling, are of the first.
+# `fidelity.ablation_seeds` of `params.yaml` says, each time with another seed (those with a mask of
+# every tissue, which no real cohort has, once). Each training draws one sample for each condition.
+# All get the same masks, and their noise has the same seed. The set of samples of one training is
+# called its **bank**. The score of a system is the mean over its trainings, and its interval is
+# over patients **and** trainings. Pictures, and the cost of training and sampling, are of the
+# first.
 
 # %%
 def over_seeds(run):

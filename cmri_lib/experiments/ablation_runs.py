@@ -39,8 +39,10 @@ def compared_runs(study: Study, slices: Slices) -> list[Run]:
 
 
 def repeated_runs(study: Study, slices: Slices) -> list[Run]:
-    """What is trained with several seeds: every cell of the ablation, and what else primary tests compare."""
-    cells = [system for *_, system in ablation_systems(Vocabulary.of(slices), study.params.conditional.contents)]
+    """What is trained with several seeds: the cells of the ablation, and what else primary tests compare. Not those that are
+    given a mask of every tissue, which no real cohort has."""
+    cells = [system for _, content, _, system in ablation_systems(Vocabulary.of(slices), study.params.conditional.contents)
+             if content != "tissues"]
     return list({run.folder: run for run in (*runs(cells), *compared_runs(study, slices))}.values())
 
 
