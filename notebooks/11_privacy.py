@@ -109,21 +109,23 @@ from cmri_lib.cohort.slices import concatenate
 from cmri_lib.config.study import open_study
 from cmri_lib.errors import NothingToDo
 from cmri_lib.experiments import learning_curves, training
+from cmri_lib.experiments.attack_choices import settings_summary, settings_table
 from cmri_lib.experiments.evaluator import Evaluator
 from cmri_lib.experiments.instruments import load_slices
 from cmri_lib.experiments.parallel import train_all
 from cmri_lib.experiments.power_audit import PowerAudit
 from cmri_lib.experiments.privacy_audit import NULL, PrivacyAudit, facts
 from cmri_lib.experiments.privacy_runs import audit_runs, overfitted, shadows_possible, vendor_runs
-from cmri_lib.experiments.rare_groups import RareGroups
 
 # %%
+from cmri_lib.experiments.rare_groups import RareGroups
 from cmri_lib.experiments.safeguards import CLAIMED, NONE, SAFEGUARDS, SYSTEM, Safeguards
 from cmri_lib.measures.statistics.bootstrap import score_difference
 from cmri_lib.privacy.attack import auc_difference, fpr_note, score_of
 from cmri_lib.privacy.controls import EXACT
+from cmri_lib.privacy.setting_scores import ALL
 from cmri_lib.reporting import (
-    claims, figures, metrics, primary_tests, privacy_plots, privacy_report, results,
+    claims, figures, leakage_plots, metrics, primary_tests, privacy_plots, privacy_report, results,
     utility_plots)
 from cmri_lib.reporting.privacy_metrics import ATTACKS
 from cmri_lib.systems.register import system
@@ -228,6 +230,12 @@ figures.publish(study, "11/attacks", attacked, privacy_plots.attack_map,
 # a system that was trained several times the row shows the mean, and its interval covers trainings
 # as well as patients.
 #
+# **Mean and maximum over slices.** The figure shows `attack_auc_…`: a patient's score is the mean
+# over his or her slices, so all of them bear witness. The results hold `attack_auc_max_…` too.
+# There a patient's score is the **maximum**, that of the one slice that looks most as if it had
+# been learnt. It would notice a generator that has memorised a single slice of each patient; it
+# also goes by the slice with the largest error of chance. Exercise 1 compares the two.
+#
 # The next figure shows the strongest attack of one system at low rates of false alarms.
 
 # %%
@@ -244,6 +252,36 @@ for name, found in {"overfitted twin": audit.scores(audit.overfitted(shown)),
     curves.append(pd.DataFrame({"curve": name, "fpr": false, "tpr": true}))
 figures.publish(study, "11/low_rates", pd.concat(curves), privacy_plots.low_rates,
                 title=f"The strongest attack on {shown}: {ATTACKS[strongest]}");
+
+# %% [markdown]
+# ## How much do the settings of an attack matter?
+#
+# FCRE has three things to choose: the time $u$ up to which an image is made noisy, the band of
+# frequencies in which it is compared with its reconstruction, and how they are compared. The audit
+# chooses for each half of the patients what suits the other half best (rule 1). What would every
+# other choice have given? The scores are there already; the next cell only counts.
+
+# %%
+asked = [twin_of_flow, flow, diffusion]
+choices = settings_table(audit, asked, "fcre")
+shown_choices = choices[(choices["training"] == 1) & (choices["half"] != ALL)]
+figures.publish(study, "11/fcre_settings", shown_choices, leakage_plots.band_map,
+                title="AUC of FCRE by time and band, in the two halves of the patients");
+
+# %% [markdown]
+# **How to read it.** A dot marks the setting that is best in this half of the patients, a ring the
+# one that this half is scored with: it has its dot in the other panel of the row. Compare each dot
+# with the value of the same cell in the other panel. If a setting is good for a reason, both values
+# are high. If it was the best by luck, the other value lies near 0.5. A row of panels without a
+# pattern that both halves share says that the choice is a matter of chance there.
+#
+# The next table repeats this for all patients and every training. The best of all settings has been
+# picked by looking at the answer: an audit that reported it would find leakage where there is none.
+
+# %%
+few = choices.loc[choices["half"] != ALL, "n"].min()
+print(f"{choices['setting'].nunique()} settings; a half has at least {few} patients on either side")
+settings_summary(audit, asked, "fcre").round(2)
 
 # %% [markdown]
 # ## Who is exposed?

@@ -1,0 +1,52 @@
+"""Plots of how much an audit's choices matter, and of what drives leakage."""
+
+from __future__ import annotations
+
+import matplotlib.pyplot as plt
+import numpy as np
+import pandas as pd
+import seaborn as sns
+from matplotlib.figure import Figure
+
+from cmri_lib.reporting.figures import PAGE, SMALL, notice
+
+#: How a reconstruction is compared with its image, as settings of FCRE name it.
+ERRORS = {"squared": "squared error", "SSIM": "1 − SSIM"}
+
+
+def band_map(table: pd.DataFrame) -> Figure:
+    """AUC of FCRE by time and band of frequencies: a row of panels per system, a panel for each half of the patients. A dot
+    marks the setting that is best in this half, a ring the one that this half is scored with.
+
+    Args:
+        table: system, setting ("u = 0.1, band 0 to 0.125, squared"), half, value, picked, used.
+    """
+    if table.empty:
+        return notice("no system has a denoiser that could be attacked")
+    parts = table["setting"].str.extract(r"u = (?P<time>\S+), band (?P<band>.+), (?P<error>\w+)$")
+    table = table.assign(**parts.astype({"time": float}))
+    systems, halves, bands = (list(dict.fromkeys(table[c])) for c in ("system", "half", "band"))
+    columns = pd.MultiIndex.from_product([[e for e in ERRORS if e in set(table["error"])], bands])
+    times = table["time"].nunique()
+    figure, axes = plt.subplots(len(systems), len(halves), figsize=(PAGE, len(systems) * (0.26 * times + 0.35) + 1.3),
+                                squeeze=False, sharex=True, sharey=True, layout="constrained")
+    for (system, half), part in table.groupby(["system", "half"], sort=False):
+        axis = axes[systems.index(system), halves.index(half)]
+        wide, picked, used = (part.pivot(index="time", columns=["error", "band"], values=c)[columns]
+                              for c in ("value", "picked", "used"))
+        text = wide.map("{:.2f}".format) + picked.replace({True: " •", False: ""}) + used.replace({True: " ◦", False: ""})
+        sns.heatmap(wide, annot=text, fmt="", cmap="vlag", vmin=0, vmax=1, center=0.5, cbar=False, ax=axis, linewidths=0.5,
+                    annot_kws={"size": SMALL})
+        for border in range(len(bands), len(columns), len(bands)):
+            axis.axvline(border, color="0.3", lw=1)
+        axis.set_title(f"{system}: {half} of the patients", fontsize=SMALL)
+        axis.set(xlabel="", ylabel="")
+    names = " | ".join(ERRORS[error] for error in columns.unique(0))
+    for axis in axes[-1]:
+        axis.set_xticks(np.arange(len(columns)) + 0.5, [band.replace(" to ", "–") for _, band in columns], fontsize=SMALL,
+                        rotation=0)
+        axis.set_xlabel(f"band of frequencies (1: half a cycle per pixel)\n{names}", fontsize=SMALL)
+    for axis in axes[:, 0]:
+        axis.set_ylabel("time u", fontsize=SMALL)
+        axis.tick_params(axis="y", labelsize=SMALL, rotation=0)
+    return figure

@@ -1,0 +1,30 @@
+"""Plots of an audit's choices and of what drives leakage show what their tables say."""
+
+from __future__ import annotations
+
+import itertools
+
+import pandas as pd
+import pytest
+
+from cmri_lib.reporting import leakage_plots
+
+pytestmark = pytest.mark.usefixtures("closed_figures")
+
+
+def test_every_setting_is_a_cell_in_both_halves_and_choices_are_marked() -> None:
+    settings = [f"u = {u:g}, band {band}, {error}" for u, error, band in
+                itertools.product((0.4, 0.05), ("SSIM", "squared"), ("0 to 0.125", "0.125 to 1"))]
+    rows = [{"system": system, "setting": setting, "half": half, "value": 0.1 * k + 0.01 * j, "picked": k == 1 + j,
+             "used": k == 2 - j} for system in ("U6 DDPM", "U10 FM") for j, half in enumerate(("first half", "second half"))
+            for k, setting in enumerate(settings)]
+    figure = leakage_plots.band_map(pd.DataFrame(rows))
+    assert [axis.get_title() for axis in figure.axes] == [
+        f"{system}: {half} of the patients" for system in ("U6 DDPM", "U10 FM") for half in ("first half", "second half")]
+    # Times rise downwards, the squared error comes first.
+    texts = [[text.get_text() for text in axis.texts] for axis in figure.axes]
+    assert texts[0] == texts[2] == ["0.60", "0.70", "0.40", "0.50", "0.20 ◦", "0.30", "0.00", "0.10 •"]
+    assert texts[1] == texts[3] == ["0.61", "0.71", "0.41", "0.51", "0.21 •", "0.31", "0.01", "0.11 ◦"]
+    assert [label.get_text() for label in figure.axes[2].get_xticklabels()] == 2 * ["0–0.125", "0.125–1"]
+    assert figure.axes[2].get_xlabel().endswith("squared error | 1 − SSIM")
+    assert "no system" in leakage_plots.band_map(pd.DataFrame(rows[:0], columns=list(rows[0]))).axes[0].texts[0].get_text()
