@@ -109,7 +109,7 @@ from cmri_lib.cohort.slices import concatenate
 from cmri_lib.config.study import open_study
 from cmri_lib.errors import NothingToDo
 from cmri_lib.experiments import learning_curves, training
-from cmri_lib.experiments.attack_choices import settings_summary, settings_table
+from cmri_lib.experiments.attack_choices import access_table, settings_summary, settings_table
 from cmri_lib.experiments.evaluator import Evaluator
 from cmri_lib.experiments.instruments import load_slices
 from cmri_lib.experiments.parallel import train_all
@@ -282,6 +282,36 @@ figures.publish(study, "11/fcre_settings", shown_choices, leakage_plots.band_map
 few = choices.loc[choices["half"] != ALL, "n"].min()
 print(f"{choices['setting'].nunique()} settings; a half has at least {few} patients on either side")
 settings_summary(audit, asked, "fcre").round(2)
+
+# %% [markdown]
+# ## What do weights add to samples alone?
+#
+# Whoever publishes samples and keeps the weights hopes that an attacker can do less with them. Is
+# that so? Two attackers are compared on the same patients: one has the weights, the other has
+# the samples and nothing else. Each mounts the **best attack** that is possible. Which one that is,
+# is decided for each half of the patients on the other half, as settings are. Picked after all were
+# scored, the best of many attacks would seem to find members even where nothing leaks.
+
+# %%
+both = [one for name, run in runs.items() for one in (run, audit.overfitted(name))]
+access = access_table(audit, both)
+figures.publish(study, "11/access", access, leakage_plots.by_access,
+                title="The best attack on weights, and the best on samples alone");
+
+# %% [markdown]
+# **How to read it.** The left panel shows the AUC of both attackers. The right panel shows their
+# difference, paired over the patients (and over the trainings, where there are several). An
+# interval wholly right of 0 says that the weights give away more than the samples do. An interval
+# that holds 0 does not say that weights are as safe as samples: so few patients cannot tell, and
+# its width says how large a difference may have gone unnoticed. Look first at the overfitted twins,
+# where there is something to find. Where both attackers make no error at all, the difference is 0
+# without any interval.
+#
+# The table names the attacks that were chosen.
+
+# %%
+access[access["chosen"] != ""].pivot(index="system", columns="access", values="chosen").loc[
+    list(dict.fromkeys(access["system"]))]
 
 # %% [markdown]
 # ## Who is exposed?

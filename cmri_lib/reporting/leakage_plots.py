@@ -8,7 +8,9 @@ import pandas as pd
 import seaborn as sns
 from matplotlib.figure import Figure
 
-from cmri_lib.reporting.figures import PAGE, SMALL, notice
+from cmri_lib.reporting.axes import interval
+from cmri_lib.reporting.figures import NORMAL, PAGE, SMALL, legend_below, notice, wrapped
+from cmri_lib.reporting.plots import MARKERS
 
 #: How a reconstruction is compared with its image, as settings of FCRE name it.
 ERRORS = {"squared": "squared error", "SSIM": "1 − SSIM"}
@@ -49,4 +51,32 @@ def band_map(table: pd.DataFrame) -> Figure:
     for axis in axes[:, 0]:
         axis.set_ylabel("time u", fontsize=SMALL)
         axis.tick_params(axis="y", labelsize=SMALL, rotation=0)
+    return figure
+
+
+def by_access(table: pd.DataFrame) -> Figure:
+    """The best attack by what the attacker has: AUC, and in the second panel what weights add to samples alone.
+
+    Args:
+        table: system, access (two kinds, and their difference, named "first − second"), value, low, high.
+    """
+    if table.empty:
+        return notice("no attack was mounted")
+    systems, kinds = (list(dict.fromkeys(table[c])) for c in ("system", "access"))
+    more = next((kind for kind in kinds if " − " in kind), None)
+    figure, axes = plt.subplots(1, 2, figsize=(PAGE, 0.32 * len(systems) + 1.2), sharey=True, layout="constrained",
+                                width_ratios=(3, 2))
+    handles = {}
+    for k, kind in enumerate(kinds):
+        part, axis = table[table["access"] == kind], axes[int(kind == more)]
+        places = [systems.index(system) + (0 if kind == more else 0.22 * k - 0.11) for system in part["system"]]
+        handles[kind] = axis.errorbar(part["value"], places, xerr=interval(part), fmt=MARKERS[k], ms=5, capsize=2,
+                                      color=f"C{k}")
+    for axis, middle, label in zip(axes, (0.5, 0.0), ("AUC (0.5: guessing)", f"difference of AUCs: {more}")):
+        axis.axvline(middle, ls=":", color="0.5", lw=1)
+        axis.set_xlabel(label, fontsize=NORMAL)
+        axis.tick_params(labelsize=SMALL)
+    axes[0].set_yticks(range(len(systems)), [wrapped(system, 3.0) for system in systems], fontsize=SMALL)
+    axes[0].set_ylim(len(systems) - 0.5, -0.5)
+    legend_below(figure, handles)
     return figure

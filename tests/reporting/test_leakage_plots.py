@@ -28,3 +28,17 @@ def test_every_setting_is_a_cell_in_both_halves_and_choices_are_marked() -> None
     assert [label.get_text() for label in figure.axes[2].get_xticklabels()] == 2 * ["0–0.125", "0.125–1"]
     assert figure.axes[2].get_xlabel().endswith("squared error | 1 − SSIM")
     assert "no system" in leakage_plots.band_map(pd.DataFrame(rows[:0], columns=list(rows[0]))).axes[0].texts[0].get_text()
+
+
+def test_access_has_a_panel_of_its_own_for_the_difference() -> None:
+    rows = [{"system": system, "access": access, "value": value, "low": value - 0.1, "high": value + 0.1}
+            for k, system in enumerate(("U6 DDPM", "U10 FM"))
+            for access, value in (("weights", 0.7 + 0.1 * k), ("samples alone", 0.5),
+                                  ("weights − samples alone", 0.2 + 0.1 * k))]
+    both, more = leakage_plots.by_access(pd.DataFrame(rows)).axes
+    points = [[tuple(round(x, 6) for x in line.get_xdata()) for line in axis.get_lines() if len(line.get_xdata()) == 2]
+              for axis in (both, more)]
+    assert (0.7, 0.8) in points[0] and (0.5, 0.5) in points[0] and (0.2, 0.3) in points[1]
+    assert (0.2, 0.3) not in points[0] and more.get_xlabel().endswith("weights − samples alone")
+    assert [label.get_text() for label in both.get_yticklabels()] == ["U6 DDPM", "U10 FM"] and both.yaxis_inverted()
+    assert "no attack" in leakage_plots.by_access(pd.DataFrame(columns=["system", "access"])).axes[0].texts[0].get_text()
