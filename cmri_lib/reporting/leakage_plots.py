@@ -8,8 +8,10 @@ import pandas as pd
 import seaborn as sns
 from matplotlib.figure import Figure
 
+from cmri_lib.reporting import metrics
 from cmri_lib.reporting.axes import interval
-from cmri_lib.reporting.figures import NORMAL, PAGE, SMALL, legend_below, notice, wrapped
+from cmri_lib.reporting.figures import (NORMAL, PAGE, REAL_COLOUR, SMALL, legend_below, notice, real_values, reference_handles,
+                                        wrapped)
 from cmri_lib.reporting.plots import MARKERS
 
 #: How a reconstruction is compared with its image, as settings of FCRE name it.
@@ -79,4 +81,39 @@ def by_access(table: pd.DataFrame) -> Figure:
     axes[0].set_yticks(range(len(systems)), [wrapped(system, 3.0) for system in systems], fontsize=SMALL)
     axes[0].set_ylim(len(systems) - 0.5, -0.5)
     legend_below(figure, handles)
+    return figure
+
+
+def by_choice(table: pd.DataFrame, label: str) -> Figure:
+    """A panel for each metric, against a choice: a number, along which points are joined, or a name. Dashed: what real images
+    score.
+
+    Args:
+        table: choice, metric, value, low, high, better, floor, ceiling.
+        label: what is chosen, for the lower axis.
+    """
+    if table.empty:
+        return notice("nothing was drawn in several ways")
+    names, choices = (list(dict.fromkeys(table[c])) for c in ("metric", "choice"))
+    numbers = pd.api.types.is_numeric_dtype(table["choice"])
+    lines = 1 if len(names) <= 3 else 2
+    columns = -(-len(names) // lines)
+    figure, axes = plt.subplots(lines, columns, figsize=(PAGE, 2.5 * lines + 0.3), squeeze=False, layout="constrained")
+    for axis, name in zip(axes.flat, names):
+        part = table[table["metric"] == name]
+        places = part["choice"] if numbers else part["choice"].map(choices.index)
+        axis.errorbar(places, part["value"], interval(part), marker="o", ms=4, capsize=2, ls="-" if numbers else "")
+        for real in real_values(part, name):
+            axis.axhline(real, ls="--", lw=1, color=REAL_COLOUR)
+        room = (PAGE / columns - 0.8) / len(choices)
+        axis.set_xticks(choices if numbers else range(len(choices)),
+                        [f"{choice:g}" if numbers else wrapped(choice, room) for choice in choices], fontsize=SMALL)
+        axis.margins(x=0.1 if numbers else 0.4)
+        axis.set_title(wrapped(metrics.label(name), PAGE / columns - 0.4), fontsize=SMALL)
+        axis.set_ylabel(metrics.direction(name, part["better"].iloc[0]), fontsize=SMALL)
+        axis.set_xlabel(label, fontsize=SMALL)
+        axis.tick_params(labelsize=SMALL)
+    for axis in axes.flat[len(names):]:
+        axis.set_visible(False)
+    legend_below(figure, reference_handles(table, ["real"]))
     return figure

@@ -42,3 +42,22 @@ def test_access_has_a_panel_of_its_own_for_the_difference() -> None:
     assert (0.2, 0.3) not in points[0] and more.get_xlabel().endswith("weights − samples alone")
     assert [label.get_text() for label in both.get_yticklabels()] == ["U6 DDPM", "U10 FM"] and both.yaxis_inverted()
     assert "no attack" in leakage_plots.by_access(pd.DataFrame(columns=["system", "access"])).axes[0].texts[0].get_text()
+
+
+@pytest.mark.parametrize("choices", [(0.0, 1.0, 3.0), ("deterministic", "ancestral")])
+def test_choices_that_are_numbers_are_joined_and_real_images_are_dashed(choices: tuple) -> None:
+    names = ("near_copy_rate_copy", "swapped_share_copy", "mmd_anatomy", "heart_valid")
+    table = pd.DataFrame([{"choice": choice, "metric": name, "value": 0.1 * k + j, "low": 0.1 * k + j - 0.2,
+                           "high": 0.1 * k + j + 0.2, "better": "lower", "floor": 0.5 + j, "ceiling": float("nan")}
+                          for k, choice in enumerate(choices) for j, name in enumerate(names)])
+    figure = leakage_plots.by_choice(table, "what is chosen")
+    assert len(figure.axes) == len(names) and figure.axes[0].get_xlabel() == "what is chosen"
+    numbers = isinstance(choices[0], float)
+    for j, axis in enumerate(figure.axes):
+        line = axis.containers[0].lines[0]
+        assert list(line.get_xdata()) == (list(choices) if numbers else [0, 1])
+        assert line.get_linestyle() == ("-" if numbers else "None")
+        assert list(line.get_ydata()) == [0.1 * k + j for k in range(len(choices))]
+        assert any(set(other.get_ydata()) == {0.5 + j} for other in axis.get_lines() if other is not line)
+        assert [t.get_text() for t in axis.get_xticklabels()] == ([f"{c:g}" for c in choices] if numbers else list(choices))
+    assert "several ways" in leakage_plots.by_choice(table.iloc[:0], "").axes[0].texts[0].get_text()
