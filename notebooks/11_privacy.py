@@ -67,8 +67,8 @@
 #
 # **VAE**: the evidence lower bound. **MaskGIT**: the likelihood of hidden tokens. **GAN**: what the
 # critic says (Hayes et al. 2019). VAE and GAN: how closely the generator can be made to show the
-# image (Chen et al. 2020). **All but GANs**: PFAMI, the score minus that of images slightly beside
-# it (Fu et al. 2023).
+# image (Chen et al. 2020). **All**: PFAMI, the score minus that of images slightly beside it (Fu et
+# al. 2023); a GAN has no density, so the output of its critic takes that place.
 #
 # From **samples alone**: the distance to the nearest sample, and the density of samples against
 # that of other real patients (DOMIAS, van Breugel et al. 2023).
