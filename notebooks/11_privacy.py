@@ -113,11 +113,12 @@ from cmri_lib.experiments.attack_choices import access_table, settings_summary, 
 from cmri_lib.experiments.evaluator import Evaluator
 from cmri_lib.experiments.instruments import load_slices
 from cmri_lib.experiments.leakage_drivers import LeakageAndQuality, equality, guided_samples
+from cmri_lib.experiments.near_versions import versions_table
 from cmri_lib.experiments.parallel import train_all
 from cmri_lib.experiments.power_audit import PowerAudit
-from cmri_lib.experiments.privacy_audit import NULL, PrivacyAudit, facts
 
 # %%
+from cmri_lib.experiments.privacy_audit import NULL, PrivacyAudit, facts
 from cmri_lib.experiments.privacy_runs import (
     audit_runs, guided_run, overfitted, shadows_possible, vendor_runs)
 from cmri_lib.experiments.rare_groups import RareGroups
@@ -285,6 +286,28 @@ figures.publish(study, "11/fcre_settings", shown_choices, leakage_plots.band_map
 few = choices.loc[choices["half"] != ALL, "n"].min()
 print(f"{choices['setting'].nunique()} settings; a half has at least {few} patients on either side")
 settings_summary(audit, asked, "fcre").round(2)
+
+# %% [markdown]
+# ## Is a patient recognised by a changed slice?
+#
+# So far attackers held the very slices that were learnt from. An attacker may hold another export
+# of the same scan: cut a little differently, turned, with another window. **Range membership** (Tao
+# & Shokri 2025) asks about a range around a slice. Here three slight changes stand for it, a shift
+# by a pixel, a rotation by 3° and another gamma, and a slice's score is the mean over them. The
+# slice itself is never asked about. Non-members are changed in the same way. Two attacks are
+# mounted: the one on weights that PFAMI is made of, and the distance to samples.
+
+# %%
+held = [runs[shown], audit.overfitted(shown)] if "range" in params.arms else []
+figures.publish(study, "11/range", versions_table(audit, held), leakage_plots.by_version,
+                title="Membership attacks with the slices themselves, and with changed ones");
+
+# %% [markdown]
+# **How to read it.** Begin with the overfitted twin. If its AUC stays high under the changes, the
+# patient is recognised, and an audit with exact slices speaks for other exports too. If it falls,
+# the attack recognises an image and not a patient: a weaker attacker, who holds no exact slice,
+# learns less. For the system itself a row says something only where its twin is caught in the same
+# row.
 
 # %% [markdown]
 # ## What do weights add to samples alone?

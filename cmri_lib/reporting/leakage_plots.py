@@ -13,6 +13,7 @@ from cmri_lib.reporting.axes import interval
 from cmri_lib.reporting.figures import (NORMAL, PAGE, REAL_COLOUR, SMALL, legend_below, notice, real_values, reference_handles,
                                         wrapped)
 from cmri_lib.reporting.plots import MARKERS
+from cmri_lib.reporting.privacy_metrics import ATTACKS
 
 #: How a reconstruction is compared with its image, as settings of FCRE name it.
 ERRORS = {"squared": "squared error", "SSIM": "1 − SSIM"}
@@ -116,4 +117,32 @@ def by_choice(table: pd.DataFrame, label: str) -> Figure:
     for axis in axes.flat[len(names):]:
         axis.set_visible(False)
     legend_below(figure, reference_handles(table, ["real"]))
+    return figure
+
+
+def by_version(table: pd.DataFrame) -> Figure:
+    """AUC on slices as they were learnt from and on changed versions of them: a panel for each attack.
+
+    Args:
+        table: system, attack, version, value, low, high.
+    """
+    if table.empty:
+        return notice("no attack on changed slices was mounted")
+    systems, attacks, versions = (list(dict.fromkeys(table[c])) for c in ("system", "attack", "version"))
+    figure, axes = plt.subplots(1, len(attacks), figsize=(PAGE, 0.4 * len(versions) + 1.2), squeeze=False, sharey=True,
+                                layout="constrained")
+    handles = {}
+    for (system, attack), part in table.groupby(["system", "attack"], sort=False):
+        k, axis = systems.index(system), axes[0, attacks.index(attack)]
+        places = [versions.index(version) + 0.16 * (k - (len(systems) - 1) / 2) for version in part["version"]]
+        handles[system] = axis.errorbar(part["value"], places, xerr=interval(part), fmt=MARKERS[k % len(MARKERS)], ms=5,
+                                        capsize=2, color=f"C{k}")
+    for axis, attack in zip(axes[0], attacks):
+        axis.axvline(0.5, ls=":", color="0.5", lw=1)
+        axis.set_title(ATTACKS[attack], fontsize=NORMAL)
+        axis.set_xlabel("AUC (0.5: guessing)", fontsize=NORMAL)
+        axis.tick_params(labelsize=SMALL)
+    axes[0, 0].set_yticks(range(len(versions)), versions, fontsize=SMALL)
+    axes[0, 0].set_ylim(len(versions) - 0.5, -0.5)
+    legend_below(figure, handles)
     return figure

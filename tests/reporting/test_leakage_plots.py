@@ -61,3 +61,18 @@ def test_choices_that_are_numbers_are_joined_and_real_images_are_dashed(choices:
         assert any(set(other.get_ydata()) == {0.5 + j} for other in axis.get_lines() if other is not line)
         assert [t.get_text() for t in axis.get_xticklabels()] == ([f"{c:g}" for c in choices] if numbers else list(choices))
     assert "several ways" in leakage_plots.by_choice(table.iloc[:0], "").axes[0].texts[0].get_text()
+
+
+def test_every_version_is_a_line_and_every_attack_a_panel() -> None:
+    versions = ("the slice itself", "mirrored", "mean over the changes")
+    rows = [{"system": system, "attack": attack, "version": version, "value": 0.9 - 0.1 * k - 0.05 * j, "low": 0.3, "high": 1.0}
+            for j, system in enumerate(("U10 FM", "its twin")) for attack in ("loss", "distance_pixel")
+            for k, version in enumerate(versions)]
+    figure = leakage_plots.by_version(pd.DataFrame(rows))
+    assert [axis.get_title() for axis in figure.axes] == ["denoising loss", "distance to samples, pixels"]
+    for axis in figure.axes:
+        found = [container.lines[0] for container in axis.containers]
+        assert [list(line.get_xdata()) for line in found] == [[0.9 - 0.1 * k - 0.05 * j for k in range(3)] for j in range(2)]
+        assert [[round(y) for y in line.get_ydata()] for line in found] == [[0, 1, 2], [0, 1, 2]]
+    assert [label.get_text() for label in figure.axes[0].get_yticklabels()] == list(versions)
+    assert "changed slices" in leakage_plots.by_version(pd.DataFrame(rows).iloc[:0]).axes[0].texts[0].get_text()
