@@ -67,8 +67,8 @@
 #
 # **VAE**: the evidence lower bound. **MaskGIT**: the likelihood of hidden tokens. **GAN**: what the
 # critic says (Hayes et al. 2019). VAE and GAN: how closely the generator can be made to show the
-# image (Chen et al. 2020). **All but GANs**: PFAMI, the score minus that of images slightly beside
-# it (Fu et al. 2023).
+# image (Chen et al. 2020). **All**: PFAMI, the score minus that of images slightly beside it (Fu et
+# al. 2023); a GAN has no density, so the output of its critic takes that place.
 #
 # From **samples alone**: the distance to the nearest sample, and the density of samples against
 # that of other real patients (DOMIAS, van Breugel et al. 2023).
@@ -109,21 +109,26 @@ from cmri_lib.cohort.slices import concatenate
 from cmri_lib.config.study import open_study
 from cmri_lib.errors import NothingToDo
 from cmri_lib.experiments import learning_curves, training
+from cmri_lib.experiments.attack_choices import access_table, settings_summary, settings_table
 from cmri_lib.experiments.evaluator import Evaluator
 from cmri_lib.experiments.instruments import load_slices
+from cmri_lib.experiments.leakage_drivers import LeakageAndQuality, equality, guided_samples
+from cmri_lib.experiments.near_versions import versions_table
 from cmri_lib.experiments.parallel import train_all
 from cmri_lib.experiments.power_audit import PowerAudit
-from cmri_lib.experiments.privacy_audit import NULL, PrivacyAudit, facts
-from cmri_lib.experiments.privacy_runs import audit_runs, overfitted, shadows_possible, vendor_runs
-from cmri_lib.experiments.rare_groups import RareGroups
 
 # %%
+from cmri_lib.experiments.privacy_audit import NULL, PrivacyAudit, facts
+from cmri_lib.experiments.privacy_runs import (
+    audit_runs, guided_run, overfitted, shadows_possible, vendor_runs)
+from cmri_lib.experiments.rare_groups import RareGroups
 from cmri_lib.experiments.safeguards import CLAIMED, NONE, SAFEGUARDS, SYSTEM, Safeguards
 from cmri_lib.measures.statistics.bootstrap import score_difference
 from cmri_lib.privacy.attack import auc_difference, fpr_note, score_of
 from cmri_lib.privacy.controls import EXACT
+from cmri_lib.privacy.setting_scores import ALL
 from cmri_lib.reporting import (
-    claims, figures, metrics, primary_tests, privacy_plots, privacy_report, results,
+    claims, figures, leakage_plots, metrics, primary_tests, privacy_plots, privacy_report, results,
     utility_plots)
 from cmri_lib.reporting.privacy_metrics import ATTACKS
 from cmri_lib.systems.register import system
@@ -166,7 +171,8 @@ runs = {name: Run(system(name)) for name in params.systems}
 fewest, *_, every = learning_curves.runs_over_patients(study, slices, system("U10 OT-FM"))
 twin_of_flow = overfitted(study, slices, "U10 FM")
 arms = [*((fewest, every) if "patients" in params.arms else ()),
-        *(vendor_runs() if "vendor" in params.arms else ())]
+        *(vendor_runs() if "vendor" in params.arms else ()),
+        *([guided_run()] if "guidance" in params.arms else ())]
 guards = Safeguards(audit) if "safeguards" in params.arms else None
 new = [*audit_runs(study, slices), *(guards.runs.values() if guards else ())]
 several = [one for run in (*runs.values(), flow, diffusion) for one in audit.trainings(run)]
@@ -228,6 +234,12 @@ figures.publish(study, "11/attacks", attacked, privacy_plots.attack_map,
 # a system that was trained several times the row shows the mean, and its interval covers trainings
 # as well as patients.
 #
+# **Mean and maximum over slices.** The figure shows `attack_auc_…`: a patient's score is the mean
+# over his or her slices, so all of them bear witness. The results hold `attack_auc_max_…` too.
+# There a patient's score is the **maximum**, that of the one slice that looks most as if it had
+# been learnt. It would notice a generator that has memorised a single slice of each patient; it
+# also goes by the slice with the largest error of chance. Exercise 1 compares the two.
+#
 # The next figure shows the strongest attack of one system at low rates of false alarms.
 
 # %%
@@ -244,6 +256,88 @@ for name, found in {"overfitted twin": audit.scores(audit.overfitted(shown)),
     curves.append(pd.DataFrame({"curve": name, "fpr": false, "tpr": true}))
 figures.publish(study, "11/low_rates", pd.concat(curves), privacy_plots.low_rates,
                 title=f"The strongest attack on {shown}: {ATTACKS[strongest]}");
+
+# %% [markdown]
+# ## How much do the settings of an attack matter?
+#
+# FCRE has three things to choose: the time $u$ up to which an image is made noisy, the band of
+# frequencies in which it is compared with its reconstruction, and how they are compared. The audit
+# chooses for each half of the patients what suits the other half best (rule 1). What would every
+# other choice have given? The scores are there already; the next cell only counts.
+
+# %%
+asked = [twin_of_flow, flow, diffusion]
+choices = settings_table(audit, asked, "fcre")
+shown_choices = choices[(choices["training"] == 1) & (choices["half"] != ALL)]
+figures.publish(study, "11/fcre_settings", shown_choices, leakage_plots.band_map,
+                title="AUC of FCRE by time and band, in the two halves of the patients");
+
+# %% [markdown]
+# **How to read it.** A dot marks the setting that is best in this half of the patients, a ring the
+# one that this half is scored with: it has its dot in the other panel of the row. Compare each dot
+# with the value of the same cell in the other panel. If a setting is good for a reason, both values
+# are high. If it was the best by luck, the other value lies near 0.5. A row of panels without a
+# pattern that both halves share says that the choice is a matter of chance there.
+#
+# The next table repeats this for all patients and every training. The best of all settings has been
+# picked by looking at the answer: an audit that reported it would find leakage where there is none.
+
+# %%
+few = choices.loc[choices["half"] != ALL, "n"].min()
+print(f"{choices['setting'].nunique()} settings; a half has at least {few} patients on either side")
+settings_summary(audit, asked, "fcre").round(2)
+
+# %% [markdown]
+# ## Is a patient recognised by a changed slice?
+#
+# So far attackers held the very slices that were learnt from. An attacker may hold another export
+# of the same scan: cut a little differently, turned, with another window. **Range membership** (Tao
+# & Shokri 2025) asks about a range around a slice. Here three slight changes stand for it, a shift
+# by a pixel, a rotation by 3° and another gamma, and a slice's score is the mean over them. The
+# slice itself is never asked about. Non-members are changed in the same way. Two attacks are
+# mounted: the one on weights that PFAMI is made of, and the distance to samples.
+
+# %%
+held = [runs[shown], audit.overfitted(shown)] if "range" in params.arms else []
+figures.publish(study, "11/range", versions_table(audit, held), leakage_plots.by_version,
+                title="Membership attacks with the slices themselves, and with changed ones");
+
+# %% [markdown]
+# **How to read it.** Begin with the overfitted twin. If its AUC stays high under the changes, the
+# patient is recognised, and an audit with exact slices speaks for other exports too. If it falls,
+# the attack recognises an image and not a patient: a weaker attacker, who holds no exact slice,
+# learns less. For the system itself a row says something only where its twin is caught in the same
+# row.
+
+# %% [markdown]
+# ## What do weights add to samples alone?
+#
+# Whoever publishes samples and keeps the weights hopes that an attacker can do less with them. Is
+# that so? Two attackers are compared on the same patients: one has the weights, the other has
+# the samples and nothing else. Each mounts the **best attack** that is possible. Which one that is,
+# is decided for each half of the patients on the other half, as settings are. Picked after all were
+# scored, the best of many attacks would seem to find members even where nothing leaks.
+
+# %%
+both = [one for name, run in runs.items() for one in (run, audit.overfitted(name))]
+access = access_table(audit, both)
+figures.publish(study, "11/access", access, leakage_plots.by_access,
+                title="The best attack on weights, and the best on samples alone");
+
+# %% [markdown]
+# **How to read it.** The left panel shows the AUC of both attackers. The right panel shows their
+# difference, paired over the patients (and over the trainings, where there are several). An
+# interval wholly right of 0 says that the weights give away more than the samples do. An interval
+# that holds 0 does not say that weights are as safe as samples: so few patients cannot tell, and
+# its width says how large a difference may have gone unnoticed. Look first at the overfitted twins,
+# where there is something to find. Where both attackers make no error at all, the difference is 0
+# without any interval.
+#
+# The table names the attacks that were chosen.
+
+# %%
+access[access["chosen"] != ""].pivot(index="system", columns="access", values="chosen").loc[
+    list(dict.fromkeys(access["system"]))]
 
 # %% [markdown]
 # ## Who is exposed?
@@ -373,15 +467,61 @@ figures.publish(study, "11/length", pd.DataFrame(length, columns=columns),
 
 # %% [markdown]
 # **Sampler.** The same diffusion model can draw deterministically (DDIM) or with fresh noise at
-# every step (ancestral, DDPM). Does one of them hand out more near copies?
+# every step (ancestral, DDPM), with as many steps. Does one of them hand out more near copies
+# (claim R5)? The question makes sense between samples of **equal quality** only: worse samples lie
+# further from everybody's slices, those of training included. Whether the quality is equal cannot
+# be assumed, so it is measured on the very same samples: the distances of anatomy and of appearance
+# to real slices, and the share of valid hearts.
 
 # %%
-samplers = {}
-if "sampler" in params.arms:
-    for name in ("ddim", "ddpm"):
-        samplers[name] = audit.copies(diffusion, sampler=name).near_copies()
-pd.DataFrame({name: {"near copies": s.value, "low": s.low, "high": s.high}
-              for name, s in samplers.items()}).T.round(3)
+evaluator = guards.evaluator if guards else Evaluator(study, slices, params.samples)
+beside = LeakageAndQuality(audit, evaluator)
+samplers = {"deterministic (DDIM)": "ddim", "ancestral (DDPM)": "ddpm"}
+drawn = {label: audit.target(diffusion, sampler=name).samples
+         for label, name in samplers.items() if "sampler" in params.arms}
+figures.publish(study, "11/samplers", beside.table(diffusion, drawn),
+                lambda table: leakage_plots.by_choice(table, "sampler"),
+                title=f"One training of {diffusion.id}, sampled in two ways: leakage and quality");
+
+# %%
+apart = beside.differences(diffusion, *drawn.values()) if drawn else {}
+if apart:
+    margin = primary_tests.AT_LITTLE_COST
+    print(f"distances of anatomy: {equality(apart[primary_tests.ANATOMY], margin)} (± {margin})")
+pd.DataFrame({metrics.short(name): {"deterministic − ancestral": s.value, "low": s.low,
+                                    "high": s.high} for name, s in apart.items()}).T.round(3)
+
+# %% [markdown]
+# **How to read it.** Begin with the last rows of the table, those of quality. The line above it
+# says whether the distances of anatomy are *equal*, their difference surely within the margin, or
+# *different*, surely beyond it, or whether so few patients leave that *undecided*. For appearance
+# and hearts see whether the interval holds 0. Only if quality is equal is a difference in the first
+# three rows due to the kind of sampling. If one sampler draws the better samples and hands out more
+# near copies, quality may be all that is behind it. Intervals of the first three rows are cautious:
+# they treat both sets of samples as independent.
+
+# %% [markdown]
+# **Guidance.** Classifier-free guidance (notebook 07) makes a conditional flow follow its
+# conditions more closely than it has learnt to. It also draws samples towards the middle of what
+# the network takes for typical, where training slices are dense. Does a larger guidance scale $w$
+# bring samples nearer to training slices than to those of strangers? The flow with mask, vendor,
+# phase and disease is sampled under masks and conditions of **test** patients: a sample that
+# follows the mask of a training patient would resemble this patient for that reason alone.
+
+# %%
+steered = {scale: guided_samples(audit, guided_run(), scale)
+           for scale in study.params.conditional.guidance if "guidance" in params.arms}
+by_scale = beside.table(guided_run(), steered)
+figures.publish(study, "11/guidance", by_scale,
+                lambda table: leakage_plots.by_choice(table, "guidance scale w"),
+                title="Leakage and quality of a flow's samples under classifier-free guidance");
+
+# %% [markdown]
+# **How to read it.** $w = 1$ is the plain conditional network; at $w = 0$ the conditions are
+# ignored. Guidance drives leakage if near copies and the nearest-training share rise with $w$ above
+# their dashed lines. Look at the excess first: samples that become alike may lie near everybody's
+# slices, those of strangers too, and then it stays at 0. The other panels show what is paid for it:
+# adherence to the mask (Dice), distances, and valid hearts at the same scales.
 
 # %% [markdown]
 # ## Safeguards
@@ -440,7 +580,6 @@ guarded.pivot(index="arm", columns="metric", values="value").rename(columns=metr
 # %%
 quality, fidelity_rows = results.read_scores(study, "06_fidelity"), []
 if quality.empty:  # a cohort that is there for audits alone
-    evaluator = Evaluator(study, slices, params.samples)
     fidelity_rows = evaluator.real_rows()
     for run in {run.id: run for run in (*runs.values(), flow, diffusion)}.values():
         fidelity_rows += evaluator.rows(run, audit.target(run).samples)
@@ -456,10 +595,10 @@ ledger.primary("R1", score_of(loss, **options), auc_difference(fcre, loss, **opt
 pairs = min(len(of_flow), len(loss))  # trainings of both
 ledger.primary("R5", auc_difference(of_flow[:pairs], loss[:pairs], **options),
                parties=[flow.id, diffusion.id])
-if samplers:
+if apart:
     ledger.explore("R5", "U6 DDPM, deterministic − ancestral sampling",
-                   score_difference(samplers["ddim"], samplers["ddpm"]), "near_copy_rate_copy",
-                   "above", parties=[diffusion.id])
+                   apart["near_copy_rate_copy"], "near_copy_rate_copy", "above",
+                   parties=[diffusion.id])
 
 # %%
 if "patients" in params.arms:

@@ -70,7 +70,7 @@ class PrivacySettings:
     samples: Annotated[int, Field(ge=10)]
     copies: Count
     group: Annotated[int, Field(ge=2)]
-    arms: tuple[Literal["patients", "length", "sampler", "vendor", "safeguards", "shadows", "rare"], ...]
+    arms: tuple[Literal["patients", "length", "sampler", "guidance", "range", "vendor", "safeguards", "shadows", "rare"], ...]
     control: PrivacyControl
     guarded: GuardedSettings
     shadows: ShadowSettings

@@ -112,13 +112,13 @@ class PrivacyAudit:
         elbo, tokens = (self.kept(kind(draws=self.params.draws, **seed)) for kind in (ELBO, TokenLikelihood))
         denoisers = [SecMI(**times), PIA(**times), PIAN(**times), SimA(**times),
                      FCRE(**times, draws=max(1, self.params.draws // 4))]
-        others = [ODELikelihood(steps=self.params.draws, **seed), CriticOutput(),
-                  LatentInversion(steps=8 * self.params.draws, **seed)]
+        ode, critic, inversion = map(self.kept, (ODELikelihood(steps=self.params.draws, **seed), CriticOutput(),
+                                                 LatentInversion(steps=8 * self.params.draws, **seed)))
         nearest = [Remembered(NearestSamples(space)) for space in (self.spaces[0], self.unlearnt)]
         ratio = [DensityRatio(self.unlearnt, self.strangers)] if len(self.strangers) else []
         return [self.loss, *map(self.kept, denoisers),
-                *(Fluctuation(a, seed=self.study.seed) for a in (fewer, elbo, tokens)),
-                *map(self.kept, others), *nearest, elbo, tokens, *ratio]
+                *(Fluctuation(a, seed=self.study.seed) for a in (fewer, elbo, tokens, critic)),
+                ode, critic, inversion, *nearest, elbo, tokens, *ratio]
 
     def target(self, run: Run, **choices: object) -> Target:
         """The trained run with samples under the conditions of test patients, drawn once and kept; `choices` are for

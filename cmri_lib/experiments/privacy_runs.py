@@ -18,7 +18,7 @@ from cmri_lib.config.study import Study
 from cmri_lib.errors import DataError
 from cmri_lib.experiments.training import scored_runs, training_patients
 from cmri_lib.privacy.groups import Composition, compositions
-from cmri_lib.systems.ablation import condition_set_system
+from cmri_lib.systems.ablation import COMPARED_SETS, condition_set_system
 from cmri_lib.systems.register import system
 from cmri_lib.systems.system import Run, System, Variant
 from cmri_lib.training import TrainSettings
@@ -114,6 +114,11 @@ def known_groups(slices: Slices, column: str) -> dict[str, str]:
 def vendor_runs() -> list[Run]:
     """Flows with a mask, without and with the vendor; notebook 07 trains them."""
     return [Run(condition_set_system("flow", conditions)) for conditions in VENDOR_SETS]
+
+
+def guided_run() -> Run:
+    """The flow with most conditions, whose classifier-free guidance notebook 07 shows, and which it trains."""
+    return Run(condition_set_system("flow", COMPARED_SETS[-1]))
 
 
 def share_of_steps(study: Study, one: System, share: float) -> dict[str, int]:

@@ -10,6 +10,7 @@ from cmri_lib.reporting.metric_description import Bounds, Description, of_axis
 ATTACKS = {
     "loss": "denoising loss", "loss_calibrated": "denoising loss, calibrated",
     "secmi": "SecMI", "pia": "PIA", "pian": "PIAN", "sima": "SimA", "fcre": "FCRE", "pfami": "PFAMI",
+    "pfami_critic": "PFAMI, critic's output",
     "ode": "likelihood by the ODE", "elbo": "evidence lower bound", "tokens": "token likelihood",
     "critic": "critic's output", "inversion": "latent inversion", "distance_pixel": "distance to samples, pixels",
     "distance_classical": "distance to samples, Gabor", "domias_classical": "density ratio (DOMIAS)",

@@ -13,6 +13,7 @@ import pytest
 from conftest import discs
 
 from cmri_lib.cohort.slices import Slices, concatenate
+from cmri_lib.cohort.vocabulary import Vocabulary
 from cmri_lib.config.study import open_study
 from cmri_lib.errors import DataError
 from cmri_lib.experiments.power_audit import PowerAudit
@@ -22,6 +23,7 @@ from cmri_lib.experiments.provenance import patients_seen
 from cmri_lib.privacy.attack import Attack, PatientScores, Remembered, Target, auc
 from cmri_lib.privacy.controls import DISGUISES
 from cmri_lib.privacy.nearest_neighbours import Pixels
+from cmri_lib.reporting.privacy_metrics import ATTACKS
 from cmri_lib.systems.register import system
 from cmri_lib.systems.system import Run
 from cmri_lib.training.loop import snapshot_file
@@ -104,6 +106,14 @@ def test_either_space_counts_copies_that_one_of_them_finds(monkeypatch: pytest.M
     audit.__dict__["spaces"] = [Pixels(), Unturned()]
     monkeypatch.setattr(audit, "copy_audit", lambda copies, training, space: SimpleNamespace(suspects=suspects[space.name]))
     assert {audit.planted["exact", name] for name in suspects} == {0.5} and set(audit.planted_recall.values()) == {0.75}
+
+
+def test_every_attack_has_a_name_for_readers_and_a_gan_is_asked_what_its_critic_says_around_an_image_too() -> None:
+    audit = PrivacyAudit(STUDY, SLICES)
+    audit.__dict__["spaces"] = [Pixels(), Unturned()]
+    assert {attack.name for attack in audit.attacks} <= set(ATTACKS)
+    gan = Target("gan", frozenset(), system("U2 DCGAN").build(STUDY.params, Vocabulary({}), 0))
+    assert sorted(a.name for a in audit.attacks if a.suits(gan)) == ["critic", "inversion", "pfami_critic"]
 
 
 def test_leakage_along_training_is_that_of_the_weights_kept_at_each_step(monkeypatch: pytest.MonkeyPatch) -> None:

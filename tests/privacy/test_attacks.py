@@ -21,7 +21,7 @@ from cmri_lib.generators.vae import VAE
 from cmri_lib.networks.conditioning.base import Conditioning
 from cmri_lib.privacy.attack import Attack, Target
 from cmri_lib.privacy.attacks.critic import CriticOutput, LatentInversion
-from cmri_lib.privacy.attacks.denoising_error import FCRE, PIA, PIAN, DenoisingLoss, Fluctuation, SecMI, SimA, in_band
+from cmri_lib.privacy.attacks.denoising_error import FCRE, PIA, PIAN, DenoisingLoss, Fluctuation, SecMI, SimA, beside, in_band
 from cmri_lib.privacy.attacks.likelihood import ELBO, ODELikelihood, TokenLikelihood
 from cmri_lib.privacy.attacks.noise_path import FIRST, noise_path
 from cmri_lib.privacy.attacks.samples_only import DensityRatio, NearestSamples, log_density, patient_p_values
@@ -295,6 +295,10 @@ def test_the_critic_says_what_it_says():
     np.testing.assert_allclose(scores(CriticOutput(), gan)["logit"], SLICES.images.mean((1, 2, 3)) + 0.5,
                                rtol=1e-4)
     assert not CriticOutput().suits(Target("g", frozenset(), flow_of(MEAN)))
+    around = np.mean([beside(SLICES, 0.1, seed).images.mean((1, 2, 3)) for seed in (0, 1)], axis=0)
+    attack = Fluctuation(CriticOutput(), (0.1, 0.1))
+    np.testing.assert_allclose(scores(attack, gan)["logit"], SLICES.images.mean((1, 2, 3)) - around, atol=1e-5)
+    assert attack.name == "pfami_critic" and np.abs(around - SLICES.images.mean((1, 2, 3))).min() > 1e-4
 
 
 def test_tokens_of_a_network_that_guesses_by_frequency_are_as_likely_as_frequent():
