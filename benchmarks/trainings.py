@@ -2,10 +2,10 @@
 
     python benchmarks/trainings.py [--dataset phantom] [--profile overnight]
 
-reads the logs of all trainings that are published (`dvc pull trainings.dvc`) and writes ``trainings.csv``: a line for each, with
-its device, the images it saw, its median pace, and its hours: at that pace, and as they were logged. The latter hold breaks and
-whatever else the machine did. The last line is the sum. Paces of the CPU are of one core, mostly with another training on the
-other one.
+reads the logs of all trainings that are published (`dvc pull trainings.dvc`) and writes ``trainings.csv``: a line for each,
+with its device, the images it saw, its median pace, and its hours: at that pace, and as they were logged. The latter hold
+breaks and whatever else the machine did. The last lines are sums. Paces of the CPU are of one core, mostly with another
+training on the other one.
 """
 
 from __future__ import annotations
@@ -36,7 +36,8 @@ def table(below: Path) -> pd.DataFrame:
     folders = sorted(file.parent for file in below.rglob(WEIGHTS) if (file.parent / "log.csv").exists())
     rows = pd.DataFrame([row(folder, below) for folder in folders])
     sums = rows.groupby("device", as_index=False)[["images", "hours", "logged_hours"]].sum()
-    return pd.concat([rows, sums.assign(stage="all", training=rows.groupby("device").size().astype(str).to_numpy() + " trainings")])
+    counts = [f"{count} trainings" for count in rows.groupby("device").size()]
+    return pd.concat([rows, sums.assign(stage="all", training=counts)])
 
 
 if __name__ == "__main__":
