@@ -39,7 +39,7 @@ def main(arguments: list[str] | None = None) -> int:
                         help="a table with a column `patient`: whom of the cohort the generator has learnt from. Do the "
                              "samples give them away?")
     parser.add_argument("--cost", nargs="+", default=[], metavar="FILE.json|KEY=VALUE",
-                        help=f"shown as stated; keys: {', '.join((*NUMBERS, DEVICE))}")
+                        help=f"behind the folder; shown as stated; keys: {', '.join((*NUMBERS, DEVICE))}")
     parser.add_argument("--utility", action="store_true",
                         help="also train a segmenter on samples and masks, and one on as many real slices (minutes)")
     parser.add_argument("--range", type=float, nargs=2, metavar=("LOW", "HIGH"), help="values that are black and white")

@@ -313,8 +313,9 @@ figures.publish(study, "11/range", versions_table(audit, held), leakage_plots.by
 # ## What do weights add to samples alone?
 #
 # Whoever publishes samples and keeps the weights hopes that an attacker can do less with them. Is
-# that so? Two attackers are compared on the same patients: one has the weights, the other has
-# the samples and nothing else. Each mounts the **best attack** that is possible. Which one that is,
+# that so? Two attackers are compared on the same patients: one has the weights, and so as many
+# samples as it likes; the other has samples and nothing else. Each mounts the **best attack** that
+# is possible. Which one that is,
 # is decided for each half of the patients on the other half, as settings are. Picked after all were
 # scored, the best of many attacks would seem to find members even where nothing leaks.
 
@@ -494,11 +495,11 @@ pd.DataFrame({metrics.short(name): {"deterministic − ancestral": s.value, "low
 # %% [markdown]
 # **How to read it.** Begin with the last rows of the table, those of quality. The line above it
 # says whether the distances of anatomy are *equal*, their difference surely within the margin, or
-# *different*, surely beyond it, or whether so few patients leave that *undecided*. For appearance
-# and hearts see whether the interval holds 0. Only if quality is equal is a difference in the first
-# three rows due to the kind of sampling. If one sampler draws the better samples and hands out more
-# near copies, quality may be all that is behind it. Intervals of the first three rows are cautious:
-# they treat both sets of samples as independent.
+# *different*, surely beyond it, or whether so few patients leave that *undecided*. Of appearance
+# and hearts an interval that holds 0 leaves it undecided, too. Only if quality is equal is a
+# difference in the first three rows due to the kind of sampling. If one sampler draws the better
+# samples and hands out more near copies, quality may be all that is behind it. Intervals of the
+# first three rows are cautious: they treat both sets of samples as independent.
 
 # %% [markdown]
 # **Guidance.** Classifier-free guidance (notebook 07) makes a conditional flow follow its

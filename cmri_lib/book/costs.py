@@ -19,8 +19,8 @@ from cmri_lib.systems.system import System, file_name
 from cmri_lib.training.checkpoint import read_note
 
 #: Why a table has no training time: see `experiments.training.cost_rows`.
-OTHER_MACHINE = ("A dot: it was trained on another kind of machine than the one that measures here, and the seconds of the two "
-                 "cannot be compared.")
+OTHER_MACHINE = ("A dot for the time: it was trained on another kind of machine than the one that measures here, and the "
+                 "seconds of the two cannot be compared.")
 #: What `Run.folder` adds to the name of a system: number and digest of its patients, a seed, a variant.
 PATIENTS = re.compile(r"-(\d+)-patients-[0-9a-f]{6}\b")
 
@@ -32,10 +32,11 @@ def section(study: Study, card: dict[str, Any], results: Results) -> str:
     without = [one for one in facts.variants(card["id"]) if one.id not in set(measured["system"])]
     logs = pd.DataFrame([row for one in without if not isinstance(one, Chain) for row in _logs(study, one, results)])
     parts = [markdown(measured) if len(measured) else ""]
-    if (measured == "·").any(axis=None):
+    if (measured.get(metrics.label("training_seconds"), pd.Series()) == "·").any():
         parts.append(OTHER_MACHINE)
     if len(logs):
-        named = " and ".join(f"**{one.id}**" for one in without if one.id in set(logs.pop("of")))
+        logged = set(logs.pop("of"))
+        named = " and ".join(f"**{one.id}**" for one in without if one.id in logged)
         parts += [f"Of {named} no table of costs has a row: its sampling was not timed. The logs of its trainings, which are "
                   "published beside the weights, say:", markdown(logs)]
         parts += [f"{one.id} has {count:,} parameters." for one in without if (count := parameters(study, one)) is not None]

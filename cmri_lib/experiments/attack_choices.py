@@ -50,10 +50,11 @@ def settings_summary(audit: PrivacyAudit, runs: Sequence[Run], attack: str) -> p
 
 
 def best_by_access(audit: PrivacyAudit, run: Run) -> dict[str, list[PatientScores]]:
-    """`WEIGHTS`, `SAMPLES` → scores of the best attack with this access, of each training, on the same patients. Attack and
-    setting are chosen for each half of the patients on the other half."""
+    """`WEIGHTS`, `SAMPLES` → scores of the best attack with this access, of each training, on the same patients. Whoever has
+    weights can draw samples, and so has every attack. Attack and setting are chosen for each half of the patients on the other
+    half."""
     targets = [audit.target(one) for one in audit.trainings(run)]
-    without = {WEIGHTS: {"samples": None}, SAMPLES: {"generator": None}}
+    without = {WEIGHTS: {}, SAMPLES: {"generator": None}}
     groups = {access: tuple(a for a in audit.attacks if a.suits(replace(targets[0], **gone)))
               for access, gone in without.items()}
     sides = audit.sides(run)

@@ -164,7 +164,11 @@ class Evaluator:
 
     def difference(self, first: Banks, second: Banks, metric: str) -> Score:
         """`metric` of the first bank minus that of the second, paired over patients (and trainings): a metric of `measures`,
-        a column of `adherence.agreement` such as "dice_mean", or "dice_mean_second"."""
+        a column of `adherence.agreement` such as "dice_mean", or "dice_mean_second". Of unequally many trainings the first of
+        either are compared."""
+        first, second = trainings(first), trainings(second)
+        fewest = min(len(first), len(second))
+        first, second = first[:fewest], second[:fewest]
         if metric == SECOND:
             return adherence_difference(first, second, self.second_segmenter, ADHERENCE, **self.options)
         if metric.startswith(SCORES):

@@ -24,10 +24,9 @@ from cmri_lib.experiments.stated_cost import cost_rows
 from cmri_lib.measures.instruments.learned_features import Cached
 from cmri_lib.privacy.controls import DISGUISES, planted_copies
 from cmri_lib.privacy.copies import CopyAudit
-from cmri_lib.privacy.copy_detector import CopySpace, CopyTraining
+from cmri_lib.privacy.copy_detector import train_copy_detector
 from cmri_lib.privacy.nearest_neighbours import Pixels
 from cmri_lib.reporting.results import with_system_columns
-from cmri_lib.training.checkpoint import load_weights
 
 FAMILY = "brought along"
 
@@ -131,20 +130,21 @@ def judge(study: Study, slices: Slices, samples: Slices, name: str, *, learnt_fr
     return Judgement(of, samples, rows, copies, membership, useful, cost, tuple(notes))
 
 
-def trained_copy_detector(study: Study) -> Cached | None:
-    """The space of this cohort's copy detector, which notebook 11 has trained or which is published; None if there is none."""
+def trained_copy_detector(study: Study, training: Slices) -> Cached | None:
+    """The space of this cohort's copy detector, which notebook 11 has trained or which is published; None if there is none.
+    One that has learnt from other slices than `training` is trained again: it may know those who set the threshold."""
     settings, folder = copy_detector_training(study)
     restore(study, folder, settings)
     if note_of(folder / WEIGHTS, settings) is None:
         return None
-    return Cached(CopySpace(load_weights(CopyTraining(), folder / WEIGHTS)))
+    return Cached(train_copy_detector(training, settings, folder))
 
 
 def _copies(evaluator: Evaluator, samples: Slices, training: Slices) -> tuple[Copies, list[dict[str, object]]]:
     """The search in pixels and in the copy detector's space, or in the study's features where no detector is trained; and its
     tidy rows."""
     study = evaluator.study
-    spaces = [Cached(Pixels()), trained_copy_detector(study) or Cached(evaluator.spaces[0])]
+    spaces = [Cached(Pixels()), trained_copy_detector(study, evaluator.training) or Cached(evaluator.spaces[0])]
 
     def audits(some: Slices) -> list[CopyAudit]:
         return [CopyAudit(some, training, evaluator.holdout, evaluator.test, space, **evaluator.options) for space in spaces]

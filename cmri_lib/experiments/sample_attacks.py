@@ -1,7 +1,7 @@
 """Whom has a generator learnt from? Attacks on anybody's samples alone, as an attacker mounts them who has neither weights nor
 code (a full black box).
 
-Members are the patients that the samples' maker names, non-members hold-out patients, who serve audits of privacy alone;
+Members are the patients that the samples' maker names, non-members hold-out patients, from whom nothing has learnt;
 validation patients are the reference of the density ratio. No attack sees through a network that has learnt from members. As in
 `experiments.privacy_audit` there are a null, hold-out against hold-out, and a blind baseline, which asks no samples. An
 overfitted twin of somebody else's generator cannot be trained, so the positive control is planted: as many copies of members'

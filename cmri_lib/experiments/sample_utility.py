@@ -56,13 +56,14 @@ def teach(study: Study, of: Named, samples: Slices, training: Slices, test: Slic
     """Train one segmenter on `samples` and one on as many slices of `training`, and test both on `test`.
 
     Args:
-        training: labelled slices of training patients.
-        test: labelled slices of others.
+        training: slices of training patients.
+        test: slices of others. Of both those count whom somebody has outlined.
 
     Raises:
         DataError: as `refuse_what_cannot_teach`.
     """
     refuse_what_cannot_teach(samples, training, test)
+    training, test = (some.where(patient=np.unique(some.patients[some.masks.any((1, 2))])) for some in (training, test))
     real = sampling_conditions(training, len(samples), study.seed, split="train").take(np.arange(len(samples)))
     settings, folder = replace(study.params.conditional.student, seed=study.seed), study.work(STAGE) / "students"
     options = {"seed": study.seed, "resamples": study.params.fidelity.resamples}

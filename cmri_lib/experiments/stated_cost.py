@@ -47,10 +47,10 @@ def cost_rows(cost: dict[str, float | str]) -> list[dict[str, object]]:
 
 def _pairs(stated: Sequence[str]) -> Iterator[tuple[str, object, Path | None]]:
     for one in stated:
-        if "=" in one:
-            yield *one.split("=", 1), None
-        elif one.endswith(".json"):
+        if one.endswith(".json"):
             yield from ((key, value, Path(one)) for key, value in _object(Path(one)).items())
+        elif "=" in one:
+            yield *one.split("=", 1), None
         else:
             raise ParameterError(f"{one!r} is neither", field="cost", remedy="give KEY=VALUE, or a file that ends in .json")
 

@@ -125,7 +125,7 @@ def area_profiles(sets: Mapping[str, Slices], labels: Mapping[str, np.ndarray], 
 
 def stack_costs(study: Study, run: Run, generator: Generator, conditions: Slices, stacks: int, planes: int
                 ) -> list[dict[str, object]]:
-    """Cost rows of a generator of stacks, by the slice: seconds, and slices that its training saw."""
-    factor = {"seconds_per_image": 1 / planes, "images_seen": planes}
+    """Cost rows of a generator of stacks, by the slice: seconds, and slices that its training, and its first stage, saw."""
+    factor = {"seconds_per_image": 1 / planes, "images_seen": planes, "images_before": planes}
     rows = cost_rows(study, run, generator, conditions, images=stacks)
     return [{**row, **{key: row[key] * factor.get(row["metric"], 1) for key in ("value", "low", "high")}} for row in rows]

@@ -6,8 +6,10 @@ one that may be looked at in order to choose, and one that is what the choice is
 
 from __future__ import annotations
 
+import numpy as np
 import pandas as pd
 
+from cmri_lib.measures.statistics.bootstrap import MINIMUM
 from cmri_lib.privacy.attack import Attack, Sides, Target, auc, halves, membership_scores
 
 #: The two halves of the patients, and all of them together.
@@ -20,7 +22,8 @@ def by_setting(attack: Attack, target: Target, sides: Sides, *, seed: int = 0) -
     A patient's score is the mean over his or her slices. Halves and choices are those of `membership_scores` with this seed.
 
     Returns:
-        columns: setting; half, one of `HALVES` or `ALL`; value, the AUC; n, patients of the smaller side; picked: in this half
+        columns: setting; half, one of `HALVES` or `ALL`; value, the AUC, NaN of fewer than `MINIMUM` patients on either side,
+        for it would be the rank of single people; n, patients of the smaller side; picked: in this half
         the setting is the best, so the other half is scored with it; used: this half is scored with it.
 
     Raises:
@@ -33,6 +36,8 @@ def by_setting(attack: Attack, target: Target, sides: Sides, *, seed: int = 0) -
     groups = {name: (members.loc[ours], others.loc[theirs]) for name, (ours, theirs) in zip(HALVES, parts)}
     choices = {HALVES[0]: (used[1], used[0]), HALVES[1]: used, ALL: (None, None)}
     return pd.DataFrame([
-        {"setting": setting, "half": half, "value": auc(ours[setting], theirs[setting]), "n": min(len(ours), len(theirs)),
+        {"setting": setting, "half": half, "value": auc(ours[setting], theirs[setting]) if fewest >= MINIMUM else np.nan,
+         "n": fewest,
          "picked": setting == choices[half][0], "used": setting == choices[half][1]}
-        for half, (ours, theirs) in {**groups, ALL: (members, others)}.items() for setting in members])
+        for half, (ours, theirs) in {**groups, ALL: (members, others)}.items()
+        for fewest in [min(len(ours), len(theirs))] for setting in members])

@@ -175,13 +175,14 @@ def test_the_command_attacks_those_of_the_table(study: Study, cohort: Slices, qu
 
 
 def test_copies_are_sought_by_the_copy_detector_where_there_is_one(study: Study, cohort: Slices, quick: list) -> None:
-    assert trained_copy_detector(study) is None
+    assert trained_copy_detector(study, cohort.where(split="train")) is None
     samples = disturbed(discs(4, 4, seed=9))
     without = judge(study, cohort, samples, "mine", measures=quick).copies
     assert without.spaces == ("pixel", "classical") and "No copy detector is trained" in copies(without, len(samples))
     settings, folder = copy_detector_training(study)
     trained = train_copy_detector(cohort.where(split="train"), settings, folder)
-    np.testing.assert_array_equal(trained_copy_detector(study)(samples.images), trained(samples.images))
+    again = trained_copy_detector(study, cohort.where(split="train"))
+    np.testing.assert_array_equal(again(samples.images), trained(samples.images))
     found = judge(study, cohort, samples, "mine", measures=quick)
     assert found.copies.spaces == ("pixel", "copy") and "in the copy detector's space" in copies(found.copies, len(samples))
     assert "near_copy_rate_copy" in [row["metric"] for row in found.rows]
