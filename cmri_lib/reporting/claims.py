@@ -207,7 +207,8 @@ def score_of(table: pd.DataFrame, metric: str, **columns: object) -> Score:
 def _score(row: pd.Series) -> Score:
     """Of several trainings whose degrees of freedom the table does not hold they are taken for as few as there can be."""
     seeds = int(row.get("seeds", 1))
-    df = row.get("df", math.inf if seeds == 1 else seeds - 1)
+    df = row.get("df", math.nan)  # also NaN in a table of which other rows have it
+    df = (math.inf if seeds == 1 else seeds - 1) if math.isnan(df) else df
     return Score(float(row["value"]), float(row["low"]), float(row["high"]), int(row["n"]), seeds=seeds, df=float(df))
 
 

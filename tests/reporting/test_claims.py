@@ -191,6 +191,8 @@ def test_degrees_of_freedom_survive_a_table() -> None:
     fewest, normal = score_of(pd.DataFrame([row]), "kid"), score_of(pd.DataFrame([row | {"seeds": 1}]), "kid")
     tails = [evidence(one, "above")[0] for one in (fewest, kept, normal)]
     assert fewest.df == 2 and tails[0] > tails[1] > 1000 * tails[2]
+    beside = pd.DataFrame([row | {"metric": "other", "df": score.df}, row | {"seeds": 1}])  # the second has none of its own
+    assert score_of(beside, "kid").df == np.inf
 
 
 def test_time_to_quality_takes_the_first_good_point() -> None:
