@@ -323,7 +323,7 @@ figures.publish(study, "11/range", versions_table(audit, held), leakage_plots.by
 both = [one for name, run in runs.items() for one in (run, audit.overfitted(name))]
 access = access_table(audit, both)
 figures.publish(study, "11/access", access, leakage_plots.by_access,
-                title="The best attack on weights, and the best on samples alone");
+                title="The best attack with weights, and the best with samples alone");
 
 # %% [markdown]
 # **How to read it.** The left panel shows the AUC of both attackers. The right panel shows their
