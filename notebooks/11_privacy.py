@@ -277,7 +277,9 @@ figures.publish(study, "11/fcre_settings", shown_choices, leakage_plots.band_map
 # one that this half is scored with: it has its dot in the other panel of the row. Compare each dot
 # with the value of the same cell in the other panel. If a setting is good for a reason, both values
 # are high. If it was the best by luck, the other value lies near 0.5. A row of panels without a
-# pattern that both halves share says that the choice is a matter of chance there.
+# pattern that both halves share says that the choice is a matter of chance there. Where many cells
+# tie, as those of the twin, the first is marked. With a dozen patients on either side an AUC of
+# guessing has a standard deviation of 0.12, so blue cells of 0.25 may be chance, too.
 #
 # The next table repeats this for all patients and every training. The best of all settings has been
 # picked by looking at the answer: an audit that reported it would find leakage where there is none.
@@ -293,9 +295,9 @@ settings_summary(audit, asked, "fcre").round(2)
 # So far attackers held the very slices that were learnt from. An attacker may hold another export
 # of the same scan: cut a little differently, turned, with another window. **Range membership** (Tao
 # & Shokri 2025) asks about a range around a slice. Here three slight changes stand for it, a shift
-# by a pixel, a rotation by 3° and another gamma, and a slice's score is the mean over them. The
+# by a pixel, a rotation by 3° and a gamma of 1.4, and a slice's score is the mean over them. The
 # slice itself is never asked about. Non-members are changed in the same way. Two attacks are
-# mounted: the one on weights that PFAMI is made of, and the distance to samples.
+# mounted: the one that PFAMI is made of (of a denoiser its loss), and the distance to samples.
 
 # %%
 held = [runs[shown], audit.overfitted(shown)] if "range" in params.arms else []
@@ -303,11 +305,13 @@ figures.publish(study, "11/range", versions_table(audit, held), leakage_plots.by
                 title="Membership attacks with the slices themselves, and with changed ones");
 
 # %% [markdown]
-# **How to read it.** Begin with the overfitted twin. If its AUC stays high under the changes, the
-# patient is recognised, and an audit with exact slices speaks for other exports too. If it falls,
-# the attack recognises an image and not a patient: a weaker attacker, who holds no exact slice,
-# learns less. For the system itself a row says something only where its twin is caught in the same
-# row.
+# **How to read it.** Begin with the overfitted twin. If its AUC stays high under the changes,
+# patients are recognised under changes as slight as these. Stronger ones (another reconstruction,
+# another crop) were not tried, and an AUC near 1 has no room to show a small loss. If it falls, the
+# attack recognises an image and not a patient: a weaker attacker, who holds no exact slice, learns
+# less. For the system itself a row says something only where its twin is caught in the same row. An
+# AUC of exactly 1 has a wide interval: drawing patients again cannot vary it, and a cautious bound
+# takes its place. Of ten patients the narrow intervals just below 1 are rather too narrow.
 
 # %% [markdown]
 # ## What do weights add to samples alone?
@@ -315,9 +319,9 @@ figures.publish(study, "11/range", versions_table(audit, held), leakage_plots.by
 # Whoever publishes samples and keeps the weights hopes that an attacker can do less with them. Is
 # that so? Two attackers are compared on the same patients: one has the weights, and so as many
 # samples as it likes; the other has samples and nothing else. Each mounts the **best attack** that
-# is possible. Which one that is,
-# is decided for each half of the patients on the other half, as settings are. Picked after all were
-# scored, the best of many attacks would seem to find members even where nothing leaks.
+# is possible. Which one that is, is decided for each half of the patients on the other half, as
+# settings are. Picked after all were scored, the best of many attacks would seem to find members
+# even where nothing leaks.
 
 # %%
 both = [one for name, run in runs.items() for one in (run, audit.overfitted(name))]
@@ -332,7 +336,7 @@ figures.publish(study, "11/access", access, leakage_plots.by_access,
 # that holds 0 does not say that weights are as safe as samples: so few patients cannot tell, and
 # its width says how large a difference may have gone unnoticed. Look first at the overfitted twins,
 # where there is something to find. Where both attackers make no error at all, the difference is 0
-# without any interval.
+# without any interval, and the intervals of AUCs of 1 are wide for the reason given above.
 #
 # The table names the attacks that were chosen.
 

@@ -199,8 +199,10 @@ figures.publish(study, "13/scoreboard", board, comparison_plots.scoreboard,
 # training patients, may just be noise.
 #
 # *The strongest of those tried* is the attack of notebook 11 that ranks training patients highest
-# among strangers; ½ is guessing. It was picked after looking: of ten attacks that only guess, the
-# best lies above ½. Notebook 11 has all of them, with their controls.
+# among strangers; ½ is guessing. It was picked after looking, and its interval does not know that:
+# of many attacks that only guess, the best lies above ½, the more so the more were tried (twice as
+# many on diffusion and flows as on others). So small differences here rank nobody. Notebook 11 has
+# all attacks, with their controls.
 #
 # The table lists the metrics of the scoreboard: what each of them measures, its unit, which
 # direction is better, how many systems have it, and when to use it.

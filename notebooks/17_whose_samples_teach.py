@@ -432,7 +432,7 @@ for row in sorted(correlations, key=lambda row: (row["labels"], -abs(row["correl
 #   like the same samples.
 # - Flows draw for students with `utility.sampling_steps`, fewer than in notebooks 05 to 08 in
 #   `smoke` and `laptop`. In `overnight` and `gpu` the scores of notebook 06 are means over three
-#   trainings for one system of each family; students see samples of the first.
+#   trainings for five systems; students see samples of the first.
 # - The masks of training patients are private data. A system that needs them to draw samples cannot
 #   be handed out without a source of masks (notebook 08).
 # - One segmenter of one size. C7, which draws whole stacks, teaches in notebook 15. Systems that

@@ -78,5 +78,5 @@ def access_table(audit: PrivacyAudit, runs: Sequence[Run]) -> pd.DataFrame:
         chosen = {access: dict.fromkeys(ATTACKS[attack_of(s)] for one in each for s in one.chosen)
                   for access, each in found.items()}
         rows += [{"system": run.id, "access": access, "value": s.value, "low": s.low, "high": s.high, "n": s.n,
-                  "seeds": s.seeds, "chosen": ", ".join(chosen.get(access, ()))} for access, s in scores.items()]
+                  "seeds": s.seeds, "chosen": "; ".join(chosen.get(access, ()))} for access, s in scores.items()]
     return pd.DataFrame(rows, columns=["system", "access", "value", "low", "high", "n", "seeds", "chosen"])

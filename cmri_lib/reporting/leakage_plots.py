@@ -7,6 +7,7 @@ import numpy as np
 import pandas as pd
 import seaborn as sns
 from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
 
 from cmri_lib.reporting import metrics
 from cmri_lib.reporting.axes import interval
@@ -39,7 +40,7 @@ def band_map(table: pd.DataFrame) -> Figure:
         axis = axes[systems.index(system), halves.index(half)]
         wide, picked, used = (part.pivot(index="time", columns=["error", "band"], values=c)[columns]
                               for c in ("value", "picked", "used"))
-        text = wide.map("{:.2f}".format) + picked.replace({True: " •", False: ""}) + used.replace({True: " ◦", False: ""})
+        text = wide.map("{:.2f}".format) + picked.replace({True: " ●", False: ""}) + used.replace({True: " ○", False: ""})
         sns.heatmap(wide, annot=text, fmt="", cmap="vlag", vmin=0, vmax=1, center=0.5, cbar=False, ax=axis, linewidths=0.5,
                     annot_kws={"size": SMALL})
         for border in range(len(bands), len(columns), len(bands)):
@@ -54,6 +55,8 @@ def band_map(table: pd.DataFrame) -> Figure:
     for axis in axes[:, 0]:
         axis.set_ylabel("time u", fontsize=SMALL)
         axis.tick_params(axis="y", labelsize=SMALL, rotation=0)
+    rings = {"best in this half": "k", "used for this half, for it is best in the other": "none"}
+    legend_below(figure, {text: Line2D([], [], marker="o", ls="", mec="k", mfc=fill, ms=5) for text, fill in rings.items()})
     return figure
 
 

@@ -23,8 +23,8 @@ def test_every_setting_is_a_cell_in_both_halves_and_choices_are_marked() -> None
         f"{system}: {half} of the patients" for system in ("U6 DDPM", "U10 FM") for half in ("first half", "second half")]
     # Times rise downwards, the squared error comes first.
     texts = [[text.get_text() for text in axis.texts] for axis in figure.axes]
-    assert texts[0] == texts[2] == ["0.60", "0.70", "0.40", "0.50", "0.20 ◦", "0.30", "0.00", "0.10 •"]
-    assert texts[1] == texts[3] == ["0.61", "0.71", "0.41", "0.51", "0.21 •", "0.31", "0.01", "0.11 ◦"]
+    assert texts[0] == texts[2] == ["0.60", "0.70", "0.40", "0.50", "0.20 ○", "0.30", "0.00", "0.10 ●"]
+    assert texts[1] == texts[3] == ["0.61", "0.71", "0.41", "0.51", "0.21 ●", "0.31", "0.01", "0.11 ○"]
     assert [label.get_text() for label in figure.axes[2].get_xticklabels()] == 2 * ["0–0.125", "0.125–1"]
     assert figure.axes[2].get_xlabel().endswith("squared error | 1 − SSIM")
     assert "no system" in leakage_plots.band_map(pd.DataFrame(rows[:0], columns=list(rows[0]))).axes[0].texts[0].get_text()
