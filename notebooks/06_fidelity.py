@@ -228,9 +228,9 @@ print(outlook.left_out("06"))
 # to show what a mask adds.
 
 # %%
-banks = {name: load_bank(study, Run(system)) for name, system in UNCONDITIONAL.items()}
 several = {name: [load_bank(study, run) for run in scored_runs(study, Run(system))]
            for name, system in UNCONDITIONAL.items()}  # of all its trainings
+banks = {name: found[0] for name, found in several.items()}  # of the first
 unconditional = [name for name, system in UNCONDITIONAL.items() if system.conditioning == "none"]
 pd.DataFrame([{"system": name, "family": system.family, "condition": system.conditioning,
                "samples": len(banks[name])} for name, system in UNCONDITIONAL.items()])

@@ -14,7 +14,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from cmri_lib.cohort.slices import Slices
+from cmri_lib.cohort.slices import Slices, concatenate
 
 #: Whether this worker had the pipeline: what it runs afterwards need not wait.
 PIPELINE = pytest.StashKey[bool]()
@@ -90,6 +90,11 @@ def discs(patients: int = 8, per_patient: int = 4, size: int = 32, seed: int = 0
                          "level": ("apical", "mid", "basal")[k % 3], "height": k / max(1, per_patient - 1), "index": k,
                          "spacing": 3.0, "slice_mm": 10.0, "source": "real"})
     return Slices(np.stack(images)[:, None].astype(np.float32), np.stack(masks), pd.DataFrame(rows))
+
+
+def split_cohort(**patients: int) -> Slices:
+    """`discs` of so many patients of each split, four slices of each, from one population."""
+    return concatenate([discs(count, 4, seed=k, split=split) for k, (split, count) in enumerate(patients.items())])
 
 
 class Small(nn.Module):

@@ -9,12 +9,12 @@ import nibabel as nib
 import numpy as np
 import pandas as pd
 import pytest
-from conftest import discs
+from conftest import discs, split_cohort
 from contributing import example
 from PIL import Image
 
 from cmri_lib.cohort.own_samples import read_samples
-from cmri_lib.cohort.slices import Slices, concatenate
+from cmri_lib.cohort.slices import Slices
 from cmri_lib.config import study as study_module
 from cmri_lib.config.study import Study, open_study
 from cmri_lib.errors import DataError
@@ -34,8 +34,7 @@ BLACK = np.zeros((2, SIZE, SIZE), np.uint8)
 @pytest.fixture(scope="module")
 def cohort() -> Slices:
     """Training, validation, test and hold-out patients."""
-    return concatenate([discs(n, 4, seed=k, split=split)
-                        for k, (split, n) in enumerate({"train": 8, "validation": 6, "test": 6, "holdout": 6}.items())])
+    return split_cohort(train=8, validation=6, test=6, holdout=6)
 
 
 @pytest.fixture

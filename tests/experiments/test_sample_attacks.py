@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
-from conftest import discs
+from conftest import discs, split_cohort
 
 from cmri_lib.cohort.slices import Slices, concatenate
 from cmri_lib.config.study import Study, open_study
@@ -32,8 +32,7 @@ OURS = Brought("mine", "none")
 @pytest.fixture(scope="module")
 def cohort() -> Slices:
     """24 training patients and as many of the hold-out, validation and test patients, of one population."""
-    return concatenate([discs(n, 4, seed=k, split=split)
-                        for k, (split, n) in enumerate({"train": 24, "validation": 12, "test": 6, "holdout": 24}.items())])
+    return split_cohort(train=24, validation=12, test=6, holdout=24)
 
 
 @pytest.fixture

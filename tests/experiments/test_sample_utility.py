@@ -9,9 +9,9 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
-from conftest import discs
+from conftest import split_cohort
 
-from cmri_lib.cohort.slices import Slices, concatenate
+from cmri_lib.cohort.slices import Slices
 from cmri_lib.config.study import Study, open_study
 from cmri_lib.errors import DataError
 from cmri_lib.experiments.banks import sampling_conditions
@@ -27,8 +27,7 @@ OURS, COUNT = Brought("mine", "mask"), 16
 
 @pytest.fixture(scope="module")
 def cohort() -> Slices:
-    return concatenate([discs(n, 4, seed=k, split=split)
-                        for k, (split, n) in enumerate({"train": 6, "validation": 4, "test": 4, "holdout": 4}.items())])
+    return split_cohort(train=6, validation=4, test=4, holdout=4)
 
 
 @pytest.fixture
