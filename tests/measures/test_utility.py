@@ -54,6 +54,15 @@ def test_a_perfect_student_scores_one_and_a_partial_one_two_thirds() -> None:
     assert (gain.value, gain.low, gain.high) == pytest.approx((1 / 3, 1 / 3, 1 / 3))
 
 
+def test_students_of_several_trainings_count_by_their_mean_and_widen_the_interval() -> None:
+    real = discs(5, 4, split="test")
+    exact, partial = true_labels(real), without_rv(real)
+    mixed = next(r for r in tstr(real, [exact, partial, exact], exact, resamples=200) if r["metric"] == "downstream_dice")
+    assert mixed["value"] == pytest.approx(8 / 9) and mixed["low"] < mixed["value"] < mixed["high"] and mixed["n"] == 5
+    gain = tstr_difference(real, [exact, partial, exact], [partial, partial, partial], resamples=200)
+    assert gain.value == pytest.approx(2 / 9) and gain.low < gain.value < gain.high, "trainings differ, patients do not"
+
+
 def test_a_student_learns_from_training_masks_alone(tmp_path) -> None:
     settings = TrainSettings(steps=40, batch=8, learning_rate=5e-3, log_every=20, warmup=5)
     with pytest.raises(SplitError, match="test"):

@@ -6,7 +6,10 @@ same for all that are compared.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
+
+import pandas as pd
 
 from cmri_lib.cohort.slices import Slices
 from cmri_lib.errors import SplitError
@@ -16,6 +19,9 @@ from cmri_lib.measures.statistics.bootstrap import Score
 from cmri_lib.measures.utility.baselines import baseline, fit, frozen
 from cmri_lib.measures.utility.volumetric import FOREGROUND, arm_difference, overall_rows, volume_scores
 from cmri_lib.training import TrainSettings
+
+#: A segmenter, or one for each training of the generator that it has learnt from.
+Students = Segment | Sequence[Segment]
 
 
 def pseudo_label(segment: Segment, samples: Slices) -> Slices:
@@ -36,7 +42,7 @@ def train_student(samples: Slices, settings: TrainSettings, folder: str | Path) 
     return frozen(fit(baseline("U-Net"), samples, settings, folder), settings.seed)
 
 
-def tstr(real: Slices, learnt: Segment, reference: Segment, *, seed: int = 0, resamples: int = 1000
+def tstr(real: Slices, learnt: Students, reference: Students, *, seed: int = 0, resamples: int = 1000
                ) -> list[dict[str, object]]:
     """Rows ``downstream_dice``, ``downstream_missed`` and ``downstream_hd95_mm`` of `learnt` on real test slices, see
     `volumetric.overall_rows`.
@@ -45,21 +51,26 @@ def tstr(real: Slices, learnt: Segment, reference: Segment, *, seed: int = 0, re
         reference: a segmenter that learnt from as many real slices for as long; its score is the **ceiling**.
 
     Returns:
-        n is the number of patients, the interval is over them.
+        n is the number of patients, the interval is over them and, if there are several, over trainings.
 
     Raises:
         DataError: if `real` is empty or without masks.
     """
-    truth = _one_contrast_each(real)
-    return overall_rows(*([volume_scores(s(real.images), truth)] for s in (learnt, reference)), seed=seed, resamples=resamples)
+    return overall_rows(*(_scores(real, s) for s in (learnt, reference)), seed=seed, resamples=resamples)
 
 
-def tstr_difference(real: Slices, first: Segment, second: Segment, structure: str = FOREGROUND, **options: object) -> Score:
-    """Dice of the first student minus that of the second on the same real volumes, paired; n is the number of patients.
-    `structure`: one alone, "LV" for students that learnt the cavity alone."""
-    truth = _one_contrast_each(real)
-    tables = ([volume_scores(s(real.images), truth, distances=False)] for s in (first, second))
+def tstr_difference(real: Slices, first: Students, second: Students, structure: str = FOREGROUND, **options: object) -> Score:
+    """Dice of the first student minus that of the second on the same real volumes, paired, over trainings too if there are
+    several; n is the number of patients. `structure`: one alone, "LV" for students that learnt the cavity alone."""
+    tables = (_scores(real, s, distances=False) for s in (first, second))
     return arm_difference(*tables, structure=structure, **options)
+
+
+def _scores(real: Slices, students: Students, **options: bool) -> list[pd.DataFrame]:
+    """`volume_scores` of each student."""
+    truth = _one_contrast_each(real)
+    several = [students] if callable(students) else students
+    return [volume_scores(student(real.images), truth, **options) for student in several]
 
 
 def _one_contrast_each(real: Slices) -> Slices:
