@@ -474,7 +474,7 @@ blur[["value", "low", "high", "floor"]].round(3)
 
 # %%
 rows = curves.over_compute(u1) + curves.over_patients(u1.system)
-table = learning_curves.write(study, "02_vae", rows)
+table = results.write_curves(study, "02_vae", rows)
 figures.publish(study, "02/curves", table, plots.learning_curves,
                 title="U1: quality and near copies, by images seen and by training patients")
 over = {kind: curve_tables.side_by_side(part.sort_values("x"), "x")

@@ -453,7 +453,7 @@ figures.publish(study, "03/collapse", near, draw_near,
 # %%
 rows = [row for run in runs.values() for row in curves.over_compute(run)]
 rows += curves.over_patients(UNCONDITIONAL["U5 StyleGAN2-ADA"])
-table = learning_curves.write(study, "03_gan", rows)
+table = results.write_curves(study, "03_gan", rows)
 figures.publish(study, "03/curves", table, plots.learning_curves,
                 title="Quality and memory: during training, and with fewer training patients");
 

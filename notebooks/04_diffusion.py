@@ -695,7 +695,7 @@ figures.publish_slices(study, "04/samples", rows, outline=False,
 
 # %%
 rows = [row for run in runs.values() for row in curves.over_compute(run)]
-compute = pd.DataFrame(rows, columns=list(learning_curves.COLUMNS))
+compute = pd.DataFrame(rows, columns=list(results.CURVE_COLUMNS))
 axis_label = "training time (s), first stage included"
 against_time = compute.assign(x=compute["seconds"], curve=axis_label)
 figures.publish(study, "04/compute", against_time, plots.learning_curves,
@@ -716,7 +716,7 @@ figures.publish(study, "04/compute", against_time, plots.learning_curves,
 # %%
 patients = curves.over_patients(UNCONDITIONAL["U6 DDPM"])
 rows = [*few_steps.to_dict("records"), *compute.to_dict("records"), *patients]
-table = learning_curves.write(study, "04_diffusion", rows)
+table = results.write_curves(study, "04_diffusion", rows)
 over_patients = table[table["curve"] == "patients"]
 figures.publish(study, "04/patients", over_patients, plots.learning_curves,
                 title="U6: quality and memory against the number of training patients");

@@ -399,7 +399,7 @@ adherence[["value", "low", "high", "floor", "ceiling"]].round(3)
 # %%
 rows = curves.over_compute(runs["U10 OT-FM"])
 rows += curves.over_patients(UNCONDITIONAL["U10 OT-FM"])
-table = learning_curves.write(study, "05_flow_matching", [*few_steps.to_dict("records"), *rows])
+table = results.write_curves(study, "05_flow_matching", [*few_steps.to_dict("records"), *rows])
 figures.publish(study, "05/curves", table[table["curve"] != "NFE"], plots.learning_curves,
                 title="U10 OT-FM: during training, and with fewer training patients");
 

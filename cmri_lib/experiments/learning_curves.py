@@ -8,7 +8,7 @@ under the same conditions.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 
 import numpy as np
 import pandas as pd
@@ -21,13 +21,13 @@ from cmri_lib.experiments.training import (first_stage_seconds, train_or_load, t
                                            training_patients, training_slices)
 from cmri_lib.generators.base import Generator
 from cmri_lib.measures.statistics.bootstrap import Score, score_difference
+from cmri_lib.reporting.claims import finished, share
+from cmri_lib.reporting.primary_tests import ANATOMY, APPEARANCE
 from cmri_lib.reporting.results import with_system_columns
 from cmri_lib.systems.system import Run, System
 from cmri_lib.training.checkpoint import load_weights
 from cmri_lib.training.loop import snapshot_file
 
-#: Columns of a curve's table. `x` is images seen, patients or NFE, as `curve` says; `seconds` is training time.
-COLUMNS = ("system", "family", "curve", "x", "sampler", "seconds", "metric", "value", "low", "high", "n", "better", "floor")
 KEPT = ("mmd_anatomy", "mmd_classical", "kid_study", "nearest_share_study")
 
 
@@ -52,15 +52,33 @@ class LearningCurves:
 
     def over_compute(self, run: Run) -> list[dict[str, object]]:
         """Quality on the way: the snapshots kept during training, and its end. x: images seen."""
-        generator, folder = train_or_load(self.study, run, self.slices), training_folder(self.study, run)
+        generator = train_or_load(self.study, run, self.slices)
         settings, log = run.settings(self.study.params, self.study.seed), training_log(self.study, run)
         before, rows = first_stage_seconds(self.study, run), []
         for step in (*settings.snapshot_steps(), settings.steps):
-            load_weights(generator, folder / "weights.safetensors" if step == settings.steps else snapshot_file(folder, step))
+            self._load(run, generator, step)
             reached = log[log["step"] >= step].iloc[0]
             point = {"curve": "images", "x": step * settings.batch, "seconds": reached["seconds"] + before}
             rows += [{**point, **row} for row in self._point(run, generator)]
         return rows
+
+    def last_doubling(self, run: Run) -> list[dict[str, object]]:
+        """What the second half of a training changed in each headline distance, paired over patients and noise: `before`,
+        value (the change), low, high, share (of `before`), finished (`claims.finished`). No rows where half was not kept."""
+        generator, settings = train_or_load(self.study, run, self.slices), run.settings(self.study.params, self.study.seed)
+        half, end = settings.steps // 2, settings.steps
+        if half not in settings.snapshot_steps():
+            return []
+        banks, rows = {}, []
+        for step in (half, end):
+            self._load(run, generator, step)
+            banks[step] = self.evaluator.bank(run, generator)
+        values = {row["metric"]: row["value"] for row in self.evaluator.rows(run, banks[half])}
+        for metric in (ANATOMY, APPEARANCE):
+            change, before = self.evaluator.difference(banks[end], banks[half], metric), values[metric]
+            rows.append({"metric": metric, "before": before, "value": change.value, "low": change.low, "high": change.high,
+                         "n": change.n, "share": share(change, before), "finished": finished(change, before)})
+        return with_system_columns(run, rows)
 
     def over_patients(self, system: System) -> list[dict[str, object]]:
         """Quality and memory (``nearest_gap_study``) against training patients, each number trained anew with the same number
@@ -79,6 +97,11 @@ class LearningCurves:
         return [{"curve": "NFE", "x": nfe, "sampler": label, **row}
                 for label, points in samplers.items() for nfe, choices in points.items()
                 for row in self._point(run, generator, **choices)]
+
+    def _load(self, run: Run, generator: Generator, step: int) -> None:
+        """The weights of a training after `step` steps: a snapshot, or its end."""
+        folder, last = training_folder(self.study, run), run.settings(self.study.params, self.study.seed).steps
+        load_weights(generator, folder / "weights.safetensors" if step == last else snapshot_file(folder, step))
 
     def _point(self, run: Run, generator: Generator, **choices: object) -> list[dict[str, object]]:
         return self._scored(run, self.evaluator.bank(run, generator, **choices))
@@ -101,17 +124,3 @@ class LearningCurves:
         shares = (self.evaluator.audit(bank, side).rows[0] for side in (seen, strangers.where(patient=names)))
         near, null = (Score(row["value"], row["low"], row["high"], row["n"]) for row in shares)
         return [score_difference(near, null).against(0.0, 1 - null.value).row("nearest_gap_study", "privacy", "lower")]
-
-
-def write(study: Study, name: str, rows: Iterable[Mapping[str, object]]) -> pd.DataFrame:
-    """Write ``results/<dataset>/<name>_curves.csv``."""
-    table = pd.DataFrame(list(rows), columns=list(COLUMNS))
-    study.results.mkdir(parents=True, exist_ok=True)
-    table.to_csv(study.results / f"{name}_curves.csv", index=False, float_format="%.6g")
-    return table
-
-
-def read(study: Study) -> pd.DataFrame:
-    """The curves of all notebooks of this cohort."""
-    files = sorted(study.results.glob("*_curves.csv"))
-    return pd.concat([pd.read_csv(f) for f in files], ignore_index=True) if files else pd.DataFrame(columns=list(COLUMNS))

@@ -30,6 +30,7 @@ LEVEL, ROUNDING = 0.05, 1e-9
 #: A training has converged if its last doubling moved the headlines by less than this share of their value, or by less
 #: than their interval.
 STILL_MOVING = 0.05
+MOVING, SETTLED, UNSEEN = "still moving", "settled", "cannot be seen"
 
 
 @dataclass
@@ -172,22 +173,35 @@ def unfit(scores: pd.DataFrame, curves: pd.DataFrame | None = None) -> dict[str,
         return reasons
     points = curves[curves["curve"] == "images"]
     for (system, metric), line in points[points["metric"].isin([ANATOMY, APPEARANCE])].groupby(["system", "metric"]):
-        change = last_doubling(line)
-        if change is not None and abs(change[1]) >= STILL_MOVING and not change[0].low <= 0 <= change[0].high:
-            moved = f"the last doubling moved {metrics.short(metric)} by {change[1]:+.0%}"
+        found = last_doubling(line)
+        if found is not None and finished(*found) == MOVING:
+            moved = f"the last doubling moved {metrics.short(metric)} by {share(*found):+.0%}"
             reasons[system] = "; ".join(filter(None, (reasons.get(system), moved)))
     return reasons
 
 
+def finished(change: Score, before: float) -> str:
+    """Has a training finished that changed a headline by `change` in its last doubling, from the value `before`? `MOVING` if it
+    is `STILL_MOVING` and the interval excludes 0, `SETTLED` if the whole interval lies within that share, else `UNSEEN`."""
+    tolerated = STILL_MOVING * abs(before)
+    if abs(change.value) >= tolerated and not change.low <= 0 <= change.high:
+        return MOVING
+    return SETTLED if -tolerated <= change.low and change.high <= tolerated else UNSEEN
+
+
+def share(change: Score, before: float) -> float:
+    """A change as a share of the value before it."""
+    return change.value / abs(before) if before else math.inf
+
+
 def last_doubling(line: pd.DataFrame) -> tuple[Score, float] | None:
-    """What the second half of a training changed in one metric of one system: the difference, and its share of the value
-    at half of it; None where half of the way was not measured."""
+    """What the second half of a training changed in one metric of one system: the difference of two points of a curve, so
+    that its interval is wider than a paired one, and the value at half of the training; None where that was not measured."""
     half = line[np.isclose(line["x"], line["x"].max() / 2, rtol=0.02)]
     if half.empty:
         return None
     end, before = (_score(rows.iloc[0]) for rows in (line[line["x"] == line["x"].max()], half))
-    change = score_difference(end, before)
-    return change, change.value / abs(before.value) if before.value else math.inf
+    return score_difference(end, before), before.value
 
 
 def score_of(table: pd.DataFrame, metric: str, **columns: object) -> Score:

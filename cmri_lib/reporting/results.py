@@ -1,7 +1,7 @@
 """Tidy result tables: one row per score, with its n, its interval, its floor and its ceiling.
 
-Each notebook writes ``results/<dataset>/NN_topic.csv`` (and ``NN_topic_claims.csv``); notebook 13 joins them into
-``results/scores.csv`` and ``results/claims.csv``.
+Each notebook writes ``results/<dataset>/NN_topic.csv`` (and ``NN_topic_claims.csv``, ``NN_topic_curves.csv``); notebook 13
+joins scores and claims into ``results/scores.csv`` and ``results/claims.csv``.
 """
 
 from __future__ import annotations
@@ -20,6 +20,9 @@ from cmri_lib.reporting.metrics import AXES
 SCORE_COLUMNS = ("dataset", "profile", "system", "family", "conditioning", "axis", "metric", "value", "low", "high", "n",
                  "seeds", "better", "floor", "ceiling")
 CLAIM_COLUMNS = ("claim", "dataset", "profile", "test", "primary", "effect", "low", "high", "unit", "p", "verdict")
+#: Of a learning curve. `x` is images seen, patients or NFE, as `curve` says; `seconds` is training time.
+CURVE_COLUMNS = ("system", "family", "curve", "x", "sampler", "seconds", "metric", "value", "low", "high", "n", "better",
+                 "floor")
 VERDICTS = ("supported", "not supported", "undecided", "not testable at this budget")
 
 
@@ -86,6 +89,17 @@ def write_claims(study: Study, name: str, rows: Iterable[Mapping[str, Any]], *, 
         if (count := sum(row["primary"] for row in complete if row["claim"] == claim)) != (claim not in elsewhere):
             raise DataError(f"{count} primary tests", field=claim, remedy="test what reporting/primary_tests.py states, once")
     return _write(study, f"{name}_claims", complete, CLAIM_COLUMNS)
+
+
+def write_curves(study: Study, name: str, rows: Iterable[Mapping[str, Any]]) -> pd.DataFrame:
+    """Write the points of a notebook's learning curves (`experiments.learning_curves`)."""
+    return _write(study, f"{name}_curves", list(rows), CURVE_COLUMNS)
+
+
+def read_curves(study: Study) -> pd.DataFrame:
+    """The learning curves of all notebooks of this cohort."""
+    files = sorted(study.results.glob("*_curves.csv"))
+    return pd.concat(map(pd.read_csv, files), ignore_index=True) if files else pd.DataFrame(columns=list(CURVE_COLUMNS))
 
 
 def _write(study: Study, name: str, rows: list[dict], columns: tuple[str, ...]) -> pd.DataFrame:

@@ -9,7 +9,10 @@ import pandas as pd
 import seaborn as sns
 from matplotlib.figure import Figure
 
-from cmri_lib.reporting.figures import REAL_COLOUR
+from cmri_lib.reporting import metrics
+from cmri_lib.reporting.axes import interval
+from cmri_lib.reporting.claims import MOVING
+from cmri_lib.reporting.figures import NORMAL, PAGE, REAL_COLOUR, SMALL, legend_below, notice
 
 TOY_LABELS = {"distance": "median distance to the nearest centre", "rarest": "share of samples at the rarest mode"}
 
@@ -52,4 +55,36 @@ def toy_samples(table: pd.DataFrame, *, by: str, truth: Mapping[str, float], xla
         axis.set_xticks(ticks, ticks)
         axis.minorticks_off()
         axis.set(xlabel=xlabel, ylabel=label, ylim=(0, None))
+    return figure
+
+
+def last_doublings(table: pd.DataFrame) -> Figure:
+    """What the second half of each training changed, a panel per metric; filled: it is still moving.
+
+    Args:
+        table: of `LearningCurves.last_doubling`: system, metric, value, low, high, share, finished.
+    """
+    if table.empty:
+        return notice("no training was kept at half of its way")
+    systems, names = (list(dict.fromkeys(table[column])) for column in ("system", "metric"))
+    figure, axes = plt.subplots(1, len(names), figsize=(PAGE, 0.28 * len(systems) + 1.2), sharey=True, squeeze=False,
+                                layout="constrained")
+    handles = {}
+    for axis, name in zip(axes[0], names):
+        axis.axvline(0, ls=":", color="0.5", lw=1)
+        for moving, part in table[table["metric"] == name].groupby(table["finished"] == MOVING):
+            places = [systems.index(system) for system in part["system"]]
+            kind = MOVING if moving else "not seen to move"
+            handles[kind] = axis.errorbar(part["value"], places, xerr=interval(part), fmt="o", ms=5, capsize=2,
+                                          color="C0" if moving else "0.5", mfc="C0" if moving else "white")
+        near_zero = table["share"].abs() > 1  # a share of next to nothing says nothing
+        for row in table[(table["metric"] == name) & ~near_zero].itertuples():
+            axis.annotate(f"{row.share:+.0%}", (row.high, systems.index(row.system)), (4, 0), textcoords="offset points",
+                          va="center", fontsize=SMALL, color="0.3")
+        axis.margins(x=0.2)
+        axis.set_xlabel(f"change of: {metrics.label(name)}", fontsize=NORMAL)
+        axis.tick_params(labelsize=SMALL)
+    axes[0, 0].set_yticks(range(len(systems)), systems, fontsize=SMALL)
+    axes[0, 0].set_ylim(len(systems) - 0.5, -0.5)
+    legend_below(figure, handles)
     return figure

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+from types import SimpleNamespace
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -12,6 +15,9 @@ from cmri_lib.config.study import open_study
 from cmri_lib.experiments import learning_curves
 from cmri_lib.experiments.learning_curves import LearningCurves, runs_over_patients
 from cmri_lib.measures.instruments.classical_features import ClassicalFeatures
+from cmri_lib.measures.statistics.bootstrap import Score
+from cmri_lib.reporting.claims import MOVING
+from cmri_lib.reporting.primary_tests import ANATOMY, APPEARANCE
 from cmri_lib.systems.register import SYSTEMS
 from cmri_lib.systems.system import Run
 
@@ -82,6 +88,26 @@ def test_memory_is_read_off_each_snapshot_at_the_images_and_seconds_it_took(curv
     assert memory(rows) == [0.0] * len(early) + [1.0], "copies of hold-out slices, at the end of training slices"
     points = {(row["curve"], row["x"], row["seconds"], row["system"]) for row in rows}
     assert points == {("images", step * settings.batch, 10.0 * step + 5, "U7 LDM-KL") for step in (*early, steps)}
+
+
+def test_the_last_doubling_is_the_end_minus_half_of_the_way(curves: LearningCurves, monkeypatch) -> None:
+    """Distances: 0.4 at half of the training, 0.1 at its end."""
+    run, loaded = Run(SYSTEMS["U1 VAE"]), []
+    settings, distance = run.settings(curves.study.params, curves.study.seed), {"snapshot": 0.4, "weights": 0.1}
+    monkeypatch.setattr(learning_curves, "train_or_load", lambda *given: None)
+    monkeypatch.setattr(learning_curves, "load_weights", lambda generator, file: loaded.append(file.name))
+    curves.evaluator = SimpleNamespace(
+        bank=lambda run, generator: distance[loaded[-1][:8].rstrip("-.")],
+        rows=lambda run, value: [{"metric": metric, "value": value} for metric in (ANATOMY, APPEARANCE)],
+        difference=lambda first, second, metric: Score(first - second, first - second - 0.1, first - second + 0.1, 20))
+    rows = curves.last_doubling(run)
+    assert loaded == [f"snapshot-{settings.steps // 2:06d}.safetensors", "weights.safetensors"]
+    assert [row["metric"] for row in rows] == [ANATOMY, APPEARANCE]
+    for row in rows:
+        assert (row["before"], row["value"], row["share"]) == pytest.approx((0.4, -0.3, -0.75))
+        assert (row["system"], row["finished"]) == ("U1 VAE", MOVING)
+    monkeypatch.setattr(Run, "settings", lambda *given: replace(settings, snapshots=0))
+    assert curves.last_doubling(run) == [], "half of the way was not kept"
 
 
 def test_memory_and_gap_are_read_off_each_number_of_patients(curves: LearningCurves, monkeypatch) -> None:

@@ -7,6 +7,7 @@ import pandas as pd
 import pytest
 
 from cmri_lib.reporting import training_plots
+from cmri_lib.reporting.claims import MOVING, SETTLED, UNSEEN
 
 
 def log(system: str, level: float) -> pd.DataFrame:
@@ -27,6 +28,20 @@ def test_a_panel_for_each_system_with_training_and_validation(one_scale: bool) -
         assert np.allclose(validation.get_xydata(), part[["images", "validation_loss"]].dropna())
     limits = [axis.get_ylim() for axis in figure.axes]
     assert (limits[0] == limits[1]) == one_scale and (limits[0][0] == 0) == one_scale
+
+
+def test_last_doublings_are_filled_where_they_move() -> None:
+    rows = [("A", "mmd_anatomy", -0.3, MOVING), ("B", "mmd_anatomy", -0.1, UNSEEN), ("A", "mmd_classical", 0.0, SETTLED),
+            ("B", "mmd_classical", 0.2, MOVING), ("C", "mmd_anatomy", -0.6, UNSEEN)]
+    table = pd.DataFrame(rows, columns=["system", "metric", "value", "finished"])
+    table = table.assign(low=table["value"] - 0.1, high=table["value"] + 0.1, share=table["value"] / 0.5)
+    figure = training_plots.last_doublings(table)
+    anatomy, appearance = figure.axes
+    points = [(axis, line) for axis in figure.axes for line in axis.lines if line.get_marker() == "o"]  # not the bars' caps
+    filled = {(axis, x) for axis, line in points if line.get_mfc() == "C0" for x in line.get_xdata()}
+    assert filled == {(anatomy, -0.3), (appearance, 0.2)}
+    assert [text.get_text() for text in anatomy.texts] == ["-60%", "-20%"], "no share of what C had, which was less"
+    assert training_plots.last_doublings(table[:0]).axes, "an empty table gives a notice"
 
 
 def test_toy_samples_against_steps_with_what_true_points_score() -> None:
