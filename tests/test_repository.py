@@ -7,6 +7,7 @@ import importlib.util
 import importlib.metadata
 import re
 import subprocess
+import tomllib
 from pathlib import Path
 
 import jupytext
@@ -27,9 +28,10 @@ def pins() -> dict[str, str]:
 
 
 def dependencies() -> set[str]:
-    text = (ROOT / "pyproject.toml").read_text()
-    lists = re.findall(r"(?:^dependencies|^test) = \[(.*?)\]", text, re.S | re.M)
-    return {re.sub(r"[-_.]+", "-", re.split(r"[<>=]", d)[0]).lower() for part in lists for d in re.findall(r'"([^"]+)"', part)}
+    """Names of everything that pyproject.toml asks for, its extras included."""
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    asked = sum(project["optional-dependencies"].values(), project["dependencies"])
+    return {re.sub(r"[-_.]+", "-", re.split(r"[\[<>=]", name)[0]).lower() for name in asked}
 
 
 def test_the_lock_pins_every_dependency_and_is_what_runs() -> None:

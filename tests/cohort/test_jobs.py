@@ -24,10 +24,10 @@ from cmri_lib.privacy.nearest_neighbours import Pixels, audit_neighbours
 @pytest.fixture(scope="module")
 def dask() -> Iterator[AbstractContextManager]:
     """Two worker processes."""
-    distributed = pytest.importorskip("distributed", reason="pip install -e .[cluster]")
-    with distributed.LocalCluster(n_workers=2, threads_per_worker=1, dashboard_address=None) as cluster:
-        with distributed.Client(cluster):
-            yield lambda: parallel_config(backend="dask")
+    from distributed import Client, LocalCluster  # here, for it takes long to load
+
+    with LocalCluster(n_workers=2, threads_per_worker=1, dashboard_address=None) as cluster, Client(cluster):
+        yield lambda: parallel_config(backend="dask")
 
 
 @pytest.fixture(params=["threads", "dask"])
