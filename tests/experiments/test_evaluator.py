@@ -179,6 +179,15 @@ def test_conditions_are_whole_phases_of_every_patient_before_any_comes_twice(coh
     assert blocks[len(whole):2 * len(whole)] == once[:max(0, len(blocks) - len(whole))][:len(whole)], "in the same order again"
 
 
+def test_a_bank_that_is_not_there_names_the_notebook_that_draws_it(tmp_path) -> None:
+    study = open_study("smoke", "phantom")
+    (tmp_path / "dvc.yaml").write_text((study.root / "dvc.yaml").read_text(encoding="utf-8"), encoding="utf-8")
+    study = type(study)(tmp_path, study.params)
+    for name, number in (("U1 VAE", "02"), ("U7 LDM-KL", "04"), ("C16 MOTFM", "07")):
+        with pytest.raises(DataError, match=f"(?s)slices.safetensors: no samples of {name}.*run {number} --profile smoke"):
+            load_bank(study, Run(SYSTEMS[name]))
+
+
 def test_banks_lie_by_stage_run_and_split_and_come_back(cohort: Slices, tmp_path) -> None:
     study = open_study("smoke", "phantom")
     study = type(study)(tmp_path, study.params)
