@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from conftest import discs
 from contributing import example, run_example
 
 from cmri_lib.cohort.slices import Slices
+from cmri_lib.errors import ParameterError
 from cmri_lib.measures import panel
 from cmri_lib.measures.instruments.classical_features import ClassicalFeatures
-from cmri_lib.measures.statistics.comparison import Measure, compare
+from cmri_lib.measures.statistics.comparison import Measure, Metric, compare
 from cmri_lib.reporting import metrics
 
 
@@ -39,6 +42,22 @@ def test_a_slice_that_is_drawn_twice_counts_twice(measure: Measure) -> None:
     statistic, = measure.statistics(x, y)
     again, = measure.statistics(x.take(np.r_[0, 0:8]), y)
     assert statistic(twice, np.ones(8, int)) == pytest.approx(again(np.ones(9, int), np.ones(8, int)))
+
+
+@pytest.mark.parametrize(("fault", "changes"), [
+    ("embed of grey_levels.*5, 3.* 32 slices of real", {"embed": lambda slices: np.zeros((5, 3))}),
+    ("embed of grey_levels.*list", {"embed": lambda slices: len(slices) * [0.0]}),
+    ("statistics of grey_levels.*list of 2, 2 of them functions, for 1", {"statistics": lambda *sets: 2 * [lambda u, v: 0.0]}),
+    ("statistics of grey_levels.*list of 1, 0 of them functions", {"statistics": lambda *sets: [0.5]})])
+def test_a_measure_that_does_not_do_as_the_guide_says_is_named(measure: Measure, fault: str, changes: dict) -> None:
+    real = discs(8, 4, seed=1, split="test")
+    with pytest.raises(ParameterError, match=f"(?s){fault}.*Remedy: return"):
+        compare(real, discs(8, 4, seed=2), replace(measure, **changes), resamples=2, repeats=2)
+
+
+def test_a_direction_that_there_is_not_is_refused() -> None:
+    with pytest.raises(ParameterError, match="(?s)better of mine.*'less'.*lower, higher, zero"):
+        Metric("mine", "less")
 
 
 def test_its_title_is_entered_as_the_guide_says(measure: Measure, monkeypatch: pytest.MonkeyPatch) -> None:

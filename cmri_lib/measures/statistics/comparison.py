@@ -21,7 +21,7 @@ from itertools import zip_longest
 import numpy as np
 
 from cmri_lib.cohort.slices import Slices, concatenate, refuse_overlap
-from cmri_lib.errors import DataError
+from cmri_lib.errors import DataError, ParameterError
 from cmri_lib.measures.statistics.bootstrap import Score
 from cmri_lib.measures.statistics.seeds import bootstrap_seeds
 
@@ -33,6 +33,8 @@ Banks = Slices | Sequence[Slices]
 TOLERANCE = 1.0e-3
 #: Least and largest value of a share, and of a distance.
 SHARE, DISTANCE = (0.0, 1.0), (0.0, math.inf)
+#: Which values of a metric are better.
+DIRECTIONS = ("lower", "higher", "zero")
 
 
 @dataclass(frozen=True)
@@ -53,6 +55,10 @@ class Metric:
     bound: float = 0.0
     centred: bool = False
     scale: tuple[float, float] = (-math.inf, math.inf)
+
+    def __post_init__(self):
+        if self.better not in DIRECTIONS:
+            raise ParameterError(f"{self.better!r}", field=f"better of {self.name}", remedy=f"one of {', '.join(DIRECTIONS)}")
 
 
 @dataclass(frozen=True)
@@ -86,16 +92,35 @@ class Measure:
     most_repeats: int = 1000
 
     def of(self, **sets: Slices) -> list[Embedding]:
-        """The sets as this measure sees them, in order; raises DataError as `refuse_unlike`."""
+        """The sets as this measure sees them, in order; raises DataError as `refuse_unlike`; ParameterError if `embed` gives no
+        array with a row for each slice."""
         refuse_unlike(**sets)
-        return [Embedding(self.embed(slices), slices.patients) for slices in sets.values()]
+        return [Embedding(self._rows(slices, name), slices.patients) for name, slices in sets.items()]
+
+    def _rows(self, slices: Slices, name: str) -> np.ndarray:
+        rows = self.embed(slices)
+        if np.shape(rows)[:1] != (len(slices),) or not isinstance(rows, np.ndarray):
+            raise ParameterError(f"{type(rows).__name__} of shape {np.shape(rows)} for the {len(slices)} slices of {name}",
+                                 field=f"embed of {self.metrics[0].name}",
+                                 remedy="return an array of numpy with a row per slice")
+        return rows
+
+    def paired(self, real: Embedding, synthetic: Embedding) -> list[Statistic]:
+        """`statistics`, one per metric. Raises ParameterError if they are not as many functions as there are metrics."""
+        found = list(self.statistics(real, synthetic))
+        functions = sum(map(callable, found))
+        if not len(found) == functions == len(self.metrics):
+            raise ParameterError(f"a list of {len(found)}, {functions} of them functions, for {len(self.metrics)} metrics",
+                                 field=f"statistics of {self.metrics[0].name}",
+                                 remedy="return one function of the counts (u, v) per metric, in the order of metrics")
+        return found
 
     def values(self, real: Embedding, synthetic: Embedding) -> dict[str, float]:
         """Metric → value, without an interval. Raises DataError if a set is too small for it."""
         if not (len(real.values) and len(synthetic.values)):
             raise DataError("0 images on one side", field="images", remedy="score more slices")
         every = np.ones(len(real.values), int), np.ones(len(synthetic.values), int)
-        return {m.name: s(*every) for m, s in zip(self.metrics, self.statistics(real, synthetic))}
+        return {m.name: s(*every) for m, s in zip(self.metrics, self.paired(real, synthetic))}
 
 
 def compare(real: Slices, synthetic: Banks, measure: Measure, *, reference_real: Slices | None = None,
@@ -137,7 +162,7 @@ def compare(real: Slices, synthetic: Banks, measure: Measure, *, reference_real:
     elif ceiling is None:
         ceiling = ceilings(real, training, size, measure, seed=seed, repeats=repeats)
     rows = []
-    for metric, *statistics in zip(measure.metrics, *(measure.statistics(x, y) for y in ys)):
+    for metric, *statistics in zip(measure.metrics, *(measure.paired(x, y) for y in ys)):
         each = [lambda real_counts, *counts, s=s, k=k: s(real_counts, counts[k]) for k, s in enumerate(statistics)]
         score = bootstrap_seeds(each, x.patients, *(y.patients for y in ys), n=min(len(real), size), resamples=resamples,
                                 seed=seed, centred=metric.centred).within(*metric.scale)
@@ -213,7 +238,7 @@ def differences(real: Slices, first: Banks, second: Banks, measure: Measure, *, 
     smallest = min(map(len, (real, *ones, *others)))
     refuse_too_few(smallest)
     x, *ys = measure.of(real=real, **_numbered("first", ones), **_numbered("second", others))
-    by_metric = zip(measure.metrics, *(measure.statistics(x, y) for y in ys))
+    by_metric = zip(measure.metrics, *(measure.paired(x, y) for y in ys))
     found, count = {}, len(ones)
     for metric, *statistics in by_metric:
         each = [lambda u, *counts, k=k, s=statistics: s[k](u, counts[k]) - s[count + k](u, counts[count + k])
