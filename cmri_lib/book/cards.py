@@ -68,7 +68,7 @@ def family_card(study: Study, family: str, results: Results) -> dict[str, Any]:
     """The systems of one family, what they score, what they are for and what to mind."""
     said, everybody, mine = typed()["families"][family], typed()["all"], results.of(study)
     mine = mine[mine["metric"].isin(MEASURED)]
-    members = [one.id for identity in review.SYSTEMS for one in facts.variants(identity) if one.family == family]
+    members = [one.id for identity in facts.identities() for one in facts.variants(identity) if one.family == family]
     measured = {name: mine[(mine["system"] == name) & mine["value"].notna()].drop_duplicates("metric") for name in members}
     return {"family": family, "idea": said["idea"], "intended use": [everybody["use"], said["use"]],
             "not intended": everybody["limits"], "limits": said["limits"], "licence": "Apache-2.0",

@@ -40,6 +40,8 @@ WORK = "work/${dataset}/${profile}/"
 NOTHING_GIVEN = "cmri_lib.networks.conditioning.base"
 #: Metrics of an image that stands in the place of a known one, which short tables leave out.
 OF_ONE_IMAGE = ("ssim_target", "psnr_target", "mae_target", "t1_error_Myo_ms", "t1_error_LV_ms", "cavity_error_cm2")
+#: In the place of an idea that nobody has typed.
+UNTYPED = {"idea": "Its idea is not written down yet: an entry in `cmri_lib/book/ideas.yaml`.", "formulas": [], "where": ""}
 COSTS = ("images_seen", "images_before", "parameters", "nfe", "seconds_per_image", "training_seconds")
 
 
@@ -69,25 +71,36 @@ def results_of(root: Path) -> Results:
     return Results(union(root), after_holm(claims) if len(claims) else claims.assign(**{"after Holm": ""}), where)
 
 
+def identities() -> dict[str, str]:
+    """Id → name of every system that has a page: those of the review, then one's own in the register (`review.OWN_ID`), each
+    named by its first variant."""
+    own: dict[str, str] = {}
+    for one in SYSTEMS.values():
+        identity, _, name = one.id.partition(" ")
+        if identity not in review.SYSTEMS and re.fullmatch(review.OWN_ID, identity):
+            own.setdefault(identity, name)
+    return {**review.SYSTEMS, **own}
+
+
 def variants(identity: str) -> list[System | Chain]:
-    """The systems and chains of the study that stand for one system of the review."""
+    """The systems and chains of the study that stand for one system of the review, or for one's own."""
     everything = [*SYSTEMS.values(), MANIFOLD, *CHAINS.values()]
     return [one for one in everything if one.id.split(" ")[0] == identity]
 
 
 @cache
 def ideas() -> dict[str, dict[str, Any]]:
-    """Id of a system of the review → its ``idea``, ``formulas`` (LaTeX), ``where``, the meaning of their letters;
+    """Id of a system → its ``idea``, ``formulas`` (LaTeX), ``where``, the meaning of their letters;
     its ``paper`` if it has one; ``judged``, how, where it is not by the metrics of the table of all systems."""
     return read_yaml(Path(__file__).with_name("ideas.yaml"))
 
 
 def card(study: Study, identity: str, results: Results) -> dict[str, Any]:
-    """Everything about one system of the review as plain data, for JSON."""
+    """Everything about one of `identities` as plain data, for JSON."""
     found = variants(identity)
     mine = results.scores[review.identity(results.scores["system"]) == identity]
-    return {"id": identity, "name": review.SYSTEMS[identity], "study": "cmri_lib", "licence": "Apache-2.0",
-            **ideas()[identity], "systems": [_variant(study, one) for one in found],
+    return {"id": identity, "name": identities()[identity], "study": "cmri_lib", "licence": "Apache-2.0",
+            **ideas().get(identity, UNTYPED), "systems": [_variant(study, one) for one in found],
             "claims": claims_of(identity, results.claims),
             "scores": json_values(mine.to_dict("records"))}
 

@@ -207,14 +207,14 @@ def _picture(name: str, cells: Sequence[Cell], place: str) -> str:
 
 
 def scoreboard(study: Study, results: Results) -> str:
-    """Markdown of a table that readers sort and filter: every system of the review, and what real images score."""
+    """Markdown of a table that readers sort and filter: every system that has a page, and what real images score."""
     place, mine = f"{SCOREBOARD}.html", results.of(study)
     columns = [metric for metric in BOARD if metric in set(mine["metric"])]
     heartless, measured = review.without_hearts(mine), dict(list(mine.groupby("system")))
     head = "".join(f'<th scope="col"><button type="button">{html.escape(words)}</button></th>'
                    for words in ("system", "family", "condition", *map(metrics.short, columns)))
     body = [_real(mine, columns)]
-    for identity in review.SYSTEMS:
+    for identity in facts.identities():
         for one in facts.variants(identity):
             if one.id in measured:
                 note = " (no hearts)" if one.id in heartless else ""

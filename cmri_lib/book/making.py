@@ -108,7 +108,7 @@ def _reviewed(study: Study, links: Links, files: Path) -> dict[str, str]:
     made = interactive.pages(study, results, links) | cards.pages(study, results, links, files) | {
         "systems/index": systems.index(study, results), "claims/index": claims.index(study, results, links)}
     (files / "systems").mkdir(parents=True, exist_ok=True)
-    for identity in review.SYSTEMS:
+    for identity in facts.identities():
         card = facts.card(study, identity, results)
         text = json.dumps(card, indent=1, ensure_ascii=False)
         (files / "systems" / f"{identity}.json").write_text(text + "\n", encoding="utf-8")

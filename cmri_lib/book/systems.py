@@ -33,7 +33,6 @@ REAL_IMAGES = "*Real images*: what real slices score in the place of the samples
 #: Figures of samples, in the order in which they are looked through for a system; {} is its id in small letters.
 GRIDS = ("06/samples", "07/one_mask", "08/images", "15/stacks", "16/grid", "14/samples", "14/rebuilt", "10/source_domain",
          "12/samples_{}")
-NAMED = re.compile(r"\b[UC]\d+\b")
 
 
 def page_of(identity: str) -> str:
@@ -47,7 +46,7 @@ def link(identity: str, page: str, text: str = "") -> str:
 
 
 def page(study: Study, card: dict[str, Any], results: Results, links: Links) -> str:
-    """Markdown of one system of the review, from its card (`facts.card`)."""
+    """Markdown of one system, from its card (`facts.card`)."""
     identity, place = card["id"], page_of(card["id"])
     parts = [f"# {identity} {card['name']}", _where(study, card, links, place), _samples(study, card, links, place),
              "## Idea", *idea(study, card, links, place), "## In this study", _variants(card),
@@ -64,17 +63,17 @@ def index(study: Study, results: Results) -> str:
     mine = results.of(study)
     heartless = review.without_hearts(mine)
     rows = [{"id": "", "system": "*real images*", "condition": "·", **_values(mine, "real")}]
-    for identity, name in review.SYSTEMS.items():
+    for identity in facts.identities():
         for one in facts.variants(identity):
             note = " (no hearts)" if one.id in heartless else ""
             rows.append({"id": link(identity, place),
                          "system": link(identity, place, one.id.removeprefix(f"{identity} ")) + note,
                          "condition": review.system(one.conditioning), **_values(mine, one.id)})
     tables = anchor("results/tables.html", "All tables", place)
-    text = (f"One page for each system of the review: its idea, sources, scores, the claims that it takes part in, its "
-            f"training. The numbers are those of the cohort `{study.dataset}`, profile `{study.profile}`; a dot stands "
-            f"for what is not measured or does not apply. {tables} say what the columns mean, and have intervals.")
-    tree = "\n".join(review.SYSTEMS)
+    text = (f"One page for each system of the review, then for each of one's own: its idea, sources, scores, the claims that "
+            f"it takes part in, its training. Numbers are those of the cohort `{study.dataset}`, profile `{study.profile}`; "
+            f"a dot stands for what is not measured or does not apply. {tables} say what the columns mean, and have intervals.")
+    tree = "\n".join(facts.identities())
     why = "\n".join(["- *Dice with the mask* needs a mask, which the condition of a system must hold.",
                      *(f"- {link(identity, place)}: {one['judged']}" for identity, one in facts.ideas().items()
                        if "judged" in one)])
@@ -194,6 +193,11 @@ def _settings(study: Study, card: dict[str, Any]) -> list[str]:
             "<details><summary>Settings</summary>", markdown(table), "</details>"]
 
 
+def _named(text: str) -> list[str]:
+    """The ids of systems in a text; T1 is a time unless somebody calls a system so."""
+    return [word for word in re.findall(rf"\b{review.OWN_ID}\b", text) if word in facts.identities()]
+
+
 def _samples(study: Study, card: dict[str, Any], links: Links, place: str) -> str:
     """Its rows of the first figure that has any; the whole figure if it is of this system alone, for the rows beside them, the
     real images or the sources, say what to compare them with."""
@@ -203,10 +207,10 @@ def _samples(study: Study, card: dict[str, Any], links: Links, place: str) -> st
         if not file.with_suffix(".csv").is_file() or not file.is_file():
             continue
         listed = list(dict.fromkeys(pd.read_csv(file.with_suffix(".csv")).get("row", pd.Series(dtype=str)).astype(str)))
-        named = set(NAMED.findall(" ".join(listed)))
+        named = set(_named(" ".join(listed)))
         if grid.endswith("{}") or named == {card["id"]}:
             return links.figure(path, place, f"{card['id']} {card['name']}; rows: {', '.join(listed)}")
-        found = [row for row in listed if card["id"] in NAMED.findall(row)]
+        found = [row for row in listed if card["id"] in _named(row)]
         cut = [row_of(file, path, place, listed.index(row), len(listed), f"Samples: {row}") for row in found]
         if any(cut):
             links.files.add(path)

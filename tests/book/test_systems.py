@@ -12,12 +12,13 @@ import torch
 from PIL import Image
 from test_interactive import ROOT
 
-from cmri_lib.book import costs, facts, systems
+from cmri_lib.book import costs, facts, interactive, systems
 from cmri_lib.book.facts import Results
 from cmri_lib.book.links import Links
 from cmri_lib.config.study import Study, open_study
 from cmri_lib.reporting import review
 from cmri_lib.reporting.results import CLAIM_COLUMNS, SCORE_COLUMNS
+from cmri_lib.systems.register import SYSTEMS
 from cmri_lib.training.checkpoint import write_tensors
 
 STUDY = open_study("smoke", "phantom", ROOT)
@@ -62,6 +63,21 @@ def test_rows_that_name_no_system_say_nothing_of_whose_they_are(tmp_path: Path) 
     card = {"id": "C18", "name": "RDP-CGAN"}
     assert "12/samples_c18.png" in systems._samples(study, card, Links(tmp_path), "systems/C18.html")
     assert "No figure" in systems._samples(study, card | {"id": "C3"}, Links(tmp_path), "systems/C3.html")
+
+
+# One's own
+
+
+def test_a_system_of_ones_own_is_in_the_tables_and_has_a_page(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("X1 my flow", "X1 my flow, larger", "a cell of some design"):
+        monkeypatch.setitem(SYSTEMS, name, replace(SYSTEMS["U10 FM"], id=name))
+    assert list(facts.identities().items()) == [*review.SYSTEMS.items(), ("X1", "my flow")]
+    found = results({"system": "X1 my flow", "metric": "mmd_anatomy", "value": 0.5})
+    text = page("X1", found)
+    assert text.startswith("# X1 my flow\n") and facts.UNTYPED["idea"] in text and "X1 my flow, larger" in text
+    assert 'href="X1.html"' in systems.index(STUDY, found) and "\nX1\n" in systems.index(STUDY, found)
+    assert "X1 my flow" in interactive.scoreboard(STUDY, found)
+    assert systems._named("X1 my flow beside C12, a T1 map") == ["X1", "C12"]
 
 
 # Attacks
