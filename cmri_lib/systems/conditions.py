@@ -25,6 +25,8 @@ CONTENTS: dict[str, tuple[str, str, int, tuple[int, ...]]] = {
     "labels": ("mask", "mask", len(LABELS) + 1, ()),
     "tissues": ("tissues", "tissues", len(TISSUES) + 1, ()),
 }
+#: Ways of a mask into a network that is trained as a whole.
+METHODS = ("concat", "spade")
 #: Probability with which a condition is dropped in training, where it may be left out or guided later.
 CONDITION_DROPOUT = 0.15
 
@@ -39,8 +41,11 @@ def mask(content: str = "labels", method: Literal["concat", "spade"] = "concat",
     these that the cohort has; `ablated` as Konz et al.
 
     Raises:
-        ParameterError: on an unknown content.
+        ParameterError: on an unknown content or method.
     """
+    if method not in METHODS:
+        raise ParameterError(f"{method!r}", field="method", remedy=f"choose among {list(METHODS)}; for a ControlNet leave "
+                             "this out and give the builder control=True")
     if content not in (*CONTENTS, "fullest"):
         raise ParameterError(f"{content!r}", field="content", remedy=f"choose among {[*CONTENTS, 'fullest']}")
 
@@ -65,7 +70,8 @@ def prompt(*columns: str, size: int = 32) -> Condition:
 def numbers(*columns: str, size: int = 16) -> Condition:
     """Columns of numbers (age, EF, …) as sines and cosines. Raises ParameterError on a column without a scale."""
     if strange := sorted(set(columns) - set(SCALES)):
-        raise ParameterError(f"{strange}", field="columns", remedy=f"choose among {sorted(SCALES)}")
+        raise ParameterError(f"{strange} have no scale", field="columns", remedy=f"choose among {sorted(SCALES)}, or enter it "
+                             "in SCALES of cohort/vocabulary.py; a column of words belongs into categories(…)")
     return lambda vocabulary: FourierEmbedding({column: SCALES[column] for column in columns}, size)
 
 

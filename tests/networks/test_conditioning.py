@@ -177,6 +177,10 @@ def test_categories_become_codes_and_strange_ones_are_refused() -> None:
                   lambda: CompositeConditioning(prompt("phase"), prompt("vendor"))):
         with pytest.raises(ParameterError):
             wrong()
+    with pytest.raises(ParameterError, match=r"\[columns\]: \['phase'\] have no scale(?s:.*)SCALES of cohort.*categories"):
+        conditions.numbers("phase")
+    with pytest.raises(ParameterError, match=r"\[method\]: 'control'(?s:.*)control=True"):
+        conditions.mask(method="control")
 
 
 def test_a_vocabulary_is_what_occurs_and_a_new_word_elsewhere_changes_no_network() -> None:
