@@ -108,6 +108,10 @@ class Rows:
         """The first names of the rows whose whole interval lies above a limit."""
         return self.table.loc[self.table["low"] > limit, self.names[0]].tolist()
 
+    def below(self, limit: float) -> list[str]:
+        """The first names of the rows whose whole interval lies below a limit."""
+        return self.table.loc[self.table["high"] < limit, self.names[0]].tolist()
+
     def above_floor(self) -> list[str]:
         """The first names of the rows whose whole interval lies above their floor."""
         return self.table.loc[self.table["low"] > self.table["floor"], self.names[0]].tolist()

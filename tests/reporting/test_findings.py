@@ -51,6 +51,7 @@ SCORES = '{% set s = scores("phantom/06_fidelity") %}\n'
     ('s.among(metric="heart_valid").order() | last', "U1 VAE"),
     ('s.among(metric="heart_valid").highest()', "U1 VAE"), ('s.among(metric="heart_valid").best() | share', ".82"),
     ('s.like("metric", "heart").above(0.7)', "['U1 VAE']"),
+    ('s.like("metric", "heart").below(0.8)', "['U2 DCGAN']"),
     ('s.all_hold(0.5), s.like("metric", "kid").all_hold(0.5)', "(False, True)"),
     ('s.like("metric", "none").all_hold(0.5)', "False"), ('s.number("system")', "2"), ("s | length", "3"),
     ('s.among(metric="heart_valid").worst() | share', ".70"), ('s.like("metric", "none").all_above(0)', "False"),
