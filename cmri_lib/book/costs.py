@@ -21,6 +21,8 @@ from cmri_lib.training.checkpoint import read_note
 #: Why a table has no training time: see `experiments.training.cost_rows`.
 OTHER_MACHINE = ("A dot for the time: it was trained on another kind of machine than the one that measures here, and the "
                  "seconds of the two cannot be compared.")
+FINISHED = ("Has the training finished? The same noise, drawn by the weights at half of the training and at its end (*still "
+            "moving*: by more than 5 % and more than the paired 95 % interval; *settled*: the interval lies within 5 %):")
 #: What `Run.folder` adds to the name of a system: number and digest of its patients, a seed, a variant.
 PATIENTS = re.compile(r"-(\d+)-patients-[0-9a-f]{6}\b")
 
@@ -43,7 +45,19 @@ def section(study: Study, card: dict[str, Any], results: Results) -> str:
     if not len(measured) and not len(logs):
         parts.append("No table of costs has a row of it, and no log of its training is here: `dvc pull trainings.dvc` brings "
                      "those that are published.")
-    return "\n\n".join(part for part in parts if part)
+    return "\n\n".join(part for part in (*parts, _finished(study, card)) if part)
+
+
+def _finished(study: Study, card: dict[str, Any]) -> str:
+    """What the last doubling of its training changed, as notebook 06 has measured it; nothing of the systems of others."""
+    file = study.root / "figures" / study.dataset / "06" / "last_doubling.csv"
+    if not file.is_file():
+        return ""
+    found = pd.read_csv(file)
+    rows = [{"system": row.system, "distance": metrics.short(row.metric), "at half of the training": f"{row.before:.4f}",
+             "change by the second half": f"{row.value:+.4f} [{row.low:+.4f}, {row.high:+.4f}]", "": row.finished}
+            for row in found[review.identity(found["system"]) == card["id"]].itertuples()]
+    return f"{FINISHED}\n\n{markdown(pd.DataFrame(rows))}" if rows else ""
 
 
 def parameters(study: Study, one: System | Chain) -> int | None:

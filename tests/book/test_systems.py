@@ -153,6 +153,18 @@ def test_several_variants_without_costs_are_named_together(tmp_path: Path) -> No
     assert "**U10 OT-FM** and **U10 FM**" in text or "**U10 FM** and **U10 OT-FM**" in text
 
 
+def test_it_is_said_whether_a_training_has_finished(tmp_path: Path) -> None:
+    study = replace(STUDY, root=tmp_path)
+    assert "finished?" not in costs.section(study, {"id": "U10"}, results())
+    file = tmp_path / "figures/phantom/06/last_doubling.csv"
+    file.parent.mkdir(parents=True)
+    file.write_text("system,metric,before,value,low,high,finished\nU1 VAE,mmd_anatomy,1,1,1,1,settled\n"
+                    "U10 FM,mmd_anatomy,0.0063,-0.0032,-0.0079,0.0005,cannot be seen\n", encoding="utf-8")
+    text = costs.section(study, {"id": "U10"}, results())
+    assert "| 0.0063 | -0.0032 [-0.0079, +0.0005] | cannot be seen |" in text and "settled |" not in text
+    assert "finished?" not in costs.section(study, {"id": "C1"}, results())
+
+
 # Nothing is left open
 
 
