@@ -38,6 +38,8 @@ from cmri_lib.systems.unconditional import UNCONDITIONAL
 from cmri_lib.training import Trainable, TrainSettings, train
 
 COUNT = 8
+#: Samples in which a slice that has its share is missed once in 50,000 times: 8 (7/8)^96.
+DRAWN = 96
 #: Standard deviation of the noise that `discs` adds to each pixel: who comes nearer has learnt even that.
 NOISE = 0.05
 #: Networks that can hold eight slices; those of the smoke profile are for seconds of training.
@@ -190,7 +192,7 @@ def test_denoisers_come_near_the_least_loss_and_draw_each_slice(name: str, folde
     prior = getattr(generator, "prior", generator)  # of a latent system, on latents
     loss, furthest = LEFT[name]
     assert 0 < excess(prior, data, Posterior(data, prior), Nothing()) < loss
-    distance, which = rms(generator.sample(noise(generator, 32, 16), {}, **SAMPLER[name]), images).min(1)
+    distance, which = rms(generator.sample(noise(generator, DRAWN, 16), {}, **SAMPLER[name]), images).min(1)
     assert distance.median() < furthest < apart(images) / 2 and len(which.unique()) == COUNT
 
 
@@ -198,8 +200,8 @@ def test_label_diffusion_draws_the_masks_of_its_condition(folder: Path) -> None:
     generator, data = learnt(LABEL_MAPS["C10 label diffusion"], eight(16), folder, 4, steps=150, learning_rate=2e-2)
     prior, exact = generator.prior, Posterior(data, generator.prior)
     assert len(exact.conditions) == COUNT / 2 and 0 < excess(prior, data, exact, Nothing()) < 0.25
-    asked = repeated(data, 4)
-    drawn = prior.sample(seeded_noise(0, range(4 * COUNT), data["image"].shape[1:]), asked, sampler="ddpm", steps=20)
+    asked = repeated(data, DRAWN // COUNT)
+    drawn = prior.sample(seeded_noise(0, range(DRAWN), data["image"].shape[1:]), asked, sampler="ddpm", steps=20)
     distance, which = rms(drawn, data["image"]).min(1)
     assert distance.median() < apart(data["image"]) / 2 and len(which.unique()) == COUNT
     found = {name: values[which] for name, values in data.items()}
@@ -213,8 +215,8 @@ def test_masked_tokens_are_guessed_from_those_that_are_visible(folder: Path) -> 
     maps, hidden = data["image"], generator.hidden
     assert 0 < excess(generator, data, Consistent(maps, hidden), Blind(maps, hidden)) < 0.2
     # As many rounds as places show one token at first, and the slice is chosen; a high temperature is an order by chance.
-    start = torch.full((64, *maps.shape[1:]), hidden)
-    drawn = generator.complete(start, noise(generator, 64, 16), steps=maps[0].numel(), temperature=20.0)
+    start = torch.full((DRAWN, *maps.shape[1:]), hidden)
+    drawn = generator.complete(start, noise(generator, DRAWN, 16), steps=maps[0].numel(), temperature=20.0)
     agreement, which = (drawn[:, None] == maps).flatten(2).float().mean(2).max(1)
     assert agreement.mean() > 0.8 and len(which.unique()) == COUNT
 
