@@ -2,9 +2,9 @@
 
 Network, objective, sampler and conditioning can do that together if none has a fault; most faults (a wrong sign or scale, a
 condition or a time that is lost or reversed) leave a distance. A sampler with another schedule of noise is not found here: it
-still ends at a slice. The limits are known: of denoisers it is the loss of the posterior mean over the slices (Karras et al. 2022, app. B.3), of masked tokens the entropy
-that the visible ones leave, of reconstructions the noise of the slices. A sample that is nearer to a slice than half of the
-least distance between two belongs to it alone, by the triangle inequality.
+still ends at a slice. The limits are known: of denoisers it is the loss of the posterior mean over the slices (Karras et al.
+2022, app. B.3), of masked tokens the entropy that the visible ones leave, of reconstructions the noise of the slices. A sample
+that is nearer to a slice than half of the least distance between two belongs to it alone, by the triangle inequality.
 
 Unconditional GANs are left out: U2 has not yet found the slices after the seconds that the others need. What they can do is
 tested on toys, see `generators/test_gan.py`.
