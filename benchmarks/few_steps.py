@@ -36,7 +36,7 @@ from matplotlib.figure import Figure
 from cmri_lib.cohort.slices import Slices
 from cmri_lib.config.study import Study, open_study
 from cmri_lib.experiments import instruments
-from cmri_lib.experiments.banks import drawing_digest, kept_bank
+from cmri_lib.experiments.banks import KEY_FILE, drawing_digest, kept_bank
 from cmri_lib.experiments.evaluator import Evaluator
 from cmri_lib.experiments.training import train_or_load
 from cmri_lib.generators.base import Generator, as_own_patients, chunks, seeded_noise
@@ -125,7 +125,8 @@ def drawn(generator: Generator, conditions: Slices, source: str, seed: int, arm:
     for rows in chunks(len(conditions), size):
         place = folder / f"{rows.start}-{rows.stop}"
         key, note = digest([f"{weights} {seed} {rows} {conditions.size} {arm.choices}".encode()]), place.with_suffix(".json")
-        if only_drawn and not (note.exists() and json.loads(note.read_text(encoding="utf-8"))["key"] == key):
+        whole = (place / KEY_FILE).exists() and note.exists() and json.loads(note.read_text(encoding="utf-8"))["key"] == key
+        if only_drawn and not whole:
             return None
 
         def make(_: int, rows: range = rows, key: str = key, note: Path = note) -> Slices:
@@ -179,23 +180,26 @@ def scored(evaluator: Evaluator, system: str, arms: list[Drawn]) -> list[dict[st
 
 
 def joined(before: pd.DataFrame, new: pd.DataFrame) -> pd.DataFrame:
-    """`before` with the rows of the systems in `new` in the place of its own, in the order of `ARMS`."""
-    kept = before[~before["system"].isin(new["system"])]
+    """`before` with the rows of the systems in `new`, of the same cohort and profile, in the place of its own, in the order of
+    `ARMS`."""
+    names = ["dataset", "profile", "system"]
+    kept = before[~pd.MultiIndex.from_frame(before[names]).isin(pd.MultiIndex.from_frame(new[names]))]
     table = pd.concat([part for part in (kept, new) if len(part)])
     return table.sort_values("system", key=lambda c: c.map(list(ARMS).index), kind="stable", ignore_index=True)
 
 
-def draw(table: pd.DataFrame) -> Figure:
+def plot(table: pd.DataFrame) -> Figure:
     """Each metric against network evaluations, with intervals; samplers by colour, systems by marker, and the floor."""
     values = table[table["minus"].fillna("") == ""]
+    lines = list(dict.fromkeys(zip(values["system"], values["sampler"])))
     figure, axes = plt.subplots(1, len(METRICS), figsize=(10, 4), layout="constrained")
     colours = {name: f"C{k}" for k, name in enumerate(values["sampler"].unique())}
     markers = dict(zip(values["system"].unique(), "os^Dv"))
     handles = {}
     for axis, metric in zip(axes, METRICS):
         rows = values[values["metric"] == metric]
-        for k, ((system, sampler), part) in enumerate(rows.groupby(["system", "sampler"], sort=False)):
-            x = part["evaluations"] * 1.05 ** (k % 5 - 2)  # beside each other
+        for (system, sampler), part in rows.groupby(["system", "sampler"], sort=False):
+            x = part["evaluations"] * 1.06 ** (lines.index((system, sampler)) - (len(lines) - 1) / 2)  # beside each other
             error = [part["value"] - part["low"], part["high"] - part["value"]]
             line = axis.errorbar(x, part["value"], yerr=np.maximum(error, 0), color=colours[sampler], ms=5, lw=1, capsize=2,
                                  marker=markers[system], ls="")
@@ -230,7 +234,9 @@ def main() -> None:
         print(table.drop(columns=["dataset", "profile"]).round(4).to_string(index=False), flush=True)
     if FILE.exists():
         use_style()
-        draw(pd.read_csv(FILE)).savefig(FILE.with_suffix(".png"), metadata={"Software": None})
+        every = pd.read_csv(FILE)
+        chosen = every[(every["dataset"] == study.dataset) & (every["profile"] == study.profile)]
+        plot(chosen).savefig(FILE.with_suffix(".png"), metadata={"Software": None})
 
 
 if __name__ == "__main__":

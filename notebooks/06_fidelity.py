@@ -711,12 +711,15 @@ figures.publish(study, "06/curves_compute", by_kind["images"], plots.learning_cu
 # it. Both are drawn from the same noise and compared with the same random draws of real patients.
 # What chance does to both then cancels out, and the interval of this *paired* difference is
 # narrower. A training is *still moving* if a distance changed by more than 5 % and by more than its
-# interval. It has *settled* if the whole interval lies within 5 %. Otherwise it *cannot be seen*.
+# interval. It has *settled* if the whole interval lies within 5 %. Otherwise it *cannot be seen*:
+# of a system that is near already 5 % are less than any interval here, so it cannot be shown to
+# have settled. Only the first training of each system is looked at.
 
 # %%
-halfway = learning_curves.LearningCurves(study, slices)
+snapshots = learning_curves.LearningCurves(study, slices)
 doublings = pd.DataFrame([row for system in UNCONDITIONAL.values()
-                          for row in halfway.last_doubling(Run(system))])
+                          for row in snapshots.last_doubling(Run(system))],
+                         columns=learning_curves.DOUBLING_COLUMNS)
 figures.publish(study, "06/last_doubling", doublings, training_plots.last_doublings,
                 title="What the last doubling of each training changed")
 doublings.set_index(["system", "metric"]).rename(index=metrics.short)[
@@ -724,11 +727,12 @@ doublings.set_index(["system", "metric"]).rename(index=metrics.short)[
 
 # %% [markdown]
 # **How to read it.** Left of zero, the second half of the training has brought samples nearer to
-# real images; the percentage is of the distance at half-way, unless that was next to nothing. The
-# weights at half of a training are not those of a training of half the length: the learning rate
-# falls only towards the end. So a part of the change is due to this fall, and another doubling
-# would bring less. A system that is still moving would gain from a longer training, and its rank
-# belongs to this budget.
+# real images; the percentage is of the distance at half-way, and left out where the change was
+# larger than that. The weights at half of a training are not those of a training of half the
+# length: there the learning rate is still half of its largest, at the end next to nothing. A part
+# of the change may be due to this, so another doubling may bring less. A system that still moves to
+# the left might gain from a longer training; one that moves to the right loses in this respect.
+# Either way its rank belongs to this budget.
 
 # %%
 figures.publish(study, "06/curves_patients", by_kind["patients"], plots.learning_curves,
@@ -1157,8 +1161,8 @@ counts
 #   between two trainings, and the interval speaks of patients alone. Three trainings are few, too:
 #   their interval is wide where they differ.
 # - The budget is small. An order of families at this budget need not hold after days on GPUs. The
-#   figure of the last doublings shows which systems still improve: a verdict about them is one
-#   about this budget.
+#   figure of the last doublings shows which systems still move: a verdict about them is one about
+#   this budget.
 # - Systems are not tuned equally well. Those whose distance still falls at the end, or rises again,
 #   would gain most from other settings. GANs are the most sensitive.
 # - Distances depend on feature spaces. The segmenter knows anatomy, and hardly a mild blur; Gabor

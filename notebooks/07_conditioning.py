@@ -248,8 +248,9 @@ listed.unstack().loc[list(FAMILIES), list(design["content"].unique())]
 # `fidelity.ablation_seeds` of `params.yaml` says, each time with another seed. Each training draws
 # one sample for each condition. All get the same masks, and their noise has the same seed. The set
 # of samples of one training is called its **bank**. The score of a system is the mean over its
-# trainings, and its interval is over patients **and** trainings. Pictures, and the cost of training
-# and sampling, are of the first.
+# trainings, and its interval is over patients **and** trainings. Pictures, the diversity under one
+# mask, the accuracies of conditions with their tests (M5), and the cost of training and sampling
+# are of the first.
 
 # %%
 def over_seeds(run):
@@ -310,11 +311,12 @@ def evenly(bank, count):
 
 columns = evenly(evaluator.conditions, 8)
 is_shown = (design["content"] == "labels") | design["method"].isin(["none", "concat"])
-poor = review.without_hearts(pd.DataFrame(scores))
+heartless = review.without_hearts(pd.DataFrame(  # of the trainings that are shown
+    [row for run in ablation_runs for row in evaluator.rows(run, banks[run.id])]))
 for family, part in design[is_shown].groupby("family", sort=False):
     rows = {"real": evaluator.conditions.take(columns)}
     for name in part["system"]:
-        label = review.system(name) + " (no hearts)" * (name in poor)
+        label = review.system(name) + " (no hearts)" * (name in heartless)
         rows[label] = banks[name].take(columns)
     figures.publish_slices(study, f"07/ablation_samples_{family.lower()}", rows,
                            title=f"Samples of the ablation under the same masks: {family}")
@@ -798,8 +800,8 @@ tstr_runs = [Run(ablation_system(family, *factors)) for family in FAMILIES
 
 # %% [markdown]
 # Each training of a generator has a student of its own, so the interval of a student's score is
-# over trainings, too. A system is left out if the segmenter sees no heart in the samples of one of
-# them.
+# over trainings, too; not over chance in the students' own training, for all have the same seed. A
+# system is left out if the segmenter sees no heart in the samples of one of its trainings.
 
 # %%
 def samples_over_seeds(run):
@@ -857,7 +859,7 @@ for content in ("labels", "cavity"):
 
 # %%
 lv_dice = [(name, agreement(student(test.images), test.masks, test.table)["dice_LV"].mean())
-           for name, several_of in cavity_students.items() for student in several_of]
+           for name, of_trainings in cavity_students.items() for student in of_trainings]
 pd.DataFrame(lv_dice, columns=["system", "Dice of the LV on real patients"]).round(3)
 
 # %% [markdown]
@@ -1249,8 +1251,8 @@ verdicts.reindex(columns=[v for v in results.VERDICTS if v in verdicts])
 # - A system of the ablation is trained briefly on top of an unconditional network. Methods that
 #   learn slowly, ControlNet above all, would gain from longer training.
 # - Only the systems of the ablation and of primary tests are trained with several seeds, and only
-#   where `params.yaml` asks for it. A difference to any other system is one between two trainings,
-#   and its interval is about patients alone.
+#   where `params.yaml` asks for it. A difference to any other system, and any difference of
+#   accuracies, is one between two trainings, and its interval is about patients alone.
 # - Equal steps are not equal seconds. A step of a ControlNet costs more than a step by
 #   concatenation. The training times in the tables say how much.
 # - The tests use the Dice of one frozen segmenter. A generator that draws what this segmenter likes

@@ -591,7 +591,7 @@ if quality.empty:  # a cohort that is there for audits alone
     quality = pd.DataFrame(fidelity_rows)
 
 # %%
-ledger = claims.Ledger(claims.unfit(quality, learning_curves.read(study)))
+ledger = claims.Ledger(claims.unfit(quality, results.read_curves(study)))
 options = audit.options
 loss, fcre = (audit.by_patient(diffusion, name) for name in ("loss", "fcre"))
 of_flow = audit.by_patient(flow, "loss")

@@ -123,7 +123,8 @@ def test_a_stage_depends_on_the_code_that_it_uses(name: str) -> None:
     ("cmri_lib/experiments/mask_screening.py", {"masks", "utility", "teaching", "cross_vendor"}),
     ("cmri_lib/privacy/copies.py", {"privacy", "differential_privacy"}),
     ("cmri_lib/generators/label_maps.py", {"conditional", "masks", "utility", "teaching", "cross_vendor", "privacy"}),
-    ("cmri_lib/networks/stylegan.py", {"gan", "conditional", "masks", "utility", "teaching", "cross_vendor", "privacy"}),
+    ("cmri_lib/networks/stylegan.py", {"gan", "fidelity", "conditional", "masks", "utility", "teaching", "cross_vendor",
+                                         "privacy"}),
     ("notebooks/13_comparison_review.py", {"review"})])
 def test_a_change_touches_only_the_stages_that_use_the_file(file: str, users: set[str]) -> None:
     assert {name for name, stage in stages().items() if {file, *map(str, Path(file).parents)} & set(stage["deps"])} == users
@@ -177,8 +178,9 @@ def _is_module(name: str) -> bool:
 
 
 def test_what_is_asked_of_a_module_is_there() -> None:
-    """`module.name` and `from module import name` inside the library: a name that is gone would show only when it is called."""
-    for file in MODULES:
+    """`module.name` and `from module import name` of the library, in it and in notebooks: a name that is gone would show only
+    when it is called."""
+    for file in (*MODULES, *NOTEBOOKS):
         tree = ast.parse(file.read_text(encoding="utf-8"))
         imported = [(node.module, alias) for node in ast.walk(tree) if isinstance(node, ast.ImportFrom)
                     and (node.module or "").startswith("cmri_lib") for alias in node.names]

@@ -24,7 +24,7 @@ from cmri_lib.cohort.splits import load_split
 from cmri_lib.config.reading import read_yaml
 from cmri_lib.config.study import Study
 from cmri_lib.errors import SplitError
-from cmri_lib.reporting import metrics, review
+from cmri_lib.reporting import metrics
 from cmri_lib.reporting.primary_tests import ANATOMY, APPEARANCE, HEARTS
 from cmri_lib.reporting.readme import markdown
 
@@ -80,7 +80,7 @@ def trainings(study: Study) -> str:
     """How many trainings, with other seeds, generators have, as the checklist says it."""
     chosen = study.params.fidelity
     groups = {", ".join(chosen.repeated): chosen.seeds,
-              "the systems of the ablation and what else the tests of M1 to M6 compare": chosen.ablation_seeds}
+              "the systems of the ablation and what else the primary tests of M1 to M6 compare": chosen.ablation_seeds}
     several = [f"{count} of each of {names}" for names, count in groups.items() if count > 1 and names]
     return "; ".join([*several, "one of most other generators" if several else "One of each generator"])
 

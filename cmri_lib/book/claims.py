@@ -5,7 +5,7 @@ from __future__ import annotations
 import pandas as pd
 
 from cmri_lib.book import systems
-from cmri_lib.book.facts import Results, systems_of
+from cmri_lib.book.facts import Results, identities, systems_of
 from cmri_lib.book.links import Links, anchor
 from cmri_lib.config.study import Study
 from cmri_lib.reporting import metrics, readme, review
@@ -31,7 +31,7 @@ def page(claim: str, results: Results, links: Links) -> str:
     tested = tested.sort_values("dataset", key=lambda cohorts: -cohorts.map(most), kind="stable")
     primary = tested["primary"].astype(bool)
     where = f"Tested in {links.to(links.notebook(number), f'notebook {number}', place)}." if number else ""
-    named = ", ".join(systems.link(name, place, f"{name} {review.SYSTEMS[name]}") for name in systems_of(claim, results.claims))
+    named = ", ".join(systems.link(name, place, f"{name} {identities()[name]}") for name in systems_of(claim, results.claims))
     legend = anchor("results/tables.html", "what verdicts mean", place)
     parts = [f"# {claim}: {review.CLAIMS[claim]}", f"{where} {f'Systems that are compared: {named}.' if named else ''}".strip(),
              "## Primary test", _stated(claim), "## Result",

@@ -1,4 +1,4 @@
-"""What the study knows of a system of the review, read from its register, its code and its results. What makes it that
+"""What the study knows of a system, read from its register, its code and its results. What makes it that
 system, in words and formulas, is typed in ``ideas.yaml``.
 
 `card` puts it together as plain data: it is the model card that lies beside the system's page, and the page is written from it.
@@ -114,8 +114,8 @@ def claims_of(identity: str, claims: pd.DataFrame) -> list[str]:
 
 
 def systems_of(claim: str, claims: pd.DataFrame) -> list[str]:
-    """The systems of the review that are compared in the tests of a claim."""
-    return [identity for identity in review.SYSTEMS if claim in claims_of(identity, claims)]
+    """The systems that are compared in the tests of a claim."""
+    return [identity for identity in identities() if claim in claims_of(identity, claims)]
 
 
 def notebook_of_stage(root: Path, stage: str) -> str:

@@ -40,6 +40,15 @@ def stages(root: Path) -> list[Stage]:
     return [_stage(file, name, entry if isinstance(entry, dict) else {}) for name, entry in _read(file).items()]
 
 
+def notebook_of(study: Study, place: Path) -> str:
+    """The number of the notebook whose stage makes what lies in `place`; "" if none does, or there is no pipeline."""
+    try:
+        found = stages(study.root)
+    except DataError:
+        return ""
+    return next((one.notebook for one in found if any(map(place.is_relative_to, one.places(study)))), "")
+
+
 def locked_stages(root: Path) -> list[Stage]:
     """The stages that have run, by ``dvc.lock``. Raises DataError if one of the two files is missing or no pipeline."""
     locked = _read(root / "dvc.lock")

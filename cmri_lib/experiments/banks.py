@@ -14,7 +14,7 @@ from typing import Protocol
 import numpy as np
 
 from cmri_lib.cohort.slices import Slices
-from cmri_lib.config.pipeline import stages
+from cmri_lib.config.pipeline import notebook_of
 from cmri_lib.config.study import Study
 from cmri_lib.errors import DataError
 from cmri_lib.generators.base import Generator, draw
@@ -120,7 +120,7 @@ def load_bank(study: Study, of: Drawn, name: str = "test") -> Slices:
     """The bank that `draw_bank` saved. Raises DataError, which names the notebook that draws it, if there is none."""
     folder = bank_folder(study, of, name)
     if not (file := folder / "slices.safetensors").exists():
-        number = next((one.notebook for one in stages(study.root) if any(map(folder.is_relative_to, one.places(study)))), "")
+        number = notebook_of(study, folder)
         draws = f"draw them: python -m cmri_lib.run {number} --profile {study.profile} --dataset {study.dataset}"
         raise DataError(f"no samples of {of.id}", file=file, remedy=draws if number else "run the notebook that draws them")
     return Slices.load(folder)

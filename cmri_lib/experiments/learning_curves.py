@@ -11,7 +11,6 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 import numpy as np
-import pandas as pd
 
 from cmri_lib.cohort.requirements import outlook
 from cmri_lib.cohort.slices import Slices
@@ -28,6 +27,8 @@ from cmri_lib.systems.system import Run, System
 from cmri_lib.training.checkpoint import load_weights
 from cmri_lib.training.loop import snapshot_file
 
+#: Columns of the rows of `LearningCurves.last_doubling`.
+DOUBLING_COLUMNS = ["system", "family", "conditioning", "metric", "before", "value", "low", "high", "n", "share", "finished"]
 KEPT = ("mmd_anatomy", "mmd_classical", "kid_study", "nearest_share_study")
 
 

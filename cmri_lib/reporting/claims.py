@@ -27,8 +27,8 @@ from cmri_lib.reporting.results import VERDICTS
 SUPPORTED, REFUTED, UNDECIDED, UNTESTABLE = VERDICTS
 #: Chance of a wrong verdict on either side, and what rounding may take from it.
 LEVEL, ROUNDING = 0.05, 1e-9
-#: A training has converged if its last doubling moved the headlines by less than this share of their value, or by less
-#: than their interval.
+#: A training still moves if its last doubling changed a headline by at least this share of its value at half of the way, and
+#: by more than the interval of the change.
 STILL_MOVING = 0.05
 MOVING, SETTLED, UNSEEN = "still moving", "settled", "cannot be seen"
 
@@ -173,7 +173,7 @@ def unfit(scores: pd.DataFrame, curves: pd.DataFrame | None = None) -> dict[str,
         return reasons
     points = curves[curves["curve"] == "images"]
     for (system, metric), line in points[points["metric"].isin([ANATOMY, APPEARANCE])].groupby(["system", "metric"]):
-        found = last_doubling(line)
+        found = doubling_of_curve(line)
         if found is not None and finished(*found) == MOVING:
             moved = f"the last doubling moved {metrics.short(metric)} by {share(*found):+.0%}"
             reasons[system] = "; ".join(filter(None, (reasons.get(system), moved)))
@@ -184,17 +184,17 @@ def finished(change: Score, before: float) -> str:
     """Has a training finished that changed a headline by `change` in its last doubling, from the value `before`? `MOVING` if it
     is `STILL_MOVING` and the interval excludes 0, `SETTLED` if the whole interval lies within that share, else `UNSEEN`."""
     tolerated = STILL_MOVING * abs(before)
-    if abs(change.value) >= tolerated and not change.low <= 0 <= change.high:
+    if abs(change.value) >= tolerated and (change.low > 0 or change.high < 0):  # not if there is no interval
         return MOVING
     return SETTLED if -tolerated <= change.low and change.high <= tolerated else UNSEEN
 
 
 def share(change: Score, before: float) -> float:
-    """A change as a share of the value before it."""
-    return change.value / abs(before) if before else math.inf
+    """A change as a share of the value before it; NaN if that was 0."""
+    return change.value / abs(before) if before else math.nan
 
 
-def last_doubling(line: pd.DataFrame) -> tuple[Score, float] | None:
+def doubling_of_curve(line: pd.DataFrame) -> tuple[Score, float] | None:
     """What the second half of a training changed in one metric of one system: the difference of two points of a curve, so
     that its interval is wider than a paired one, and the value at half of the training; None where that was not measured."""
     half = line[np.isclose(line["x"], line["x"].max() / 2, rtol=0.02)]

@@ -74,7 +74,7 @@ def last_doublings(table: pd.DataFrame) -> Figure:
         axis.axvline(0, ls=":", color="0.5", lw=1)
         for moving, part in table[table["metric"] == name].groupby(table["finished"] == MOVING):
             places = [systems.index(system) for system in part["system"]]
-            kind = MOVING if moving else "not seen to move"
+            kind = MOVING if moving else "settled, or cannot be seen"
             handles[kind] = axis.errorbar(part["value"], places, xerr=interval(part), fmt="o", ms=5, capsize=2,
                                           color="C0" if moving else "0.5", mfc="C0" if moving else "white")
         near_zero = table["share"].abs() > 1  # a share of next to nothing says nothing

@@ -9,6 +9,7 @@ from collections.abc import Iterable, Iterator
 
 from cmri_lib.cohort.vocabulary import Vocabulary
 from cmri_lib.errors import ParameterError
+from cmri_lib.systems import conditions
 from cmri_lib.systems.builders import diffusion, flow, gan
 from cmri_lib.systems.conditional import controlled, mask_to_image
 from cmri_lib.systems.conditions import (CONDITION_DROPOUT, CONTENTS, Condition, categories, mask, prompt, together,
@@ -20,7 +21,7 @@ from cmri_lib.systems.unconditional import UNCONDITIONAL
 STAGE = "conditional"
 FAMILIES = ("GAN", "diffusion", "flow")
 #: Conditioning methods for a mask; every family takes all of them.
-METHODS = ("concat", "spade", "control")
+METHODS = (*conditions.METHODS, "control")
 #: Content and method of the unconditional systems.
 NO_CONDITION = ("none", "none")
 #: What the several conditions of claim M5 add, one by one, to the mask. Each is dropped as often in all of them, the mask
@@ -31,7 +32,7 @@ CONDITION_SETS: dict[str, Condition] = {
     "mask + vendor + phase + disease": together(mask(), categories("vendor", "phase", "disease"), dropout=CONDITION_DROPOUT),
     "mask + prompt": together(mask(), prompt("vendor", "phase", "disease", "level"), dropout=CONDITION_DROPOUT),
 }
-#: (family, content, method) that primary tests of claims compare, trained with several seeds as well.
+#: (family, content, method) that primary tests of claims compare: their weights at half of the way are published, too.
 COMPARED = (("flow", *NO_CONDITION), ("flow", "cavity", "concat"), ("flow", "labels", "concat"), ("flow", "labels", "control"),
             ("GAN", "labels", "concat"), ("GAN", "labels", "spade"))
 #: And the sets of conditions that they compare.

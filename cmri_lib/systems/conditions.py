@@ -6,7 +6,7 @@ Each function returns a `Condition`, which becomes a network's `Conditioning` on
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Literal
+from typing import Literal, get_args
 
 from cmri_lib.cohort.case import LABELS, TISSUES
 from cmri_lib.cohort.vocabulary import SCALES, Vocabulary
@@ -26,7 +26,8 @@ CONTENTS: dict[str, tuple[str, str, int, tuple[int, ...]]] = {
     "tissues": ("tissues", "tissues", len(TISSUES) + 1, ()),
 }
 #: Ways of a mask into a network that is trained as a whole.
-METHODS = ("concat", "spade")
+Method = Literal["concat", "spade"]
+METHODS = get_args(Method)
 #: Probability with which a condition is dropped in training, where it may be left out or guided later.
 CONDITION_DROPOUT = 0.15
 
@@ -36,7 +37,7 @@ def unconditional(vocabulary: Vocabulary) -> Conditioning:
     return Conditioning()
 
 
-def mask(content: str = "labels", method: Literal["concat", "spade"] = "concat", *, ablated: bool = False) -> Condition:
+def mask(content: str = "labels", method: Method = "concat", *, ablated: bool = False) -> Condition:
     """The LV cavity alone, the three structures of the heart ("labels"), every tissue of the slice, or the "fullest" of
     these that the cohort has; `ablated` as Konz et al.
 

@@ -45,10 +45,13 @@ def test_a_slice_that_is_drawn_twice_counts_twice(measure: Measure) -> None:
 
 
 @pytest.mark.parametrize(("fault", "changes"), [
+    ("embed of grey_levels.*list", {"embed": lambda slices: [[0.0], [0.0, 1.0]]}),
     ("embed of grey_levels.*5, 3.* 32 slices of real", {"embed": lambda slices: np.zeros((5, 3))}),
     ("embed of grey_levels.*list", {"embed": lambda slices: len(slices) * [0.0]}),
     ("statistics of grey_levels.*list of 2, 2 of them functions, for 1", {"statistics": lambda *sets: 2 * [lambda u, v: 0.0]}),
-    ("statistics of grey_levels.*list of 1, 0 of them functions", {"statistics": lambda *sets: [0.5]})])
+    ("statistics of grey_levels.*list of 1, 0 of them functions", {"statistics": lambda *sets: [0.5]}),
+    ("statistics of grey_levels.*function of 0", {"statistics": lambda *sets: lambda u, v: 0.0}),
+    ("statistics of grey_levels.*NoneType of 0", {"statistics": lambda *sets: None})])
 def test_a_measure_that_does_not_do_as_the_guide_says_is_named(measure: Measure, fault: str, changes: dict) -> None:
     real = discs(8, 4, seed=1, split="test")
     with pytest.raises(ParameterError, match=f"(?s){fault}.*Remedy: return"):

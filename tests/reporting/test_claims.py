@@ -13,7 +13,7 @@ from cmri_lib.errors import DataError, ParameterError
 from cmri_lib.measures.statistics.bootstrap import Score, score_difference
 from cmri_lib.reporting import metrics, review
 from cmri_lib.reporting.claims import (MOVING, SETTLED, UNSEEN, UNTESTABLE, Ledger, after_holm, evidence, finished, holm,
-                                       last_doubling, score_of, share, time_to_quality, two_sided, unfit)
+                                       doubling_of_curve, score_of, share, time_to_quality, two_sided, unfit)
 from cmri_lib.reporting.primary_tests import ANATOMY, HEARTS, PRIMARY, register
 
 
@@ -154,9 +154,9 @@ def test_the_gate_asks_for_hearts_and_for_a_curve_that_has_ended() -> None:
                         line("F", {200: 0.5, 400: 0.2}, metric="kid_study")])
     found = unfit(hearts, curves)
     assert set(found) == {"A", "B"} and found["A"] == "no hearts" and "-60%" in found["B"]
-    change, before = last_doubling(line("B", {200: 0.5, 400: 0.2}))
+    change, before = doubling_of_curve(line("B", {200: 0.5, 400: 0.2}))
     assert change.value == pytest.approx(-0.3) and before == 0.5 and share(change, before) == pytest.approx(-0.6)
-    assert last_doubling(line("E", {100: 0.5, 400: 0.2})) is None
+    assert doubling_of_curve(line("E", {100: 0.5, 400: 0.2})) is None
     assert set(unfit(hearts, pd.DataFrame(columns=curves.columns))) == set(unfit(hearts)) == {"A"}
 
 
@@ -166,7 +166,7 @@ def test_a_training_moves_still_or_has_settled_or_nobody_can_tell() -> None:
 
     assert of(-0.3, 0.1) == of(0.3, 0.1) == MOVING
     assert of(0.01, 0.01) == SETTLED, "0.02 at the most, 4 % of what it was"
-    assert of(-0.3, 0.4) == of(0.0, 0.1) == of(0.02, 0.01) == UNSEEN
+    assert of(-0.3, 0.4) == of(0.0, 0.1) == of(0.02, 0.01) == of(-0.3, np.nan) == UNSEEN
 
 
 def test_where_real_images_show_no_hearts_no_claim_is_testable() -> None:

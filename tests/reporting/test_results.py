@@ -33,6 +33,16 @@ def test_scores_are_read_of_one_profile_and_may_be_absent(tmp_path: Path) -> Non
     assert results.read_scores(study, "06_fidelity")["system"].tolist() == ["U1 VAE"]
 
 
+def test_curves_of_all_notebooks_are_read_together(tmp_path: Path) -> None:
+    study = replace(open_study("smoke", "phantom"), root=tmp_path)
+    assert results.read_curves(study).empty and list(results.read_curves(study)) == list(results.CURVE_COLUMNS)
+    point = dict.fromkeys(results.CURVE_COLUMNS, 1.0) | {"curve": "images", "metric": "mmd_anatomy"}
+    for name, system in (("02_vae", "U1 VAE"), ("03_gan", "U2 DCGAN")):
+        results.write_curves(study, name, [point | {"system": system, "not a column": 0}])
+    read = results.read_curves(study)
+    assert read["system"].tolist() == ["U1 VAE", "U2 DCGAN"] and list(read) == list(results.CURVE_COLUMNS)
+
+
 def test_what_no_system_has_made_is_real() -> None:
     assert results.with_system_columns("source unchanged", [{"value": 1.0}]) == [
         {"system": "source unchanged", "family": "real", "conditioning": "none", "value": 1.0}]

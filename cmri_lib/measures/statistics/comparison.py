@@ -99,19 +99,20 @@ class Measure:
 
     def _rows(self, slices: Slices, name: str) -> np.ndarray:
         rows = self.embed(slices)
-        if np.shape(rows)[:1] != (len(slices),) or not isinstance(rows, np.ndarray):
-            raise ParameterError(f"{type(rows).__name__} of shape {np.shape(rows)} for the {len(slices)} slices of {name}",
-                                 field=f"embed of {self.metrics[0].name}",
+        if not isinstance(rows, np.ndarray) or rows.shape[:1] != (len(slices),):
+            found = f"shape {rows.shape}" if isinstance(rows, np.ndarray) else type(rows).__name__
+            raise ParameterError(f"{found} for the {len(slices)} slices of {name}", field=f"embed of {self.metrics[0].name}",
                                  remedy="return an array of numpy with a row per slice")
         return rows
 
-    def paired(self, real: Embedding, synthetic: Embedding) -> list[Statistic]:
+    def checked_statistics(self, real: Embedding, synthetic: Embedding) -> list[Statistic]:
         """`statistics`, one per metric. Raises ParameterError if they are not as many functions as there are metrics."""
-        found = list(self.statistics(real, synthetic))
+        given = self.statistics(real, synthetic)
+        found = list(given) if isinstance(given, Iterable) else []
         functions = sum(map(callable, found))
         if not len(found) == functions == len(self.metrics):
-            raise ParameterError(f"a list of {len(found)}, {functions} of them functions, for {len(self.metrics)} metrics",
-                                 field=f"statistics of {self.metrics[0].name}",
+            kind = f"{type(given).__name__} of {len(found)}, {functions} of them functions"
+            raise ParameterError(f"{kind}, for {len(self.metrics)} metrics", field=f"statistics of {self.metrics[0].name}",
                                  remedy="return one function of the counts (u, v) per metric, in the order of metrics")
         return found
 
@@ -120,7 +121,7 @@ class Measure:
         if not (len(real.values) and len(synthetic.values)):
             raise DataError("0 images on one side", field="images", remedy="score more slices")
         every = np.ones(len(real.values), int), np.ones(len(synthetic.values), int)
-        return {m.name: s(*every) for m, s in zip(self.metrics, self.paired(real, synthetic))}
+        return {m.name: s(*every) for m, s in zip(self.metrics, self.checked_statistics(real, synthetic))}
 
 
 def compare(real: Slices, synthetic: Banks, measure: Measure, *, reference_real: Slices | None = None,
@@ -162,7 +163,7 @@ def compare(real: Slices, synthetic: Banks, measure: Measure, *, reference_real:
     elif ceiling is None:
         ceiling = ceilings(real, training, size, measure, seed=seed, repeats=repeats)
     rows = []
-    for metric, *statistics in zip(measure.metrics, *(measure.paired(x, y) for y in ys)):
+    for metric, *statistics in zip(measure.metrics, *(measure.checked_statistics(x, y) for y in ys)):
         each = [lambda real_counts, *counts, s=s, k=k: s(real_counts, counts[k]) for k, s in enumerate(statistics)]
         score = bootstrap_seeds(each, x.patients, *(y.patients for y in ys), n=min(len(real), size), resamples=resamples,
                                 seed=seed, centred=metric.centred).within(*metric.scale)
@@ -238,7 +239,7 @@ def differences(real: Slices, first: Banks, second: Banks, measure: Measure, *, 
     smallest = min(map(len, (real, *ones, *others)))
     refuse_too_few(smallest)
     x, *ys = measure.of(real=real, **_numbered("first", ones), **_numbered("second", others))
-    by_metric = zip(measure.metrics, *(measure.paired(x, y) for y in ys))
+    by_metric = zip(measure.metrics, *(measure.checked_statistics(x, y) for y in ys))
     found, count = {}, len(ones)
     for metric, *statistics in by_metric:
         each = [lambda u, *counts, k=k, s=statistics: s[k](u, counts[k]) - s[count + k](u, counts[count + k])
