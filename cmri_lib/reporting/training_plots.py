@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 
 from cmri_lib.reporting import metrics
 from cmri_lib.reporting.axes import interval
-from cmri_lib.reporting.claims import MOVING
+from cmri_lib.reporting.claims import MOVING, SETTLED
 from cmri_lib.reporting.figures import NORMAL, PAGE, REAL_COLOUR, SMALL, legend_below, notice
 
 TOY_LABELS = {"distance": "median distance to the nearest centre", "rarest": "share of samples at the rarest mode"}
@@ -69,12 +69,12 @@ def last_doublings(table: pd.DataFrame) -> Figure:
     systems, names = (list(dict.fromkeys(table[column])) for column in ("system", "metric"))
     figure, axes = plt.subplots(1, len(names), figsize=(PAGE, 0.28 * len(systems) + 1.2), sharey=True, squeeze=False,
                                 layout="constrained")
-    handles = {}
+    others, handles = "not seen to move" + ", or settled" * (SETTLED in set(table["finished"])), {}
     for axis, name in zip(axes[0], names):
         axis.axvline(0, ls=":", color="0.5", lw=1)
         for moving, part in table[table["metric"] == name].groupby(table["finished"] == MOVING):
             places = [systems.index(system) for system in part["system"]]
-            kind = MOVING if moving else "settled, or cannot be seen"
+            kind = MOVING if moving else others
             handles[kind] = axis.errorbar(part["value"], places, xerr=interval(part), fmt="o", ms=5, capsize=2,
                                           color="C0" if moving else "0.5", mfc="C0" if moving else "white")
         near_zero = table["share"].abs() > 1  # a share of next to nothing says nothing
