@@ -116,7 +116,7 @@ def test_a_parameter_invalidates_the_stages_that_use_it(clone: Path) -> None:
     assert stale("profile: smoke", "profile: overnight") == {"cohort", *FAMILIES, "fidelity", *own, "contrast", "review"}
     assert stale("coupling: ot ", "coupling: independent ") == {"flow", "fidelity", *own} - {"masks"}
     assert stale("samples: {smoke: 48", "samples: {smoke: 44") == {*FAMILIES, "fidelity", "translation"}
-    assert stale("ada_target: 0.6", "ada_target: 0.5") == {"gan", "teaching", "privacy"}
+    assert stale("ada_target: 0.6", "ada_target: 0.5") == {"gan", "fidelity", "teaching", "privacy"}
     assert stale("normalise: minmax", "normalise: zscore") == {"cohort", "cross_vendor", "translation"}
     assert "up to date" in dvc(clone, "status")
 
