@@ -140,15 +140,14 @@ from cmri_lib.cohort.vocabulary import Vocabulary
 from cmri_lib.config.study import open_study
 
 # %%
-from cmri_lib.experiments.ablation_runs import (
-    ablation_trainings, compared_runs, fewer_label_runs, noisy_label_runs)
+from cmri_lib.experiments.ablation_runs import fewer_label_runs, noisy_label_runs
 from cmri_lib.experiments.banks import draw_bank, sampling_conditions
 from cmri_lib.experiments.evaluator import Evaluator
 from cmri_lib.experiments.instruments import load_slices
 from cmri_lib.experiments.learning_curves import LearningCurves
 from cmri_lib.experiments.parallel import train_all
 from cmri_lib.experiments.training import (
-    cost_rows, of_pairs, train_or_load, training_patients, training_slices)
+    cost_rows, of_pairs, runs_over_seeds, train_or_load, training_patients, training_slices)
 from cmri_lib.generators.base import draw
 from cmri_lib.generators.guidance import guided
 from cmri_lib.measures.anatomy.adherence import agreement
@@ -162,7 +161,7 @@ from cmri_lib.reporting import (
 from cmri_lib.reporting.axes import interval
 from cmri_lib.reporting.primary_tests import ANATOMY, APPEARANCE, HEARTS
 from cmri_lib.systems.ablation import (
-    CONDITION_SETS, FAMILIES, NO_CONDITION, ablation_system,
+    COMPARED, COMPARED_SETS, CONDITION_SETS, FAMILIES, NO_CONDITION, ablation_system,
     ablation_systems, condition_set_system)
 from cmri_lib.systems.conditional import CONDITIONAL
 from cmri_lib.systems.system import Run, file_name, runs
@@ -244,35 +243,23 @@ listed = design.groupby(["family", "content"], sort=False)["method"].agg(", ".jo
 listed.unstack().loc[list(FAMILIES), list(design["content"].unique())]
 
 # %% [markdown]
-# Now every system is trained, or loaded if its training is already stored: as often as
-# `fidelity.ablation_seeds` of `params.yaml` says, each time with another seed. Each training draws
-# one sample for each condition. All get the same masks, and their noise has the same seed. The set
-# of samples of one training is called its **bank**. The score of a system is the mean over its
-# trainings, and its interval is over patients **and** trainings. Pictures, the diversity under one
-# mask, the accuracies of conditions with their tests (M5), and the cost of training and sampling
-# are of the first.
+# Now every system is trained, or loaded if its training is already stored. Each system draws one
+# sample for each condition. All systems get the same masks, and their noise has the same seed.
+# The set of samples of one system is called its **bank**. The evaluator scores each bank, and
+# the cost of training and sampling is noted.
 
 # %%
-def over_seeds(run):
-    """A generator and a bank of every training of a run, the study's own first."""
-    again = ablation_trainings(study, slices, run)
-    train_all(study, again, slices)
-    found = [train_or_load(study, one, slices) for one in again]
-    return found[0], [evaluator.bank(one, made) for one, made in zip(again, found)]
-
-
-# %%
+train_all(study, ablation_runs, slices)
 AT_ONCE = 4  # images drawn together when sampling is timed
 kept = set(design.loc[design["content"].isin(["none", "labels", "cavity"]), "system"])
-scores, several, generators = [], {}, {}
-train_all(study, ablation_runs, slices)
+scores, banks, generators = [], {}, {}
 for run in ablation_runs:
-    generator, several[run.id] = over_seeds(run)
-    scores += evaluator.rows(run, several[run.id])
+    generator = train_or_load(study, run, slices)
+    banks[run.id] = evaluator.bank(run, generator)
+    scores += evaluator.rows(run, banks[run.id])
     scores += cost_rows(study, run, generator, evaluator.conditions, images=AT_ONCE)
     if run.id in kept:  # later sections draw from these again
         generators[run.id] = generator
-banks = {name: found[0] for name, found in several.items()}
 score_table(scores, design["system"],
             ["dice_mean", "hd95_LV_mm", *QUALITY, "seconds_per_image"])
 
@@ -311,13 +298,10 @@ def evenly(bank, count):
 
 columns = evenly(evaluator.conditions, 8)
 is_shown = (design["content"] == "labels") | design["method"].isin(["none", "concat"])
-heartless = review.without_hearts(pd.DataFrame(  # of the trainings that are shown
-    [row for run in ablation_runs for row in evaluator.rows(run, banks[run.id])]))
 for family, part in design[is_shown].groupby("family", sort=False):
     rows = {"real": evaluator.conditions.take(columns)}
     for name in part["system"]:
-        label = review.system(name) + " (no hearts)" * (name in heartless)
-        rows[label] = banks[name].take(columns)
+        rows[review.system(name)] = banks[name].take(columns)
     figures.publish_slices(study, f"07/ablation_samples_{family.lower()}", rows,
                            title=f"Samples of the ablation under the same masks: {family}")
 
@@ -446,7 +430,7 @@ columns = evenly(full_evaluator.conditions, 8)
 rows = {"real": full_evaluator.conditions.take(columns)}
 rows |= {name: review_banks[name].take(columns) for name in CONDITIONAL}
 figures.publish_slices(study, "07/one_mask", rows,
-                       title="The same masks through every conditional system of the review");
+                       title="One mask through every conditional system of the review");
 
 # %% [markdown]
 # Rows with outlines are systems that are given the mask. In the other rows, the position and the
@@ -539,10 +523,10 @@ mask_run = Run(ablation_system("flow", "labels", "concat"))
 set_runs = {name: Run(condition_set_system("flow", name)) for name in CONDITION_SETS}
 train_all(study, set_runs.values(), slices)
 for run in set_runs.values():
-    generators[run.id], several[run.id] = over_seeds(run)
-    banks[run.id] = several[run.id][0]
-    scores += evaluator.rows(run, several[run.id])
-    scores += cost_rows(study, run, generators[run.id], evaluator.conditions, images=AT_ONCE)
+    generator = generators[run.id] = train_or_load(study, run, slices)
+    banks[run.id] = evaluator.bank(run, generator)
+    scores += evaluator.rows(run, banks[run.id])
+    scores += cost_rows(study, run, generator, evaluator.conditions, images=AT_ONCE)
 compared = list(set_runs.values())
 score_table(scores, [run.id for run in compared], ["dice_mean", *QUALITY])
 
@@ -760,9 +744,8 @@ print(len(training_patients(study, slices)), "training patients in all;",
 label_runs = [*noisy_runs, *few_runs]
 train_all(study, label_runs, slices)
 for run in label_runs:
-    _, several[run.id] = over_seeds(run)
-    banks[run.id] = several[run.id][0]
-    scores += evaluator.rows(run, several[run.id])
+    banks[run.id] = evaluator.bank(run, train_or_load(study, run, slices))
+    scores += evaluator.rows(run, banks[run.id])
 labels = pd.DataFrame(scores)
 labels = labels[labels["system"].isin([run.id for run in (mask_run, *label_runs)])
                 & labels["metric"].isin(["dice_mean", "hd95_Myo_mm", *QUALITY])]
@@ -794,40 +777,26 @@ tstr_conditions = sampling_conditions(
 settings = replace(params.conditional.student, seed=study.seed)
 labeller = downstream.train_student(
     training, settings, study.work("conditional") / "student-labeller")
-training_sets = {"real": {"real": tstr_conditions}}
+training_sets = {"real": tstr_conditions}
 tstr_runs = [Run(ablation_system(family, *factors)) for family in FAMILIES
              for factors in (NO_CONDITION, ("labels", "concat"))]
 
-# %% [markdown]
-# Each training of a generator has a student of its own, so the interval of a student's score is
-# over trainings, too; not over chance in the students' own training, for all have the same seed. A
-# system is left out if the segmenter sees no heart in the samples of one of its trainings.
-
 # %%
-def samples_over_seeds(run):
-    """Samples of every training of a run under masks of training patients, by its name."""
-    return {one.id: draw(train_or_load(study, one, slices), tstr_conditions, one.id,
-                         seed=study.seed) for one in ablation_trainings(study, slices, run)}
-
-
 for run in tstr_runs:
-    found = {name: drawn if drawn.masks.any() else downstream.pseudo_label(labeller, drawn)
-             for name, drawn in samples_over_seeds(run).items()}
-    if all(labelled.masks.any() for labelled in found.values()):
-        training_sets[run.id] = found
+    samples = draw(generators[run.id], tstr_conditions, run.id, seed=study.seed)
+    if not samples.masks.any():
+        samples = downstream.pseudo_label(labeller, samples)
+    if samples.masks.any():
+        training_sets[run.id] = samples
     else:
         print(f"{run.id}: left out, the segmenter sees no heart in its samples")
-print({name: [len(some) for some in found.values()] for name, found in training_sets.items()})
+print({name: len(samples) for name, samples in training_sets.items()})
 
 # %%
-def taught(found, prefix="student"):
-    """A student of each set of samples."""
-    folder = study.work("conditional")
-    return [downstream.train_student(some, settings, folder / f"{prefix}-{file_name(name)}")
-            for name, some in found.items()]
-
-
-students = {name: taught(found) for name, found in training_sets.items()}
+students = {}
+for name, samples in training_sets.items():
+    folder = study.work("conditional") / f"student-{file_name(name)}"
+    students[name] = downstream.train_student(samples, settings, folder)
 for run in [run for run in tstr_runs if run.id in students]:
     measured = downstream.tstr(test, students[run.id], students["real"], **options)
     scores += results.with_system_columns(run, measured)
@@ -844,23 +813,19 @@ figures.publish(study, "07/downstream", useful, plots.score_plot,
 # RV, learn the LV alone.
 
 # %%
-def lv_alone(some):
-    """The same images, labelled with the LV cavity alone."""
-    return replace(some, masks=np.where(some.masks == LABELS["LV"], some.masks, 0))
-
-
 cavity_students = {}
 for content in ("labels", "cavity"):
     run = Run(ablation_system("flow", content, "concat"))
     if run.id not in generators:  # the cohort has one structure: both contents are the same
         continue
-    found = {name: lv_alone(some) for name, some in samples_over_seeds(run).items()}
-    cavity_students[run.id] = taught(found, "student-lv")
-
-# %%
-lv_dice = [(name, agreement(student(test.images), test.masks, test.table)["dice_LV"].mean())
-           for name, of_trainings in cavity_students.items() for student in of_trainings]
-pd.DataFrame(lv_dice, columns=["system", "Dice of the LV on real patients"]).round(3)
+    samples = draw(generators[run.id], tstr_conditions, run.id, seed=study.seed)
+    lv_alone = np.where(samples.masks == LABELS["LV"], LABELS["LV"], 0).astype(np.uint8)
+    folder = study.work("conditional") / f"student-lv-{file_name(run.id)}"
+    cavity_students[run.id] = downstream.train_student(
+        replace(samples, masks=lv_alone), settings, folder)
+lv_dice = {name: agreement(student(test.images), test.masks, test.table)["dice_LV"].mean()
+           for name, student in cavity_students.items()}
+pd.Series(lv_dice, name="Dice of the LV on real patients").round(3).to_frame()
 
 # %% [markdown]
 # ## The claims
@@ -880,18 +845,31 @@ stated[stated["claim"].str.startswith("M")].set_index("claim")
 # interval lies on the claimed side of the margin, *not supported* if it lies on the other side, and
 # *undecided* otherwise.
 #
-# Where both systems of a test have several trainings, its interval is over patients **and**
-# trainings. The next table says how many trainings each has.
+# The systems of the primary tests are trained with several seeds where `params.yaml` asks for it
+# (`fidelity.ablation_seeds`). Then the interval is over patients **and** trainings.
 
 # %%
-tested = [run for run in compared_runs(study, slices) if run.id in banks]
-trainings = {run.id: len(several[run.id]) for run in tested}
-pd.Series(trainings, name="trainings").to_frame()
+def trained(run):
+    """A bank of every training of a run, each of another seed, the study's own first."""
+    more = runs_over_seeds(study, run, params.fidelity.ablation_seeds)[1:]
+    train_all(study, more, slices)
+    others = [evaluator.bank(one, train_or_load(study, one, slices)) for one in more]
+    return [banks[run.id], *others]
+
+
+cells = [Run(ablation_system(*cell)) for cell in COMPARED]
+label_parties = [*few_runs[:1], *noisy_runs[:1]]
+compared_runs = [run for run in (*cells, *map(set_runs.get, COMPARED_SETS), *label_parties)
+                 if run.id in banks]
+several = {run.id: trained(run) for run in compared_runs}
+pd.Series({name: len(found) for name, found in several.items()}, name="trainings").to_frame()
 
 # %%
 def difference(pair, metric):
     """The first system of a pair minus the second, over as many trainings as both have."""
-    return evaluator.difference(*(several[name] for name in pair), metric)
+    found = [several.get(name, [banks[name]]) for name in pair]
+    fewest = min(map(len, found))
+    return evaluator.difference(*(some[:fewest] for some in found), metric)
 
 # %% [markdown]
 # A difference to a system that shows no hearts, or that has not converged, says how short its
@@ -902,7 +880,7 @@ def difference(pair, metric):
 
 # %%
 curves = LearningCurves(study, slices)
-halves = pd.DataFrame([row for run in tested for row in curves.over_compute(run)])
+halves = pd.DataFrame([row for run in compared_runs for row in curves.over_compute(run)])
 unfit = claims.unfit(pd.DataFrame(scores), halves)
 ledger = claims.Ledger(unfit)
 pd.Series(unfit, name="why claims about it are not testable", dtype=object).to_frame()
@@ -1040,7 +1018,7 @@ for few in few_runs:
     for noisy in noisy_runs:
         pair = few.id, noisy.id
         effect = difference(pair, "dice_mean")
-        if few is few_runs[0] and noisy is noisy_runs[0]:
+        if [few, noisy] == label_parties:
             ledger.primary("M6", effect, parties=pair)
             continue
         comparison = (f"{len(few.patients)} patients with correct labels"
@@ -1250,9 +1228,9 @@ verdicts.reindex(columns=[v for v in results.VERDICTS if v in verdicts])
 #
 # - A system of the ablation is trained briefly on top of an unconditional network. Methods that
 #   learn slowly, ControlNet above all, would gain from longer training.
-# - Only the systems of the ablation and of primary tests are trained with several seeds, and only
-#   where `params.yaml` asks for it. A difference to any other system, and any difference of
-#   accuracies, is one between two trainings, and its interval is about patients alone.
+# - Only the systems of primary tests are trained with several seeds, and only where `params.yaml`
+#   asks for it. Any other difference between two systems is one between two trainings, and its
+#   interval is about patients alone.
 # - Equal steps are not equal seconds. A step of a ControlNet costs more than a step by
 #   concatenation. The training times in the tables say how much.
 # - The tests use the Dice of one frozen segmenter. A generator that draws what this segmenter likes

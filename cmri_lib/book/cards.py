@@ -80,7 +80,7 @@ def trainings(study: Study) -> str:
     """How many trainings, with other seeds, generators have, as the checklist says it."""
     chosen = study.params.fidelity
     groups = {", ".join(chosen.repeated): chosen.seeds,
-              "the systems of the ablation and what else the primary tests of M1 to M6 compare": chosen.ablation_seeds}
+              "what the primary tests of M1 to M6 compare": chosen.ablation_seeds}
     several = [f"{count} of each of {names}" for names, count in groups.items() if count > 1 and names]
     return "; ".join([*several, "one of most other generators" if several else "One of each generator"])
 

@@ -49,9 +49,9 @@ class InstrumentSettings:
 
 @dataclass(frozen=True)
 class FidelitySettings:
-    """Trainings, which differ by their seed, of each unconditional system in `repeated` and of each system of the ablation;
-    bootstrap draws of patients, random groups of patients behind each floor, and how many of these are corrupted to see which
-    metric answers; how the network of the two-sample test on images learns."""
+    """Trainings, which differ by their seed, of each unconditional system in `repeated` and of what primary tests of the
+    ablation compare; bootstrap draws of patients, random groups of patients behind each floor, and how many of these are
+    corrupted to see which metric answers; how the network of the two-sample test on images learns."""
 
     repeated: tuple[str, ...]
     seeds: Count

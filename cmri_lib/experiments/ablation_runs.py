@@ -1,4 +1,4 @@
-"""What notebook 07 compares besides whole systems, and how often each is trained."""
+"""What notebook 07 compares besides whole systems."""
 
 from __future__ import annotations
 
@@ -6,11 +6,10 @@ from functools import partial
 
 from cmri_lib.cohort.label_noise import with_label_noise
 from cmri_lib.cohort.slices import Slices
-from cmri_lib.cohort.vocabulary import Vocabulary
 from cmri_lib.config.study import Study
-from cmri_lib.experiments.training import runs_over_seeds, training_patients
-from cmri_lib.systems.ablation import COMPARED, COMPARED_SETS, ablation_system, ablation_systems, condition_set_system
-from cmri_lib.systems.system import Run, Variant, runs
+from cmri_lib.experiments.training import training_patients
+from cmri_lib.systems.ablation import COMPARED, COMPARED_SETS, ablation_system, condition_set_system
+from cmri_lib.systems.system import Run, Variant
 
 #: The system that learns from worse labels, or from fewer labelled patients (claim M6).
 LABEL_QUALITY = ablation_system("flow", "labels", "concat")
@@ -32,19 +31,7 @@ def fewer_label_runs(study: Study, slices: Slices) -> list[Run]:
 
 
 def compared_runs(study: Study, slices: Slices) -> list[Run]:
-    """What primary tests of the ablation compare."""
+    """What primary tests of the ablation compare: notebook 07 trains it with several seeds."""
     return [*(Run(ablation_system(*cell)) for cell in COMPARED),
             *(Run(condition_set_system("flow", name)) for name in COMPARED_SETS),
             *noisy_label_runs(study)[:1], *fewer_label_runs(study, slices)[:1]]
-
-
-def repeated_runs(study: Study, slices: Slices) -> list[Run]:
-    """What is trained with several seeds: the systems of the ablation, and what else primary tests compare."""
-    systems = [system for *_, system in ablation_systems(Vocabulary.of(slices), study.params.conditional.contents)]
-    return list({run.folder: run for run in (*runs(systems), *compared_runs(study, slices))}.values())
-
-
-def ablation_trainings(study: Study, slices: Slices, run: Run) -> list[Run]:
-    """The trainings of a run that its scores are means over: `fidelity.ablation_seeds` if it is one of `repeated_runs`."""
-    several = run.folder in {one.folder for one in repeated_runs(study, slices)}
-    return runs_over_seeds(study, run, study.params.fidelity.ablation_seeds if several else 1)

@@ -12,7 +12,7 @@ from cmri_lib.cohort.vocabulary import Vocabulary
 from cmri_lib.config.pipeline import locked_stages
 from cmri_lib.config.study import Study
 from cmri_lib.errors import CheckpointError
-from cmri_lib.experiments.ablation_runs import compared_runs, fewer_label_runs, noisy_label_runs, repeated_runs
+from cmri_lib.experiments.ablation_runs import compared_runs, fewer_label_runs, noisy_label_runs
 from cmri_lib.experiments.arms import utility_runs
 from cmri_lib.experiments.contrast import scan_patients, train_manifold
 from cmri_lib.experiments.instruments import trainings as instrument_trainings
@@ -56,7 +56,7 @@ def all_runs(study: Study, slices: Slices) -> list[Run]:
              *([*runs(ACROSS_VENDORS), Run(MANIFOLD)] if study.dataset == DATASET else ())]
     counts = study.params.fidelity
     for compared, count in (([Run(register.system(name)) for name in counts.repeated], counts.seeds),
-                            (repeated_runs(study, slices), counts.ablation_seeds)):
+                            (compared_runs(study, slices), counts.ablation_seeds)):
         found += [run for one in compared for run in runs_over_seeds(study, one, count)]
     return list({(run.stage, run.folder): run for one in found for run in _with_starts(one)}.values())
 

@@ -14,10 +14,9 @@ from conftest import discs
 from systems.test_conditional import quick
 
 from cmri_lib.cohort.slices import concatenate
-from cmri_lib.cohort.vocabulary import Vocabulary
 from cmri_lib.config.study import Study, open_study
 from cmri_lib.errors import DataError
-from cmri_lib.experiments.ablation_runs import ablation_trainings, fewer_label_runs, noisy_label_runs
+from cmri_lib.experiments.ablation_runs import fewer_label_runs, noisy_label_runs
 from cmri_lib.experiments.learning_curves import runs_over_patients
 from cmri_lib.experiments.plan import (CURVES_OVER_PATIENTS, all_folders, all_runs, complete_stages, final_weights_alone,
                                        progress)
@@ -25,7 +24,6 @@ from cmri_lib.experiments.private_training import Private
 from cmri_lib.experiments.published import publish, published_folder, restore
 from cmri_lib.experiments.safeguards import AUGMENTED, NONE, safeguard_runs
 from cmri_lib.experiments.training import cost_rows, images_before, runs_over_seeds, train_or_load, training_folder
-from cmri_lib.systems.ablation import ablation_systems, condition_set_system
 from cmri_lib.systems.contrast import MANIFOLD
 from cmri_lib.systems.private import RDP_CGAN
 from cmri_lib.systems.register import SYSTEMS
@@ -51,23 +49,6 @@ def test_every_run_once_and_before_what_starts_from_it(tmp_path: Path) -> None:
     for run in wanted:
         if run.start is not None:
             assert places.index((run.start.stage, run.start.folder)) < places.index((run.stage, run.folder))
-
-
-def test_every_system_of_the_ablation_and_what_primary_tests_compare_has_several_trainings(tmp_path: Path) -> None:
-    study = quick(open_study("smoke", "phantom"), tmp_path)
-    params = study.params
-    study = replace(study, params=replace(params, fidelity=replace(params.fidelity, ablation_seeds=3),
-                                          conditional=replace(params.conditional, label_noise=(1.0, 2.0))))
-
-    def trainings(run: Run) -> list[int | None]:
-        return [one.seed for one in ablation_trainings(study, SLICES, run)]
-
-    several, mild = [None, study.seed + 1, study.seed + 2], noisy_label_runs(study)[0]
-    cells = [Run(system) for *_, system in ablation_systems(Vocabulary.of(SLICES), params.conditional.contents)]
-    assert len(cells) > 10 and all(trainings(run) == several for run in [*cells, mild])
-    assert trainings(noisy_label_runs(study)[1]) == trainings(Run(condition_set_system("flow", "mask + vendor"))) == [None]
-    planned = {run.folder for run in all_runs(study, SLICES)}
-    assert {one.folder for run in cells for one in ablation_trainings(study, SLICES, run)} <= planned
 
 
 def test_private_trainings_are_left_to_one_process_and_none_is_lost(tmp_path: Path) -> None:
